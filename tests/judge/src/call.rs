@@ -1,0 +1,223 @@
+//! One system call as the tracer saw it, and the words for its arguments.
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// The calls that stop for the tracer: those that shape memory, and those that wait for a child.
+pub const WATCHED: &[i64] = &[
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_munlock,
+    libc::SYS_msync,
+    libc::SYS_mincore,
+    libc::SYS_memfd_create,
+    libc::SYS_ftruncate,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+];
+
+/// A watched call, with what it returned.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `P` for the case's first process, `P.1` for its first child, and so on.
+    pub process: String,
+    /// The call's name, as in its manual page.
+    pub name: &'static str,
+    /// As the kernel got them.
+    pub args: [u64; 6],
+    /// What it returned, or its error.
+    pub result: Result<u64, Errno>,
+}
+
+/// A line whose addresses are still to be named: letters are given in the order in which a reader meets them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line(pub Vec<Part>);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    Text(String),
+    /// `offset` bytes into the mapping with that id.
+    Place {
+        id: usize,
+        offset: u64,
+    },
+}
+
+impl Line {
+    pub fn text(mut self, text: impl Into<String>) -> Line {
+        self.0.push(Part::Text(text.into()));
+        self
+    }
+
+    pub fn place(mut self, id: usize, offset: u64) -> Line {
+        self.0.push(Part::Place { id, offset });
+        self
+    }
+}
+
+/// The name of a watched call.
+pub fn name(number: i64) -> &'static str {
+    match number {
+        libc::SYS_mmap => "mmap",
+        libc::SYS_munmap => "munmap",
+        libc::SYS_mremap => "mremap",
+        libc::SYS_mprotect => "mprotect",
+        libc::SYS_madvise => "madvise",
+        libc::SYS_brk => "brk",
+        libc::SYS_mlock => "mlock",
+        libc::SYS_mlock2 => "mlock2",
+        libc::SYS_munlock => "munlock",
+        libc::SYS_msync => "msync",
+        libc::SYS_mincore => "mincore",
+        libc::SYS_memfd_create => "memfd_create",
+        libc::SYS_ftruncate => "ftruncate",
+        libc::SYS_wait4 => "wait4",
+        libc::SYS_waitid => "waitid",
+        _ => "?",
+    }
+}
+
+/// `bytes` in the largest unit that divides it: `512 KiB`, `5000 bytes`.
+pub fn size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << shift && bytes.trailing_zeros() >= shift {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    match bytes {
+        1 => "1 byte".to_owned(),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// The same inside a call's brackets, where a bare number is a number of bytes.
+pub fn argument(bytes: u64) -> String {
+    size(bytes)
+        .trim_end_matches(" bytes")
+        .trim_end_matches(" byte")
+        .to_owned()
+}
+
+/// `PROT_` flags.
+pub fn protection(bits: u64) -> String {
+    names(bits, &[(1, "READ"), (2, "WRITE"), (4, "EXEC")], "NONE")
+}
+
+/// `MAP_` flags.
+pub fn map_flags(bits: u64) -> String {
+    let kind = match bits & libc::MAP_TYPE as u64 {
+        1 => "SHARED",
+        2 => "PRIVATE",
+        3 => "SHARED_VALIDATE",
+        _ => "(neither PRIVATE nor SHARED)",
+    };
+    let known = [
+        (libc::MAP_ANONYMOUS, "ANONYMOUS"),
+        (libc::MAP_FIXED, "FIXED"),
+        (libc::MAP_FIXED_NOREPLACE, "FIXED_NOREPLACE"),
+        (libc::MAP_NORESERVE, "NORESERVE"),
+        (libc::MAP_POPULATE, "POPULATE"),
+        (libc::MAP_NONBLOCK, "NONBLOCK"),
+        (libc::MAP_STACK, "STACK"),
+        (libc::MAP_HUGETLB, "HUGETLB"),
+        (libc::MAP_GROWSDOWN, "GROWSDOWN"),
+        (libc::MAP_LOCKED, "LOCKED"),
+    ]
+    .map(|(bit, name)| (bit as u64, name));
+    match names(bits & !(libc::MAP_TYPE as u64), &known, "").as_str() {
+        "" => kind.to_owned(),
+        rest => format!("{kind}|{rest}"),
+    }
+}
+
+/// `MREMAP_` flags.
+pub fn remap_flags(bits: u64) -> String {
+    names(bits, &[(1, "MAYMOVE"), (2, "FIXED"), (4, "DONTUNMAP")], "0")
+}
+
+/// Options of `wait4` and `waitid`.
+pub fn wait_flags(bits: u64) -> String {
+    let known = [
+        (libc::WNOHANG, "NOHANG"),
+        (libc::WEXITED, "EXITED"),
+        (libc::WNOWAIT, "NOWAIT"),
+    ]
+    .map(|(bit, name)| (bit as u64, name));
+    names(bits, &known, "0")
+}
+
+/// `MADV_` advice.
+pub fn advice(value: u64) -> String {
+    let name = match value as i32 {
+        libc::MADV_NORMAL => "NORMAL",
+        libc::MADV_RANDOM => "RANDOM",
+        libc::MADV_SEQUENTIAL => "SEQUENTIAL",
+        libc::MADV_WILLNEED => "WILLNEED",
+        libc::MADV_DONTNEED => "DONTNEED",
+        libc::MADV_FREE => "FREE",
+        libc::MADV_REMOVE => "REMOVE",
+        libc::MADV_DONTFORK => "DONTFORK",
+        libc::MADV_DOFORK => "DOFORK",
+        libc::MADV_HUGEPAGE => "HUGEPAGE",
+        libc::MADV_NOHUGEPAGE => "NOHUGEPAGE",
+        libc::MADV_DONTDUMP => "DONTDUMP",
+        libc::MADV_WIPEONFORK => "WIPEONFORK",
+        libc::MADV_COLD => "COLD",
+        libc::MADV_PAGEOUT => "PAGEOUT",
+        libc::MADV_POPULATE_READ => "POPULATE_READ",
+        libc::MADV_POPULATE_WRITE => "POPULATE_WRITE",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
+
+/// A descriptor; the kernel takes the low 32 bits.
+pub fn descriptor(value: u64) -> String {
+    format!("fd {}", value as i32)
+}
+
+fn names(bits: u64, known: &[(u64, &str)], none: &str) -> String {
+    let mut left = bits;
+    let mut found = Vec::new();
+    for (bit, name) in known {
+        if bits & bit == *bit {
+            found.push((*name).to_owned());
+            left &= !bit;
+        }
+    }
+    if left != 0 {
+        found.push(format!("{left:#x}"));
+    }
+    match found.is_empty() {
+        true => none.to_owned(),
+        false => found.join("|"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_a_person_says_them() {
+        assert_eq!(size(512 << 10), "512 KiB");
+        assert_eq!(size(5000), "5000 bytes");
+        assert_eq!(size(3 << 30), "3 GiB");
+        assert_eq!(size(1), "1 byte");
+        assert_eq!(argument(0), "0");
+        assert_eq!(argument(4097), "4097");
+    }
+
+    #[test]
+    fn flags_that_have_no_name_are_shown() {
+        assert_eq!(map_flags(0x22), "PRIVATE|ANONYMOUS");
+        assert_eq!(map_flags(0x4000_0021), "SHARED|ANONYMOUS|0x40000000");
+        assert_eq!(protection(0), "NONE");
+    }
+}

@@ -1,0 +1,204 @@
+//! Grades the code that must not compile: trybuild does the compiling, after each case's legal twin has run.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::limits::Limits;
+use crate::protocol;
+use crate::report::Outcome;
+use crate::role::{self, Role};
+use crate::verdict::{Failure, Verdict};
+use crate::{child, supervise};
+
+/// Marks the child that only runs trybuild.
+const COMPILE: &str = "JUDGE_COMPILE";
+
+/// The legal twin of one case: its name and its `main`.
+pub type Twin = (&'static str, fn());
+
+/// The whole body of the test `compile_fail::<stage>`: grades each case of `compile_fail/<stage>/`.
+///
+/// # Panics
+/// If a case did not pass; and if `twins` and the folder do not hold the same cases, or none.
+pub fn stage(stage: &str, twins: &[Twin]) {
+    let test = format!("compile_fail::{stage}");
+    let folder = format!("compile_fail/{stage}");
+    if env::var(COMPILE).is_ok_and(|of| of == test) {
+        trybuild::TestCases::new().compile_fail(format!("{folder}/*.rs"));
+        return;
+    }
+    for (name, twin) in twins {
+        match role::role_of(&format!("{stage}::{name}")) {
+            Role::Child { nonce } => child::run(&nonce, twin),
+            Role::Inline => twin(),
+            Role::Judge { .. } => {}
+        }
+    }
+    if env::var_os(protocol::CHILD).is_some() || env::var_os("JUDGE_INLINE").is_some() {
+        return;
+    }
+    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let mut cases = cases_in(&Path::new(&root).join(&folder)).expect("a folder of cases");
+    let mut named: Vec<&str> = twins.iter().map(|(name, _)| *name).collect();
+    named.sort_unstable();
+    cases.sort_unstable();
+    assert!(!cases.is_empty(), "{folder} holds no case");
+    assert_eq!(named, cases, "each case of {folder} has one twin");
+
+    let compiled = compile(&test);
+    let mut outcomes = Vec::new();
+    for (name, _) in twins {
+        let case = format!("{stage}::{name}");
+        let twin = supervise::run(&test, &case, &Limits::default());
+        let verdict = match twin.verdict {
+            Verdict::Passed => compiled.verdict(name),
+            Verdict::Failed(_) => Verdict::Failed(Failure::Twin(
+                crate::sentence::sentence(&twin.verdict).unwrap_or_default(),
+            )),
+            other => other,
+        };
+        let outcome = Outcome {
+            verdict,
+            details: Vec::new(),
+            output: twin.output,
+            transcript: None,
+            diff: None,
+        };
+        outcome.record(&case);
+        outcome.print(&case);
+        outcomes.push(outcome);
+    }
+    if outcomes
+        .iter()
+        .any(|outcome| outcome.verdict != Verdict::Passed)
+    {
+        std::panic::resume_unwind(Box::new(()));
+    }
+}
+
+fn cases_in(folder: &Path) -> io::Result<Vec<String>> {
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(name) = path.file_stem()
+        {
+            cases.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(cases)
+}
+
+/// What trybuild said of each case.
+struct Compiled {
+    said: BTreeMap<String, String>,
+}
+
+/// Runs trybuild in a process of its own, because it prints past libtest's capture.
+fn compile(test: &str) -> Compiled {
+    let output = Command::new("/proc/self/exe")
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(COMPILE, test)
+        .env_remove("JUDGE_REPORT")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the test binary starts");
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text += &String::from_utf8_lossy(&output.stderr);
+    Compiled { said: parse(&text) }
+}
+
+/// From `test compile_fail/views/NAME.rs ... WORD` and what follows it, the text for each name.
+fn parse(text: &str) -> BTreeMap<String, String> {
+    let mut said = BTreeMap::new();
+    let mut current: Option<String> = None;
+    for line in text.lines() {
+        if let Some((path, rest)) = line
+            .strip_prefix("test compile_fail/")
+            .and_then(|line| line.split_once(".rs ... "))
+        {
+            let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+            said.insert(name.clone(), format!("{rest}\n"));
+            current = Some(name);
+        } else if let Some(text) = current.as_ref().and_then(|name| said.get_mut(name)) {
+            *text += line;
+            text.push('\n');
+        }
+    }
+    said
+}
+
+impl Compiled {
+    fn verdict(&self, name: &str) -> Verdict {
+        let lesson = format!("{}.", name.replace('_', " "));
+        let Some(said) = self.said.get(name) else {
+            return Verdict::Failed(Failure::Grader(format!(
+                "trybuild gave no verdict on {name}"
+            )));
+        };
+        let word = said.split_whitespace().next().unwrap_or_default();
+        match word {
+            "ok" => Verdict::Passed,
+            _ if said.contains("but it succeeded") => Verdict::Failed(Failure::Compiled(lesson)),
+            _ => Verdict::Failed(Failure::OtherError(lesson)),
+        }
+    }
+}
+
+/// Declares the test `compile_fail::<stage>` with its cases: `compile_fail! { views: two_writers, … }`.
+///
+/// Each case `NAME` is the file `compile_fail/<stage>/NAME.rs` beside the grader; its legal twin,
+/// `compile_fail/<stage>/legal/NAME.rs`, is compiled into the grader.
+#[macro_export]
+macro_rules! compile_fail {
+    ($stage:ident: $($case:ident),+ $(,)?) => {
+        mod compile_fail {
+            $(
+                mod $case {
+                    include!(concat!(
+                        "compile_fail/", stringify!($stage), "/legal/", stringify!($case), ".rs"
+                    ));
+                    pub fn run() {
+                        main()
+                    }
+                }
+            )+
+
+            #[test]
+            fn $stage() {
+                $crate::compile_fail::stage(
+                    stringify!($stage),
+                    &[$((stringify!($case), $case::run as fn())),+],
+                );
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_case_gets_what_trybuild_said_of_it() {
+        let said = parse(
+            "noise\ntest compile_fail/views/a.rs ... ok\n\
+             test compile_fail/views/b.rs ... error\n\
+             Expected test case to fail to compile, but it succeeded.\n",
+        );
+        let compiled = Compiled { said };
+        assert_eq!(compiled.verdict("a"), Verdict::Passed);
+        assert!(matches!(
+            compiled.verdict("b"),
+            Verdict::Failed(Failure::Compiled(_))
+        ));
+        assert!(matches!(
+            compiled.verdict("c"),
+            Verdict::Failed(Failure::Grader(_))
+        ));
+    }
+}

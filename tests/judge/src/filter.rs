@@ -1,0 +1,45 @@
+//! The seccomp filters of a case: which calls stop for the tracer, and which are made to fail.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+
+use nix::libc;
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
+};
+
+use crate::call::WATCHED;
+use crate::protocol::MARK;
+
+/// Makes the watched calls and the marks of `watch` stop for the tracer, in this thread and in all that it starts.
+pub fn install() -> Result<(), Error> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        WATCHED.iter().map(|number| (*number, Vec::new())).collect();
+    rules.insert(libc::SYS_prctl, vec![argument_is(0, MARK)?]);
+    apply(rules, SeccompAction::Trace(0))
+}
+
+/// Makes `madvise` refuse `advice` with EINVAL, as a kernel does that does not know it.
+pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
+    let rules = advice
+        .iter()
+        .map(|advice| argument_is(2, *advice as u64))
+        .collect::<Result<_, _>>()?;
+    apply(
+        BTreeMap::from([(libc::SYS_madvise, rules)]),
+        SeccompAction::Errno(libc::EINVAL as u32),
+    )
+}
+
+/// Compares the low half: both values are C `int`s, and what a caller leaves in the high half is luck.
+fn argument_is(index: u8, value: u64) -> Result<SeccompRule, Error> {
+    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, on_match: SeccompAction) -> Result<(), Error> {
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, on_match, ARCH.try_into()?)?;
+    let program: BpfProgram = filter.try_into()?;
+    apply_filter(&program)
+}

@@ -1,0 +1,141 @@
+//! The net effect of what was watched: what was mapped, and what was left when it was over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rangemap::RangeSet;
+
+use crate::call;
+use crate::space::Space;
+
+/// The net effect of the watched part of a case, in its first process.
+///
+/// Right answers differ in their calls and agree in this. A guard page, or an address range reserved without
+/// access, counts as mapped only where it is left behind.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    opened: BTreeMap<usize, Account>,
+    descriptors_left: i64,
+    children_left: usize,
+}
+
+/// What one mapping came to.
+#[derive(Debug, Clone, Default)]
+struct Account {
+    kind: &'static str,
+    /// Offsets that were ever readable and writable.
+    used: RangeSet<u64>,
+    /// Bytes still mapped.
+    left: u64,
+}
+
+impl Ledger {
+    /// From now on the mapping with this id belongs to the ledger.
+    pub(crate) fn open(&mut self, id: usize) {
+        self.opened.insert(id, Account::default());
+    }
+
+    /// Brings the accounts up to date with the address space.
+    pub(crate) fn follow(&mut self, space: &Space) {
+        for account in self.opened.values_mut() {
+            account.left = 0;
+        }
+        for (range, mapping) in space.all() {
+            let Some(account) = self.opened.get_mut(&mapping.id) else {
+                continue;
+            };
+            account.left += range.end - range.start;
+            account.kind = match (mapping.shared, mapping.anonymous) {
+                (false, true) => "private anonymous",
+                (true, true) => "shared anonymous",
+                (false, false) => "private, from a descriptor",
+                (true, false) => "shared, from a descriptor",
+            };
+            if mapping.usable() {
+                let offsets = range.start - mapping.start..range.end - mapping.start;
+                account.used.insert(offsets);
+            }
+        }
+    }
+
+    pub(crate) fn left(&mut self, descriptors: i64, children: usize) {
+        self.descriptors_left += descriptors;
+        self.children_left += children;
+    }
+
+    /// The lines of the ledger: what, and how much of it.
+    fn lines(&self) -> [(&'static str, String); 4] {
+        let mut mapped: BTreeMap<&str, u64> = BTreeMap::new();
+        for account in self.opened.values() {
+            let bytes: u64 = account
+                .used
+                .iter()
+                .map(|range| range.end - range.start)
+                .sum();
+            if bytes > 0 {
+                *mapped.entry(account.kind).or_default() += bytes;
+            }
+        }
+        let mapped: Vec<String> = mapped
+            .iter()
+            .map(|(kind, bytes)| format!("{} {kind}", call::size(*bytes)))
+            .collect();
+        let left: u64 = self.opened.values().map(|account| account.left).sum();
+        [
+            ("mapped", or_nothing(mapped.join(" and "))),
+            (
+                "still mapped",
+                or_nothing(if left > 0 {
+                    call::size(left)
+                } else {
+                    String::new()
+                }),
+            ),
+            ("descriptors left", self.descriptors_left.to_string()),
+            ("children left", self.children_left.to_string()),
+        ]
+    }
+}
+
+fn or_nothing(text: String) -> String {
+    match text.is_empty() {
+        true => "nothing".to_owned(),
+        false => text,
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (index, (key, value)) in self.lines().iter().enumerate() {
+            let newline = if index > 0 { "\n" } else { "" };
+            write!(f, "{newline}{key}: {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of a ledger that is not as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `mapped`, `still mapped`, `descriptors left` or `children left`.
+    pub key: String,
+    pub expected: String,
+    pub got: String,
+}
+
+/// The lines in which `got` differs from `expected`.
+pub fn differences(expected: &str, got: &str) -> Vec<Difference> {
+    let expected = expected
+        .trim()
+        .lines()
+        .filter_map(|line| line.split_once(": "));
+    expected
+        .zip(got.trim().lines().filter_map(|line| line.split_once(": ")))
+        .filter(|(expected, got)| expected != got)
+        .map(|((key, expected), (_, got))| Difference {
+            key: key.to_owned(),
+            expected: expected.to_owned(),
+            got: got.to_owned(),
+        })
+        .collect()
+}

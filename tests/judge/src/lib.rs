@@ -1,0 +1,178 @@
+//! Runs one case in a watched child process and says in one sentence what happened.
+//!
+//! ```ignore
+//! #[test]
+//! fn zeroed() {
+//!     judge::case(|| {
+//!         let region = Region::new(4096).unwrap();
+//!         judge::check!(region.as_slice()[0] == 0, "Fresh memory must read as zero.");
+//!     })
+//! }
+//! ```
+//!
+//! The test binary is started again for this one test; there the closure runs, traced, limited, and alone in its
+//! process. What it leaves running is killed. What happened becomes a closed `Verdict` and one plain sentence.
+//!
+//! # What it guards against
+//! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
+//! forked child that comes back out of the function, a zombie, a process left running, a panic that a joined thread
+//! swallows, closed descriptors, a flood of output, a memory hog, a fork bomb. None of them stops the other cases,
+//! passes, or outlives its case.
+//!
+//! # What it does not guard against
+//! - Code that runs while the answer is compiled: a build script or a procedural macro.
+//! - An answer that lies: it runs in the process that reports, can read the nonce there, and can forge a verdict.
+//! - Files and the network: a case may use whatever its user may.
+//! - Where ptrace is refused: a process that clears its environment and detaches is not found; a fork bomb run by
+//!   root is only noticed every 20 ms.
+//!
+//! Grade strangers' code in a container or a virtual machine.
+//!
+//! # Environment
+//! `JUDGE_REPORT=file` appends one JSON line per case; `JUDGE_INLINE=1` runs a case in the test's own process, for a
+//! debugger; `JUDGE_NO_PTRACE=1` does without tracing, as where it is refused.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");
+
+mod call;
+mod child;
+pub mod compile_fail;
+mod deadlock;
+mod fault;
+mod filter;
+mod launch;
+mod ledger;
+mod limits;
+pub mod pretend;
+pub mod probe;
+mod procfs;
+mod protocol;
+mod record;
+mod report;
+mod role;
+mod seen;
+mod sentence;
+mod shared;
+mod snapshot;
+mod space;
+mod supervise;
+mod tasks;
+mod trace;
+mod transcript;
+mod verdict;
+mod watch;
+mod watchdog;
+
+use std::panic;
+
+pub use call::Call;
+pub use child::{expect_panics, in_child};
+pub use limits::Limits;
+pub use probe::cannot_check as skip;
+pub use report::Outcome;
+pub use seen::Seen;
+pub use watch::watch;
+
+use role::Role;
+use verdict::{Failure, Verdict};
+
+/// Grades `body`, the whole of a `#[test]`.
+///
+/// # Panics
+/// If the case did not pass; everything has been said by then.
+pub fn case(body: impl FnOnce()) {
+    judged(
+        Limits::default(),
+        body,
+        None::<fn(&Seen)>,
+        |case, outcome| outcome.settle(case),
+    );
+}
+
+/// Grades `body`, and once it has passed what the kernel saw in its `watch`ed part. `check` runs in the judge.
+///
+/// Where the calls cannot be seen, `check` is skipped, visibly.
+///
+/// # Panics
+/// If the case did not pass.
+pub fn watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) {
+    judged(Limits::default(), body, Some(check), |case, outcome| {
+        outcome.settle(case)
+    });
+}
+
+/// Runs `body` as a case and returns what it came to: for the judge's own tests.
+pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
+    let mut observed = None;
+    judged(limits, body, None::<fn(&Seen)>, |_, outcome| {
+        observed = Some(outcome)
+    });
+    observed.expect("JUDGE_INLINE observes nothing")
+}
+
+/// The grader's assertion: unless the condition holds, the case fails with this sentence.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            $crate::fail(format!($($sentence)+));
+        }
+    };
+}
+
+/// Fails the case with this sentence.
+///
+/// # Panics
+/// Always: that is how it ends the case.
+pub fn fail(sentence: String) -> ! {
+    panic::panic_any(child::CheckFailed(sentence))
+}
+
+fn judged(
+    limits: Limits,
+    body: impl FnOnce(),
+    check: Option<impl FnOnce(&Seen)>,
+    done: impl FnOnce(&str, Outcome),
+) {
+    let case = match role::current() {
+        Role::Child { nonce } => child::run(&nonce, body),
+        Role::Inline => return body(),
+        Role::Judge { case } => case,
+    };
+    let over = supervise::run(&case, &case, &limits);
+    let mut outcome = Outcome {
+        verdict: over.verdict,
+        details: Vec::new(),
+        output: over.output,
+        transcript: over.record.as_ref().and_then(|record| record.transcript()),
+        diff: None,
+    };
+    if let (Verdict::Passed, Some(check)) = (&outcome.verdict, check) {
+        match over.record {
+            Some(record) => ask(&mut outcome, &Seen::new(record), check),
+            None => {
+                let reason = "the system calls cannot be seen, because ptrace is refused here";
+                outcome.verdict = Verdict::Skipped(reason.to_owned());
+            }
+        }
+    }
+    done(&case, outcome);
+}
+
+/// Puts the grader's questions to what was seen.
+fn ask(outcome: &mut Outcome, seen: &Seen, check: impl FnOnce(&Seen)) {
+    let Err(payload) = snapshot::quietly(|| check(seen)) else {
+        return;
+    };
+    outcome.verdict = Verdict::Failed(match payload.downcast::<seen::Differs>() {
+        Ok(differs) => {
+            outcome.diff = Some(differs.diff);
+            differs.failure
+        }
+        Err(payload) => match payload.downcast::<child::CheckFailed>() {
+            Ok(failed) => Failure::Check(failed.0),
+            Err(payload) => panic::resume_unwind(payload),
+        },
+    });
+}

@@ -1,0 +1,95 @@
+//! Reads what /proc says of other processes. `None` or 0 where it says nothing: the process may just have ended.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+/// The process that task `tid` is a thread of.
+pub fn process_of(tid: i32) -> Option<i32> {
+    status_field(tid, "Tgid:")?.parse().ok()
+}
+
+/// Bytes resident in the process `pid`.
+pub fn resident_bytes(pid: i32) -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0) as u64;
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm"))
+        .ok()
+        .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * page
+}
+
+/// Signals that `tid` has handlers for, as a bit mask (bit n-1 for signal n).
+pub fn caught_signals(tid: i32) -> Option<u64> {
+    u64::from_str_radix(&status_field(tid, "SigCgt:")?, 16).ok()
+}
+
+/// The call that `tid` is blocked in, with its arguments; `None` while it runs or where /proc may not tell.
+pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
+    let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    let mut fields = line.split_whitespace();
+    let number = fields.next()?.parse().ok()?;
+    let arguments = fields
+        .filter_map(|field| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok())
+        .collect();
+    Some((number, arguments))
+}
+
+/// Open descriptors of `pid`.
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Whether `pid` is still in the process table: running, or ended and not waited for.
+pub fn exists(pid: i32) -> bool {
+    fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
+/// The threads of `pid`.
+pub fn threads(pid: i32) -> Vec<i32> {
+    numbers_in(&format!("/proc/{pid}/task"))
+}
+
+/// The children that the task `tid` of `pid` has forked (kernels with CONFIG_PROC_CHILDREN).
+pub fn children(pid: i32, tid: i32) -> Vec<i32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{tid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// Processes whose environment holds `needle`.
+pub fn with_environment(needle: &[u8]) -> Vec<i32> {
+    numbers_in("/proc")
+        .into_iter()
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
+        })
+        .collect()
+}
+
+/// Tasks of the user `uid`.
+pub fn tasks_of_user(uid: u32) -> u64 {
+    numbers_in("/proc")
+        .into_iter()
+        .filter(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == uid))
+        .map(|pid| threads(pid).len() as u64)
+        .sum()
+}
+
+fn status_field(tid: i32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim().to_owned())
+}
+
+fn numbers_in(directory: &str) -> Vec<i32> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}

@@ -1,0 +1,273 @@
+//! Keeps what a case does to memory: each process's address space always, its calls and their effect while watched.
+
+use std::collections::BTreeMap;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::call::{self, Call, Line};
+use crate::ledger::Ledger;
+use crate::sentence;
+use crate::space::{Mapping, Space};
+use crate::transcript;
+use crate::verdict::Status;
+
+/// The name of a case's first process.
+pub const FIRST: &str = "P";
+
+/// The record of one case.
+#[derive(Debug, Default)]
+pub struct Record {
+    spaces: BTreeMap<String, Space>,
+    mappings: usize,
+    heap: u64,
+    names: BTreeMap<i32, String>,
+    pub calls: Vec<Call>,
+    pub ledger: Ledger,
+    /// Lines of the transcript, by process.
+    lines: BTreeMap<String, Vec<Line>>,
+    /// Whether anything was watched.
+    pub watched: bool,
+}
+
+impl Record {
+    /// A `watch` begins; the heap ends at `heap`.
+    pub fn begin(&mut self, heap: u64) {
+        self.watched = true;
+        self.heap = heap;
+    }
+
+    /// The address space of `process`.
+    pub fn space(&self, process: &str) -> Option<&Space> {
+        self.spaces.get(process)
+    }
+
+    /// `parent` has forked `child`, whose process id is `pid`.
+    pub fn forked(&mut self, parent: &str, child: &str, pid: i32, watching: bool) {
+        let space = self.spaces.get(parent).cloned().unwrap_or_default();
+        self.spaces.insert(child.to_owned(), space);
+        self.names.insert(pid, child.to_owned());
+        if watching {
+            self.push(parent, Line::default().text(format!("fork() = {child}")));
+        }
+    }
+
+    /// `process` has replaced its program, and with it its address space.
+    pub fn executed(&mut self, process: &str) {
+        self.spaces.insert(process.to_owned(), Space::default());
+    }
+
+    /// `process`, a forked one, has ended.
+    pub fn ended(&mut self, process: &str, end: Status) {
+        let text = match end {
+            Status::Exited(code) => format!("exit({code})"),
+            Status::Signaled(signal) => format!("killed by {}", sentence::signal_name(signal)),
+        };
+        self.push(process, Line::default().text(text));
+    }
+
+    /// `process` has made a call, which returned `result`.
+    pub fn call(
+        &mut self,
+        process: &str,
+        watching: bool,
+        number: i64,
+        args: [u64; 6],
+        result: i64,
+    ) {
+        let result = match result {
+            -4095..0 => Err(Errno::from_raw(-result as i32)),
+            value => Ok(value as u64),
+        };
+        // An address is named as it was before the call: munmap(A) names what A was.
+        let line = watching.then(|| self.words(process, number, args));
+        let outcome = match result {
+            Ok(value) => self.apply(process, number, args, value),
+            Err(_) => None,
+        };
+        let Some(line) = line else { return };
+        if let Some(id) = outcome
+            && process == FIRST
+            && number == libc::SYS_mmap
+        {
+            self.ledger.open(id);
+        }
+        if process == FIRST
+            && let Some(space) = self.spaces.get(process)
+        {
+            self.ledger.follow(space);
+        }
+        let line = self.with_result(line, process, number, args, result, outcome);
+        self.push(process, line);
+        self.calls.push(Call {
+            process: process.to_owned(),
+            name: call::name(number),
+            args,
+            result,
+        });
+    }
+
+    /// The transcript, one line per call, or `None` if nothing was watched.
+    pub fn transcript(&self) -> Option<String> {
+        self.watched.then(|| transcript::render(&self.lines))
+    }
+
+    fn push(&mut self, process: &str, line: Line) {
+        self.lines.entry(process.to_owned()).or_default().push(line);
+    }
+
+    /// Changes the address space as the call did; the id of the mapping that the call returned, if it did.
+    fn apply(&mut self, process: &str, number: i64, args: [u64; 6], value: u64) -> Option<usize> {
+        let [start, len, third, flags, fd_or_new, _] = args;
+        let end = start.saturating_add(whole_pages(len));
+        let space = self.spaces.entry(process.to_owned()).or_default();
+        match number {
+            libc::SYS_mmap => {
+                let kind = flags as i32 & libc::MAP_TYPE;
+                let id = self.mappings;
+                self.mappings += 1;
+                space.map(Mapping {
+                    id,
+                    start: value,
+                    len: whole_pages(len),
+                    protection: third as i32,
+                    shared: kind != libc::MAP_PRIVATE,
+                    anonymous: flags as i32 & libc::MAP_ANONYMOUS != 0,
+                });
+                Some(id)
+            }
+            libc::SYS_munmap => {
+                space.unmap(start..end);
+                None
+            }
+            libc::SYS_mprotect => {
+                space.protect(start..end, third as i32);
+                None
+            }
+            libc::SYS_mremap => {
+                let old = space.at(start)?.clone();
+                let keeps_old = len == 0 || flags as i32 & libc::MREMAP_DONTUNMAP != 0;
+                let id = if keeps_old {
+                    let id = self.mappings;
+                    self.mappings += 1;
+                    id
+                } else {
+                    space.unmap(start..end);
+                    old.id
+                };
+                let _ = fd_or_new; // where MREMAP_FIXED asks for: the result says it as well
+                space.map(Mapping {
+                    id,
+                    start: value,
+                    len: whole_pages(third),
+                    ..old
+                });
+                Some(id)
+            }
+            _ => None,
+        }
+    }
+
+    fn words(&self, process: &str, number: i64, args: [u64; 6]) -> Line {
+        let [a, b, c, d, e, f] = args;
+        let size = call::argument;
+        let line = Line::default().text(format!("{}(", call::name(number)));
+        let at = |line: Line| self.place(line, process, a);
+        match number {
+            libc::SYS_mmap => at(line).text(format!(
+                ", {}, {}, {}, {}, off {})",
+                size(b),
+                call::protection(c),
+                call::map_flags(d),
+                call::descriptor(e),
+                size(f)
+            )),
+            libc::SYS_mremap => at(line).text(format!(
+                ", {}, {}, {})",
+                size(b),
+                size(c),
+                call::remap_flags(d)
+            )),
+            libc::SYS_mprotect => at(line).text(format!(", {}, {})", size(b), call::protection(c))),
+            libc::SYS_madvise => at(line).text(format!(", {}, {})", size(b), call::advice(c))),
+            libc::SYS_brk => line.text(format!("{})", self.heap_relative(a))),
+            libc::SYS_memfd_create => line.text("..)"),
+            libc::SYS_ftruncate => line.text(format!("{}, {})", call::descriptor(a), size(b))),
+            libc::SYS_wait4 => line.text(format!(
+                "{}, {})",
+                self.child(a as i32),
+                call::wait_flags(c)
+            )),
+            libc::SYS_waitid => {
+                let whom = match a as u32 {
+                    libc::P_PID => self.child(b as i32),
+                    _ => "any".to_owned(),
+                };
+                line.text(format!("{whom}, {})", call::wait_flags(d)))
+            }
+            _ => at(line).text(format!(", {})", size(b))),
+        }
+    }
+
+    fn with_result(
+        &self,
+        line: Line,
+        process: &str,
+        number: i64,
+        args: [u64; 6],
+        result: Result<u64, Errno>,
+        outcome: Option<usize>,
+    ) -> Line {
+        let line = line.text(" = ");
+        let value = match (result, outcome) {
+            (Err(error), _) => return line.text(format!("{error:?}")),
+            // Where mremap leaves a mapping is luck: it keeps its letter.
+            (Ok(_), Some(id)) => return line.place(id, 0),
+            (Ok(value), None) => value,
+        };
+        match number {
+            libc::SYS_mmap | libc::SYS_mremap => self.place(line, process, value),
+            libc::SYS_brk => line.text(self.heap_relative(value)),
+            libc::SYS_memfd_create => line.text(call::descriptor(value)),
+            // Which child ends first is luck.
+            libc::SYS_wait4 if value != 0 && args[0] as i32 == -1 => line.text("a child"),
+            libc::SYS_wait4 if value != 0 => line.text(self.child(value as i32)),
+            _ => line.text(value.to_string()),
+        }
+    }
+
+    fn child(&self, pid: i32) -> String {
+        match self.names.get(&pid) {
+            Some(name) => name.clone(),
+            None if pid == -1 => "any".to_owned(),
+            None => "?".to_owned(),
+        }
+    }
+
+    fn place(&self, line: Line, process: &str, address: u64) -> Line {
+        if address == 0 {
+            return line.text("NULL");
+        }
+        let space = self.spaces.get(process);
+        match space.and_then(|space| space.at(address).or_else(|| space.gone_at(address))) {
+            Some(mapping) => line.place(mapping.id, address - mapping.start),
+            None => line.text("?"),
+        }
+    }
+
+    fn heap_relative(&self, address: u64) -> String {
+        match address.checked_sub(self.heap) {
+            _ if address == 0 => "NULL".to_owned(),
+            Some(above) => format!("heap+{}", call::argument(above)),
+            None => format!("heap-{}", call::argument(self.heap - address)),
+        }
+    }
+}
+
+/// `len` rounded up to whole pages, as the kernel does.
+fn whole_pages(len: u64) -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(1) as u64;
+    len.checked_next_multiple_of(page)
+        .unwrap_or(u64::MAX / page * page)
+}

@@ -1,0 +1,142 @@
+//! What a case came to, for people (standard error) and for programs (one JSON line in the file `JUDGE_REPORT`).
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::{env, panic};
+
+use serde::Serialize;
+
+use crate::sentence;
+use crate::verdict::{Failure, Verdict};
+
+/// What a case came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// More than the one sentence can hold, a line each.
+    pub details: Vec<String>,
+    /// The last lines that the case printed.
+    pub output: Vec<String>,
+    /// The watched calls.
+    pub transcript: Option<String>,
+    /// Where calls or effects were compared: the difference.
+    pub diff: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    case: &'a str,
+    verdict: &'a str,
+    kind: &'a str,
+    sentence: Option<String>,
+    details: &'a [String],
+    output: &'a [String],
+    transcript: Option<&'a str>,
+    diff: Option<&'a str>,
+    debug: Option<String>,
+}
+
+impl Outcome {
+    /// The sentence that the learner reads; `None` for a pass.
+    pub fn sentence(&self) -> Option<String> {
+        sentence::sentence(&self.verdict)
+    }
+
+    /// Tells people and programs; then ends the test as the verdict asks.
+    ///
+    /// # Panics
+    /// If the case failed or was not started: without a message, because all is said.
+    pub fn settle(&self, case: &str) {
+        self.record(case);
+        self.print(case);
+        if let Verdict::Failed(_) | Verdict::NotStarted(_) = self.verdict {
+            panic::resume_unwind(Box::new(()));
+        }
+    }
+
+    /// Appends this case's line to the report, if one is asked for.
+    pub fn record(&self, case: &str) {
+        let Some(path) = env::var_os("JUDGE_REPORT") else {
+            return;
+        };
+        let line = Line {
+            case,
+            verdict: match self.verdict {
+                Verdict::Passed => "passed",
+                Verdict::Skipped(_) => "skipped",
+                Verdict::NotStarted(_) => "not started",
+                Verdict::Failed(_) => "failed",
+            },
+            kind: sentence::kind(&self.verdict),
+            sentence: self.sentence(),
+            details: &self.details,
+            output: &self.output,
+            transcript: self.transcript.as_deref(),
+            diff: self.diff.as_deref(),
+            debug: self.debugger(case),
+        };
+        let written = serde_json::to_string(&line)
+            .map_err(io::Error::other)
+            .and_then(|json| {
+                let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
+                file.write_all(format!("{json}\n").as_bytes())
+            });
+        if let Err(error) = written {
+            panic!(
+                "the verdict of {case} cannot be written to {}: {error}",
+                path.display()
+            );
+        }
+    }
+
+    /// Prints what a reader of plain `cargo test` needs.
+    pub fn print(&self, case: &str) {
+        let Some(sentence) = self.sentence() else {
+            return;
+        };
+        match self.verdict {
+            // Past libtest's capture: a skipped check must not look like a passed one.
+            Verdict::Skipped(_) => {
+                let _ = writeln!(io::stderr(), "– {case}: {sentence}");
+                return;
+            }
+            Verdict::NotStarted(_) => eprintln!("· {sentence}"),
+            _ => eprintln!("✗ {sentence}"),
+        }
+        for line in &self.details {
+            eprintln!("  {line}");
+        }
+        if let Some(diff) = &self.diff {
+            eprintln!("{diff}");
+        }
+        if !self.output.is_empty() {
+            eprintln!("  Your code printed:");
+            for line in &self.output {
+                eprintln!("  | {line}");
+            }
+        }
+        if let Some(command) = self.debugger(case) {
+            eprintln!("  To look at it in a debugger: {command}");
+        }
+    }
+
+    /// For a crash, the command line that runs this case alone under a debugger.
+    fn debugger(&self, case: &str) -> Option<String> {
+        let crashed = matches!(
+            self.verdict,
+            Verdict::Failed(
+                Failure::Killed(..)
+                    | Failure::ChildKilled(..)
+                    | Failure::StackOverflow
+                    | Failure::AbortedByPanic(_)
+            )
+        );
+        let binary = env::current_exe().ok()?;
+        crashed.then(|| {
+            format!(
+                "JUDGE_INLINE=1 rust-gdb --args {} {case} --exact --nocapture",
+                binary.display()
+            )
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! What the kernel saw of the watched part of a case, for the grader's own questions.
+
+use std::panic::{self, Location};
+use std::path::{Path, PathBuf};
+
+use crate::call::Call;
+use crate::ledger;
+use crate::record::Record;
+use crate::snapshot;
+use crate::verdict::Failure;
+
+/// What the kernel saw while `watch` was on.
+pub struct Seen {
+    record: Record,
+}
+
+/// How a question about what was seen ends the grader's closure.
+pub(crate) struct Differs {
+    pub failure: Failure,
+    pub diff: String,
+}
+
+impl Seen {
+    pub(crate) fn new(record: Record) -> Seen {
+        Seen { record }
+    }
+
+    /// The watched calls of that name, as in its manual page, in all of the case's processes.
+    pub fn calls(&self, name: &str) -> Vec<&Call> {
+        let named = |call: &&Call| call.name == name;
+        self.record.calls.iter().filter(named).collect()
+    }
+
+    /// The watched calls, one line each, the same on every run.
+    pub fn transcript(&self) -> String {
+        self.record.transcript().unwrap_or_default()
+    }
+
+    /// The net effect: what was mapped, and what was left.
+    pub fn ledger(&self) -> String {
+        self.record.ledger.to_string()
+    }
+
+    /// Grades the net effect against `snapshots/NAME.snap` beside the grader.
+    ///
+    /// # Panics
+    /// If they differ; the case then fails with a sentence on the first difference.
+    #[track_caller]
+    pub fn expect_ledger(&self, name: &str) {
+        let got = self.ledger();
+        self.compare(Location::caller(), name, &got, |expected| {
+            Failure::Ledger(ledger::differences(expected, &got))
+        });
+    }
+
+    /// Grades the very calls against `snapshots/NAME.snap` beside the grader: only where the task fixes them.
+    ///
+    /// # Panics
+    /// If they differ; the case then fails, and the learner reads both.
+    #[track_caller]
+    pub fn expect_transcript(&self, name: &str) {
+        let got = self.transcript();
+        self.compare(Location::caller(), name, &got, |_| Failure::Calls);
+    }
+
+    fn compare(
+        &self,
+        grader: &Location,
+        name: &str,
+        got: &str,
+        failure: impl FnOnce(&str) -> Failure,
+    ) {
+        let folder = snapshots_beside(grader);
+        if snapshot::matches(&folder, name, got) {
+            return;
+        }
+        let differs = match snapshot::stored(&folder, name) {
+            Ok(expected) => Differs {
+                failure: failure(&expected),
+                diff: snapshot::difference(&expected, got),
+            },
+            Err(error) => Differs {
+                failure: Failure::Grader(format!("its snapshot {name} cannot be read ({error})")),
+                diff: String::new(),
+            },
+        };
+        panic::resume_unwind(Box::new(differs));
+    }
+}
+
+/// `snapshots/` in the folder of the source file `grader`, which the compiler names from the workspace's root.
+fn snapshots_beside(grader: &Location) -> PathBuf {
+    let root = std::env::var_os("INSTA_WORKSPACE_ROOT").map_or_else(PathBuf::new, PathBuf::from);
+    let file = root.join(grader.file());
+    file.parent().unwrap_or(Path::new(".")).join("snapshots")
+}

@@ -1,0 +1,69 @@
+//! Waits for the tasks of a case and lets them go on: `waitpid` and `ptrace` with any signal, the real-time ones included.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+
+use crate::verdict::Status;
+
+/// What a wait reports of a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    Ended(Status),
+    /// Stopped by a signal on its way to it.
+    Signal(i32),
+    /// Stopped at the exit of a system call.
+    Syscall,
+    /// Stopped by a `PTRACE_EVENT_…`.
+    Event(i32),
+}
+
+/// Waits for a change of any child or tracee of this thread: a test on another thread has its own.
+pub fn wait_any() -> Result<(Pid, Change), Errno> {
+    wait(-1, libc::__WALL | libc::__WNOTHREAD)
+}
+
+/// Waits for a change of `pid`.
+pub fn wait_for(pid: Pid) -> Result<Change, Errno> {
+    wait(pid.as_raw(), libc::__WALL).map(|(_, change)| change)
+}
+
+fn wait(pid: i32, flags: i32) -> Result<(Pid, Change), Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a C int that outlives the call.
+        let pid = unsafe { libc::waitpid(pid, &raw mut status, flags) };
+        match Errno::result(pid) {
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error),
+            Ok(pid) => return Ok((Pid::from_raw(pid), change(status))),
+        }
+    }
+}
+
+fn change(status: i32) -> Change {
+    if libc::WIFEXITED(status) {
+        return Change::Ended(Status::Exited(libc::WEXITSTATUS(status)));
+    }
+    if libc::WIFSIGNALED(status) {
+        return Change::Ended(Status::Signaled(libc::WTERMSIG(status)));
+    }
+    let signal = libc::WSTOPSIG(status);
+    match (signal, status >> 16) {
+        (libc::SIGTRAP, event @ 1..) => Change::Event(event),
+        _ if signal == libc::SIGTRAP | 0x80 => Change::Syscall,
+        _ => Change::Signal(signal),
+    }
+}
+
+/// Lets a stopped task go on with `signal` (0 for none), until its current call returns if `to_exit` is set.
+/// A task that has been killed meanwhile needs nothing.
+pub fn resume(pid: Pid, to_exit: bool, signal: i32) {
+    let request = match to_exit {
+        true => libc::PTRACE_SYSCALL,
+        false => libc::PTRACE_CONT,
+    };
+    let nothing: *mut libc::c_void = std::ptr::null_mut();
+    // SAFETY: both requests take no address and a signal number; they touch no memory of this process.
+    unsafe { libc::ptrace(request, pid.as_raw(), nothing, signal as libc::c_long) };
+}

@@ -1,0 +1,354 @@
+//! Follows a traced case from its first instruction until nothing of it is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::unistd::Pid;
+
+use crate::fault::Fault;
+use crate::limits::{Limits, Stop};
+use crate::protocol::MARK;
+use crate::record::{FIRST, Record};
+use crate::shared::{self, Shared};
+use crate::space::Space;
+use crate::tasks::{self, Change};
+use crate::verdict::Status;
+use crate::{procfs, watchdog};
+
+/// What the tracer has seen of a case.
+pub struct Seen {
+    pub status: Status,
+    /// Processes that still ran when the first one was gone.
+    pub leftovers: usize,
+    pub fault: Option<Fault>,
+    pub child_killed: Option<(i32, Option<Fault>)>,
+    /// `None` where this kernel does not tell a tracer the calls (gVisor).
+    pub record: Option<Record>,
+}
+
+/// One thread of a case.
+struct Task {
+    process: String,
+    /// The call that it is in, if that call is recorded.
+    open: Option<(i64, [u64; 6])>,
+}
+
+/// One process of a case.
+#[derive(Default)]
+struct Process {
+    children: usize,
+    watching: bool,
+    /// Open descriptors when its `watch` began.
+    descriptors: usize,
+    fault: Option<Fault>,
+}
+
+struct Tracer<'a> {
+    root: Pid,
+    shared: &'a Shared,
+    limits: &'a Limits,
+    tasks: BTreeMap<i32, Task>,
+    processes: BTreeMap<String, Process>,
+    /// Newborn tasks that stopped before their parent's event told of them.
+    early: BTreeSet<i32>,
+    /// Children forked while watched.
+    forked: BTreeSet<i32>,
+    record: Record,
+    calls_unknown: bool,
+    child_killed: Option<(i32, Option<Fault>)>,
+}
+
+/// Follows `root`, which has asked this thread to trace it and is about to run its program.
+pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Seen {
+    let mut tracer = Tracer {
+        root,
+        shared,
+        limits,
+        tasks: BTreeMap::new(),
+        processes: BTreeMap::new(),
+        early: BTreeSet::new(),
+        forked: BTreeSet::new(),
+        record: Record::default(),
+        calls_unknown: false,
+        child_killed: None,
+    };
+    tracer.add(root.as_raw(), FIRST.to_owned());
+    let status = tracer.until_root_ends();
+    let leftovers = tracer.leftovers();
+    tracer.kill_all();
+    Seen {
+        status,
+        leftovers,
+        fault: tracer
+            .processes
+            .remove(FIRST)
+            .and_then(|process| process.fault),
+        child_killed: tracer.child_killed,
+        record: (!tracer.calls_unknown).then_some(tracer.record),
+    }
+}
+
+impl Tracer<'_> {
+    fn until_root_ends(&mut self) -> Status {
+        match tasks::wait_for(self.root) {
+            Ok(Change::Ended(status)) => return status,
+            Ok(_) => {}
+            Err(error) => panic!("the test process is gone: {error}"),
+        }
+        let options = Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACESECCOMP;
+        let _ = ptrace::setoptions(self.root, options); // fails only if it was killed meanwhile
+        tasks::resume(self.root, false, 0);
+        loop {
+            let (pid, change) = match tasks::wait_any() {
+                Ok(news) => news,
+                Err(error) => panic!("the test process is gone: {error}"),
+            };
+            match change {
+                Change::Ended(status) => {
+                    self.ended(pid, status);
+                    if pid == self.root {
+                        return status;
+                    }
+                }
+                // Once the case is to end, nothing is let go on: the kernel reports the newest tasks first, so a
+                // fork bomb that is still served outruns the end of the process waited for.
+                _ if self.shared.stopped().is_some() => shared::end(pid.as_raw()),
+                Change::Signal(libc::SIGSTOP) if !self.tasks.contains_key(&pid.as_raw()) => {
+                    self.early.insert(pid.as_raw());
+                }
+                _ => self.stopped(pid, change),
+            }
+        }
+    }
+
+    fn add(&mut self, tid: i32, process: String) {
+        let count = self.shared.born(tid, &process);
+        self.processes.entry(process.clone()).or_default();
+        let task = Task {
+            process,
+            open: None,
+        };
+        self.tasks.insert(tid, task);
+        if count > self.limits.tasks + watchdog::LIBTEST {
+            self.shared.stop(Stop::Tasks(self.limits.tasks));
+            self.early.iter().copied().for_each(shared::end);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, status: Status) {
+        let pid = pid.as_raw();
+        self.shared.gone(pid);
+        self.early.remove(&pid);
+        let Some(task) = self.tasks.remove(&pid) else {
+            return;
+        };
+        let still_there = self
+            .tasks
+            .values()
+            .any(|other| other.process == task.process);
+        if still_there || task.process == FIRST {
+            return;
+        }
+        if self.forked.contains(&pid) {
+            self.record.ended(&task.process, status);
+        }
+        if let Status::Signaled(signal) = status
+            && self.shared.stopped().is_none()
+        {
+            let fault = self
+                .processes
+                .get(&task.process)
+                .and_then(|process| process.fault.clone());
+            self.child_killed = Some((signal, fault));
+        }
+    }
+
+    /// A task has stopped: looks why, and lets it go on.
+    fn stopped(&mut self, pid: Pid, change: Change) {
+        let mut signal = 0;
+        match change {
+            Change::Signal(libc::SIGSTOP) if self.early.remove(&pid.as_raw()) => {}
+            Change::Signal(number) => {
+                self.signal(pid, number);
+                signal = number;
+            }
+            Change::Event(
+                libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE,
+            ) => self.birth(pid),
+            Change::Event(libc::PTRACE_EVENT_EXEC) => {
+                if let Some(task) = self.tasks.get(&pid.as_raw()) {
+                    self.record.executed(&task.process);
+                }
+            }
+            Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => self.syscall(pid),
+            Change::Event(_) | Change::Ended(_) => {}
+        }
+        if self.shared.stopped().is_some() {
+            shared::end(pid.as_raw());
+            return;
+        }
+        let in_call = self
+            .tasks
+            .get(&pid.as_raw())
+            .is_some_and(|task| task.open.is_some());
+        tasks::resume(pid, in_call, signal);
+    }
+
+    /// `parent` has made a thread or a process.
+    fn birth(&mut self, parent: Pid) {
+        let Ok(child) = ptrace::getevent(parent) else {
+            return; // the parent was killed meanwhile
+        };
+        let child = child as i32;
+        let Some(process) = self
+            .tasks
+            .get(&parent.as_raw())
+            .map(|task| task.process.clone())
+        else {
+            return;
+        };
+        let is_process = procfs::process_of(child) == Some(child);
+        let of = self.processes.entry(process.clone()).or_default();
+        let name = match is_process {
+            false => process.clone(),
+            true => {
+                of.children += 1;
+                format!("{process}.{}", of.children)
+            }
+        };
+        let watching = of.watching;
+        if is_process {
+            self.record.forked(&process, &name, child, watching);
+            self.processes.entry(name.clone()).or_default().watching = watching;
+            if watching {
+                self.forked.insert(child);
+            }
+        }
+        self.add(child, name);
+        match self.early.remove(&child) {
+            true => tasks::resume(Pid::from_raw(child), false, 0),
+            false => {
+                self.early.insert(child);
+            }
+        }
+    }
+
+    /// A call that the filter picked, at its entry or at its exit.
+    fn syscall(&mut self, pid: Pid) {
+        let Ok(info) = ptrace::syscall_info(pid) else {
+            self.calls_unknown = true;
+            return;
+        };
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
+            return;
+        };
+        match info.op {
+            libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+                // SAFETY: `op` says that the kernel has filled in `seccomp`.
+                let entry = unsafe { info.u.seccomp };
+                match entry.nr as i64 {
+                    libc::SYS_prctl => self.mark(pid, entry.args),
+                    number => task.open = Some((number, entry.args)),
+                }
+            }
+            libc::PTRACE_SYSCALL_INFO_EXIT => {
+                let Some((number, args)) = task.open.take() else {
+                    return;
+                };
+                // SAFETY: `op` says that the kernel has filled in `exit`.
+                let exit = unsafe { info.u.exit };
+                let process = task.process.clone();
+                let watching = self
+                    .processes
+                    .get(&process)
+                    .is_some_and(|process| process.watching);
+                self.record
+                    .call(&process, watching, number, args, exit.sval);
+            }
+            _ => {}
+        }
+    }
+
+    /// A `watch` begins or ends.
+    fn mark(&mut self, pid: Pid, [option, on, heap, ..]: [u64; 6]) {
+        if option != MARK {
+            return;
+        }
+        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+            return;
+        };
+        let name = task.process.clone();
+        let process = self.processes.entry(name.clone()).or_default();
+        process.watching = on == 1;
+        let descriptors = procfs::descriptors(pid.as_raw());
+        if process.watching {
+            process.descriptors = descriptors;
+            self.record.begin(heap);
+        } else if name == FIRST {
+            let opened = descriptors as i64 - process.descriptors as i64;
+            let children = self
+                .forked
+                .iter()
+                .filter(|pid| procfs::exists(**pid))
+                .count();
+            self.record.ledger.left(opened, children);
+        }
+    }
+
+    /// Keeps the story of a fault, while the address space is still there to tell it.
+    fn signal(&mut self, pid: Pid, signal: i32) {
+        let fatal = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+        if !fatal.contains(&signal) {
+            return;
+        }
+        let Ok(info) = ptrace::getsiginfo(pid) else {
+            return;
+        };
+        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+            return;
+        };
+        // SAFETY: for these signals the kernel fills in the address.
+        let address = unsafe { info.si_addr() } as u64;
+        let nothing = Space::default();
+        let space = self.record.space(&task.process).unwrap_or(&nothing);
+        let fault = Fault::new(pid.as_raw(), signal, info.si_code, address, space);
+        if let Some(process) = self.processes.get_mut(&task.process) {
+            process.fault = Some(fault);
+        }
+    }
+
+    /// Processes other than the first that still run.
+    fn leftovers(&self) -> usize {
+        let names: BTreeSet<&str> = self
+            .tasks
+            .values()
+            .map(|task| task.process.as_str())
+            .collect();
+        names.iter().filter(|name| **name != FIRST).count()
+    }
+
+    /// Kills until the kernel says that there is nothing left: a stopped newborn may still show up.
+    fn kill_all(&mut self) {
+        loop {
+            for tid in self.tasks.keys().chain(&self.early) {
+                shared::end(*tid);
+            }
+            match tasks::wait_any() {
+                Ok((pid, Change::Ended(_))) => {
+                    self.shared.gone(pid.as_raw());
+                    self.tasks.remove(&pid.as_raw());
+                    self.early.remove(&pid.as_raw());
+                }
+                Ok((pid, _)) => shared::end(pid.as_raw()),
+                Err(_) => return,
+            }
+        }
+    }
+}
