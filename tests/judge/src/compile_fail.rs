@@ -50,12 +50,13 @@ pub fn stage(stage: &str, twins: &[Twin]) {
     assert_eq!(named, cases, "each case of {folder} has one twin");
 
     let compiled = compile(&test);
+    let lesson = |name: &str| lesson(&Path::new(&root).join(format!("{folder}/{name}.rs")));
     let mut outcomes = Vec::new();
     for (name, _) in twins {
         let case = format!("{stage}::{name}");
         let twin = supervise::run(&test, &case, &Limits::default());
         let verdict = match twin.verdict {
-            Verdict::Passed => compiled.verdict(name),
+            Verdict::Passed => compiled.verdict(name, lesson(name)),
             Verdict::Failed(_) => Verdict::Failed(Failure::Twin(
                 crate::sentence::sentence(&twin.verdict).unwrap_or_default(),
             )),
@@ -93,6 +94,18 @@ fn cases_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(cases)
 }
 
+/// What a case shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
+fn lesson(case: &Path) -> String {
+    let text = fs::read_to_string(case).unwrap_or_default();
+    let line = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("//! "));
+    let line = line.expect("a case says in its first line, after //!, what it shows");
+    let (first, rest) = line.split_at(1);
+    first.to_lowercase() + rest
+}
+
 /// What trybuild said of each case.
 struct Compiled {
     said: BTreeMap<String, String>,
@@ -100,10 +113,13 @@ struct Compiled {
 
 /// Runs trybuild in a process of its own, because it prints past libtest's capture.
 fn compile(test: &str) -> Compiled {
-    let output = Command::new("/proc/self/exe")
+    // By its own name: trybuild reads the build's hash from it, to find the features.
+    let output = Command::new(env::current_exe().expect("this program has a name"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(COMPILE, test)
         .env_remove("JUDGE_REPORT")
+        // trybuild colours its words even for a pipe.
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
         .expect("the test binary starts");
@@ -133,8 +149,7 @@ fn parse(text: &str) -> BTreeMap<String, String> {
 }
 
 impl Compiled {
-    fn verdict(&self, name: &str) -> Verdict {
-        let lesson = format!("{}.", name.replace('_', " "));
+    fn verdict(&self, name: &str, lesson: String) -> Verdict {
         let Some(said) = self.said.get(name) else {
             return Verdict::Failed(Failure::Grader(format!(
                 "trybuild gave no verdict on {name}"
@@ -191,13 +206,16 @@ mod tests {
              Expected test case to fail to compile, but it succeeded.\n",
         );
         let compiled = Compiled { said };
-        assert_eq!(compiled.verdict("a"), Verdict::Passed);
+        assert_eq!(
+            compiled.verdict("a", "it bites.".to_owned()),
+            Verdict::Passed
+        );
         assert!(matches!(
-            compiled.verdict("b"),
+            compiled.verdict("b", "it bites.".to_owned()),
             Verdict::Failed(Failure::Compiled(_))
         ));
         assert!(matches!(
-            compiled.verdict("c"),
+            compiled.verdict("c", "it bites.".to_owned()),
             Verdict::Failed(Failure::Grader(_))
         ));
     }

@@ -87,13 +87,18 @@ pub fn faults() -> u64 {
         &FAULTS,
         "getrusage(2) does not count page faults here",
         || {
-            with_pages(4, |pages, size| {
-                let before = faults_unchecked();
-                for page in 0..4 {
-                    touch(pages.wrapping_add(page * size));
-                }
-                faults_unchecked() - before == 4
-            })
+            let counts = || {
+                with_pages(4, |pages, size| {
+                    let before = faults_unchecked();
+                    for page in 0..4 {
+                        touch(pages.wrapping_add(page * size));
+                    }
+                    faults_unchecked() - before == 4
+                })
+            };
+            // The first time, the pages of this code may be touched for the first time, and are counted too.
+            let _ = counts();
+            counts()
         },
     );
     faults_unchecked()

@@ -89,13 +89,10 @@ fn failed(failure: &Failure) -> String {
         Failure::Calls => {
             "Your function made other system calls than the task asks for.".to_owned()
         }
-        Failure::Compiled(lesson) => {
-            format!("This compiles with your signatures, and must not: {lesson}")
+        Failure::Compiled(lesson) => format!("Your signatures let this compile: {lesson}"),
+        Failure::OtherError(lesson) => {
+            format!("The compiler refuses this, as it must, but not for what is at stake: {lesson}")
         }
-        Failure::OtherError(lesson) => format!(
-            "This does not compile with your signatures, but for another reason than the one at \
-             stake: {lesson}"
-        ),
         Failure::Twin(sentence) => {
             format!("The legal twin of this case must compile and run first. {sentence}")
         }

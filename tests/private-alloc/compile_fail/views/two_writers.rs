@@ -1,0 +1,11 @@
+//! Two mutable views of one region live at once.
+
+use private_alloc::Region;
+
+fn main() {
+    let mut region = Region::new(1).unwrap();
+    let first = region.as_mut_slice();
+    let second = region.as_mut_slice();
+    first[0] = 1;
+    second[0] = 2;
+}
