@@ -12,7 +12,7 @@ use crate::protocol;
 use crate::report::Outcome;
 use crate::role::{self, Role};
 use crate::verdict::{Failure, Verdict};
-use crate::{child, supervise};
+use crate::{child, sentence, supervise};
 
 /// Marks the child that only runs trybuild.
 const COMPILE: &str = "JUDGE_COMPILE";
@@ -42,25 +42,33 @@ pub fn stage(stage: &str, twins: &[Twin]) {
         return;
     }
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let mut cases = cases_in(&Path::new(&root).join(&folder)).expect("a folder of cases");
+    let folder = Path::new(&root).join(folder);
+    let mut cases = cases_in(&folder).expect("a folder of cases");
     let mut named: Vec<&str> = twins.iter().map(|(name, _)| *name).collect();
     named.sort_unstable();
     cases.sort_unstable();
-    assert!(!cases.is_empty(), "{folder} holds no case");
-    assert_eq!(named, cases, "each case of {folder} has one twin");
+    assert!(!cases.is_empty(), "{} holds no case", folder.display());
+    assert_eq!(named, cases, "the grader names each case of its folder");
 
-    let compiled = compile(&test);
-    let lesson = |name: &str| lesson(&Path::new(&root).join(format!("{folder}/{name}.rs")));
-    let mut outcomes = Vec::new();
-    for (name, _) in twins {
+    let ran: Vec<_> = twins
+        .iter()
+        .map(|(name, _)| supervise::run(&test, &format!("{stage}::{name}"), &Limits::default()))
+        .collect();
+    // The compiler takes seconds when it is cold: it is asked only once there is something to compile.
+    let worth_it = ran.iter().any(|twin| twin.verdict == Verdict::Passed);
+    let compiled = worth_it.then(|| compile(&test));
+
+    let mut passed = true;
+    for ((name, _), twin) in twins.iter().zip(ran) {
         let case = format!("{stage}::{name}");
-        let twin = supervise::run(&test, &case, &Limits::default());
-        let verdict = match twin.verdict {
-            Verdict::Passed => compiled.verdict(name, lesson(name)),
-            Verdict::Failed(_) => Verdict::Failed(Failure::Twin(
-                crate::sentence::sentence(&twin.verdict).unwrap_or_default(),
+        let verdict = match (twin.verdict, &compiled) {
+            (Verdict::Passed, Some(compiled)) => {
+                compiled.verdict(name, lesson(&folder.join(name).with_extension("rs")))
+            }
+            (Verdict::Failed(failure), _) => Verdict::Failed(Failure::Twin(
+                sentence::sentence(&Verdict::Failed(failure)).unwrap_or_default(),
             )),
-            other => other,
+            (other, _) => other,
         };
         let outcome = Outcome {
             verdict,
@@ -71,12 +79,9 @@ pub fn stage(stage: &str, twins: &[Twin]) {
         };
         outcome.record(&case);
         outcome.print(&case);
-        outcomes.push(outcome);
+        passed &= !outcome.ends_the_test();
     }
-    if outcomes
-        .iter()
-        .any(|outcome| outcome.verdict != Verdict::Passed)
-    {
+    if !passed {
         std::panic::resume_unwind(Box::new(()));
     }
 }

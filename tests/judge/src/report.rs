@@ -49,9 +49,14 @@ impl Outcome {
     pub fn settle(&self, case: &str) {
         self.record(case);
         self.print(case);
-        if let Verdict::Failed(_) | Verdict::NotStarted(_) = self.verdict {
+        if self.ends_the_test() {
             panic::resume_unwind(Box::new(()));
         }
+    }
+
+    /// Whether libtest is to count the test as failed.
+    pub(crate) fn ends_the_test(&self) -> bool {
+        matches!(self.verdict, Verdict::Failed(_) | Verdict::NotStarted(_))
     }
 
     /// Appends this case's line to the report, if one is asked for.

@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::ledger;
 use crate::record::Record;
 use crate::snapshot;
+use crate::transcript;
 use crate::verdict::Failure;
 
 /// What the kernel saw while `watch` was on.
@@ -60,7 +61,9 @@ impl Seen {
     #[track_caller]
     pub fn expect_transcript(&self, name: &str) {
         let got = self.transcript();
-        self.compare(Location::caller(), name, &got, |_| Failure::Calls);
+        self.compare(Location::caller(), name, &got, |expected| {
+            Failure::Calls(transcript::first_difference(expected, &got))
+        });
     }
 
     fn compare(

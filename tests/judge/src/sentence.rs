@@ -8,6 +8,7 @@ use crate::fault::{Fault, Place};
 use crate::ledger::Difference;
 use crate::limits::Stop;
 use crate::protocol::Panic;
+use crate::transcript::CallDifference;
 use crate::verdict::{Failure, Verdict};
 
 /// What the verdict says to the learner; `None` for a pass.
@@ -86,15 +87,13 @@ fn failed(failure: &Failure) -> String {
         Failure::Ledger(differences) => differences
             .first()
             .map_or_else(|| "The effect is not the one asked for.".to_owned(), ledger),
-        Failure::Calls => {
-            "Your function made other system calls than the task asks for.".to_owned()
-        }
+        Failure::Calls(difference) => calls(difference),
         Failure::Compiled(lesson) => format!("Your signatures let this compile: {lesson}"),
         Failure::OtherError(lesson) => {
             format!("The compiler refuses this, as it must, but not for what is at stake: {lesson}")
         }
         Failure::Twin(sentence) => {
-            format!("The legal twin of this case must compile and run first. {sentence}")
+            format!("This case waits for its legal twin, which failed: {sentence}")
         }
         Failure::Grader(why) => format!("The grader itself is at fault: {why}."),
     }
@@ -231,6 +230,18 @@ fn ledger(difference: &Difference) -> String {
     }
 }
 
+fn calls(difference: &CallDifference) -> String {
+    let CallDifference { asked, made } = difference;
+    match (asked, made) {
+        (Some(asked), Some(made)) => {
+            format!("Where the task asks for {asked}, your code called {made}.")
+        }
+        (Some(asked), None) => format!("Your code did not call {asked}."),
+        (None, Some(made)) => format!("Your code called more than the task asks for: {made}."),
+        (None, None) => "The calls are not the ones asked for.".to_owned(),
+    }
+}
+
 fn message(panic: &Panic) -> String {
     let text = panic.message.trim_end();
     match text.ends_with(['.', '!', '?']) {
@@ -275,7 +286,7 @@ pub fn kind(verdict: &Verdict) -> &'static str {
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
         Failure::Stopped(Stop::Deadlock(_)) => "deadlock",
         Failure::Ledger(_) => "ledger",
-        Failure::Calls => "calls",
+        Failure::Calls(_) => "calls",
         Failure::Compiled(_) => "compiled",
         Failure::OtherError(_) => "other-error",
         Failure::Twin(_) => "twin",

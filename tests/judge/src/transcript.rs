@@ -29,6 +29,34 @@ pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {
     text
 }
 
+/// The first call of a transcript that is not as asked for; `None` where there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallDifference {
+    pub asked: Option<String>,
+    pub made: Option<String>,
+}
+
+/// Where `got` first differs from `expected`.
+pub fn first_difference(expected: &str, got: &str) -> CallDifference {
+    let mut expected = expected.trim().lines();
+    let mut got = got.trim().lines();
+    loop {
+        let (asked, made) = (expected.next(), got.next());
+        if asked != made || asked.is_none() {
+            return CallDifference {
+                asked: asked.map(without_process),
+                made: made.map(without_process),
+            };
+        }
+    }
+}
+
+/// `P: munmap(A) = 0` without the process that made the call.
+fn without_process(line: &str) -> String {
+    let (_, call) = line.split_once(": ").unwrap_or(("", line));
+    call.to_owned()
+}
+
 #[derive(Default)]
 struct Letters(BTreeMap<usize, usize>);
 
@@ -57,5 +85,12 @@ mod tests {
             ),
         ]);
         assert_eq!(render(&lines), "P: x A\nP.1: B+4 KiB A+5\n");
+    }
+
+    #[test]
+    fn the_first_difference_is_told_without_the_process() {
+        let difference = first_difference("P: a() = 0\nP: b() = 0\n", "P: a() = 0\n");
+        assert_eq!(difference.asked.as_deref(), Some("b() = 0"));
+        assert_eq!(difference.made, None);
     }
 }

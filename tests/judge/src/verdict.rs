@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use crate::ledger::Difference;
 use crate::limits::Stop;
 use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked};
+use crate::transcript::CallDifference;
 
 /// What a case comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,8 +56,8 @@ pub enum Failure {
     Stopped(Stop),
     /// The net effect differs from what was asked for.
     Ledger(Vec<Difference>),
-    /// The calls themselves differ where the stage fixes them.
-    Calls,
+    /// The calls themselves differ, where the task fixes them.
+    Calls(CallDifference),
     /// Code that must not compile did.
     Compiled(String),
     /// Code that must not compile did not, but for another reason than the lesson's.
