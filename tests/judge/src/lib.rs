@@ -4,7 +4,7 @@
 //! #[test]
 //! fn zeroed() {
 //!     judge::case(|| {
-//!         let region = Region::new(4096).unwrap();
+//!         let region = Region::new(100).unwrap();
 //!         judge::check!(region.as_slice()[0] == 0, "Fresh memory must read as zero.");
 //!     })
 //! }

@@ -81,7 +81,7 @@ mod tests {
             ("P".to_owned(), vec![Line::default().text("x ").place(7, 0)]),
             (
                 "P.1".to_owned(),
-                vec![Line::default().place(3, 4096).text(" ").place(7, 5)],
+                vec![Line::default().place(3, 4 << 10).text(" ").place(7, 5)],
             ),
         ]);
         assert_eq!(render(&lines), "P: x A\nP.1: B+4 KiB A+5\n");

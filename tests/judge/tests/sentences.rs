@@ -244,7 +244,7 @@ fn hogs_shared_memory() {
             // SAFETY: without MAP_FIXED nothing that exists is touched.
             let start = unsafe { libc::mmap(std::ptr::null_mut(), len, BOTH, flags, -1, 0) };
             assert_ne!(start, libc::MAP_FAILED);
-            for page in (0..len).step_by(4096) {
+            for page in (0..len).step_by(judge::probe::page_size()) {
                 poke(start.cast::<u8>().wrapping_add(page));
                 if page % (1 << 20) == 0 {
                     std::thread::sleep(Duration::from_millis(1));
@@ -277,12 +277,12 @@ fn null_pointer() {
 #[test]
 fn after_unmap() {
     says(
-        "Killed by SIGSEGV: memory was touched after munmap, 4 KiB from the start of a mapping of 512 KiB.",
+        "Killed by SIGSEGV: memory was touched after munmap, 64 KiB from the start of a mapping of 512 KiB.",
         || {
             let start = map(LEN, BOTH);
             // SAFETY: the mapping is this test's own.
             unsafe { libc::munmap(start.cast(), LEN) };
-            poke(start.wrapping_add(4096));
+            poke(start.wrapping_add(64 << 10));
         },
     );
 }

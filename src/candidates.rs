@@ -1,0 +1,200 @@
+//! Grades other answers than the learner's own: each becomes a package of one generated workspace.
+//!
+//! The workspace lies in `.workbook/candidates/` of the clone. It has the clone's lock file, dependencies, lints and
+//! profiles, and builds into the clone's target directory, where the dependencies are built already. It does not lie
+//! below the target directory: there trybuild prints absolute paths, and no expected error would match.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use toml::{Table, Value};
+
+use crate::exercise::Exercise;
+use crate::grader::{self, Grader, Message, cargo, messages};
+
+/// An answer to an exercise: the text of a whole `src/lib.rs`.
+///
+/// A line `// needs: rustix = { version = "1.1" }` names a further crate, which the clone's lock file pins.
+#[derive(Debug, Clone)]
+pub struct Candidate<'a> {
+    /// What it answers.
+    pub exercise: &'a Exercise,
+    /// Its name among the exercise's candidates: `wrong-shared`.
+    pub name: String,
+    /// The text.
+    pub source: String,
+}
+
+impl Candidate<'_> {
+    /// The package's name, and its folder in the generated workspace.
+    pub fn package(&self) -> String {
+        format!("{}-{}", self.exercise.name, self.name)
+    }
+}
+
+/// Builds the graders of all candidates in one run of cargo.
+///
+/// The result holds for each package its grader, or the compiler's words.
+///
+/// # Errors
+/// If the workspace cannot be written, or cargo cannot be run.
+pub fn build(
+    root: &Path,
+    candidates: &[Candidate],
+) -> Result<BTreeMap<String, Result<Grader, String>>> {
+    let workspace = root.join(".workbook/candidates");
+    lay_out(root, &workspace, candidates)?;
+    let target = grader::target(root)?;
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
+    for candidate in candidates {
+        command.args(["--package", &candidate.package()]);
+    }
+    let mut child = command
+        .arg("--message-format=json")
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(&workspace)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cargo cannot be started")?;
+    let stderr = child.stderr.take().expect("a pipe was asked for");
+    // Read beside the messages: a full pipe would stop cargo.
+    let said = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
+
+    let mut binaries = BTreeMap::new();
+    let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for message in messages(child.stdout.take().expect("a pipe was asked for")) {
+        match message {
+            Message::CompilerArtifact {
+                manifest_path,
+                executable: Some(binary),
+            } => {
+                binaries.insert(manifest_path, binary);
+            }
+            Message::CompilerMessage {
+                manifest_path,
+                message,
+            } if message.level == "error" => {
+                *errors.entry(manifest_path).or_default() += &message.rendered.unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    child.wait()?;
+    let said = said.join().unwrap_or_default();
+
+    let result = candidates.iter().map(|candidate| {
+        let package = workspace.join(candidate.package());
+        let manifest = package.join("Cargo.toml");
+        let grader = match binaries.remove(&manifest) {
+            Some(binary) => Ok(Grader {
+                binary,
+                package,
+                root: root.to_owned(),
+                target: target.clone(),
+            }),
+            None => Err(errors.remove(&manifest).unwrap_or_else(|| said.clone())),
+        };
+        (candidate.package(), grader)
+    });
+    Ok(result.collect())
+}
+
+fn lay_out(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()> {
+    let clone = manifest(&root.join("Cargo.toml"))?;
+    for candidate in candidates {
+        let folder = workspace.join(candidate.package());
+        fs::create_dir_all(folder.join("src"))?;
+        write(&folder.join("src/lib.rs"), &candidate.source)?;
+        let manifest = package_manifest(candidate)?;
+        write(&folder.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
+        link(
+            &candidate.exercise.tests().join("compile_fail"),
+            &folder.join("compile_fail"),
+        )?;
+    }
+    let manifest = workspace_manifest(root, clone, candidates)?;
+    write(&workspace.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
+    // Each time anew: what cargo adds to it are the candidates themselves.
+    fs::copy(root.join("Cargo.lock"), workspace.join("Cargo.lock"))?;
+    Ok(())
+}
+
+/// The clone's manifest with other members: the judge's path is made absolute.
+fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -> Result<Table> {
+    let members = candidates
+        .iter()
+        .map(|candidate| Value::from(candidate.package()));
+    let workspace = table(&mut clone, "workspace")?;
+    workspace.insert("members".to_owned(), Value::Array(members.collect()));
+    workspace.remove("default-members");
+    for (_, dependency) in table(workspace, "dependencies")?.iter_mut() {
+        if let Some(path) = dependency.get_mut("path") {
+            *path = absolute(&root.join(path.as_str().unwrap_or_default()));
+        }
+    }
+    clone.retain(|key, _| ["workspace", "profile"].contains(&key));
+    Ok(clone)
+}
+
+/// The exercise's manifest under the candidate's name.
+fn package_manifest(candidate: &Candidate) -> Result<Table> {
+    let exercise = candidate.exercise;
+    let mut manifest = manifest(&exercise.folder().join("Cargo.toml"))?;
+    let package = table(&mut manifest, "package")?;
+    package.insert("name".to_owned(), candidate.package().into());
+    package.remove("metadata");
+    table(&mut manifest, "lib")?.insert("name".to_owned(), exercise.library().into());
+    let tests = manifest.get_mut("test").and_then(Value::as_array_mut);
+    for test in tests.into_iter().flatten() {
+        if let Some(path) = test.get_mut("path") {
+            *path = absolute(&exercise.tests().join("grader.rs"));
+        }
+    }
+    let needs = candidate.source.lines();
+    let needs = needs.filter_map(|line| line.strip_prefix("// needs: "));
+    for need in needs {
+        let need: Table = need.parse().with_context(|| format!("// needs: {need}"))?;
+        table(&mut manifest, "dependencies")?.extend(need);
+    }
+    Ok(manifest)
+}
+
+fn absolute(path: &Path) -> Value {
+    Value::from(path.to_string_lossy().into_owned())
+}
+
+fn manifest(path: &Path) -> Result<Table> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse().with_context(|| path.display().to_string())
+}
+
+fn table<'a>(parent: &'a mut Table, key: &str) -> Result<&'a mut Table> {
+    let child = parent.get_mut(key).and_then(Value::as_table_mut);
+    child.with_context(|| format!("the manifest has no table {key}"))
+}
+
+/// Writes only what has changed: to cargo a file that is newer has changed.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn link(original: &Path, link: &Path) -> Result<()> {
+    match symlink(original, link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| link.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,312 @@
+//! Builds a grader with cargo, runs it, and collects the judge's verdicts, each as it comes.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// What the judge wrote of one case: a line of its report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// `region::zeroed`.
+    #[serde(rename = "case")]
+    pub name: String,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// A short name for what happened.
+    pub kind: String,
+    /// What the learner reads; none for a pass.
+    pub sentence: Option<String>,
+    /// More of it, a line each.
+    #[serde(default)]
+    pub details: Vec<String>,
+    /// What the answer printed last.
+    #[serde(default)]
+    pub output: Vec<String>,
+    /// The system calls that were watched.
+    #[serde(default)]
+    pub transcript: Option<String>,
+    /// Where they were compared: how they differ.
+    #[serde(default)]
+    pub diff: Option<String>,
+    /// After a crash: the command line for a debugger.
+    #[serde(default)]
+    pub debug: Option<String>,
+}
+
+/// What a case can come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Right.
+    Passed,
+    /// Wrong.
+    Failed,
+    /// This machine cannot check it.
+    Skipped,
+    /// A `todo!()` was reached.
+    #[serde(rename = "not started")]
+    NotStarted,
+}
+
+/// A built grader, ready to run.
+#[derive(Debug, Clone)]
+pub struct Grader {
+    /// The test binary.
+    pub binary: PathBuf,
+    /// The package's folder: the exercise's, or a candidate's.
+    pub package: PathBuf,
+    /// The clone's root.
+    pub root: PathBuf,
+    /// Where cargo builds.
+    pub target: PathBuf,
+}
+
+/// What cargo says on its standard output that matters here.
+#[derive(Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub(crate) enum Message {
+    /// Something was built.
+    CompilerArtifact {
+        manifest_path: PathBuf,
+        executable: Option<PathBuf>,
+    },
+    /// The compiler said something.
+    CompilerMessage {
+        manifest_path: PathBuf,
+        message: Diagnostic,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// What the compiler said.
+#[derive(Deserialize)]
+pub(crate) struct Diagnostic {
+    pub level: String,
+    pub rendered: Option<String>,
+}
+
+/// cargo, as this command was started by, or as the shell finds it.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The messages of a run of cargo; a line that is none is passed over.
+pub(crate) fn messages(stdout: impl std::io::Read) -> impl Iterator<Item = Message> {
+    let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    lines.filter_map(|line| serde_json::from_str(&line).ok())
+}
+
+/// Where cargo builds, in the workspace of `root`.
+///
+/// # Errors
+/// If cargo cannot tell.
+pub fn target(root: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo cannot be started: is Rust installed? https://rustup.rs")?;
+    ensure!(output.status.success(), "cargo does not read the workspace");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata.target_directory)
+}
+
+/// Builds the grader of the exercise whose crate is in `package`. Cargo shows its progress and the compiler's words.
+///
+/// # Errors
+/// If it does not build.
+pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
+    let mut child = cargo()
+        .args(["build", "--package", name, "--test", "grader"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo cannot be started: is Rust installed? https://rustup.rs")?;
+    let stdout = child.stdout.take().expect("a pipe was asked for");
+    let mut binary = None;
+    for message in messages(stdout) {
+        if let Message::CompilerArtifact {
+            executable: Some(executable),
+            ..
+        } = message
+        {
+            binary = Some(executable);
+        }
+    }
+    let built = child.wait()?.success();
+    match binary.filter(|_| built) {
+        Some(binary) => Ok(Grader {
+            binary,
+            package: package.to_owned(),
+            root: root.to_owned(),
+            target: target(root)?,
+        }),
+        None => bail!("{name} does not build: the compiler's words are above"),
+    }
+}
+
+impl Grader {
+    /// The names of its cases. A case of `compile_fail/` is named by its stage and its file.
+    ///
+    /// # Errors
+    /// If the grader cannot be run, or a folder of cases cannot be read.
+    pub fn cases(&self) -> Result<BTreeSet<String>> {
+        let output = self
+            .command()
+            .args(["--list", "--format", "terse"])
+            .output()
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let mut cases = BTreeSet::new();
+        for line in listed.lines() {
+            let Some(test) = line.strip_suffix(": test") else {
+                continue;
+            };
+            match test.strip_prefix("compile_fail::") {
+                Some(stage) => cases.extend(self.compile_fail_cases(stage)?),
+                None => {
+                    cases.insert(test.to_owned());
+                }
+            }
+        }
+        ensure!(!cases.is_empty(), "{} lists no case", self.binary.display());
+        Ok(cases)
+    }
+
+    fn compile_fail_cases(&self, stage: &str) -> Result<Vec<String>> {
+        let folder = self.package.join("compile_fail").join(stage);
+        let mut cases = Vec::new();
+        let files = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        for file in files {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "rs")
+                && let Some(name) = path.file_stem()
+            {
+                cases.push(format!("{stage}::{}", name.to_string_lossy()));
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Runs every case, and tells `each` of every verdict as it comes. A case that gets none has failed.
+    ///
+    /// # Errors
+    /// If the grader cannot be run, or its report cannot be read.
+    pub fn run(&self, mut each: impl FnMut(Case)) -> Result<()> {
+        let mut missing = self.cases()?;
+        let report = tempfile::NamedTempFile::new().context("no room for the judge's report")?;
+        let mut words = tempfile::tempfile()?;
+        let mut child = self
+            .command()
+            .env("JUDGE_REPORT", report.path())
+            .stdin(Stdio::null())
+            .stdout(words.try_clone()?)
+            .stderr(words.try_clone()?)
+            .spawn()
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let mut lines = Lines::of(report.reopen()?);
+        loop {
+            let over = child.try_wait()?.is_some();
+            for line in lines.complete()? {
+                let case: Case = serde_json::from_str(&line)
+                    .with_context(|| format!("the judge's report has a line of its own: {line}"))?;
+                missing.remove(&case.name);
+                each(case);
+            }
+            if over {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let output = if missing.is_empty() {
+            Vec::new()
+        } else {
+            words.rewind()?;
+            last_lines(words)
+        };
+        for name in missing {
+            each(Case {
+                name,
+                verdict: Verdict::Failed,
+                kind: "no-verdict".to_owned(),
+                sentence: Some(
+                    "The grader ended and gave no verdict on this case; what it printed follows."
+                        .to_owned(),
+                ),
+                details: Vec::new(),
+                output: output.clone(),
+                transcript: None,
+                diff: None,
+                debug: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// The grader in the surroundings that `cargo test` would give it.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .current_dir(&self.package)
+            .env("CARGO_MANIFEST_DIR", &self.package)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("INSTA_WORKSPACE_ROOT", &self.root)
+            .env("INSTA_FORCE_PASS", "0")
+            .env("INSTA_UPDATE", "no")
+            .env("INSTA_OUTPUT", "none")
+            .env("TRYBUILD", "wip")
+            .env_remove("JUDGE_INLINE");
+        command
+    }
+}
+
+/// A file that grows by lines.
+struct Lines {
+    file: BufReader<File>,
+    /// The beginning of a line whose end has not been written yet.
+    begun: String,
+}
+
+impl Lines {
+    fn of(file: File) -> Lines {
+        Lines {
+            file: BufReader::new(file),
+            begun: String::new(),
+        }
+    }
+
+    /// The lines that have been completed since the last time.
+    fn complete(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        while self.file.read_line(&mut self.begun)? > 0 {
+            if self.begun.ends_with('\n') {
+                lines.push(std::mem::take(&mut self.begun));
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn last_lines(words: File) -> Vec<String> {
+    const MOST: usize = 40;
+    let lines: Vec<String> = BufReader::new(words)
+        .lines()
+        .map_while(Result::ok)
+        .collect();
+    lines[lines.len().saturating_sub(MOST)..].to_vec()
+}

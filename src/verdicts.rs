@@ -1,0 +1,108 @@
+//! An exercise's verdicts by stage, and what they add up to.
+
+use serde::Serialize;
+
+use crate::exercise::Exercise;
+use crate::grader::{Case, Verdict};
+
+/// The verdicts on one answer.
+#[derive(Debug, Serialize)]
+pub struct Verdicts {
+    /// The exercise.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// In the manifest's order.
+    pub stages: Vec<Stage>,
+    /// The sums.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// The verdicts on one stage.
+#[derive(Debug, Serialize)]
+pub struct Stage {
+    /// As in the manifest.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// Estimated.
+    pub minutes: u32,
+    /// By name.
+    pub cases: Vec<Case>,
+}
+
+/// How many cases came to what.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+    pub not_started: usize,
+    /// All of them: what a skip does not change.
+    pub possible: usize,
+}
+
+impl Count {
+    /// Of these cases.
+    pub fn of<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Count {
+        let mut count = Count::default();
+        for case in cases {
+            count.possible += 1;
+            match case.verdict {
+                Verdict::Passed => count.passed += 1,
+                Verdict::Failed => count.failed += 1,
+                Verdict::Skipped => count.skipped += 1,
+                Verdict::NotStarted => count.not_started += 1,
+            }
+        }
+        count
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.not_started += other.not_started;
+        self.possible += other.possible;
+    }
+}
+
+impl Verdicts {
+    /// Sorts the cases into the exercise's stages.
+    pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
+        let count = Count::of(&cases);
+        cases.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut stages = Vec::new();
+        for stage in &exercise.about.stages {
+            let prefix = format!("{}::", stage.name);
+            let (mine, others) = cases
+                .into_iter()
+                .partition(|case| case.name.starts_with(&prefix));
+            cases = others;
+            stages.push(Stage {
+                name: stage.name.clone(),
+                title: stage.title.clone(),
+                minutes: stage.minutes,
+                cases: mine,
+            });
+        }
+        // A test of the graders sees to it that this is not needed; a case is never lost for it.
+        if !cases.is_empty() {
+            stages.push(Stage {
+                name: "other".to_owned(),
+                title: "Cases of no stage".to_owned(),
+                minutes: 0,
+                cases,
+            });
+        }
+        Verdicts {
+            name: exercise.name.clone(),
+            title: exercise.about.title.clone(),
+            stages,
+            count,
+        }
+    }
+}

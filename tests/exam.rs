@@ -1,0 +1,269 @@
+//! The grader's own exam: it grades the stub, the solution, right answers and wrong ones, and must tell them apart.
+//!
+//! Each wrong answer is a patch to the solution. Its first lines say what is wrong, which case must catch it, and the
+//! sentence that the learner reads. The table of all answers is a snapshot: `snapshots/exam__EXERCISE.snap`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use workbook::candidates::{self, Candidate};
+use workbook::exercise::Exercise;
+use workbook::grader::{Case, Grader, Verdict};
+
+/// An answer whose verdict is known.
+struct Answer {
+    /// The candidate's name: `wrong-shared`.
+    name: String,
+    source: String,
+    expected: Expected,
+}
+
+enum Expected {
+    NotStarted,
+    Right,
+    Wrong {
+        /// What is wrong with it.
+        wrong: String,
+        /// The case that must catch it.
+        caught_by: String,
+        /// What the learner must be told there.
+        told: String,
+    },
+}
+
+#[test]
+fn every_answer_gets_its_verdict() -> Result<()> {
+    let root = workbook::root::find()?;
+    let mut mistakes = Vec::new();
+    for exercise in Exercise::all(&root)? {
+        let answers = answers(&exercise)?;
+        let graded = grade(&exercise, &answers)?;
+        if let Some(why) = skipped(&graded["solution"]) {
+            // In CI nothing may be skipped for want of a tool or a right.
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            let name = &exercise.name;
+            // Past libtest's capture: a skipped exam must not look like a passed one.
+            writeln!(io::stderr(), "the exam of {name} is skipped: {why}")?;
+            continue;
+        }
+        for answer in &answers {
+            let wrong = examine(answer, &graded[&answer.name]);
+            mistakes.extend(
+                wrong
+                    .into_iter()
+                    .map(|what| format!("{}: {what}", answer.name)),
+            );
+        }
+        insta::assert_snapshot!(exercise.name.as_str(), table(&answers, &graded));
+        let calls = calls(&graded["solution"]);
+        insta::assert_snapshot!(format!("{}-calls", exercise.name), calls);
+    }
+    assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
+    Ok(())
+}
+
+fn answers(exercise: &Exercise) -> Result<Vec<Answer>> {
+    let folder = exercise.tests().join("answers");
+    let solution = fs::read_to_string(exercise.solution())?;
+    let mut answers = vec![
+        Answer {
+            name: "stub".to_owned(),
+            source: fs::read_to_string(folder.join("stub.rs"))?,
+            expected: Expected::NotStarted,
+        },
+        Answer {
+            name: "solution".to_owned(),
+            source: solution.clone(),
+            expected: Expected::Right,
+        },
+    ];
+    for (name, source) in files(&folder.join("right"))? {
+        answers.push(Answer {
+            name: format!("right-{name}"),
+            source,
+            expected: Expected::Right,
+        });
+    }
+    for (name, text) in files(&folder.join("wrong"))? {
+        let answer = wrong(&name, &text, &solution);
+        answers.push(answer.with_context(|| format!("{name}.patch"))?);
+    }
+    Ok(answers)
+}
+
+/// From the preamble and the patch.
+fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
+    let (preamble, patch) = text
+        .split_once("\n\n")
+        .context("no empty line after the preamble")?;
+    let line = |key: &str| -> Result<String> {
+        let line = preamble.lines().find_map(|line| line.strip_prefix(key));
+        Ok(line.with_context(|| format!("no line {key}"))?.to_owned())
+    };
+    let patch = diffy::Patch::from_str(patch)?;
+    let source =
+        diffy::apply(solution, &patch).context("the patch no longer applies to the solution")?;
+    ensure!(source != solution, "the patch changes nothing");
+    Ok(Answer {
+        name: format!("wrong-{name}"),
+        source,
+        expected: Expected::Wrong {
+            wrong: line("wrong: ")?,
+            caught_by: line("caught by: ")?,
+            told: line("told: ")?,
+        },
+    })
+}
+
+/// Name and text of each file of a folder, by name.
+fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        files.insert(name.into_owned(), fs::read_to_string(&path)?);
+    }
+    Ok(files)
+}
+
+/// All verdicts by the answer's name.
+fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
+    let candidates: Vec<_> = answers
+        .iter()
+        .map(|answer| Candidate {
+            exercise,
+            name: answer.name.clone(),
+            source: answer.source.clone(),
+        })
+        .collect();
+    let mut graders = candidates::build(&exercise.root, &candidates)?;
+    let mut waiting = Vec::new();
+    for candidate in &candidates {
+        let grader = graders.remove(&candidate.package()).context("not built")?;
+        let grader = grader.map_err(anyhow::Error::msg);
+        waiting.push((candidate, grader.with_context(|| candidate.name.clone())?));
+    }
+    let waiting = Mutex::new(waiting.into_iter());
+    let graded = Mutex::new(BTreeMap::new());
+    let work = || -> Result<()> {
+        loop {
+            let next = waiting.lock().unwrap().next();
+            let Some((candidate, grader)) = next else {
+                return Ok(());
+            };
+            let cases = run(candidate, &grader)?;
+            graded.lock().unwrap().insert(candidate.name.clone(), cases);
+        }
+    };
+    thread::scope(|scope| {
+        let workers = [scope.spawn(work), scope.spawn(work)];
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+    Ok(graded.into_inner().unwrap())
+}
+
+fn run(candidate: &Candidate, grader: &Grader) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    // A learner's file is src/lib.rs.
+    let file = format!("{}/src/lib.rs", candidate.package());
+    grader.run(|mut case| {
+        case.sentence = case.sentence.map(|text| text.replace(&file, "src/lib.rs"));
+        cases.push(case);
+    })?;
+    cases.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(cases)
+}
+
+/// Why this machine cannot judge even the solution, if it cannot.
+fn skipped(solution: &[Case]) -> Option<&str> {
+    let case = solution
+        .iter()
+        .find(|case| case.verdict == Verdict::Skipped)?;
+    case.sentence.as_deref()
+}
+
+/// What is not as it must be.
+fn examine(answer: &Answer, cases: &[Case]) -> Option<String> {
+    let other = |verdict: Verdict| {
+        let case = cases.iter().find(|case| case.verdict != verdict)?;
+        let sentence = case.sentence.as_deref().unwrap_or("passed");
+        Some(format!("{}: {sentence}", case.name))
+    };
+    match &answer.expected {
+        Expected::NotStarted => other(Verdict::NotStarted),
+        Expected::Right => other(Verdict::Passed),
+        Expected::Wrong {
+            caught_by, told, ..
+        } => match cases.iter().find(|case| case.name == *caught_by) {
+            None => Some(format!("there is no case {caught_by}")),
+            Some(case) if case.verdict != Verdict::Failed => {
+                Some(format!("{caught_by} must catch it, and did not"))
+            }
+            Some(case) if case.sentence.as_deref() != Some(told) => Some(format!(
+                "the learner is told\n  {}\nand not\n  {told}",
+                case.sentence.as_deref().unwrap_or_default()
+            )),
+            Some(_) => None,
+        },
+    }
+}
+
+/// The table of answers and verdicts, for people.
+fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
+    let mut text = String::new();
+    for answer in answers {
+        let cases = &graded[&answer.name];
+        let not_passed: Vec<_> = cases
+            .iter()
+            .filter(|case| case.verdict != Verdict::Passed)
+            .collect();
+        text += &match &answer.expected {
+            Expected::NotStarted => format!(
+                "{}: {} cases not started\n\n",
+                answer.name,
+                not_passed.len()
+            ),
+            Expected::Right => format!(
+                "{}: {} of {} passed\n\n",
+                answer.name,
+                cases.len() - not_passed.len(),
+                cases.len()
+            ),
+            Expected::Wrong {
+                wrong,
+                caught_by,
+                told,
+            } => {
+                let others: Vec<_> = not_passed
+                    .iter()
+                    .map(|case| case.name.as_str())
+                    .filter(|name| name != caught_by)
+                    .collect();
+                let mut entry = format!("{}: {wrong}\n  {caught_by}\n  {told}\n", answer.name);
+                if !others.is_empty() {
+                    entry += &format!("  (also {})\n", others.join(", "));
+                }
+                entry + "\n"
+            }
+        };
+    }
+    text
+}
+
+/// The solution's watched calls.
+fn calls(cases: &[Case]) -> String {
+    let mut text = String::new();
+    for case in cases {
+        if let Some(transcript) = &case.transcript {
+            text += &format!("{}\n{transcript}\n", case.name);
+        }
+    }
+    text
+}
