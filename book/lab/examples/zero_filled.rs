@@ -1,0 +1,30 @@
+//! Fresh anonymous memory reads as zero, and it comes in whole pages.
+
+use lab::page_size;
+
+fn main() {
+    // ANCHOR: ask
+    let asked = 1;
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    let start = unsafe {
+        nix::libc::mmap(
+            std::ptr::null_mut(),
+            asked,
+            nix::libc::PROT_READ | nix::libc::PROT_WRITE,
+            nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(start, nix::libc::MAP_FAILED);
+    // ANCHOR_END: ask
+    // ANCHOR: look
+    // SAFETY: the kernel maps whole pages, so the rest of the page is there too; nothing else uses it.
+    let page = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), page_size()) };
+    assert!(page.iter().all(|byte| *byte == 0));
+    // ANCHOR_END: look
+    assert!(start.addr().is_multiple_of(page_size()));
+    println!("asked for {asked} byte");
+    println!("the whole page reads as zero");
+    println!("the address is a multiple of the page size");
+}
