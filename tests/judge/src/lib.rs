@@ -64,6 +64,7 @@ mod verdict;
 mod watch;
 mod watchdog;
 
+use std::any::Any;
 use std::panic;
 
 pub use call::Call;
@@ -102,10 +103,10 @@ pub fn watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) {
     });
 }
 
-/// Runs `body` as a case and returns what it came to: for the judge's own tests.
-pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
+/// Runs `body` as a case, and `check` as `watched` does, and returns what it came to: for the judge's own tests.
+pub fn observe(limits: Limits, body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
     let mut observed = None;
-    judged(limits, body, None::<fn(&Seen)>, |_, outcome| {
+    judged(limits, body, Some(check), |_, outcome| {
         observed = Some(outcome)
     });
     observed.expect("JUDGE_INLINE observes nothing")
@@ -172,7 +173,14 @@ fn ask(outcome: &mut Outcome, seen: &Seen, check: impl FnOnce(&Seen)) {
         }
         Err(payload) => match payload.downcast::<child::CheckFailed>() {
             Ok(failed) => Failure::Check(failed.0),
-            Err(payload) => panic::resume_unwind(payload),
+            Err(payload) => Failure::Grader(format!("its check panicked: {}", words(&payload))),
         },
     });
+}
+
+/// What a panic said.
+fn words(payload: &Box<dyn Any + Send>) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    let text = owned.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("it did not say why")
 }

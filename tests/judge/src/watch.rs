@@ -11,11 +11,17 @@ use crate::protocol::MARK;
 /// What `f` leaves mapped, open or running when it returns is what the ledger says it left.
 /// A case may watch more than once: the records are joined.
 pub fn watch<R>(f: impl FnOnce() -> R) -> R {
+    /// Ends the record also where `f` panics.
+    struct Watching;
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            mark(false);
+        }
+    }
     hold_still();
     mark(true);
-    let result = f();
-    mark(false);
-    result
+    let _watching = Watching;
+    f()
 }
 
 /// Makes room in the heap, so that the small allocations of a case do not have to grow it at a moment of their own.

@@ -41,7 +41,7 @@ pub fn watch(
             .sum();
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
-        } else if resident > limits.memory {
+        } else if resident > limits.memory + PROGRAM {
             Stop::Memory(limits.memory)
         } else if let Some(waits) = &now
             && still >= STILL
@@ -57,6 +57,10 @@ pub fn watch(
         return;
     }
 }
+
+/// Bytes resident of the test program itself: its code, libtest's and the first stacks. A case that RLIMIT_DATA stops
+/// is told so by its own failed allocation, before the judge ends it.
+const PROGRAM: u64 = 32 << 20;
 
 /// libtest's own thread and the one that runs the case.
 pub const LIBTEST: usize = 2;

@@ -16,7 +16,7 @@ fn says(expected: &str, body: impl FnOnce()) {
 
 #[track_caller]
 fn says_within(limits: Limits, expected: &str, body: impl FnOnce()) {
-    let outcome = observe(limits, body);
+    let outcome = observe(limits, body, |_| ());
     let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
     assert_eq!(without_lines(&sentence), expected, "{outcome:#?}");
 }

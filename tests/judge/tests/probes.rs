@@ -1,0 +1,251 @@
+//! The probes tell what the kernel says, and the pretended machine holds where it must.
+
+use std::num::NonZero;
+use std::ptr::NonNull;
+
+use judge::probe::{Rights, faults, mapped_pages, page_size, resident_pages, rights};
+use judge::{Limits, in_child, observe, pretend};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::unistd::{SysconfVar, sysconf};
+
+const PAGES: usize = 16;
+
+/// Runs `body` as a case of its own, which must pass.
+#[track_caller]
+fn holds(body: impl FnOnce()) {
+    let outcome = observe(Limits::default(), body, |_| ());
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+}
+
+fn map(pages: usize, flags: MapFlags) -> NonNull<u8> {
+    let len = NonZero::new(pages * page_size()).unwrap();
+    let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: without MAP_FIXED nothing that exists is touched.
+    unsafe { mmap_anonymous(None, len, both, flags) }
+        .unwrap()
+        .cast()
+}
+
+fn unmap(start: *mut u8, pages: usize) {
+    let start = NonNull::new(start.cast()).unwrap();
+    // SAFETY: callers pass pages of their own that they no longer use.
+    unsafe { munmap(start, pages * page_size()) }.unwrap();
+}
+
+fn page(start: NonNull<u8>, number: usize) -> *mut u8 {
+    start.as_ptr().wrapping_add(number * page_size())
+}
+
+fn write(byte: *mut u8) {
+    // SAFETY: callers pass bytes of mapped, writable pages of their own.
+    unsafe { byte.write_volatile(1) };
+}
+
+fn read(byte: *mut u8) {
+    // SAFETY: callers pass bytes of mapped, readable pages of their own.
+    unsafe { byte.read_volatile() };
+}
+
+fn residents(start: NonNull<u8>) -> usize {
+    resident_pages(start.as_ptr(), PAGES * page_size())
+}
+
+#[test]
+fn mapped_pages_come_and_go() {
+    holds(|| {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        let mapped = || mapped_pages(start.as_ptr(), PAGES * page_size());
+        assert_eq!(mapped(), PAGES);
+        unmap(page(start, 3), 2);
+        assert_eq!(mapped(), PAGES - 2);
+        // Half a page is a page.
+        assert_eq!(mapped_pages(page(start, 2).wrapping_add(1), 1), 1);
+        assert_eq!(mapped_pages(page(start, 3).wrapping_add(1), 1), 0);
+    });
+}
+
+#[test]
+fn a_page_is_resident_once_it_was_touched() {
+    holds(|| {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        assert_eq!(residents(start), 0);
+        write(page(start, 0));
+        read(page(start, 9));
+        assert_eq!(residents(start), 2);
+    });
+}
+
+#[test]
+fn a_shared_page_is_resident_where_it_was_touched() {
+    holds(|| {
+        let start = map(PAGES, MapFlags::MAP_SHARED);
+        write(page(start, 0));
+        let in_child = in_child(|| {
+            let inherited = residents(start);
+            write(page(start, 1));
+            (inherited * 16 + residents(start)) as u8
+        });
+        // Of shared pages a fork copies no entry; the child has touched one of its own.
+        assert_eq!(in_child, 1);
+        assert_eq!(residents(start), 1);
+    });
+}
+
+#[test]
+fn huge_pages_do_not_blur_the_count() {
+    holds(|| {
+        let huge = 2 << 20;
+        let start = map(4 * huge / page_size(), MapFlags::MAP_PRIVATE);
+        let aligned = start.as_ptr().wrapping_add(start.align_offset(huge));
+        // SAFETY: the advice changes no contents.
+        unsafe { libc::madvise(aligned.cast(), huge, libc::MADV_HUGEPAGE) };
+        write(aligned);
+        assert_eq!(resident_pages(aligned, huge), 1);
+    });
+}
+
+#[test]
+fn each_first_touch_is_one_fault() {
+    holds(|| {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        // Warm: the code and the stack below are touched once before they count.
+        for number in [0, 1] {
+            read(page(start, number));
+            write(page(start, number));
+        }
+        let before = faults();
+        for number in 2..PAGES {
+            write(page(start, number));
+        }
+        assert_eq!(faults() - before, PAGES as u64 - 2);
+    });
+}
+
+#[test]
+fn a_write_after_a_read_and_after_a_fork_faults_again() {
+    holds(|| {
+        let write_all = |start: NonNull<u8>, value: usize| {
+            let before = faults();
+            for number in 0..PAGES {
+                write(page(start, number).wrapping_add(value));
+            }
+            faults() - before
+        };
+        let warm = map(PAGES, MapFlags::MAP_PRIVATE);
+        write_all(warm, 0);
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        for number in 0..PAGES {
+            read(page(start, number));
+        }
+        assert_eq!(write_all(start, 1), PAGES as u64);
+        assert_eq!(write_all(start, 2), 0);
+        let in_child = in_child(|| {
+            // The child's stack is copied on write, too: once before it counts.
+            write_all(warm, 3);
+            write_all(start, 3) as u8
+        });
+        assert_eq!(in_child, PAGES as u8);
+    });
+}
+
+#[test]
+fn rights_are_those_of_the_page() {
+    holds(|| {
+        let start = map(2, MapFlags::MAP_PRIVATE);
+        let both = Rights {
+            mapped: true,
+            read: true,
+            write: true,
+            ..Rights::default()
+        };
+        assert_eq!(rights(start.as_ptr()), both);
+        let second = page(start, 1);
+        // SAFETY: the page is this test's own.
+        unsafe {
+            mprotect(
+                NonNull::new(second.cast()).unwrap(),
+                page_size(),
+                ProtFlags::PROT_READ,
+            )
+        }
+        .unwrap();
+        assert_eq!(rights(start.as_ptr()), both);
+        assert!(!rights(second).write);
+        let shared = map(1, MapFlags::MAP_SHARED);
+        assert!(rights(shared.as_ptr()).shared);
+        unmap(start.as_ptr(), 1);
+        assert_eq!(rights(start.as_ptr()), Rights::default());
+    });
+}
+
+#[test]
+fn probes_map_nothing_once_they_are_calibrated() {
+    let outcome = observe(
+        Limits::default(),
+        || {
+            let start = map(PAGES, MapFlags::MAP_PRIVATE);
+            let ask = || {
+                rights(start.as_ptr());
+                mapped_pages(start.as_ptr(), page_size());
+                residents(start);
+                faults();
+            };
+            ask();
+            judge::watch(ask);
+        },
+        |seen| {
+            for call in ["mmap", "munmap", "brk"] {
+                assert!(seen.calls(call).is_empty(), "{}", seen.transcript());
+            }
+        },
+    );
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+}
+
+#[test]
+fn a_probe_that_cannot_tell_ends_as_skipped() {
+    let outcome = observe(Limits::default(), || judge::skip("this is a test"), |_| ());
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("Skipped: this is a test.")
+    );
+}
+
+fn told_page_size() -> usize {
+    sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap() as usize
+}
+
+#[test]
+fn another_page_size_is_answered_in_this_process_and_its_children() {
+    holds(|| {
+        let real = page_size();
+        assert_eq!(told_page_size(), real);
+        pretend::page_size(64 << 10);
+        assert_eq!(told_page_size(), 64 << 10);
+        assert_eq!(in_child(|| u8::from(told_page_size() == 64 << 10)), 1);
+        assert_eq!(page_size(), real);
+        // Other questions are libc's own.
+        assert!(sysconf(SysconfVar::OPEN_MAX).unwrap() > Some(0));
+    });
+}
+
+#[test]
+fn the_populate_advice_is_unknown_and_other_advice_is_not() {
+    holds(|| {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        let advise = |advice| {
+            let len = PAGES * page_size();
+            // SAFETY: the pages are this test's own, and hold nothing.
+            Errno::result(unsafe { libc::madvise(start.as_ptr().cast(), len, advice) })
+        };
+        pretend::no_populate_advice();
+        for advice in [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE] {
+            assert_eq!(advise(advice), Err(Errno::EINVAL));
+        }
+        assert_eq!(advise(libc::MADV_DONTNEED), Ok(0));
+        let in_child = in_child(|| u8::from(advise(libc::MADV_POPULATE_WRITE).is_err()));
+        assert_eq!(in_child, 1);
+    });
+}

@@ -1,0 +1,383 @@
+//! What `watch` records: the transcript, the ledger, and how they are compared.
+
+use std::fs::File;
+use std::os::fd::IntoRawFd;
+use std::ptr::null_mut;
+
+use judge::{Limits, Outcome, Seen, observe, watch};
+use nix::libc;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+
+const LEN: usize = 512 << 10;
+const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+const SHARED: i32 = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+
+fn map(len: usize, flags: i32) -> *mut libc::c_void {
+    // SAFETY: without MAP_FIXED nothing that exists is touched.
+    let start = unsafe { libc::mmap(null_mut(), len, BOTH, flags, -1, 0) };
+    assert_ne!(start, libc::MAP_FAILED);
+    start
+}
+
+fn unmap(start: *mut libc::c_void, len: usize) {
+    // SAFETY: callers pass what they have mapped and do not use.
+    assert_eq!(unsafe { libc::munmap(start, len) }, 0);
+}
+
+fn child(f: impl FnOnce()) -> Pid {
+    // SAFETY: the case runs on the only thread of this process that does anything.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            f();
+            // SAFETY: `_exit` takes any value.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Compares the transcript of `body`, all of which is watched.
+#[track_caller]
+fn records(expected: &str, body: impl FnOnce()) {
+    let outcome = observe(Limits::default(), || watch(body), |_| ());
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+    assert_eq!(outcome.transcript.as_deref(), Some(expected));
+}
+
+/// Compares the ledger of `body`, all of which is watched.
+#[track_caller]
+fn leaves(expected: &str, body: impl FnOnce()) {
+    passes(
+        || watch(body),
+        |seen| assert_eq!(seen.ledger(), expected, "{}", seen.transcript()),
+    );
+}
+
+#[track_caller]
+fn passes(body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
+    let outcome = observe(Limits::default(), body, check);
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+    outcome
+}
+
+#[test]
+fn mappings_get_letters() {
+    records(
+        "P: mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A\n\
+         P: mmap(NULL, 1 MiB, READ|WRITE, SHARED|ANONYMOUS, fd -1, off 0) = B\n\
+         P: mprotect(A, 64 KiB, READ) = 0\n\
+         P: madvise(B+64 KiB, 64 KiB, DONTNEED) = 0\n\
+         P: munmap(A, 512 KiB) = 0\n\
+         P: munmap(B, 1 MiB) = 0\n",
+        || {
+            let first = map(LEN, PRIVATE);
+            let second = map(2 * LEN, SHARED);
+            let part = 64 << 10;
+            // SAFETY: the range is mapped, and nothing else uses it.
+            unsafe { libc::mprotect(first, part, libc::PROT_READ) };
+            let middle = second.wrapping_byte_add(part);
+            // SAFETY: as above.
+            unsafe { libc::madvise(middle, part, libc::MADV_DONTNEED) };
+            unmap(first, LEN);
+            unmap(second, 2 * LEN);
+        },
+    );
+}
+
+#[test]
+fn a_mapping_keeps_its_letter_where_mremap_moves_it() {
+    records(
+        "P: mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A\n\
+         P: mremap(A, 512 KiB, 64 MiB, MAYMOVE) = A\n\
+         P: munmap(A, 64 MiB) = 0\n",
+        || {
+            let start = map(LEN, PRIVATE);
+            // SAFETY: the mapping is this test's own.
+            let moved = unsafe { libc::mremap(start, LEN, 64 << 20, libc::MREMAP_MAYMOVE) };
+            unmap(moved, 64 << 20);
+        },
+    );
+}
+
+#[test]
+fn a_refusal_is_recorded_with_its_error() {
+    records("P: munmap(?, 0) = EINVAL\n", || {
+        // SAFETY: a length of 0 is refused.
+        unsafe { libc::munmap(64 as *mut libc::c_void, 0) };
+    });
+}
+
+#[test]
+fn small_allocations_leave_no_trace() {
+    records("", || {
+        for len in 1..200 {
+            drop(vec![1_u8; len]);
+        }
+        drop(format!("{:?}", std::env::vars().next()));
+    });
+}
+
+#[test]
+fn processes_are_told_apart() {
+    records(
+        "P: fork() = P.1\n\
+         P: wait4(P.1, 0) = P.1\n\
+         P: fork() = P.2\n\
+         P: wait4(P.2, 0) = P.2\n\
+         P.1: mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A\n\
+         P.1: exit(0)\n\
+         P.2: exit(0)\n",
+        || {
+            let first = child(|| {
+                map(LEN, PRIVATE);
+            });
+            waitpid(first, None).unwrap();
+            waitpid(child(|| ()), None).unwrap();
+        },
+    );
+}
+
+#[test]
+fn the_heap_is_told_from_its_end() {
+    records("P: brk(heap+1 MiB) = heap+1 MiB\n", || {
+        // SAFETY: nothing uses the new end of the heap.
+        unsafe { libc::sbrk(1 << 20) };
+    });
+}
+
+#[test]
+fn only_the_watched_part_is_recorded() {
+    let body = || {
+        let before = map(LEN, PRIVATE);
+        watch(|| unmap(before, LEN));
+        let after = map(LEN, PRIVATE);
+        unmap(after, LEN);
+    };
+    let outcome = passes(body, |seen| assert_eq!(seen.calls("mmap").len(), 0));
+    assert_eq!(
+        outcome.transcript.as_deref(),
+        Some("P: munmap(A, 512 KiB) = 0\n")
+    );
+}
+
+#[test]
+fn two_parts_are_joined() {
+    let body = || {
+        let start = watch(|| map(LEN, PRIVATE));
+        unmap(map(LEN, SHARED), LEN);
+        watch(|| unmap(start, LEN));
+    };
+    let outcome = passes(body, |seen| {
+        assert!(
+            seen.ledger().contains("still mapped: nothing"),
+            "{}",
+            seen.ledger()
+        );
+    });
+    assert_eq!(
+        outcome.transcript.as_deref(),
+        Some(
+            "P: mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A\n\
+             P: munmap(A, 512 KiB) = 0\n"
+        )
+    );
+}
+
+#[test]
+fn arguments_and_results_can_be_asked_for() {
+    passes(
+        || {
+            watch(|| unmap(map(LEN, PRIVATE), LEN));
+        },
+        |seen| {
+            let [call] = seen.calls("mmap")[..] else {
+                panic!("one mmap");
+            };
+            assert_eq!(call.args[1], LEN as u64);
+            assert_eq!(call.process, "P");
+            assert_eq!(seen.calls("munmap")[0].args[0], call.result.unwrap());
+        },
+    );
+}
+
+#[test]
+fn the_check_runs_in_the_judge() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static CHECKED: AtomicBool = AtomicBool::new(false);
+    static RAN: AtomicBool = AtomicBool::new(false);
+    passes(
+        || RAN.store(true, Ordering::SeqCst),
+        |_| CHECKED.store(true, Ordering::SeqCst),
+    );
+    assert!(CHECKED.load(Ordering::SeqCst));
+    assert!(!RAN.load(Ordering::SeqCst));
+}
+
+#[test]
+fn the_record_is_the_same_on_every_run() {
+    let body = || {
+        watch(|| {
+            let start = map(LEN, SHARED);
+            let children = [child(|| ()), child(|| unmap(start, LEN))];
+            for _ in children {
+                waitpid(None, None).unwrap();
+            }
+            unmap(start, LEN);
+        });
+    };
+    let first = observe(Limits::default(), body, |_| ());
+    assert_eq!(first.sentence(), None, "{first:#?}");
+    for _ in 0..20 {
+        let again = observe(Limits::default(), body, |_| ());
+        assert_eq!(again.transcript, first.transcript);
+    }
+}
+
+#[test]
+fn the_ledger_of_memory_given_back() {
+    leaves(
+        "mapped: 512 KiB private anonymous and 512 KiB shared anonymous\n\
+         still mapped: nothing\ndescriptors left: 0\nchildren left: 0",
+        || {
+            unmap(map(LEN, PRIVATE), LEN);
+            unmap(map(LEN, SHARED), LEN);
+        },
+    );
+}
+
+#[test]
+fn the_ledger_of_memory_left() {
+    leaves(
+        "mapped: 512 KiB private anonymous\n\
+         still mapped: 448 KiB\ndescriptors left: 0\nchildren left: 0",
+        || unmap(map(LEN, PRIVATE), 64 << 10),
+    );
+}
+
+#[test]
+fn a_guard_counts_only_where_it_is_left() {
+    leaves(
+        "mapped: 64 KiB private anonymous\n\
+         still mapped: 512 KiB\ndescriptors left: 0\nchildren left: 0",
+        || {
+            // SAFETY: without MAP_FIXED nothing that exists is touched.
+            let start = unsafe { libc::mmap(null_mut(), LEN, libc::PROT_NONE, PRIVATE, -1, 0) };
+            let middle = start.wrapping_byte_add(64 << 10);
+            // SAFETY: the pages are this test's own.
+            unsafe { libc::mprotect(middle, 64 << 10, BOTH) };
+        },
+    );
+}
+
+#[test]
+fn the_ledger_of_a_descriptor_and_a_child() {
+    let body = || {
+        let left = watch(|| {
+            let _ = File::open("/dev/null").unwrap().into_raw_fd();
+            child(|| ())
+        });
+        waitpid(left, None).unwrap();
+    };
+    passes(body, |seen| {
+        assert_eq!(
+            seen.ledger(),
+            "mapped: nothing\nstill mapped: nothing\ndescriptors left: 1\nchildren left: 1"
+        );
+    });
+}
+
+#[test]
+fn a_file_mapping_is_told_from_an_anonymous_one() {
+    leaves(
+        "mapped: 4 KiB private, from a descriptor\n\
+         still mapped: nothing\ndescriptors left: 0\nchildren left: 0"
+            .replace("4 KiB", &format!("{} KiB", judge::probe::page_size() >> 10))
+            .as_str(),
+        || {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/zero")
+                .unwrap();
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+            // SAFETY: without MAP_FIXED nothing that exists is touched.
+            let start = unsafe { libc::mmap(null_mut(), 1, BOTH, libc::MAP_PRIVATE, fd, 0) };
+            unmap(start, 1);
+        },
+    );
+}
+
+fn leak() {
+    watch(|| map(LEN, PRIVATE));
+}
+
+#[test]
+fn a_ledger_that_is_as_asked_for_passes() {
+    passes(leak, |seen| seen.expect_ledger("leak"));
+}
+
+#[test]
+fn a_ledger_that_differs_is_one_sentence_and_the_difference() {
+    let outcome = observe(
+        Limits::default(),
+        || watch(|| unmap(map(LEN, PRIVATE), LEN)),
+        |seen| seen.expect_ledger("leak"),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("When your code was done, nothing was still mapped, where 512 KiB must be.")
+    );
+    let diff = outcome.diff.expect("a difference");
+    assert!(
+        diff.contains("missing       still mapped: 512 KiB"),
+        "{diff}"
+    );
+    assert!(
+        diff.contains("not expected  still mapped: nothing"),
+        "{diff}"
+    );
+}
+
+#[test]
+fn a_transcript_that_differs_names_the_first_call() {
+    let outcome = observe(
+        Limits::default(),
+        || {
+            watch(|| map(LEN, SHARED));
+        },
+        |seen| seen.expect_transcript("map"),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "Where the task asks for mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A, \
+             your code called mmap(NULL, 512 KiB, READ|WRITE, SHARED|ANONYMOUS, fd -1, off 0) = A."
+        )
+    );
+}
+
+#[test]
+fn a_transcript_that_is_as_asked_for_passes() {
+    passes(leak, |seen| seen.expect_transcript("map"));
+}
+
+#[test]
+fn a_missing_snapshot_is_the_graders_fault() {
+    let outcome = observe(Limits::default(), leak, |seen| seen.expect_ledger("none"));
+    let sentence = outcome.sentence().expect("a failure");
+    assert!(
+        sentence.starts_with("The grader itself is at fault: its snapshot none cannot be read"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_check_that_panics_is_the_graders_fault() {
+    let outcome = observe(Limits::default(), || (), |_| panic!("oh"));
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("The grader itself is at fault: its check panicked: oh.")
+    );
+}
