@@ -73,13 +73,13 @@ pub fn build(
     let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
     for message in messages(child.stdout.take().expect("a pipe was asked for")) {
         match message {
-            Message::CompilerArtifact {
+            Message::Built {
                 manifest_path,
                 executable: Some(binary),
             } => {
                 binaries.insert(manifest_path, binary);
             }
-            Message::CompilerMessage {
+            Message::Said {
                 manifest_path,
                 message,
             } if message.level == "error" => {

@@ -70,15 +70,17 @@ pub struct Grader {
 
 /// What cargo says on its standard output that matters here.
 #[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
+#[serde(tag = "reason")]
 pub(crate) enum Message {
     /// Something was built.
-    CompilerArtifact {
+    #[serde(rename = "compiler-artifact")]
+    Built {
         manifest_path: PathBuf,
         executable: Option<PathBuf>,
     },
     /// The compiler said something.
-    CompilerMessage {
+    #[serde(rename = "compiler-message")]
+    Said {
         manifest_path: PathBuf,
         message: Diagnostic,
     },
@@ -140,7 +142,7 @@ pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
     let stdout = child.stdout.take().expect("a pipe was asked for");
     let mut binary = None;
     for message in messages(stdout) {
-        if let Message::CompilerArtifact {
+        if let Message::Built {
             executable: Some(executable),
             ..
         } = message

@@ -99,7 +99,7 @@ mod by_hand {
     fn asks_for_one_mapping() {
         watched(
             || {
-                let start = watch(|| mapped());
+                let start = watch(mapped);
                 // SAFETY: no reference into the mapping exists.
                 let result = watch(|| unsafe { unmap_by_hand(start, LEN) });
                 check!(

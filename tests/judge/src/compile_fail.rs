@@ -1,6 +1,6 @@
 //! Grades the code that must not compile: trybuild does the compiling, after each case's legal twin has run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io;
@@ -43,12 +43,10 @@ pub fn stage(stage: &str, twins: &[Twin]) {
     }
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let folder = Path::new(&root).join(folder);
-    let mut cases = cases_in(&folder).expect("a folder of cases");
-    let mut named: Vec<&str> = twins.iter().map(|(name, _)| *name).collect();
-    named.sort_unstable();
-    cases.sort_unstable();
-    assert!(!cases.is_empty(), "{} holds no case", folder.display());
-    assert_eq!(named, cases, "the grader names each case of its folder");
+    let named = twins.iter().map(|(name, _)| (*name).to_owned()).collect();
+    if let Err(error) = same_cases(&folder, named) {
+        panic!("{error}");
+    }
 
     let ran: Vec<_> = twins
         .iter()
@@ -86,17 +84,26 @@ pub fn stage(stage: &str, twins: &[Twin]) {
     }
 }
 
-fn cases_in(folder: &Path) -> io::Result<Vec<String>> {
-    let mut cases = Vec::new();
+/// Whether `named` are the cases in `folder`, and not none: a case that nobody names would never be judged.
+fn same_cases(folder: &Path, named: BTreeSet<String>) -> io::Result<()> {
+    let mut cases = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs")
             && let Some(name) = path.file_stem()
         {
-            cases.push(name.to_string_lossy().into_owned());
+            cases.insert(name.to_string_lossy().into_owned());
         }
     }
-    Ok(cases)
+    let folder = folder.display();
+    if cases.is_empty() {
+        return Err(io::Error::other(format!("{folder} holds no case")));
+    }
+    if cases != named {
+        let error = format!("{folder} holds {cases:?}, and the grader names {named:?}");
+        return Err(io::Error::other(error));
+    }
+    Ok(())
 }
 
 /// What a case shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
@@ -169,32 +176,36 @@ impl Compiled {
     }
 }
 
-/// Declares the test `compile_fail::<stage>` with its cases: `compile_fail! { views: two_writers, … }`.
+/// Declares for each stage the test `compile_fail::<stage>` with its cases: `compile_fail! { views: two_writers, … }`.
 ///
-/// Each case `NAME` is the file `compile_fail/<stage>/NAME.rs` beside the grader; its legal twin,
-/// `compile_fail/<stage>/legal/NAME.rs`, is compiled into the grader.
+/// Stages are separated by a semicolon. Each case `NAME` is the file `compile_fail/<stage>/NAME.rs` beside the grader;
+/// its legal twin, `compile_fail/<stage>/legal/NAME.rs`, is compiled into the grader.
 #[macro_export]
 macro_rules! compile_fail {
-    ($stage:ident: $($case:ident),+ $(,)?) => {
+    ($($stage:ident: $($case:ident),+ $(,)?);+ $(;)?) => {
         mod compile_fail {
             $(
-                mod $case {
-                    include!(concat!(
-                        "compile_fail/", stringify!($stage), "/legal/", stringify!($case), ".rs"
-                    ));
-                    pub fn run() {
-                        main()
-                    }
+                mod $stage {
+                    $(
+                        pub mod $case {
+                            include!(concat!(
+                                "compile_fail/", stringify!($stage), "/legal/", stringify!($case), ".rs"
+                            ));
+                            pub fn run() {
+                                main()
+                            }
+                        }
+                    )+
+                }
+
+                #[test]
+                fn $stage() {
+                    $crate::compile_fail::stage(
+                        stringify!($stage),
+                        &[$((stringify!($case), $stage::$case::run as fn())),+],
+                    );
                 }
             )+
-
-            #[test]
-            fn $stage() {
-                $crate::compile_fail::stage(
-                    stringify!($stage),
-                    &[$((stringify!($case), $case::run as fn())),+],
-                );
-            }
         }
     };
 }
@@ -202,6 +213,22 @@ macro_rules! compile_fail {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_holds_the_cases_that_the_grader_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            same_cases(folder.path(), names.collect())
+        };
+        assert!(named(&[]).is_err(), "an empty folder");
+        fs::write(folder.path().join("a.rs"), "").unwrap();
+        fs::write(folder.path().join("a.stderr"), "").unwrap();
+        assert!(named(&["a"]).is_ok());
+        assert!(named(&["a", "b"]).is_err(), "a case that is not there");
+        fs::write(folder.path().join("c.rs"), "").unwrap();
+        assert!(named(&["a"]).is_err(), "a case that is not named");
+    }
 
     #[test]
     fn each_case_gets_what_trybuild_said_of_it() {

@@ -103,12 +103,19 @@ pub fn watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) {
     });
 }
 
-/// Runs `body` as a case, and `check` as `watched` does, and returns what it came to: for the judge's own tests.
-pub fn observe(limits: Limits, body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
+/// Runs `body` as a case and returns what it came to: for the judge's own tests.
+pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
+    observed(limits, body, None::<fn(&Seen)>)
+}
+
+/// The same as `watched` would.
+pub fn observe_watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
+    observed(Limits::default(), body, Some(check))
+}
+
+fn observed(limits: Limits, body: impl FnOnce(), check: Option<impl FnOnce(&Seen)>) -> Outcome {
     let mut observed = None;
-    judged(limits, body, Some(check), |_, outcome| {
-        observed = Some(outcome)
-    });
+    judged(limits, body, check, |_, outcome| observed = Some(outcome));
     observed.expect("JUDGE_INLINE observes nothing")
 }
 

@@ -83,7 +83,7 @@ impl Space {
     /// The mapping that ends at or before `address`, less than `reach` bytes away, with the distance.
     pub fn ending_before(&self, address: u64, reach: u64) -> Option<(&Mapping, u64)> {
         let around = address.saturating_sub(reach)..address.max(1);
-        let (range, mapping) = self.live.overlapping(around).last()?;
+        let (range, mapping) = self.live.overlapping(around).next_back()?;
         Some((mapping, address - range.end))
     }
 

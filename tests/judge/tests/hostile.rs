@@ -35,7 +35,7 @@ fn says(expected: &str, body: impl FnOnce()) {
         ..Limits::default()
     };
     let begun = Instant::now();
-    let outcome = observe(limits, body, |_| ());
+    let outcome = observe(limits, body);
     assert_eq!(
         outcome.sentence().as_deref(),
         Some(expected),
@@ -80,24 +80,20 @@ fn too_much_private_memory_is_refused_to_the_case_itself() {
         memory: 64 << 20,
         ..Limits::default()
     };
-    let outcome = observe(
-        limits,
-        || {
-            let mut hoard: Vec<Vec<u8>> = Vec::new();
-            let got = hoard.try_reserve_exact(8 << 20);
-            judge::check!(got.is_err(), "192 MiB were given.");
-            loop {
-                let mut more = Vec::new();
-                if more.try_reserve_exact(1 << 20).is_err() {
-                    judge::fail("Refused.".to_owned());
-                }
-                more.resize(1 << 20, 1);
-                hoard.push(more);
-                judge::check!(hoard.len() < 100, "100 MiB were given.");
+    let outcome = observe(limits, || {
+        let mut hoard: Vec<Vec<u8>> = Vec::new();
+        let got = hoard.try_reserve_exact(8 << 20);
+        judge::check!(got.is_err(), "192 MiB were given.");
+        loop {
+            let mut more = Vec::new();
+            if more.try_reserve_exact(1 << 20).is_err() {
+                judge::fail("Refused.".to_owned());
             }
-        },
-        |_| (),
-    );
+            more.resize(1 << 20, 1);
+            hoard.push(more);
+            judge::check!(hoard.len() < 100, "100 MiB were given.");
+        }
+    });
     assert_eq!(
         outcome.sentence().as_deref(),
         Some("Refused."),
@@ -107,29 +103,25 @@ fn too_much_private_memory_is_refused_to_the_case_itself() {
 
 #[test]
 fn a_daemon_does_not_get_away() {
-    let outcome = observe(
-        Limits::default(),
-        || {
-            let (mut from_daemon, mut to_parent) = io::pipe().unwrap();
-            if let ForkResult::Parent { child } = fork_once() {
-                drop(to_parent);
-                waitpid(child, None).unwrap();
-                let mut pid = String::new();
-                from_daemon.read_to_string(&mut pid).unwrap();
-                println!("{pid}");
-                return;
-            }
-            setsid().unwrap();
-            if let ForkResult::Child = fork_once() {
-                write!(to_parent, "{}", std::process::id()).unwrap();
-                drop(to_parent);
-                std::thread::sleep(Duration::from_secs(60));
-            }
-            // SAFETY: `_exit` takes any value.
-            unsafe { libc::_exit(0) };
-        },
-        |_| (),
-    );
+    let outcome = observe(Limits::default(), || {
+        let (mut from_daemon, mut to_parent) = io::pipe().unwrap();
+        if let ForkResult::Parent { child } = fork_once() {
+            drop(to_parent);
+            waitpid(child, None).unwrap();
+            let mut pid = String::new();
+            from_daemon.read_to_string(&mut pid).unwrap();
+            println!("{pid}");
+            return;
+        }
+        setsid().unwrap();
+        if let ForkResult::Child = fork_once() {
+            write!(to_parent, "{}", std::process::id()).unwrap();
+            drop(to_parent);
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        // SAFETY: `_exit` takes any value.
+        unsafe { libc::_exit(0) };
+    });
     assert_eq!(
         outcome.sentence().as_deref(),
         Some("Your code left a process running that it had started.")

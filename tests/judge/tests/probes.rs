@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 
 use judge::probe::{Rights, faults, mapped_pages, page_size, resident_pages, rights};
-use judge::{Limits, in_child, observe, pretend};
+use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
@@ -15,7 +15,7 @@ const PAGES: usize = 16;
 /// Runs `body` as a case of its own, which must pass.
 #[track_caller]
 fn holds(body: impl FnOnce()) {
-    let outcome = observe(Limits::default(), body, |_| ());
+    let outcome = observe(Limits::default(), body);
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
 }
 
@@ -182,8 +182,7 @@ fn rights_are_those_of_the_page() {
 
 #[test]
 fn probes_map_nothing_once_they_are_calibrated() {
-    let outcome = observe(
-        Limits::default(),
+    let outcome = observe_watched(
         || {
             let start = map(PAGES, MapFlags::MAP_PRIVATE);
             let ask = || {
@@ -206,7 +205,7 @@ fn probes_map_nothing_once_they_are_calibrated() {
 
 #[test]
 fn a_probe_that_cannot_tell_ends_as_skipped() {
-    let outcome = observe(Limits::default(), || judge::skip("this is a test"), |_| ());
+    let outcome = observe(Limits::default(), || judge::skip("this is a test"));
     assert_eq!(
         outcome.sentence().as_deref(),
         Some("Skipped: this is a test.")

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
 
-use judge::{Limits, Outcome, Seen, observe, watch};
+use judge::{Outcome, Seen, observe_watched, watch};
 use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -41,7 +41,7 @@ fn child(f: impl FnOnce()) -> Pid {
 /// Compares the transcript of `body`, all of which is watched.
 #[track_caller]
 fn records(expected: &str, body: impl FnOnce()) {
-    let outcome = observe(Limits::default(), || watch(body), |_| ());
+    let outcome = observe_watched(|| watch(body), |_| ());
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
     assert_eq!(outcome.transcript.as_deref(), Some(expected));
 }
@@ -57,7 +57,7 @@ fn leaves(expected: &str, body: impl FnOnce()) {
 
 #[track_caller]
 fn passes(body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
-    let outcome = observe(Limits::default(), body, check);
+    let outcome = observe_watched(body, check);
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
     outcome
 }
@@ -227,10 +227,10 @@ fn the_record_is_the_same_on_every_run() {
             unmap(start, LEN);
         });
     };
-    let first = observe(Limits::default(), body, |_| ());
+    let first = observe_watched(body, |_| ());
     assert_eq!(first.sentence(), None, "{first:#?}");
     for _ in 0..20 {
-        let again = observe(Limits::default(), body, |_| ());
+        let again = observe_watched(body, |_| ());
         assert_eq!(again.transcript, first.transcript);
     }
 }
@@ -320,8 +320,7 @@ fn a_ledger_that_is_as_asked_for_passes() {
 
 #[test]
 fn a_ledger_that_differs_is_one_sentence_and_the_difference() {
-    let outcome = observe(
-        Limits::default(),
+    let outcome = observe_watched(
         || watch(|| unmap(map(LEN, PRIVATE), LEN)),
         |seen| seen.expect_ledger("leak"),
     );
@@ -342,8 +341,7 @@ fn a_ledger_that_differs_is_one_sentence_and_the_difference() {
 
 #[test]
 fn a_transcript_that_differs_names_the_first_call() {
-    let outcome = observe(
-        Limits::default(),
+    let outcome = observe_watched(
         || {
             watch(|| map(LEN, SHARED));
         },
@@ -365,7 +363,7 @@ fn a_transcript_that_is_as_asked_for_passes() {
 
 #[test]
 fn a_missing_snapshot_is_the_graders_fault() {
-    let outcome = observe(Limits::default(), leak, |seen| seen.expect_ledger("none"));
+    let outcome = observe_watched(leak, |seen| seen.expect_ledger("none"));
     let sentence = outcome.sentence().expect("a failure");
     assert!(
         sentence.starts_with("The grader itself is at fault: its snapshot none cannot be read"),
@@ -375,7 +373,7 @@ fn a_missing_snapshot_is_the_graders_fault() {
 
 #[test]
 fn a_check_that_panics_is_the_graders_fault() {
-    let outcome = observe(Limits::default(), || (), |_| panic!("oh"));
+    let outcome = observe_watched(|| (), |_| panic!("oh"));
     assert_eq!(
         outcome.sentence().as_deref(),
         Some("The grader itself is at fault: its check panicked: oh.")
