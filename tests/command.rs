@@ -1,91 +1,26 @@
 //! The `workbook` command as its user meets it: statuses, words, JSON.
 //!
-//! It runs on a copy of the clone, so that the reader's own answers stay as they are. The copy builds into the clone's
-//! target directory, where the dependencies are built already; it does not lie there, because trybuild would print
-//! other paths.
+//! It runs on a copy of the clone, so that the reader's own answers stay as they are.
+
+mod copy;
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
+use copy::Copy;
 use serde_json::Value;
 
 /// The copy; one test at a time changes its answer.
-fn copy() -> MutexGuard<'static, PathBuf> {
-    static COPY: OnceLock<Mutex<PathBuf>> = OnceLock::new();
-    let copy = COPY.get_or_init(|| {
-        let root = workbook::root::find().expect("a clone");
-        let copy = root.join(".workbook/copy");
-        let stale = copy.join("exercises");
-        if stale.exists() {
-            fs::remove_dir_all(stale).expect("the old copy goes away");
-        }
-        fs::create_dir_all(&copy).expect("a folder for the copy");
-        for part in [
-            "Cargo.toml",
-            "Cargo.lock",
-            ".cargo",
-            "src",
-            "exercises",
-            "solutions",
-            "tests",
-            "book",
-        ] {
-            copy_all(&root.join(part), &copy.join(part)).expect("the clone can be copied");
-        }
-        Mutex::new(copy)
-    });
+fn copy() -> MutexGuard<'static, Copy> {
+    static COPY: OnceLock<Mutex<Copy>> = OnceLock::new();
+    let copy = COPY.get_or_init(|| Mutex::new(Copy::make("copy")));
     copy.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
-    if from.is_symlink() {
-        let _ = fs::remove_file(to);
-        return std::os::unix::fs::symlink(fs::read_link(from)?, to);
-    }
-    if from.is_dir() {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let name = entry?.file_name();
-            copy_all(&from.join(&name), &to.join(&name))?;
-        }
-        return Ok(());
-    }
-    // To cargo a file that is newer has changed.
-    let text = fs::read(from)?;
-    if fs::read(to).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    fs::write(to, text)
-}
-
-fn target() -> &'static Path {
-    static TARGET: OnceLock<PathBuf> = OnceLock::new();
-    TARGET.get_or_init(|| {
-        let root = workbook::root::find().expect("a clone");
-        workbook::grader::target(&root).expect("cargo knows its target directory")
-    })
-}
-
-fn answer(copy: &Path, text: &str) {
-    let path = copy.join("exercises/private-alloc/src/lib.rs");
-    fs::write(path, text).expect("the answer can be written");
-}
-
-fn solution(copy: &Path) -> String {
-    let path = copy.join("solutions/src/private_alloc.rs");
-    fs::read_to_string(path).expect("there is a solution")
-}
-
-fn workbook(copy: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_workbook"));
-    command
-        .args(arguments)
-        .env("WORKBOOK_ROOT", copy)
-        .env("CARGO_TARGET_DIR", target())
-        .env_remove("JUDGE_NO_PTRACE");
+fn workbook(copy: &Copy, arguments: &[&str]) -> Command {
+    let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
+    command.args(arguments);
     command
 }
 
@@ -102,9 +37,8 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
 #[test]
 fn an_unsolved_exercise_is_told_where_to_begin() {
     let copy = copy();
-    answer(
-        &copy,
-        &fs::read_to_string(copy.join("tests/private-alloc/answers/stub.rs")).unwrap(),
+    copy.answer(
+        &fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap(),
     );
     let (status, stdout, _) = run(&mut workbook(&copy, &[]));
     assert_eq!(status, Some(1), "{stdout}");
@@ -115,7 +49,7 @@ fn an_unsolved_exercise_is_told_where_to_begin() {
 #[test]
 fn a_solved_exercise_is_status_0() {
     let copy = copy();
-    answer(&copy, &solution(&copy));
+    copy.answer(&copy.solution());
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("Solved."), "{stdout}");
@@ -128,8 +62,10 @@ fn a_solved_exercise_is_status_0() {
 #[test]
 fn a_wrong_answer_is_told_its_mistake_and_the_next_hint() {
     let copy = copy();
-    let shared = solution(&copy).replace("MapFlags::MAP_PRIVATE", "MapFlags::MAP_SHARED");
-    answer(&copy, &shared);
+    let shared = copy
+        .solution()
+        .replace("MapFlags::MAP_PRIVATE", "MapFlags::MAP_SHARED");
+    copy.answer(&shared);
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}");
     for words in [
@@ -144,8 +80,10 @@ fn a_wrong_answer_is_told_its_mistake_and_the_next_hint() {
 #[test]
 fn json_counts_what_is_possible() {
     let copy = copy();
-    let forgotten = solution(&copy).replace("unsafe impl Sync for Region {}", "");
-    answer(&copy, &forgotten);
+    let forgotten = copy
+        .solution()
+        .replace("unsafe impl Sync for Region {}", "");
+    copy.answer(&forgotten);
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "--json"]));
     assert_eq!(status, Some(1), "{stdout}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
@@ -165,7 +103,7 @@ fn json_counts_what_is_possible() {
 #[test]
 fn a_skip_is_status_3_and_strictly_a_failure() {
     let copy = copy();
-    answer(&copy, &solution(&copy));
+    copy.answer(&copy.solution());
     let mut command = workbook(&copy, &["grade", "--json"]);
     let (status, stdout, _) = run(command.env("JUDGE_NO_PTRACE", "1"));
     assert_eq!(status, Some(3), "{stdout}");
@@ -184,7 +122,7 @@ fn a_skip_is_status_3_and_strictly_a_failure() {
 #[test]
 fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
     let copy = copy();
-    answer(&copy, "pub fn map_by_hand() { let x: u8 = \"\"; }");
+    copy.answer("pub fn map_by_hand() { let x: u8 = \"\"; }");
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
@@ -204,7 +142,7 @@ fn an_answer_that_ends_the_grader_still_gets_a_verdict_on_every_case() {
     let hostile = "#[used]\n#[unsafe(link_section = \".init_array\")]\nstatic END: extern \"C\" fn() = end;\n\
                    extern \"C\" fn end() {\n    if std::env::var_os(\"JUDGE_REPORT\").is_some() {\n        \
                    std::process::exit(0);\n    }\n}\n";
-    answer(&copy, &(solution(&copy) + hostile));
+    copy.answer(&(copy.solution() + hostile));
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "--json"]));
     assert_eq!(status, Some(1), "{stdout}{stderr}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");

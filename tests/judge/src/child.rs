@@ -31,7 +31,7 @@ pub struct CannotCheck(pub String);
 struct ChildFailed(String);
 
 /// Runs `body` as the case; never returns.
-pub fn run(nonce: &str, body: impl FnOnce()) -> ! {
+pub fn run(nonce: &str, body: &mut dyn FnMut()) -> ! {
     let me = process::id();
     report_panics(nonce.to_owned(), me);
     forget_output();
@@ -70,6 +70,11 @@ pub fn expect_panics() {
 /// # Panics
 /// If `f` panics or the child is killed: the case then fails with that.
 pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
+    let mut f = Some(f);
+    run_in_child(&mut || f.take().expect("the child runs once")())
+}
+
+fn run_in_child(f: &mut dyn FnMut() -> u8) -> u8 {
     let _ = io::stdout().flush();
     // SAFETY: a case has one thread of its own besides libtest's, which holds no lock while it waits for the case;
     // so the child may allocate and panic as its parent could.

@@ -33,7 +33,7 @@ pub fn stage(stage: &str, twins: &[Twin]) {
     }
     for (name, twin) in twins {
         match role::role_of(&format!("{stage}::{name}")) {
-            Role::Child { nonce } => child::run(&nonce, twin),
+            Role::Child { nonce } => child::run(&nonce, &mut || twin()),
             Role::Inline => twin(),
             Role::Judge { .. } => {}
         }

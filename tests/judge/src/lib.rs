@@ -83,12 +83,7 @@ use verdict::{Failure, Verdict};
 /// # Panics
 /// If the case did not pass; everything has been said by then.
 pub fn case(body: impl FnOnce()) {
-    judged(
-        Limits::default(),
-        body,
-        None::<fn(&Seen)>,
-        |case, outcome| outcome.settle(case),
-    );
+    settled(&mut once(body), None);
 }
 
 /// Grades `body`, and once it has passed what the kernel saw in its `watch`ed part. `check` runs in the judge.
@@ -97,26 +92,18 @@ pub fn case(body: impl FnOnce()) {
 ///
 /// # Panics
 /// If the case did not pass.
-pub fn watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) {
-    judged(Limits::default(), body, Some(check), |case, outcome| {
-        outcome.settle(case)
-    });
+pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
+    settled(&mut once(body), Some(&check));
 }
 
 /// Runs `body` as a case and returns what it came to: for the judge's own tests.
 pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
-    observed(limits, body, None::<fn(&Seen)>)
+    observed(&limits, &mut once(body), None)
 }
 
 /// The same as `watched` would.
-pub fn observe_watched(body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
-    observed(Limits::default(), body, Some(check))
-}
-
-fn observed(limits: Limits, body: impl FnOnce(), check: Option<impl FnOnce(&Seen)>) -> Outcome {
-    let mut observed = None;
-    judged(limits, body, check, |_, outcome| observed = Some(outcome));
-    observed.expect("JUDGE_INLINE observes nothing")
+pub fn observe_watched(body: impl FnOnce(), check: impl Fn(&Seen)) -> Outcome {
+    observed(&Limits::default(), &mut once(body), Some(&check))
 }
 
 /// The grader's assertion: unless the condition holds, the case fails with this sentence.
@@ -137,18 +124,40 @@ pub fn fail(sentence: String) -> ! {
     panic::panic_any(child::CheckFailed(sentence))
 }
 
-fn judged(
-    limits: Limits,
-    body: impl FnOnce(),
-    check: Option<impl FnOnce(&Seen)>,
-    done: impl FnOnce(&str, Outcome),
-) {
+/// A case's body. From here on nothing is generic: what is would be compiled anew into every grader, for every case.
+type Body<'a> = &'a mut dyn FnMut();
+
+/// The grader's questions about what was seen.
+type Check<'a> = &'a dyn Fn(&Seen);
+
+/// `body` as a `FnMut` that is called once.
+fn once(body: impl FnOnce()) -> impl FnMut() {
+    let mut body = Some(body);
+    move || body.take().expect("a body runs once")()
+}
+
+fn settled(body: Body, check: Option<Check>) {
+    if let Some((case, outcome)) = judged(&Limits::default(), body, check) {
+        outcome.settle(&case);
+    }
+}
+
+fn observed(limits: &Limits, body: Body, check: Option<Check>) -> Outcome {
+    let (_, outcome) = judged(limits, body, check).expect("JUDGE_INLINE observes nothing");
+    outcome
+}
+
+/// The case's name and what it came to; `None` where it has run inline.
+fn judged(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, Outcome)> {
     let case = match role::current() {
         Role::Child { nonce } => child::run(&nonce, body),
-        Role::Inline => return body(),
+        Role::Inline => {
+            body();
+            return None;
+        }
         Role::Judge { case } => case,
     };
-    let over = supervise::run(&case, &case, &limits);
+    let over = supervise::run(&case, &case, limits);
     let mut outcome = Outcome {
         verdict: over.verdict,
         details: Vec::new(),
@@ -165,12 +174,12 @@ fn judged(
             }
         }
     }
-    done(&case, outcome);
+    Some((case, outcome))
 }
 
 /// Puts the grader's questions to what was seen.
-fn ask(outcome: &mut Outcome, seen: &Seen, check: impl FnOnce(&Seen)) {
-    let Err(payload) = snapshot::quietly(|| check(seen)) else {
+fn ask(outcome: &mut Outcome, seen: &Seen, check: Check) {
+    let Err(payload) = snapshot::quietly(&mut || check(seen)) else {
         return;
     };
     outcome.verdict = Verdict::Failed(match payload.downcast::<seen::Differs>() {

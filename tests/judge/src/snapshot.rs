@@ -17,7 +17,7 @@ pub fn matches(folder: &Path, name: &str, got: &str) -> bool {
     settings.set_snapshot_path(folder);
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    quietly(|| settings.bind(|| insta::assert_snapshot!(name, got))).is_ok()
+    quietly(&mut || settings.bind(|| insta::assert_snapshot!(name, got))).is_ok()
 }
 
 /// The stored text of the snapshot.
@@ -46,7 +46,7 @@ pub fn difference(expected: &str, got: &str) -> String {
 }
 
 /// What `f` comes to; a panic prints nothing.
-pub fn quietly(f: impl FnOnce()) -> thread::Result<()> {
+pub fn quietly(f: &mut dyn FnMut()) -> thread::Result<()> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let loud = panic::take_hook();

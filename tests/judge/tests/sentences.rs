@@ -24,10 +24,11 @@ fn says_within(limits: Limits, expected: &str, body: impl FnOnce()) {
 /// Compares the sentence on a touch of memory: without ptrace nobody can say which memory it was.
 #[track_caller]
 fn says_of_memory(expected: &str, body: impl FnOnce()) {
-    let unexplained = "Killed by SIGSEGV: memory was touched that may not be.";
+    let signal = expected.split(": ").next().unwrap();
+    let unexplained = format!("{signal}: memory was touched that may not be.");
     match std::env::var_os(NO_PTRACE) {
         None => says(expected, body),
-        Some(_) => says(unexplained, body),
+        Some(_) => says(&unexplained, body),
     }
 }
 
@@ -375,6 +376,21 @@ fn kills_itself() {
         "Killed by SIGKILL: it killed itself, or the machine ran out of memory.",
         || {
             kill(nix::unistd::getpid(), Signal::SIGKILL).unwrap();
+        },
+    );
+}
+
+#[test]
+fn past_the_file() {
+    says_of_memory(
+        "Killed by SIGBUS: the file behind a mapping of 512 KiB ends before the page that was touched, 64 KiB from the start.",
+        || {
+            // SAFETY: the name is a C string.
+            let empty = unsafe { libc::memfd_create(c"empty".as_ptr(), 0) };
+            // SAFETY: without MAP_FIXED nothing that exists is touched.
+            let start =
+                unsafe { libc::mmap(std::ptr::null_mut(), LEN, BOTH, libc::MAP_SHARED, empty, 0) };
+            poke(start.cast::<u8>().wrapping_add(64 << 10));
         },
     );
 }

@@ -56,7 +56,7 @@ fn leaves(expected: &str, body: impl FnOnce()) {
 }
 
 #[track_caller]
-fn passes(body: impl FnOnce(), check: impl FnOnce(&Seen)) -> Outcome {
+fn passes(body: impl FnOnce(), check: impl Fn(&Seen)) -> Outcome {
     let outcome = observe_watched(body, check);
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
     outcome
