@@ -209,11 +209,10 @@ fn show_failure(exercise: &Exercise, stage: &Stage, case: &Case) {
             println!("      {line}");
         }
     }
-    // The calls explain a failed check; where they were compared, the difference shows them.
-    if let (None, Some(transcript)) = (&case.diff, &case.transcript) {
-        println!("      Your code called:");
-        for line in transcript.lines() {
-            println!("        {line}");
+    if let Some(transcript) = &case.transcript {
+        show_calls("Your code called:", transcript);
+        if let Some(calls) = solutions_calls(exercise, &case.name) {
+            show_calls("The solution calls:", &calls);
         }
     }
     if !case.output.is_empty() {
@@ -229,6 +228,22 @@ fn show_failure(exercise: &Exercise, stage: &Stage, case: &Case) {
         "      A hint: cargo run -- hint {} {}",
         exercise.name, stage.name
     );
+}
+
+fn show_calls(whose: &str, transcript: &str) {
+    println!("      {whose}");
+    for line in transcript.lines() {
+        println!("        {line}");
+    }
+}
+
+/// What the solution calls in that case, as the exam has recorded it.
+fn solutions_calls(exercise: &Exercise, case: &str) -> Option<String> {
+    let file = format!("tests/snapshots/exam__{}-calls.snap", exercise.name);
+    let recorded = std::fs::read_to_string(exercise.root.join(file)).ok()?;
+    let (_, after) = recorded.split_once(&format!("\n{case}\n"))?;
+    let (calls, _) = after.split_once("\n\n").unwrap_or((after, ""));
+    Some(calls.to_owned())
 }
 
 fn short_name(case: &Case) -> &str {

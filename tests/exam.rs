@@ -3,45 +3,25 @@
 //! Each wrong answer is a patch to the solution. Its first lines say what is wrong, which case must catch it, and the
 //! sentence that the learner reads. The table of all answers is a snapshot: `snapshots/exam__EXERCISE.snap`.
 
+mod answers;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use answers::{Answer, Expected};
+use anyhow::{Context, Result};
 use workbook::candidates::{self, Candidate};
 use workbook::exercise::Exercise;
 use workbook::grader::{Case, Grader, Verdict};
-
-/// An answer whose verdict is known.
-struct Answer {
-    /// The candidate's name: `wrong-shared`.
-    name: String,
-    source: String,
-    expected: Expected,
-}
-
-enum Expected {
-    NotStarted,
-    Right,
-    Wrong {
-        /// What is wrong with it.
-        wrong: String,
-        /// The case that must catch it.
-        caught_by: String,
-        /// What the learner must be told there.
-        told: String,
-    },
-}
 
 #[test]
 fn every_answer_gets_its_verdict() -> Result<()> {
     let root = workbook::root::find()?;
     let mut mistakes = Vec::new();
     for exercise in Exercise::all(&root)? {
-        let answers = answers(&exercise)?;
+        let answers = answers::answers(&exercise)?;
         let graded = grade(&exercise, &answers)?;
         if let Some(why) = skipped(&graded["solution"]) {
             // In CI nothing may be skipped for want of a tool or a right.
@@ -65,70 +45,6 @@ fn every_answer_gets_its_verdict() -> Result<()> {
     }
     assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
     Ok(())
-}
-
-fn answers(exercise: &Exercise) -> Result<Vec<Answer>> {
-    let folder = exercise.tests().join("answers");
-    let solution = fs::read_to_string(exercise.solution())?;
-    let mut answers = vec![
-        Answer {
-            name: "stub".to_owned(),
-            source: fs::read_to_string(folder.join("stub.rs"))?,
-            expected: Expected::NotStarted,
-        },
-        Answer {
-            name: "solution".to_owned(),
-            source: solution.clone(),
-            expected: Expected::Right,
-        },
-    ];
-    for (name, source) in files(&folder.join("right"))? {
-        answers.push(Answer {
-            name: format!("right-{name}"),
-            source,
-            expected: Expected::Right,
-        });
-    }
-    for (name, text) in files(&folder.join("wrong"))? {
-        let answer = wrong(&name, &text, &solution);
-        answers.push(answer.with_context(|| format!("{name}.patch"))?);
-    }
-    Ok(answers)
-}
-
-/// From the preamble and the patch.
-fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
-    let (preamble, patch) = text
-        .split_once("\n\n")
-        .context("no empty line after the preamble")?;
-    let line = |key: &str| -> Result<String> {
-        let line = preamble.lines().find_map(|line| line.strip_prefix(key));
-        Ok(line.with_context(|| format!("no line {key}"))?.to_owned())
-    };
-    let patch = diffy::Patch::from_str(patch)?;
-    let source =
-        diffy::apply(solution, &patch).context("the patch no longer applies to the solution")?;
-    ensure!(source != solution, "the patch changes nothing");
-    Ok(Answer {
-        name: format!("wrong-{name}"),
-        source,
-        expected: Expected::Wrong {
-            wrong: line("wrong: ")?,
-            caught_by: line("caught by: ")?,
-            told: line("told: ")?,
-        },
-    })
-}
-
-/// Name and text of each file of a folder, by name.
-fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        files.insert(name.into_owned(), fs::read_to_string(&path)?);
-    }
-    Ok(files)
 }
 
 /// All verdicts by the answer's name.

@@ -1,6 +1,6 @@
 //! From an edit to its verdict: how much longer than plain cargo, as ratios of medians of runs that take turns.
 //!
-//! `cargo bench --bench heartbeat` prints them; nothing is asserted, because a time is no verdict.
+//! `cargo test --test heartbeat` prints them; nothing is asserted, because a time is no verdict.
 
 #[path = "../copy/mod.rs"]
 mod copy;
