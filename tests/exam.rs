@@ -20,6 +20,7 @@ use workbook::grader::{Case, Grader, Verdict};
 fn every_answer_gets_its_verdict() -> Result<()> {
     let root = workbook::root::find()?;
     let mut mistakes = Vec::new();
+    let mut tables = Vec::new();
     for exercise in Exercise::all(&root)? {
         let answers = answers::answers(&exercise)?;
         let graded = grade(&exercise, &answers)?;
@@ -39,11 +40,16 @@ fn every_answer_gets_its_verdict() -> Result<()> {
                     .map(|what| format!("{}: {what}", answer.name)),
             );
         }
-        insta::assert_snapshot!(exercise.name.as_str(), table(&answers, &graded));
+        tables.push((exercise.name.clone(), table(&answers, &graded)));
         let calls = calls(&graded["solution"]);
-        insta::assert_snapshot!(format!("{}-calls", exercise.name), calls);
+        tables.push((format!("{}-calls", exercise.name), calls));
     }
     assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
+    println!("To see a difference: INSTA_OUTPUT=diff cargo test --test exam");
+    println!("To bless it, once it is as you want it: INSTA_UPDATE=always cargo test --test exam");
+    for (name, table) in tables {
+        insta::assert_snapshot!(name, table);
+    }
     Ok(())
 }
 

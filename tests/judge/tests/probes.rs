@@ -223,6 +223,10 @@ fn another_page_size_is_answered_in_this_process_and_its_children() {
         assert_eq!(told_page_size(), real);
         pretend::page_size(64 << 10);
         assert_eq!(told_page_size(), 64 << 10);
+        for _ in 0..9 {
+            let start = map(1, MapFlags::MAP_PRIVATE).as_ptr();
+            assert!(start.addr().is_multiple_of(64 << 10));
+        }
         assert_eq!(in_child(|| u8::from(told_page_size() == 64 << 10)), 1);
         assert_eq!(page_size(), real);
         // Other questions are libc's own.
