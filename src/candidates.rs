@@ -142,6 +142,9 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
         }
     }
     clone.retain(|key, _| ["workspace", "profile"].contains(&key));
+    // A candidate is built once: what would make the next build faster only fills the disk.
+    let profile = table(table(&mut clone, "profile")?, "dev")?;
+    profile.insert("incremental".to_owned(), false.into());
     Ok(clone)
 }
 
