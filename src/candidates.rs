@@ -14,8 +14,9 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
+use crate::cargo::{self, Message, NO_CARGO};
 use crate::exercise::Exercise;
-use crate::grader::{self, Grader, Message, cargo, messages};
+use crate::grader::Grader;
 
 /// An answer to an exercise: the text of a whole `src/lib.rs`.
 ///
@@ -49,8 +50,8 @@ pub fn build(
 ) -> Result<BTreeMap<String, Result<Grader, String>>> {
     let workspace = root.join(".workbook/candidates");
     lay_out(root, &workspace, candidates)?;
-    let target = grader::target(root)?;
-    let mut command = cargo();
+    let target = cargo::target(root)?;
+    let mut command = cargo::command();
     command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
     for candidate in candidates {
         command.args(["--package", &candidate.package()]);
@@ -64,14 +65,14 @@ pub fn build(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cargo cannot be started")?;
+        .context(NO_CARGO)?;
     let stderr = child.stderr.take().expect("a pipe was asked for");
     // Read beside the messages: a full pipe would stop cargo.
     let said = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
 
     let mut binaries = BTreeMap::new();
     let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for message in messages(child.stdout.take().expect("a pipe was asked for")) {
+    for message in cargo::messages(child.stdout.take().expect("a pipe was asked for")) {
         match message {
             Message::Built {
                 manifest_path,

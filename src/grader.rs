@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::cargo::{self, Message, NO_CARGO};
+
 /// What the judge wrote of one case: a line of its report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -68,80 +70,22 @@ pub struct Grader {
     pub target: PathBuf,
 }
 
-/// What cargo says on its standard output that matters here.
-#[derive(Deserialize)]
-#[serde(tag = "reason")]
-pub(crate) enum Message {
-    /// Something was built.
-    #[serde(rename = "compiler-artifact")]
-    Built {
-        manifest_path: PathBuf,
-        executable: Option<PathBuf>,
-    },
-    /// The compiler said something.
-    #[serde(rename = "compiler-message")]
-    Said {
-        manifest_path: PathBuf,
-        message: Diagnostic,
-    },
-    #[serde(other)]
-    Other,
-}
-
-/// What the compiler said.
-#[derive(Deserialize)]
-pub(crate) struct Diagnostic {
-    pub level: String,
-    pub rendered: Option<String>,
-}
-
-/// cargo, as this command was started by, or as the shell finds it.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-/// The messages of a run of cargo; a line that is none is passed over.
-pub(crate) fn messages(stdout: impl std::io::Read) -> impl Iterator<Item = Message> {
-    let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    lines.filter_map(|line| serde_json::from_str(&line).ok())
-}
-
-/// Where cargo builds, in the workspace of `root`.
-///
-/// # Errors
-/// If cargo cannot tell.
-pub fn target(root: &Path) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version=1"])
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo cannot be started: is Rust installed? https://rustup.rs")?;
-    ensure!(output.status.success(), "cargo does not read the workspace");
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    Ok(metadata.target_directory)
-}
-
 /// Builds the grader of the exercise whose crate is in `package`. Cargo shows its progress and the compiler's words.
 ///
 /// # Errors
 /// If it does not build.
 pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
-    let mut child = cargo()
+    let mut child = cargo::command()
         .args(["build", "--package", name, "--test", "grader"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cargo cannot be started: is Rust installed? https://rustup.rs")?;
+        .context(NO_CARGO)?;
     let stdout = child.stdout.take().expect("a pipe was asked for");
     let mut binary = None;
-    for message in messages(stdout) {
+    for message in cargo::messages(stdout) {
         if let Message::Built {
             executable: Some(executable),
             ..
@@ -156,7 +100,7 @@ pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
             binary,
             package: package.to_owned(),
             root: root.to_owned(),
-            target: target(root)?,
+            target: cargo::target(root)?,
         }),
         None => bail!("{name} does not build: the compiler's words are above"),
     }

@@ -17,7 +17,7 @@ impl Copy {
     /// Makes the copy of that name, or brings it up to date.
     pub fn make(name: &str) -> Copy {
         let clone = workbook::root::find().expect("a clone");
-        let target = workbook::grader::target(&clone).expect("cargo knows its target directory");
+        let target = workbook::cargo::target(&clone).expect("cargo knows its target directory");
         let root = clone.join(".workbook").join(name);
         if root.exists() {
             // A file that has gone must go here too; what is built is elsewhere.

@@ -1,0 +1,76 @@
+//! Starts cargo and reads what it says to programs.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// Said where cargo cannot be started.
+pub const NO_CARGO: &str = "cargo cannot be started: is Rust installed? https://rustup.rs";
+
+/// What cargo says on its standard output that matters here.
+#[derive(Deserialize)]
+#[serde(tag = "reason")]
+pub enum Message {
+    /// Something was built.
+    #[serde(rename = "compiler-artifact")]
+    Built {
+        /// Of its package.
+        manifest_path: PathBuf,
+        /// A program, if it is one.
+        executable: Option<PathBuf>,
+    },
+    /// The compiler said something.
+    #[serde(rename = "compiler-message")]
+    Said {
+        /// Of the package that it is about.
+        manifest_path: PathBuf,
+        /// What it said.
+        message: Diagnostic,
+    },
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+/// What the compiler said.
+#[derive(Deserialize)]
+pub struct Diagnostic {
+    /// `error`, `warning`, …
+    pub level: String,
+    /// As a person reads it.
+    pub rendered: Option<String>,
+}
+
+/// cargo, as this command was started by, or as the shell finds it.
+pub fn command() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The messages of a run of cargo; a line that is none is passed over.
+pub fn messages(stdout: impl Read) -> impl Iterator<Item = Message> {
+    let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    lines.filter_map(|line| serde_json::from_str(&line).ok())
+}
+
+/// Where cargo builds, in the workspace of `root`.
+///
+/// # Errors
+/// If cargo cannot tell.
+pub fn target(root: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = command()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .context(NO_CARGO)?;
+    ensure!(output.status.success(), "cargo does not read the workspace");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata.target_directory)
+}
