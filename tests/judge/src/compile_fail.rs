@@ -1,11 +1,17 @@
-//! Grades the code that must not compile: trybuild does the compiling, after each case's legal twin has run.
+//! Grades the code that must not compile, after each case's legal twin has run.
+//!
+//! Where the compiler's words point into the case alone they are compared, by trybuild. Where they quote the answer's own
+//! source they differ from answer to answer: there the case marks the line that must be refused, and with which error,
+//! `//~ E0277`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod by_code;
+mod by_text;
+
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
 
 use crate::limits::Limits;
 use crate::protocol;
@@ -14,21 +20,16 @@ use crate::role::{self, Role};
 use crate::verdict::{Failure, Verdict};
 use crate::{child, sentence, supervise};
 
-/// Marks the child that only runs trybuild.
-const COMPILE: &str = "JUDGE_COMPILE";
-
 /// The legal twin of one case: its name and its `main`.
 pub type Twin = (&'static str, fn());
 
-/// The whole body of the test `compile_fail::<stage>`: grades each case of `compile_fail/<stage>/`.
+/// The whole body of the test `compile_fail::<stage>` of `package`: grades each case of `compile_fail/<stage>/`.
 ///
 /// # Panics
 /// If a case did not pass; and if `twins` and the folder do not hold the same cases, or none.
-pub fn stage(stage: &str, twins: &[Twin]) {
+pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     let test = format!("compile_fail::{stage}");
-    let folder = format!("compile_fail/{stage}");
-    if env::var(COMPILE).is_ok_and(|of| of == test) {
-        trybuild::TestCases::new().compile_fail(format!("{folder}/*.rs"));
+    if by_text::is_asked(&test) {
         return;
     }
     for (name, twin) in twins {
@@ -42,7 +43,8 @@ pub fn stage(stage: &str, twins: &[Twin]) {
         return;
     }
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let folder = Path::new(&root).join(folder);
+    let root = Path::new(&root);
+    let folder = root.join("compile_fail").join(stage);
     let named = twins.iter().map(|(name, _)| (*name).to_owned()).collect();
     if let Err(error) = same_cases(&folder, named) {
         panic!("{error}");
@@ -52,16 +54,22 @@ pub fn stage(stage: &str, twins: &[Twin]) {
         .iter()
         .map(|(name, _)| supervise::run(&test, &format!("{stage}::{name}"), &Limits::default()))
         .collect();
-    // The compiler takes seconds when it is cold: it is asked only once there is something to compile.
-    let worth_it = ran.iter().any(|twin| twin.verdict == Verdict::Passed);
-    let compiled = worth_it.then(|| compile(&test));
+    // The compiler takes seconds when it is cold: it is asked only of what is ready to be compiled.
+    let ready = twins.iter().zip(&ran);
+    let ready = ready.filter(|(_, twin)| twin.verdict == Verdict::Passed);
+    let ready = ready.map(|((name, _), _)| Case::read(&folder, name));
+    let (coded, texts): (Vec<_>, Vec<_>) = ready.partition(|case| case.marked.is_some());
+    let mut said = by_text::ask(&test, &texts);
+    said.extend(by_code::ask(root, package, &coded));
 
     let mut passed = true;
     for ((name, _), twin) in twins.iter().zip(ran) {
         let case = format!("{stage}::{name}");
-        let verdict = match (twin.verdict, &compiled) {
-            (Verdict::Passed, Some(compiled)) => {
-                compiled.verdict(name, lesson(&folder.join(name).with_extension("rs")))
+        let verdict = match (twin.verdict, said.remove(*name)) {
+            (Verdict::Passed, Some(refusal)) => refusal.verdict(Case::read(&folder, name).lesson),
+            (Verdict::Passed, None) => {
+                Refusal::NotAsked(format!("the compiler was not asked about {name}"))
+                    .verdict(String::new())
             }
             (Verdict::Failed(failure), _) => Verdict::Failed(Failure::Twin(
                 sentence::sentence(&Verdict::Failed(failure)).unwrap_or_default(),
@@ -106,73 +114,60 @@ fn same_cases(folder: &Path, named: BTreeSet<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// What a case shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
-fn lesson(case: &Path) -> String {
-    let text = fs::read_to_string(case).unwrap_or_default();
-    let line = text
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("//! "));
-    let line = line.expect("a case says in its first line, after //!, what it shows");
-    let (first, rest) = line.split_at(1);
-    first.to_lowercase() + rest
+/// A case's file.
+struct Case {
+    name: String,
+    path: PathBuf,
+    /// What it shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
+    lesson: String,
+    /// Which line, from 1, must be refused with which error, where the case says so.
+    marked: Option<(usize, String)>,
 }
 
-/// What trybuild said of each case.
-struct Compiled {
-    said: BTreeMap<String, String>,
-}
-
-/// Runs trybuild in a process of its own, because it prints past libtest's capture.
-fn compile(test: &str) -> Compiled {
-    // By its own name: trybuild reads the build's hash from it, to find the features.
-    let output = Command::new(env::current_exe().expect("this program has a name"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(COMPILE, test)
-        .env_remove("JUDGE_REPORT")
-        // trybuild colours its words even for a pipe.
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("the test binary starts");
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text += &String::from_utf8_lossy(&output.stderr);
-    Compiled { said: parse(&text) }
-}
-
-/// From `test compile_fail/views/NAME.rs ... WORD` and what follows it, the text for each name.
-fn parse(text: &str) -> BTreeMap<String, String> {
-    let mut said = BTreeMap::new();
-    let mut current: Option<String> = None;
-    for line in text.lines() {
-        if let Some((path, rest)) = line
-            .strip_prefix("test compile_fail/")
-            .and_then(|line| line.split_once(".rs ... "))
-        {
-            let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-            said.insert(name.clone(), format!("{rest}\n"));
-            current = Some(name);
-        } else if let Some(text) = current.as_ref().and_then(|name| said.get_mut(name)) {
-            *text += line;
-            text.push('\n');
+impl Case {
+    fn read(folder: &Path, name: &str) -> Case {
+        let path = folder.join(name).with_extension("rs");
+        let text = fs::read_to_string(&path).expect("the case was there when its folder was read");
+        let first = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("//! "));
+        let first = first.expect("a case says in its first line, after //!, what it shows");
+        let (letter, rest) = first.split_at(1);
+        let marked = text.lines().zip(1..).find_map(|(line, number)| {
+            let (_, code) = line.split_once("//~ ")?;
+            Some((number, code.to_owned()))
+        });
+        Case {
+            name: name.to_owned(),
+            path,
+            lesson: letter.to_lowercase() + rest,
+            marked,
         }
     }
-    said
 }
 
-impl Compiled {
-    fn verdict(&self, name: &str, lesson: String) -> Verdict {
-        let Some(said) = self.said.get(name) else {
-            return Verdict::Failed(Failure::Grader(format!(
-                "trybuild gave no verdict on {name}"
-            )));
-        };
-        let word = said.split_whitespace().next().unwrap_or_default();
-        match word {
-            "ok" => Verdict::Passed,
-            _ if said.contains("but it succeeded") => Verdict::Failed(Failure::Compiled(lesson)),
-            _ => Verdict::Failed(Failure::OtherError(lesson)),
-        }
+/// What the compiler made of one case.
+#[derive(Debug, Clone, PartialEq)]
+enum Refusal {
+    /// It refused the case, for what is at stake.
+    Refused,
+    /// It took the case.
+    Accepted,
+    /// It refused the case for something else.
+    Otherwise,
+    /// It did not get as far as the case; why.
+    NotAsked(String),
+}
+
+impl Refusal {
+    fn verdict(self, lesson: String) -> Verdict {
+        Verdict::Failed(match self {
+            Refusal::Refused => return Verdict::Passed,
+            Refusal::Accepted => Failure::Compiled(lesson),
+            Refusal::Otherwise => Failure::OtherError(lesson),
+            Refusal::NotAsked(why) => Failure::Grader(why),
+        })
     }
 }
 
@@ -201,6 +196,7 @@ macro_rules! compile_fail {
                 #[test]
                 fn $stage() {
                     $crate::compile_fail::stage(
+                        env!("CARGO_PKG_NAME"),
                         stringify!($stage),
                         &[$((stringify!($case), $stage::$case::run as fn())),+],
                     );
@@ -228,27 +224,5 @@ mod tests {
         assert!(named(&["a", "b"]).is_err(), "a case that is not there");
         fs::write(folder.path().join("c.rs"), "").unwrap();
         assert!(named(&["a"]).is_err(), "a case that is not named");
-    }
-
-    #[test]
-    fn each_case_gets_what_trybuild_said_of_it() {
-        let said = parse(
-            "noise\ntest compile_fail/views/a.rs ... ok\n\
-             test compile_fail/views/b.rs ... error\n\
-             Expected test case to fail to compile, but it succeeded.\n",
-        );
-        let compiled = Compiled { said };
-        assert_eq!(
-            compiled.verdict("a", "it bites.".to_owned()),
-            Verdict::Passed
-        );
-        assert!(matches!(
-            compiled.verdict("b", "it bites.".to_owned()),
-            Verdict::Failed(Failure::Compiled(_))
-        ));
-        assert!(matches!(
-            compiled.verdict("c", "it bites.".to_owned()),
-            Verdict::Failed(Failure::Grader(_))
-        ));
     }
 }

@@ -1,0 +1,180 @@
+//! Looks only at which line of a case the compiler refuses, and with which error: cargo tells both as JSON.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, io};
+
+use serde::Deserialize;
+
+use super::{Case, Refusal};
+
+/// A message of cargo's, as far as it matters here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    target: Option<Target>,
+    message: Option<Diagnostic>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// What the compiler says.
+#[derive(Deserialize)]
+struct Diagnostic {
+    level: String,
+    code: Option<Code>,
+    spans: Vec<Span>,
+}
+
+#[derive(Deserialize)]
+struct Code {
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct Span {
+    is_primary: bool,
+    line_start: usize,
+}
+
+/// Checks all cases as programs of one generated package beside trybuild's, which has the dependencies checked already.
+pub fn ask(root: &Path, package: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
+    if cases.is_empty() {
+        return BTreeMap::new();
+    }
+    let checked =
+        lay_out(root, package, cases).and_then(|(manifest, target)| check(&manifest, &target));
+    let refusals = cases.iter().map(|case| {
+        let refusal = match &checked {
+            Ok(checked) => refusal(case, checked),
+            Err(error) => Refusal::NotAsked(format!(
+                "cargo cannot be asked about {}: {error}",
+                case.name
+            )),
+        };
+        (case.name.clone(), refusal)
+    });
+    refusals.collect()
+}
+
+/// For each program that was checked, its errors: code, and line of the case.
+type Checked = BTreeMap<String, Vec<(String, usize)>>;
+
+fn refusal(case: &Case, checked: &Checked) -> Refusal {
+    let Some(errors) = checked.get(&case.name) else {
+        return Refusal::NotAsked(format!("cargo did not get as far as {}", case.name));
+    };
+    let marked = case.marked.as_ref();
+    let as_marked = |(code, line): &(String, usize)| {
+        marked.is_some_and(|(at, with)| at == line && with == code)
+    };
+    match errors.as_slice() {
+        [] => Refusal::Accepted,
+        errors if errors.iter().all(as_marked) => Refusal::Refused,
+        _ => Refusal::Otherwise,
+    }
+}
+
+/// Writes the package; its manifest, and where it is to be built.
+fn lay_out(root: &Path, package: &str, cases: &[Case]) -> io::Result<(PathBuf, PathBuf)> {
+    let program = env::current_exe()?;
+    // Cargo marks the folder that it builds into.
+    let target = program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .ok_or_else(|| io::Error::other("the test was not built by cargo"))?
+        .join("tests");
+    let folder = target.join("refused").join(package);
+    fs::create_dir_all(&folder)?;
+    let mut manifest = format!(
+        "[package]\nname = \"{package}-refused\"\nedition = \"2024\"\n\n\
+         [dependencies]\n{package} = {{ path = {root:?} }}\n\n[workspace]\n"
+    );
+    for case in cases {
+        let (name, path) = (&case.name, &case.path);
+        manifest += &format!("\n[[bin]]\nname = \"{name}\"\npath = {path:?}\n");
+    }
+    let path = folder.join("Cargo.toml");
+    fs::write(&path, manifest)?;
+    let workspace = env::var_os("INSTA_WORKSPACE_ROOT").unwrap_or_default();
+    fs::copy(
+        Path::new(&workspace).join("Cargo.lock"),
+        folder.join("Cargo.lock"),
+    )?;
+    Ok((path, target.join("trybuild")))
+}
+
+fn check(manifest: &Path, target: &Path) -> io::Result<Checked> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["check", "--quiet", "--offline", "--keep-going", "--bins"])
+        .arg("--message-format=json")
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(target)
+        .stdin(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut checked = Checked::new();
+    for message in text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+    {
+        let Some(target) = message.target else {
+            continue;
+        };
+        match (message.reason.as_str(), message.message) {
+            ("compiler-artifact", _) => {
+                checked.entry(target.name).or_default();
+            }
+            ("compiler-message", Some(said)) if said.level == "error" => {
+                let errors = checked.entry(target.name).or_default();
+                errors.extend(error(said));
+            }
+            _ => {}
+        }
+    }
+    if checked.is_empty() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(words.trim().to_owned()));
+    }
+    Ok(checked)
+}
+
+/// Code and line of an error; what is about no line only counts the others.
+fn error(said: Diagnostic) -> Option<(String, usize)> {
+    let line = said.spans.iter().find(|span| span.is_primary)?.line_start;
+    Some((said.code.map_or_else(String::new, |code| code.code), line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_marked_error_on_the_marked_line_is_the_one() {
+        let case = Case {
+            name: "a".to_owned(),
+            path: PathBuf::new(),
+            lesson: String::new(),
+            marked: Some((3, "E0277".to_owned())),
+        };
+        let of = |errors: &[(&str, usize)]| {
+            let errors = errors
+                .iter()
+                .map(|(code, line)| ((*code).to_owned(), *line));
+            refusal(&case, &Checked::from([("a".to_owned(), errors.collect())]))
+        };
+        assert_eq!(of(&[("E0277", 3), ("E0277", 3)]), Refusal::Refused);
+        assert_eq!(of(&[]), Refusal::Accepted);
+        assert_eq!(of(&[("E0277", 4)]), Refusal::Otherwise);
+        assert_eq!(of(&[("E0277", 3), ("E0599", 3)]), Refusal::Otherwise);
+        let unknown = refusal(&case, &Checked::new());
+        assert!(matches!(unknown, Refusal::NotAsked(_)));
+    }
+}
