@@ -84,7 +84,7 @@ fn json_counts_what_is_possible() {
         .solution()
         .replace("unsafe impl Sync for Region {}", "");
     copy.answer(&forgotten);
-    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "--json"]));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(1), "{stdout}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert_eq!(document["failed"], 1);
@@ -104,16 +104,16 @@ fn json_counts_what_is_possible() {
 fn a_skip_is_status_3_and_strictly_a_failure() {
     let copy = copy();
     copy.answer(&copy.solution());
-    let mut command = workbook(&copy, &["grade", "--json"]);
+    let mut command = workbook(&copy, &["grade", "private-alloc", "--json"]);
     let (status, stdout, _) = run(command.env("JUDGE_NO_PTRACE", "1"));
     assert_eq!(status, Some(3), "{stdout}");
     let untraced: Value = serde_json::from_str(&stdout).expect("one JSON document");
-    let (_, stdout, _) = run(&mut workbook(&copy, &["grade", "--json"]));
+    let (_, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     let traced: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert_eq!(untraced["possible"], traced["possible"]);
     assert!(untraced["skipped"].as_u64() > Some(0));
 
-    let mut command = workbook(&copy, &["grade", "--strict"]);
+    let mut command = workbook(&copy, &["grade", "private-alloc", "--strict"]);
     let (status, stdout, _) = run(command.env("JUDGE_NO_PTRACE", "1"));
     assert_eq!(status, Some(1), "{stdout}");
     assert!(stdout.contains("ptrace is refused"), "{stdout}");
@@ -129,7 +129,7 @@ fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
     let told = "Could not grade private-alloc: private-alloc does not build";
     assert!(stderr.contains(told), "{stderr}");
 
-    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "--json"]));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(2));
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert!(document["exercises"][0]["error"].is_string(), "{stdout}");
@@ -143,7 +143,7 @@ fn an_answer_that_ends_the_grader_still_gets_a_verdict_on_every_case() {
                    extern \"C\" fn end() {\n    if std::env::var_os(\"JUDGE_REPORT\").is_some() {\n        \
                    std::process::exit(0);\n    }\n}\n";
     copy.answer(&(copy.solution() + hostile));
-    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "--json"]));
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(1), "{stdout}{stderr}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert_eq!(document["failed"], document["possible"], "{stdout}");

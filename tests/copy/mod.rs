@@ -36,6 +36,11 @@ impl Copy {
         ] {
             copy_all(&clone.join(part), &root.join(part)).expect("the clone can be copied");
         }
+        // Whatever the reader has answered so far: here nothing is answered yet.
+        for exercise in workbook::exercise::Exercise::all(&root).expect("exercises") {
+            let stub = exercise.tests().join("answers/stub.rs");
+            fs::copy(stub, exercise.folder().join("src/lib.rs")).expect("a stub");
+        }
         Copy { root, target }
     }
 

@@ -1,8 +1,8 @@
 //! Grades the code that must not compile, after each case's legal twin has run.
 //!
 //! Where the compiler's words point into the case alone they are compared, by trybuild. Where they quote the answer's own
-//! source they differ from answer to answer: there the case marks the line that must be refused, and with which error,
-//! `//~ E0277`.
+//! source they differ from answer to answer: there the case marks the line that must be refused, and with which errors,
+//! `//~ E0277 E0599`.
 
 mod by_code;
 mod by_text;
@@ -120,8 +120,8 @@ struct Case {
     path: PathBuf,
     /// What it shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
     lesson: String,
-    /// Which line, from 1, must be refused with which error, where the case says so.
-    marked: Option<(usize, String)>,
+    /// Which line, from 1, must be refused with one of which errors, where the case says so.
+    marked: Option<(usize, Vec<String>)>,
 }
 
 impl Case {
@@ -135,8 +135,9 @@ impl Case {
         let first = first.expect("a case says in its first line, after //!, what it shows");
         let (letter, rest) = first.split_at(1);
         let marked = text.lines().zip(1..).find_map(|(line, number)| {
-            let (_, code) = line.split_once("//~ ")?;
-            Some((number, code.to_owned()))
+            let (_, codes) = line.split_once("//~ ")?;
+            let codes = codes.split_whitespace().map(str::to_owned);
+            Some((number, codes.collect()))
         });
         Case {
             name: name.to_owned(),

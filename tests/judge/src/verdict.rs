@@ -95,9 +95,14 @@ pub struct Evidence {
 impl Evidence {
     fn panics(&self) -> impl DoubleEndedIterator<Item = &Panic> {
         self.events.iter().filter_map(|event| match event {
-            Event::Panicked(panic) if !panic.expected => Some(panic),
+            Event::Panicked(panic) => Some(panic),
             _ => None,
         })
+    }
+
+    /// Panics that the grader has not foreseen.
+    fn unforeseen(&self) -> impl Iterator<Item = &Panic> {
+        self.panics().filter(|panic| !panic.expected)
     }
 
     fn ended(&self) -> impl Iterator<Item = &Ended> {
@@ -113,7 +118,7 @@ impl Evidence {
             return Verdict::NotStarted(panic.at.clone());
         }
         if self.ended().any(|ended| *ended == Ended::InChild) {
-            return Verdict::Failed(match self.panics().find(|panic| panic.in_child) {
+            return Verdict::Failed(match self.unforeseen().find(|panic| panic.in_child) {
                 Some(panic) if panic.what == Panicked::Check => {
                     Failure::CheckInChild(panic.message.clone())
                 }
@@ -133,12 +138,24 @@ impl Evidence {
             Ended::InChild => None,
         });
         match (end, self.status) {
-            (None, Status::Signaled(signal)) => Verdict::Failed(self.killed(signal)),
+            (None, Status::Signaled(signal)) => Verdict::Failed(match self.failed_check() {
+                // What a destructor does while a failed check unwinds says nothing more.
+                Some(sentence) => Failure::Check(sentence),
+                None => self.killed(signal),
+            }),
             (None, Status::Exited(EXIT_PIPE_GONE)) => Verdict::Failed(Failure::DescriptorsClosed),
             (None, Status::Exited(code)) => Verdict::Failed(Failure::ExitedEarly(code)),
             (Some((true, ..)), _) => self.panicked(),
             (Some((false, zombies, running)), _) => self.returned(zombies, running),
         }
+    }
+
+    /// A check that failed in the first process.
+    fn failed_check(&self) -> Option<String> {
+        let failed = |panic: &&Panic| panic.what == Panicked::Check && !panic.in_child;
+        self.panics()
+            .find(failed)
+            .map(|panic| panic.message.clone())
     }
 
     fn killed(&self, signal: i32) -> Failure {
@@ -158,9 +175,7 @@ impl Evidence {
     /// The body panicked in the first process: the panic that unwound it is its last.
     fn panicked(&self) -> Verdict {
         let Some(last) = self.panics().rfind(|panic| !panic.in_child) else {
-            return Verdict::Failed(Failure::Grader(
-                "a panic was foreseen (expect_panics) and not caught".to_owned(),
-            ));
+            return Verdict::Failed(Failure::Grader("a panic was not reported".to_owned()));
         };
         Verdict::Failed(match last.what {
             Panicked::Skip => return Verdict::Skipped(last.message.clone()),
@@ -171,7 +186,7 @@ impl Evidence {
     }
 
     fn failed_in_child(&self, passed_on: &Panic) -> Verdict {
-        let told = self.panics().find(|panic| panic.in_child);
+        let told = self.unforeseen().find(|panic| panic.in_child);
         Verdict::Failed(match (told, &self.child_killed) {
             (Some(panic), _) => match panic.what {
                 Panicked::Skip => return Verdict::Skipped(panic.message.clone()),
@@ -190,7 +205,7 @@ impl Evidence {
         if zombies > 0 {
             return Verdict::Failed(Failure::Zombies(zombies));
         }
-        match self.panics().next() {
+        match self.unforeseen().next() {
             Some(panic) => Verdict::Failed(Failure::SwallowedPanic(panic.clone())),
             None => Verdict::Passed,
         }

@@ -394,3 +394,36 @@ fn past_the_file() {
         },
     );
 }
+
+#[test]
+fn a_foreseen_panic_that_is_caught_passes() {
+    says("passed", || {
+        judge::expect_panics();
+        assert!(std::panic::catch_unwind(|| panic!("on purpose")).is_err());
+    });
+}
+
+#[test]
+fn a_foreseen_panic_that_is_not_caught_is_a_panic() {
+    says(
+        "The code panicked at tests/judge/tests/sentences.rs:LINE: on purpose.",
+        || {
+            judge::expect_panics();
+            panic!("on purpose");
+        },
+    );
+}
+
+#[test]
+fn a_check_that_fails_hides_a_crash_while_it_unwinds() {
+    struct Crash;
+    impl Drop for Crash {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    says("Two and two are 5.", || {
+        let _crash = Crash;
+        judge::fail("Two and two are 5.".to_owned());
+    });
+}

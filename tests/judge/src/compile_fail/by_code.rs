@@ -70,7 +70,7 @@ fn refusal(case: &Case, checked: &Checked) -> Refusal {
     };
     let marked = case.marked.as_ref();
     let as_marked = |(code, line): &(String, usize)| {
-        marked.is_some_and(|(at, with)| at == line && with == code)
+        marked.is_some_and(|(at, with)| at == line && with.contains(code))
     };
     match errors.as_slice() {
         [] => Refusal::Accepted,
@@ -162,7 +162,7 @@ mod tests {
             name: "a".to_owned(),
             path: PathBuf::new(),
             lesson: String::new(),
-            marked: Some((3, "E0277".to_owned())),
+            marked: Some((3, vec!["E0277".to_owned()])),
         };
         let of = |errors: &[(&str, usize)]| {
             let errors = errors

@@ -1,0 +1,156 @@
+//! rustix maps the memory, past libc; nix forks.
+// needs: rustix = { version = "1.1", features = ["mm", "param"] }
+
+use std::io;
+use std::num::NonZero;
+use std::ops::Deref;
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr::{self, NonNull};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, SysconfVar, fork, sysconf};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use zerocopy::FromBytes;
+
+const PANICKED: i32 = 101;
+
+pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
+    let len = size_of::<u64>();
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let number = start.cast::<u64>();
+    // SAFETY: the child calls `answer` and nothing else of this process's; what `answer` needs is its own matter.
+    let answered = match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = match panic::catch_unwind(answer) {
+                Ok(answer) => {
+                    // SAFETY: the mapping is page-aligned and writable, and the parent reads it only after this process.
+                    unsafe { number.write(answer) };
+                    0
+                }
+                Err(_) => PANICKED,
+            };
+            // SAFETY: ends this process at once, with any status.
+            unsafe { libc::_exit(status) }
+        }
+        child => wait_by_hand(child).map(|()| {
+            // SAFETY: the child has ended, so nobody writes the number any more; its write came before its end.
+            unsafe { number.read() }
+        }),
+    };
+    // SAFETY: the mapping is this function's own, and no reference into it exists.
+    unsafe { libc::munmap(start, len) };
+    answered
+}
+
+fn wait_by_hand(child: libc::pid_t) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    match status {
+        0 => Ok(()),
+        _ => Err(io::Error::other("the child did not end well")),
+    }
+}
+
+pub struct Shared<T: FromBytes + Sync> {
+    value: NonNull<T>,
+}
+
+impl<T: FromBytes + Sync> Shared<T> {
+    const LEN: NonZero<usize> = match NonZero::new(size_of::<T>()) {
+        Some(len) => len,
+        None => NonZero::<usize>::MIN,
+    };
+
+    pub fn new() -> io::Result<Shared<T>> {
+        if align_of::<T>() > page_size() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let len = Self::LEN.get();
+        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::SHARED) }?;
+        let value = NonNull::new(start.cast()).expect("the kernel gives no null pointer here");
+        Ok(Shared { value })
+    }
+
+    pub unsafe fn run_child(&self, f: impl FnOnce(&T)) -> io::Result<()> {
+        // SAFETY: the caller's contract is the same.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => wait_for(child),
+            ForkResult::Child => {
+                let ended = panic::catch_unwind(AssertUnwindSafe(|| f(self)));
+                let status = if ended.is_ok() { 0 } else { PANICKED };
+                // SAFETY: ends this process at once, with any status. The panic's payload is not dropped: its
+                // destructor could panic again.
+                unsafe { libc::_exit(status) }
+            }
+        }
+    }
+}
+
+fn wait_for(child: Pid) -> io::Result<()> {
+    let status = loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            status => break status?,
+        }
+    };
+    Err(io::Error::other(match status {
+        WaitStatus::Exited(_, 0) => return Ok(()),
+        WaitStatus::Exited(_, PANICKED) => "the child panicked".to_owned(),
+        WaitStatus::Exited(_, status) => format!("the child ended with status {status}"),
+        WaitStatus::Signaled(_, signal, _) => {
+            format!(
+                "the child was killed by signal {} ({signal})",
+                signal as i32
+            )
+        }
+        other => format!("the child ended in an unknown way: {other:?}"),
+    }))
+}
+
+impl<T: FromBytes + Sync> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the invariant; the bytes are a `T` whatever they are.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: FromBytes + Sync> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference is left, because each borrows it. A child's mapping
+        // stays: each process unmaps its own.
+        let unmapped = unsafe { munmap(self.value.as_ptr().cast(), Self::LEN.get()) };
+        // It fails only where the kernel lacks a mapping to split; then the memory leaks, which is sound.
+        let _ = unmapped;
+    }
+}
+
+fn page_size() -> usize {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.expect("POSIX requires sysconf to know the page size") as usize
+}
