@@ -41,8 +41,11 @@ fn every_answer_gets_its_verdict() -> Result<()> {
             );
         }
         tables.push((exercise.name.clone(), table(&answers, &graded)));
-        let calls = calls(&graded["solution"]);
-        tables.push((format!("{}-calls", exercise.name), calls));
+        // Elsewhere a mutex has another size, and so have the mappings.
+        if cfg!(target_arch = "x86_64") {
+            let calls = calls(&graded["solution"]);
+            tables.push((format!("{}-calls", exercise.name), calls));
+        }
     }
     assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
     println!("To see a difference: INSTA_OUTPUT=diff cargo test --test exam");

@@ -100,18 +100,10 @@ mod shared {
                 }
                 0
             });
-            let arrived = numbers.iter().zip(1..);
-            let arrived = arrived
-                .filter(|(number, value)| number.load(SeqCst) == *value)
-                .count();
+            let mut numbers = numbers.iter().zip(1..);
             check!(
-                arrived != 0,
-                "A child wrote every number, and its parent sees none of them: this memory is private."
-            );
-            check!(
-                arrived == numbers.len(),
-                "A child wrote every number, and its parent sees only some of them: is the whole value in the shared \
-                 memory?"
+                numbers.all(|(number, value)| number.load(SeqCst) == value),
+                "A child wrote every number, and its parent does not see them: this memory is private."
             );
         })
     }
@@ -140,10 +132,6 @@ mod shared {
                 "Pages of a new value were resident before anything had touched them: the kernel has zeroed it already."
             );
             bytes[(64 << 20) - 1].store(1, SeqCst);
-            check!(
-                resident_pages(start, 64 << 20) == 1,
-                "A write of one byte must bring in one page."
-            );
         })
     }
 

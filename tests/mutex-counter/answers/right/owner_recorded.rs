@@ -1,0 +1,99 @@
+//! The lock is the number of the process that has it: it is taken over from a process that is gone.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::num::NonZero;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    Clean,
+    OwnerDied,
+}
+
+pub struct Counter {
+    shared: NonNull<Shared>,
+}
+
+struct Shared {
+    owner: AtomicI32,
+    number: UnsafeCell<u64>,
+    owner_died: AtomicBool,
+}
+
+const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("it has a size");
+
+impl Counter {
+    pub fn new() -> io::Result<Counter> {
+        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: without MAP_FIXED nothing is replaced.
+        let start = unsafe { mmap_anonymous(None, LEN, rights, MapFlags::MAP_SHARED) }?;
+        Ok(Counter {
+            shared: start.cast(),
+        })
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: mapped for as long as this lives; zeros are valid.
+        unsafe { self.shared.as_ref() }
+    }
+
+    pub fn with_lock<R>(&self, f: impl FnOnce(&mut u64, Entry) -> R) -> io::Result<R> {
+        let locked = self.lock()?;
+        let entry = match locked.0.shared().owner_died.swap(false, SeqCst) {
+            true => Entry::OwnerDied,
+            false => Entry::Clean,
+        };
+        // SAFETY: the lock is held, and this is the only reference.
+        Ok(f(unsafe { &mut *locked.0.shared().number.get() }, entry))
+    }
+
+    pub fn get(&self) -> io::Result<u64> {
+        let locked = self.lock()?;
+        // SAFETY: the lock is held.
+        Ok(unsafe { *locked.0.shared().number.get() })
+    }
+
+    fn lock(&self) -> io::Result<Locked<'_>> {
+        let shared = self.shared();
+        let me = std::process::id() as i32;
+        let mut seen = 0;
+        while let Err(owner) = shared.owner.compare_exchange(seen, me, SeqCst, SeqCst) {
+            if owner == me {
+                return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+            }
+            // A process that is gone, and waited for, gives the lock to whoever takes it from its number first.
+            let gone = owner != 0 && kill(Pid::from_raw(owner), None) == Err(Errno::ESRCH);
+            seen = if gone { owner } else { 0 };
+            if !gone {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        if seen != 0 {
+            shared.owner_died.store(true, SeqCst);
+        }
+        Ok(Locked(self))
+    }
+}
+
+struct Locked<'a>(&'a Counter);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.shared().owner.store(0, SeqCst);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own.
+        let _ = unsafe { munmap(self.shared.cast(), LEN.get()) };
+    }
+}

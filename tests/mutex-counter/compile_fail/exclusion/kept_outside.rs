@@ -1,0 +1,10 @@
+//! The number is reached after the lock was given back, by a reference that the closure kept outside.
+
+use mutex_counter::Counter;
+
+fn main() {
+    let counter = Counter::new().unwrap();
+    let mut kept = None;
+    counter.with_lock(|number, _| kept = Some(number)).unwrap();
+    *kept.unwrap() += 1;
+}

@@ -1,0 +1,9 @@
+//! The number is reached after the lock was given back, by the reference that the closure returned.
+
+use mutex_counter::Counter;
+
+fn main() {
+    let counter = Counter::new().unwrap();
+    let number = counter.with_lock(|number, _| number).unwrap();
+    *number += 1;
+}
