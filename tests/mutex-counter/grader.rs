@@ -86,7 +86,7 @@ impl Message {
 
 /// Long enough for a process that nothing holds back, on a machine with much else to do.
 const SOON: Duration = Duration::from_secs(3);
-/// Long enough for a process to get in where nothing keeps it out.
+/// Long enough for a process at the door to get in, where nothing keeps it out.
 const A_WHILE: Duration = Duration::from_millis(100);
 
 /// Locks in a child, and fails with the sentence if that takes too long. Returns what the child was told.
@@ -222,7 +222,7 @@ mod exclusion {
     fn one_process_at_a_time() {
         case(|| {
             let counter = new();
-            let [inside, leave, second_inside] = [(); 3].map(|()| Message::new());
+            let [inside, leave, at_the_door, second_inside] = [(); 4].map(|()| Message::new());
             let first = child(|| {
                 locked(&counter, |number, _| {
                     let before = *number;
@@ -233,11 +233,13 @@ mod exclusion {
             });
             inside.wait();
             let second = child(|| {
+                at_the_door.send();
                 locked(&counter, |number, _| {
                     second_inside.send();
                     *number += 1;
                 });
             });
+            at_the_door.wait();
             let both = second_inside.comes_within(A_WHILE);
             leave.send();
             let after = both || second_inside.comes_within(SOON);
@@ -267,7 +269,7 @@ mod exclusion {
     fn get_waits_too() {
         case(|| {
             let counter = new();
-            let [inside, leave, read] = [(); 3].map(|()| Message::new());
+            let [inside, leave, at_the_door, read] = [(); 4].map(|()| Message::new());
             let first = child(|| {
                 locked(&counter, |number, _| {
                     *number = 1;
@@ -278,9 +280,11 @@ mod exclusion {
             });
             inside.wait();
             let second = child(|| {
+                at_the_door.send();
                 got(&counter);
                 read.send();
             });
+            at_the_door.wait();
             let early = read.comes_within(A_WHILE);
             leave.send();
             let after = early || read.comes_within(SOON);
@@ -353,14 +357,16 @@ mod paths {
     fn the_refusal_keeps_the_lock() {
         case(|| {
             let counter = new();
-            let inside = Message::new();
+            let [at_the_door, inside] = [(); 2].map(|()| Message::new());
             let mut second = None;
             let kept_out = locked(&counter, |_, _| {
                 let _ = counter.with_lock(|_, _| ());
                 second = Some(child(|| {
+                    at_the_door.send();
                     let _ = counter.with_lock(|_, _| ());
                     inside.send();
                 }));
+                at_the_door.wait();
                 !inside.comes_within(A_WHILE)
             });
             let after = inside.comes_within(SOON);

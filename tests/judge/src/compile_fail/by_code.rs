@@ -82,10 +82,10 @@ fn refusal(case: &Case, checked: &Checked) -> Refusal {
 /// Writes the package; its manifest, and where it is to be built.
 fn lay_out(root: &Path, package: &str, cases: &[Case]) -> io::Result<(PathBuf, PathBuf)> {
     let program = env::current_exe()?;
-    // Cargo marks the folder that it builds into.
+    // A test is target/debug/deps/NAME.
     let target = program
         .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .nth(3)
         .ok_or_else(|| io::Error::other("the test was not built by cargo"))?
         .join("tests");
     let folder = target.join("refused").join(package);
