@@ -50,6 +50,8 @@ pub fn build(
 ) -> Result<BTreeMap<String, Result<Grader, String>>> {
     let workspace = root.join(".workbook/candidates");
     lay_out(root, &workspace, candidates)?;
+    // The build below asks no network: it would look for newer crates than the clone's.
+    cargo::fetch(root)?;
     let target = cargo::target(root)?;
     let mut command = cargo::command();
     command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);

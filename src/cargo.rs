@@ -74,3 +74,19 @@ pub fn target(root: &Path) -> Result<PathBuf> {
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
     Ok(metadata.target_directory)
 }
+
+/// Downloads what the lock file names and is not here yet, for this kind of machine. Where all is here it needs no
+/// network.
+///
+/// # Errors
+/// If something is missing and cannot be downloaded.
+pub fn fetch(root: &Path) -> Result<()> {
+    let output = command()
+        .args(["fetch", "--quiet", "--locked", "--target", "host-tuple"])
+        .current_dir(root)
+        .output()
+        .context(NO_CARGO)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo fetch: {}", said.trim());
+    Ok(())
+}

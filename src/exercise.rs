@@ -43,6 +43,9 @@ pub struct Stage {
     pub title: String,
     /// Estimated.
     pub minutes: u32,
+    /// Whether the exercise is solved without it.
+    #[serde(default)]
+    pub bonus: bool,
 }
 
 impl Exercise {

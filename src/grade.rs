@@ -1,50 +1,55 @@
 //! `workbook grade`: every verdict by stage, what the first failure says, and what to do next.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::exercise::Exercise;
-use crate::grader;
+use crate::grader::{self, Verdict};
+use crate::report;
+pub use crate::report::Format;
 use crate::show::{self, Progress};
+use crate::state::{self, Record};
 use crate::verdicts::{Count, Verdicts};
 
 /// How to grade.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// One JSON document instead of words.
-    pub json: bool,
+    /// A report for machines instead of words.
+    pub report: Option<Format>,
     /// A skipped case counts as a failed one.
     pub strict: bool,
-}
-
-/// The JSON document.
-#[derive(Serialize)]
-struct Document<'a> {
-    exercises: &'a [Graded],
-    #[serde(flatten)]
-    count: Count,
+    /// A file for the first failure's name and sentence; empty if there is none.
+    pub failure: Option<PathBuf>,
 }
 
 /// What became of one exercise.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Graded {
+pub enum Graded {
+    /// It was graded.
     Graded(Verdicts),
-    CouldNot { name: String, error: String },
+    /// It could not be.
+    CouldNot {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: String,
+    },
 }
 
 /// Grades the exercise of that name, or all.
 ///
-/// The status is 0 if every case passed; 1 if not; 2 if an answer could not be graded; 3 if all that could be checked
-/// passed, and something was skipped.
+/// The status is 0 if every case passed, where a bonus stage may be left out; 1 if not; 2 if an answer could not be
+/// graded; 3 if all that could be checked passed, and something was skipped.
 ///
 /// # Errors
 /// If there is no such exercise.
-pub fn run(root: &Path, name: Option<&str>, options: Options) -> Result<ExitCode> {
+pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCode> {
     let exercises = match name {
         Some(name) => vec![Exercise::find(root, name)?],
         None => Exercise::all(root)?,
@@ -58,36 +63,58 @@ pub fn run(root: &Path, name: Option<&str>, options: Options) -> Result<ExitCode
                 error: format!("{error:#}"),
             },
         };
+        if let Graded::Graded(verdicts) = &result
+            && let Err(error) = state::append(root, &Record::graded(verdicts))
+        {
+            eprintln!("These verdicts could not be recorded: {error:#}.");
+        }
         match &result {
-            _ if options.json => {}
+            _ if options.report.is_some() => {}
             Graded::Graded(verdicts) => show::verdicts(exercise, verdicts),
             Graded::CouldNot { name, error } => eprintln!("Could not grade {name}: {error}."),
         }
         graded.push(result);
     }
-    let mut count = Count::default();
+    if let Some(file) = &options.failure {
+        fs::write(file, first_failure(&graded)).with_context(|| file.display().to_string())?;
+    }
+    let (mut core, mut bonus) = (Count::default(), Count::default());
     for result in &graded {
         if let Graded::Graded(verdicts) = result {
-            count += verdicts.count;
+            core += verdicts.core;
+            bonus += verdicts.bonus;
         }
     }
-    if options.json {
-        let document = Document {
-            exercises: &graded,
-            count,
-        };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+    if let Some(format) = options.report {
+        println!("{}", report::text(format, &graded, core, bonus)?);
     }
     let could_not = |result: &Graded| matches!(result, Graded::CouldNot { .. });
-    Ok(ExitCode::from(
-        match (graded.iter().any(could_not), count) {
-            (true, _) => 2,
-            (_, count) if count.failed + count.not_started > 0 => 1,
-            (_, count) if count.skipped > 0 && options.strict => 1,
-            (_, count) if count.skipped > 0 => 3,
-            _ => 0,
-        },
-    ))
+    let skipped = core.skipped + bonus.skipped;
+    Ok(ExitCode::from(match () {
+        () if graded.iter().any(could_not) => 2,
+        () if core.failed + core.not_started + bonus.failed > 0 => 1,
+        () if skipped > 0 && options.strict => 1,
+        () if skipped > 0 => 3,
+        () => 0,
+    }))
+}
+
+/// Name and sentence of the first case that failed.
+fn first_failure(graded: &[Graded]) -> String {
+    let verdicts = graded.iter().filter_map(|result| match result {
+        Graded::Graded(verdicts) => Some(verdicts),
+        Graded::CouldNot { .. } => None,
+    });
+    let mut cases =
+        verdicts.flat_map(|verdicts| verdicts.stages.iter().flat_map(|stage| &stage.cases));
+    let failed = cases.find(|case| case.verdict == Verdict::Failed);
+    failed.map_or(String::new(), |case| {
+        format!(
+            "{}: {}",
+            case.name,
+            case.sentence.as_deref().unwrap_or_default()
+        )
+    })
 }
 
 fn grade(exercise: &Exercise) -> Result<Verdicts> {
@@ -95,8 +122,8 @@ fn grade(exercise: &Exercise) -> Result<Verdicts> {
     let mut progress = Progress::of(grader.cases()?.len());
     let mut cases = Vec::new();
     let ran = grader.run(|case| {
+        progress.show(&case);
         cases.push(case);
-        progress.show(cases.len());
     });
     progress.clear();
     ran?;

@@ -3,27 +3,25 @@
 use std::fs;
 use std::path::Path;
 
-use anstream::println;
+use anstream::{eprintln, println};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::exercise::Exercise;
+use crate::state::{self, Record};
 use crate::words::{FAINT, styled};
 
-/// Shows a rung, from 1, of a stage's ladder; without a stage, says what stages there are.
+/// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a stage: of the first that did
+/// not pass when the exercise was graded last.
 ///
 /// # Errors
 /// If there is no such exercise, stage or rung.
-pub fn run(root: &Path, exercise: &str, stage: Option<&str>, rung: usize) -> Result<()> {
-    let exercise = Exercise::find(root, exercise)?;
-    let name = &exercise.name;
-    let Some(stage) = stage else {
-        println!("{name} has hints for each stage:");
-        for stage in &exercise.about.stages {
-            println!("  cargo run -- hint {name} {}", stage.name);
-        }
-        return Ok(());
-    };
-    let stage = &exercise.stage(stage)?.name;
+pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) -> Result<()> {
+    let exercise = Exercise::find(root, name)?;
+    let unsolved = state::first_unsolved_stage(root, name)?;
+    let stages = &exercise.about.stages;
+    let first = stages.first().map(|stage| stage.name.clone());
+    let asked = stage.map(str::to_owned).or(unsolved).or(first);
+    let stage = &exercise.stage(&asked.unwrap_or_default())?.name;
     let path = exercise.folder().join("hints.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let rungs = ladder(&text, stage);
@@ -32,16 +30,22 @@ pub fn run(root: &Path, exercise: &str, stage: Option<&str>, rung: usize) -> Res
         "{} has no hints for {stage}",
         path.display()
     );
+    let shown = state::hints_shown(root, name, stage)?;
+    let rung = rung.unwrap_or((shown + 1).min(rungs.len()));
     let Some(words) = rung.checked_sub(1).and_then(|index| rungs.get(index)) else {
         bail!(
             "the hints for {stage} are numbered from 1 to {}",
             rungs.len()
         );
     };
+    println!("{}", styled(FAINT, &format!("{name}, {stage}:")));
     println!("{words}");
     if rung < rungs.len() {
-        let next = format!("\nMore: cargo run -- hint {name} {stage} {}", rung + 1);
+        let next = format!("\nMore: cargo run -- hint {name} {stage}");
         println!("{}", styled(FAINT, &next));
+    }
+    if let Err(error) = state::append(root, &Record::hinted(name, stage, rung)) {
+        eprintln!("The hint could not be recorded, and will be shown again: {error:#}.");
     }
     Ok(())
 }

@@ -2,12 +2,18 @@
 
 pub mod candidates;
 pub mod cargo;
+pub mod doctor;
 pub mod exercise;
 pub mod grade;
 pub mod grader;
 pub mod hint;
 pub mod list;
+mod report;
+pub mod reset;
 pub mod root;
 mod show;
-mod verdicts;
+pub mod solution;
+pub mod state;
+pub mod verdicts;
+pub mod watch;
 mod words;

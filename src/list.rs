@@ -6,7 +6,9 @@ use anstream::println;
 use anyhow::Result;
 
 use crate::exercise::Exercise;
-use crate::words::{FAINT, STRONG, styled};
+use crate::grader::Verdict;
+use crate::state;
+use crate::words::{FAINT, STRONG, sign, styled};
 
 /// Lists them all.
 ///
@@ -14,17 +16,23 @@ use crate::words::{FAINT, STRONG, styled};
 /// If a manifest cannot be read.
 pub fn run(root: &Path) -> Result<()> {
     for exercise in Exercise::all(root)? {
+        let sign = match state::is_solved(root, &exercise.name)? {
+            true => format!("{} ", sign(Verdict::Passed)),
+            false => String::new(),
+        };
         let stages = &exercise.about.stages;
-        let minutes: u32 = stages.iter().map(|stage| stage.minutes).sum();
+        let core = stages.iter().filter(|stage| !stage.bonus);
+        let minutes: u32 = core.map(|stage| stage.minutes).sum();
         println!(
-            "{}  {} {}",
+            "{sign}{}  {} {}",
             styled(STRONG, &exercise.name),
             exercise.about.title,
             styled(FAINT, &format!("({minutes} minutes, estimated)"))
         );
         for stage in stages {
+            let bonus = if stage.bonus { "  (bonus)" } else { "" };
             println!(
-                "  {:<10} {:>3} min  {}",
+                "  {:<10} {:>3} min  {}{bonus}",
                 stage.name, stage.minutes, stage.title
             );
         }

@@ -1,15 +1,19 @@
 //! The `workbook` command.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anstream::eprintln;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use workbook::{grade, hint, list, root};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use workbook::grade::Format;
+use workbook::{doctor, grade, hint, list, reset, root, solution, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
 ///
-/// Without a command it grades every exercise.
+/// Without a command, in a terminal, it grades the first exercise that is not solved, and again whenever you save; `?`
+/// shows what you can type meanwhile. Without a terminal it grades every exercise once.
 #[derive(Parser)]
 #[command(name = "workbook", bin_name = "cargo run --", version)]
 struct Arguments {
@@ -21,7 +25,7 @@ struct Arguments {
 enum Command {
     /// Grade an exercise, or all.
     ///
-    /// Exit status: 0 all passed; 1 not all; 2 could not grade; 3 passed, but something was skipped.
+    /// Exit status: 0 all passed, bonus stages aside; 1 not all; 2 could not grade; 3 passed, but something was skipped.
     Grade {
         /// The exercise, as in `list`.
         exercise: Option<String>,
@@ -31,19 +35,57 @@ enum Command {
         /// Count a skipped case as failed.
         #[arg(long)]
         strict: bool,
+        /// Where to write the first failure.
+        #[arg(long, hide = true)]
+        failure: Option<std::path::PathBuf>,
     },
-    /// Show a hint for a stage: a nudge first, then the concept, then nearly the code.
+    /// Grade whatever you save, as you save it.
+    Watch {
+        /// Look at the files again and again: for file systems that do not tell of changes.
+        #[arg(long)]
+        poll: bool,
+    },
+    /// List the exercises, their stages, and what you have solved.
+    List,
+    /// Show the next hint: a nudge first, then the concept, then nearly the code.
     Hint {
         /// The exercise, as in `list`.
         exercise: String,
-        /// The stage.
+        /// The stage; without it the first that did not pass.
         stage: Option<String>,
-        /// Which rung of its ladder.
-        #[arg(default_value_t = 1)]
-        rung: usize,
+        /// Which rung of its ladder; without it the one after the last shown.
+        rung: Option<usize>,
     },
-    /// List the exercises and their stages.
-    List,
+    /// Show how your answer differs from the reference solution.
+    Solution {
+        /// The exercise, as in `list`.
+        exercise: String,
+        /// Also before it is solved.
+        #[arg(long)]
+        spoil: bool,
+    },
+    /// Put an exercise's stub back; your file is kept aside.
+    Reset {
+        /// The exercise, as in `list`.
+        exercise: String,
+    },
+    /// Tell what this machine is, and what that means for grading.
+    Doctor {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Grade everything once, and print a report for a machine.
+    Report {
+        /// Its form.
+        #[arg(long, default_value = "json")]
+        format: Format,
+    },
+    /// Print a shell's completions, for `workbook` on your path.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,21 +101,44 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let root = root::find()?;
     match arguments.command {
-        None => return grade::run(&root, None, grade::Options::default()),
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            return watch::run(&root, watch::Options::default());
+        }
+        None => return grade::run(&root, None, &grade::Options::default()),
         Some(Command::Grade {
             exercise,
             json,
             strict,
+            failure,
         }) => {
-            let options = grade::Options { json, strict };
-            return grade::run(&root, exercise.as_deref(), options);
+            let options = grade::Options {
+                report: json.then_some(Format::Json),
+                strict,
+                failure,
+            };
+            return grade::run(&root, exercise.as_deref(), &options);
         }
+        Some(Command::Watch { poll }) => return watch::run(&root, watch::Options { poll }),
+        Some(Command::List) => list::run(&root)?,
         Some(Command::Hint {
             exercise,
             stage,
             rung,
         }) => hint::run(&root, &exercise, stage.as_deref(), rung)?,
-        Some(Command::List) => list::run(&root)?,
+        Some(Command::Solution { exercise, spoil }) => solution::run(&root, &exercise, spoil)?,
+        Some(Command::Reset { exercise }) => reset::run(&root, &exercise)?,
+        Some(Command::Doctor { json }) => doctor::run(&root, json)?,
+        Some(Command::Report { format }) => {
+            let options = grade::Options {
+                report: Some(format),
+                ..grade::Options::default()
+            };
+            return grade::run(&root, None, &options);
+        }
+        Some(Command::Completions { shell }) => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "workbook", &mut io::stdout());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

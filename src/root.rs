@@ -1,7 +1,7 @@
 //! Where the workbook's clone is.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -18,4 +18,17 @@ pub fn find() -> Result<PathBuf> {
         root.display()
     );
     Ok(root.canonicalize()?)
+}
+
+/// Whether the kernel may not tell of changes there: a network's file system, or a foreign one below WSL's /mnt.
+pub fn is_on_a_network(path: &Path) -> bool {
+    use nix::sys::statfs;
+    const V9FS: i64 = 0x0102_1997;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    let Ok(about) = statfs::statfs(path) else {
+        return false;
+    };
+    let kind = about.filesystem_type().0;
+    [V9FS, CIFS, SMB2, statfs::NFS_SUPER_MAGIC.0].contains(&kind)
 }

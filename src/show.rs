@@ -2,16 +2,17 @@
 
 use std::io::{IsTerminal, Write};
 
-use anstream::{eprint, println};
+use anstream::{eprint, eprintln, println};
 
 use crate::exercise::Exercise;
 use crate::grader::{Case, Verdict};
 use crate::verdicts::{Count, Stage, Verdicts};
 use crate::words::{FAINT, STRONG, sign, styled};
 
-/// A line on a terminal that counts the verdicts while more are to come.
+/// On a terminal: each failure as it comes, and a line that counts the verdicts while more are to come.
 pub struct Progress {
     of: usize,
+    done: usize,
     shown: bool,
 }
 
@@ -19,15 +20,23 @@ impl Progress {
     /// Of that many to come.
     pub fn of(of: usize) -> Progress {
         let shown = std::io::stderr().is_terminal();
-        Progress { of, shown }
+        let done = 0;
+        Progress { of, done, shown }
     }
 
-    /// That many have come.
-    pub fn show(&mut self, done: usize) {
-        if self.shown {
-            eprint!("\r{done} of {} verdicts", self.of);
-            let _ = std::io::stderr().flush();
+    /// One more has come.
+    pub fn show(&mut self, case: &Case) {
+        self.done += 1;
+        if !self.shown {
+            return;
         }
+        if case.verdict == Verdict::Failed {
+            self.clear();
+            let sentence = case.sentence.as_deref().unwrap_or_default();
+            eprintln!("{} {}: {sentence}", sign(case.verdict), case.name);
+        }
+        eprint!("\r{} of {} verdicts", self.done, self.of);
+        let _ = std::io::stderr().flush();
     }
 
     /// They have all come.
@@ -45,7 +54,10 @@ pub fn verdicts(exercise: &Exercise, verdicts: &Verdicts) {
     for stage in &verdicts.stages {
         show_stage(exercise, stage, &mut first_failure);
     }
-    println!("\n{}", sum(verdicts.count));
+    println!("\n{}", sum(verdicts.core));
+    if verdicts.bonus.possible > 0 {
+        println!("Bonus: {}", sum(verdicts.bonus));
+    }
     if let Some(next) = next(exercise, verdicts) {
         println!("{next}");
     }
@@ -76,12 +88,13 @@ fn show_stage(exercise: &Exercise, stage: &Stage, first_failure: &mut bool) {
             (verdict, format!("{passed} of {possible}"))
         }
     };
+    let bonus = if stage.bonus { "bonus; " } else { "" };
     println!(
         "{} {:<10} {} {}",
         sign(verdict),
         stage.name,
         stage.title,
-        styled(FAINT, &format!("({told})"))
+        styled(FAINT, &format!("({bonus}{told})"))
     );
     for case in &stage.cases {
         match case.verdict {
@@ -173,26 +186,34 @@ fn sum(count: Count) -> String {
 /// Where there is no failure to mend: the next thing to do.
 fn next(exercise: &Exercise, verdicts: &Verdicts) -> Option<String> {
     let name = &exercise.name;
-    let count = verdicts.count;
-    if count.failed > 0 {
+    if verdicts.core.failed + verdicts.bonus.failed > 0 {
         return None;
     }
-    let waiting = |stage: &&Stage| {
-        let not_started = |case: &Case| case.verdict == Verdict::NotStarted;
-        stage.cases.iter().any(not_started)
+    let waiting = |bonus: bool| {
+        let mut stages = verdicts.stages.iter();
+        stages.find(|stage| stage.bonus == bonus && Count::of(&stage.cases).not_started > 0)
     };
-    match verdicts.stages.iter().find(waiting) {
-        Some(stage) => Some(format!(
-            "Next: {}. The task is in exercises/{name}/README.md, your code goes in exercises/{name}/src/lib.rs.",
+    let task = |stage: &Stage| {
+        format!(
+            "{}. The task is in exercises/{name}/README.md, your code goes in exercises/{name}/src/lib.rs.",
             stage.name
-        )),
-        None if count.skipped == 0 => Some(format!(
-            "Solved. Compare with solutions/src/{}.rs, and see tests/{name}/answers for {} ways to be wrong.",
-            exercise.library(),
-            wrong_answers(exercise)
-        )),
-        None => None,
+        )
+    };
+    if let Some(stage) = waiting(false) {
+        return Some(format!("Next: {}", task(stage)));
     }
+    if verdicts.core.skipped + verdicts.bonus.skipped > 0 {
+        return None;
+    }
+    let mut told = format!(
+        "Solved. Compare with solutions/src/{}.rs, and see tests/{name}/answers for {} ways to be wrong.",
+        exercise.library(),
+        wrong_answers(exercise)
+    );
+    if let Some(stage) = waiting(true) {
+        told += &format!("\nFor more: {}", task(stage));
+    }
+    Some(told)
 }
 
 fn wrong_answers(exercise: &Exercise) -> usize {

@@ -1,6 +1,6 @@
 //! An exercise's verdicts by stage, and what they add up to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exercise::Exercise;
 use crate::grader::{Case, Verdict};
@@ -14,9 +14,11 @@ pub struct Verdicts {
     pub title: String,
     /// In the manifest's order.
     pub stages: Vec<Stage>,
-    /// The sums.
+    /// The sums over the stages that make the exercise.
     #[serde(flatten)]
-    pub count: Count,
+    pub core: Count,
+    /// Those over its bonus stages.
+    pub bonus: Count,
 }
 
 /// The verdicts on one stage.
@@ -28,12 +30,15 @@ pub struct Stage {
     pub title: String,
     /// Estimated.
     pub minutes: u32,
+    /// Whether the exercise is solved without it.
+    pub bonus: bool,
     /// By name.
     pub cases: Vec<Case>,
 }
 
 /// How many cases came to what.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // The fields' names say it.
 pub struct Count {
     pub passed: usize,
     pub failed: usize,
@@ -73,7 +78,6 @@ impl std::ops::AddAssign for Count {
 impl Verdicts {
     /// Sorts the cases into the exercise's stages.
     pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
-        let count = Count::of(&cases);
         cases.sort_by(|one, other| one.name.cmp(&other.name));
         let mut stages = Vec::new();
         for stage in &exercise.about.stages {
@@ -86,6 +90,7 @@ impl Verdicts {
                 name: stage.name.clone(),
                 title: stage.title.clone(),
                 minutes: stage.minutes,
+                bonus: stage.bonus,
                 cases: mine,
             });
         }
@@ -95,14 +100,20 @@ impl Verdicts {
                 name: "other".to_owned(),
                 title: "Cases of no stage".to_owned(),
                 minutes: 0,
+                bonus: false,
                 cases,
             });
         }
+        let count = |bonus: bool| {
+            let stages = stages.iter().filter(|stage| stage.bonus == bonus);
+            Count::of(stages.flat_map(|stage| &stage.cases))
+        };
         Verdicts {
             name: exercise.name.clone(),
             title: exercise.about.title.clone(),
+            core: count(false),
+            bonus: count(true),
             stages,
-            count,
         }
     }
 }

@@ -6,6 +6,8 @@ use crate::grader::Verdict;
 
 pub const STRONG: Style = Style::new().bold();
 pub const FAINT: Style = Style::new().dimmed();
+pub const ADDED: Style = AnsiColor::Green.on_default();
+pub const REMOVED: Style = AnsiColor::Red.on_default();
 
 /// The sign of a verdict, in its colour.
 pub fn sign(verdict: Verdict) -> String {

@@ -3,3 +3,4 @@
 pub mod mutex_counter;
 pub mod private_alloc;
 pub mod shared_ipc;
+pub mod threshold_alloc;

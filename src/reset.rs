@@ -1,0 +1,51 @@
+//! `workbook reset`: puts an exercise's stub back, and keeps the reader's file aside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anstream::println;
+use anyhow::{Context, Result};
+
+use crate::exercise::Exercise;
+
+/// Puts the stub back.
+///
+/// # Errors
+/// If there is no such exercise, or the reader's file cannot be kept: then nothing is changed.
+pub fn run(root: &Path, name: &str) -> Result<()> {
+    let exercise = Exercise::find(root, name)?;
+    let file = exercise.folder().join("src/lib.rs");
+    let stub = fs::read_to_string(exercise.tests().join("answers/stub.rs"))?;
+    let yours = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    if yours == stub {
+        println!("{name} is as it was given.");
+        return Ok(());
+    }
+    let kept = keep_aside(root, name, &file)?;
+    fs::write(&file, stub).with_context(|| file.display().to_string())?;
+    println!(
+        "{name} is as it was given. Your file is {}.",
+        kept.display()
+    );
+    Ok(())
+}
+
+/// Copies the file to the first number that is free.
+fn keep_aside(root: &Path, name: &str, file: &Path) -> Result<PathBuf> {
+    let folder = root.join(".workbook/kept");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    for number in 1.. {
+        let kept = folder.join(format!("{name}-{number}.rs"));
+        match fs::File::create_new(&kept) {
+            Ok(mut copy) => {
+                let mut original = fs::File::open(file)?;
+                let copied = std::io::copy(&mut original, &mut copy).and_then(|_| copy.sync_all());
+                copied.with_context(|| kept.display().to_string())?;
+                return Ok(kept);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| kept.display().to_string()),
+        }
+    }
+    unreachable!("there is always a next number")
+}

@@ -1,0 +1,239 @@
+//! Stage 2: small blocks lie in a heap with a break of its own, inside a reservation.
+
+use super::*;
+
+#[test]
+fn small_blocks_lie_in_the_heap() {
+    case(|| {
+        for size in [1, 16, 100, 1000, 10_000, 100_000] {
+            let block = block(size);
+            block.fill(1);
+            let heap = heap();
+            check!(
+                block.ends().iter().all(|byte| heap.contains(&byte.addr())),
+                "A block of {size} bytes does not lie between the heap's first byte and its break."
+            );
+        }
+    })
+}
+
+#[test]
+fn no_heap_before_the_first_small_block() {
+    case(|| {
+        check!(
+            ALLOC.heap_range().is_none(),
+            "heap_range() names a heap before the first block: an allocator that is a static must begin with \
+             nothing."
+        );
+        let _small = block(100);
+        let _ = heap();
+    })
+}
+
+#[test]
+fn a_break_of_its_own() {
+    watched(
+        || {
+            watch(|| {
+                for _ in 0..1000 {
+                    block(1000).fill(1);
+                }
+            });
+        },
+        |seen| {
+            check!(
+                seen.calls("brk").is_empty(),
+                "Your heap moves the process's own break. That is libc's malloc's: it crashes where another one \
+                 moves it down. Reserve addresses with PROT_NONE, and keep a break in there."
+            );
+        },
+    )
+}
+
+#[test]
+fn all_of_it_can_be_touched_and_nothing_beyond() {
+    case(|| {
+        block(100).fill(1);
+        let heap = heap();
+        for byte in [heap.start, heap.end - 1] {
+            let rights = rights(at(byte));
+            check!(
+                rights.read && rights.write && !rights.execute,
+                "From the heap's first byte to its break, all must be readable and writable, and not executable."
+            );
+        }
+        let beyond = rights(at(heap.end));
+        check!(
+            !beyond.read && !beyond.write,
+            "The byte at the break can be touched: what lies beyond it is reserved with PROT_NONE, so that a \
+             write there is a SIGSEGV and not silence."
+        );
+    })
+}
+
+#[test]
+fn grows_in_place() {
+    watched(
+        || {
+            block(100).fill(1);
+            let start = heap().start;
+            watch(|| {
+                for _ in 0..8 * MIB / 8000 {
+                    block(8000).fill(1);
+                }
+            });
+            check!(
+                heap().start == start,
+                "The heap's first byte has moved: its blocks cannot have moved with it."
+            );
+            check!(
+                heap().len() >= 8 * MIB,
+                "8 MiB of small blocks are live, and the heap is {} bytes long.",
+                heap().len()
+            );
+        },
+        |seen| {
+            let elsewhere = seen
+                .calls("mmap")
+                .iter()
+                .any(|call| call.args[3] as i32 & libc::MAP_FIXED == 0);
+            check!(
+                !elsewhere,
+                "The heap grew by a new mapping, which may lie anywhere: reserve its addresses once, and move \
+                 the break in there."
+            );
+            let calls = seen.transcript().lines().count();
+            let most = 8 * MIB / (64 * KIB);
+            check!(
+                calls <= most,
+                "The heap grew by 8 MiB in {calls} system calls: move the break in larger steps, so that it takes \
+                 at most {most}."
+            );
+        },
+    )
+}
+
+#[test]
+fn aligned() {
+    case(|| {
+        for align in (0..=16).map(|power| 1 << power) {
+            for size in [3, 24, 1000] {
+                aligned_block(size, align).fill(1);
+            }
+        }
+    })
+}
+
+#[test]
+fn blocks_do_not_overlap() {
+    case(|| {
+        let mut numbers = Numbers(1);
+        let mut blocks = Vec::new();
+        for number in 0..2000 {
+            let block = aligned_block(1 + numbers.below(700), 1 << numbers.below(8));
+            block.fill(number as u8);
+            blocks.push(block);
+        }
+        for (number, block) in blocks.iter().enumerate() {
+            block.expect(number as u8, OVERLAP);
+        }
+    })
+}
+
+#[test]
+fn lazy() {
+    case(|| {
+        for _ in 0..80 {
+            block(100_000);
+        }
+        let resident = resident_in(&heap());
+        check!(
+            resident <= 2 * MIB,
+            "8 MB of small blocks were given out and not touched, and {resident} bytes of the heap are resident."
+        );
+    })
+}
+
+#[test]
+fn a_smaller_reservation_where_addresses_are_few() {
+    case(|| {
+        limit_addresses_to(256 * MIB);
+        let refused = "The kernel refused to reserve 64 GiB, as it does under a limit of 256 MiB (RLIMIT_AS), and \
+                       then there was no heap: halve the size and try again.";
+        // SAFETY: the size is not 0.
+        let start = unsafe { ALLOC.alloc(layout(100, ALIGN)) };
+        check!(
+            !start.is_null() && ALLOC.heap_range().is_some(),
+            "{refused}"
+        );
+        for _ in 0..1000 {
+            block(10_000).fill(1);
+        }
+    })
+}
+
+/// From here on the process can map only so many bytes more.
+fn limit_addresses_to(more: usize) {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse().ok());
+    let used: usize = pages
+        .map(|pages: usize| pages * page_size())
+        .expect("a size");
+    let limit = (used + more) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: limit,
+        rlim_max: limit,
+    };
+    // SAFETY: the structure is filled in.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(set, 0, "a limit may be lowered");
+}
+
+#[test]
+fn private() {
+    case(|| {
+        let block = block(1000);
+        block.fill(1);
+        let code = in_child(|| {
+            block.fill(2);
+            0
+        });
+        check!(code == 0, "A forked child must be able to write a block.");
+        block.expect(
+            1,
+            "A forked child wrote to the heap, and its parent sees it",
+        );
+    })
+}
+
+#[test]
+fn asks_the_page_size() {
+    // Few enough addresses for the pretended mmap to find them a place.
+    static ALLOC: ThresholdAlloc = ThresholdAlloc::new(Config {
+        reserve: 64 * MIB,
+        ..Config::new()
+    });
+    watched(
+        || {
+            pretend::page_size(PRETENDED);
+            watch(|| {
+                for _ in 0..100 {
+                    block_of(&ALLOC, layout(10_000, ALIGN));
+                }
+            });
+        },
+        |seen| {
+            for call in seen.calls("mprotect") {
+                check!(
+                    call.args[1].is_multiple_of(PRETENDED as u64)
+                        && call.args[0].is_multiple_of(PRETENDED as u64),
+                    "On a machine whose pages are 64 KiB your mprotect does not name whole pages: the page size \
+                     must come from sysconf."
+                );
+            }
+        },
+    )
+}
+
+/// The largest page of aarch64.
+const PRETENDED: usize = 64 * KIB;

@@ -1,0 +1,186 @@
+//! Stage 5, bonus: memory of one size becomes memory of another, and the end of the heap goes back.
+
+use super::*;
+
+/// Blocks of mixed small sizes, filled.
+fn fill(bytes: usize, seed: u64) -> Vec<Block> {
+    let mut numbers = Numbers(seed);
+    let mut blocks = Vec::new();
+    let mut live = 0;
+    while live < bytes {
+        let block = block(16 << numbers.below(9) | numbers.below(16));
+        block.fill(1);
+        live += block.size();
+        blocks.push(block);
+    }
+    blocks
+}
+
+#[test]
+fn empty_in_the_end() {
+    case(|| {
+        ALLOC.trim();
+        for order in ORDERS {
+            let mut blocks = fill(2 * MIB, 11);
+            let full = heap();
+            put_in_order(&mut blocks, order);
+            blocks.into_iter().for_each(free);
+            ALLOC.trim();
+            let left = heap().len();
+            check!(
+                left <= 64 * KIB,
+                "Every block was freed, {order}, and the heap trimmed: {left} bytes of it are left, and at most \
+                 64 KiB may be."
+            );
+            let resident = resident_in(&full);
+            check!(
+                resident <= 64 * KIB,
+                "The break has moved down, and {resident} bytes beyond it are still resident: the kernel must get \
+                 the pages back."
+            );
+            check!(
+                !rights(at(heap().end)).write,
+                "The break has moved down, and what lies beyond it can still be written."
+            );
+        }
+    })
+}
+
+#[test]
+fn the_end_comes_back_by_itself() {
+    case(|| {
+        ALLOC.trim();
+        let mut blocks = fill(16 * MIB, 12);
+        let full = heap();
+        blocks.reverse();
+        blocks.into_iter().for_each(free);
+        let left = heap().len();
+        check!(
+            left <= MIB,
+            "16 MiB of small blocks were freed, the last one first, and the heap is still {left} bytes long: where \
+             more than 128 KiB lie free at its end, it must give them back by itself, and keep at most 1 MiB."
+        );
+        let resident = resident_in(&full);
+        check!(
+            resident <= MIB,
+            "The break moved down, and {resident} bytes of the old heap are still resident."
+        );
+    })
+}
+
+#[test]
+fn not_at_every_turn() {
+    watched(
+        || {
+            ALLOC.trim();
+            free(block(100_000));
+            watch(|| {
+                for _ in 0..1000 {
+                    free(block(100_000));
+                }
+            });
+        },
+        |seen| {
+            let calls = seen.transcript().lines().count();
+            check!(
+                calls <= 10,
+                "A block of 100000 bytes was allocated and freed 1000 times at the heap's end, with {calls} system \
+                 calls: leave some room below the break, or it moves at every turn."
+            );
+        },
+    )
+}
+
+#[test]
+fn sizes_in_turn() {
+    case(|| {
+        ALLOC.trim();
+        // At the bottom and at the top of what follows: so nothing becomes free at the end.
+        let mut most = 0;
+        for round in 0..40 {
+            let size = [100, 1000, 40, 5000, 300, 20_000, 64, 2000][round % 8];
+            let blocks: Vec<_> = (0..2 * MIB / size).map(|_| block(size)).collect();
+            let _ = blocks.iter().map(|block| block.fill(1)).count();
+            most = most.max(heap().len());
+            blocks.into_iter().for_each(free);
+        }
+        check!(
+            most <= 4 * MIB,
+            "2 MiB of blocks of one size were freed, then 2 MiB of another size allocated, and so on: the heap \
+             grew to {most} bytes. Memory of one size must become memory of another."
+        );
+    })
+}
+
+#[test]
+fn neighbours_join() {
+    case(|| {
+        ALLOC.trim();
+        let mut blocks: Vec<_> = (0..8000).map(|_| block(1000)).collect();
+        // From here on the end is in use.
+        let guard = block(1000);
+        let before = heap().len();
+        put_in_order(&mut blocks, "every other one first");
+        blocks.into_iter().for_each(free);
+        for _ in 0..70 {
+            block(100_000).fill(1);
+        }
+        let moved = heap().len().saturating_sub(before);
+        check!(
+            moved <= MIB,
+            "8000 blocks of 1000 bytes side by side were freed, and 70 of 100000 bytes allocated: the break moved \
+             by {moved} bytes, and there was room for them, once neighbours are joined."
+        );
+        free(guard);
+    })
+}
+
+#[test]
+fn utilisation() {
+    case(|| {
+        ALLOC.trim();
+        let mut numbers = Numbers(21);
+        let mut live: Vec<Block> = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..60_000 {
+            if live.len() >= 9000 || (live.len() > 6000 && numbers.below(2) == 0) {
+                let block = live.swap_remove(numbers.below(live.len()));
+                bytes -= block.size();
+                free(block);
+            }
+            let power = numbers.below(10);
+            let block = block(16 + numbers.below(16 << power));
+            bytes += block.size();
+            live.push(block);
+        }
+        let length = heap().len();
+        let percent = bytes * 100 / length;
+        check!(
+            percent >= 70,
+            "After 60000 random calls {bytes} bytes are live, in a heap of {length}: {percent} %, and at least \
+             70 % must be in use."
+        );
+    })
+}
+
+#[test]
+fn trim_keeps_what_is_live() {
+    case(|| {
+        ALLOC.trim();
+        let mut blocks = fill(MIB, 13);
+        for (number, block) in blocks.iter().enumerate() {
+            block.fill(number as u8);
+        }
+        let kept = blocks.split_off(blocks.len() / 2);
+        let first = blocks.len();
+        blocks.into_iter().for_each(free);
+        ALLOC.trim();
+        for (number, block) in kept.iter().enumerate() {
+            block.expect((first + number) as u8, "trim() touched a live block");
+        }
+        fill(MIB, 14);
+        for (number, block) in kept.iter().enumerate() {
+            block.expect((first + number) as u8, OVERLAP);
+        }
+    })
+}

@@ -1,0 +1,293 @@
+//! Stage 6, bonus: a mapping grows without copying, and fresh pages are not zeroed again.
+
+use super::*;
+
+/// Resizes a block of `ALLOC`.
+fn resized(block: Block, size: usize) -> Block {
+    // SAFETY: the block is live, and the case goes on with the new one.
+    let start = unsafe { ALLOC.realloc(block.start, block.layout, size) };
+    checked(start, layout(size, block.layout.align()), "realloc")
+}
+
+fn zeroed(size: usize) -> Block {
+    // SAFETY: the size is not 0.
+    let start = unsafe { ALLOC.alloc_zeroed(layout(size, ALIGN)) };
+    checked(start, layout(size, ALIGN), "alloc_zeroed")
+}
+
+/// Each byte tells its place.
+fn number(block: &Block) {
+    for offset in 0..block.size() {
+        // SAFETY: the byte belongs to the block.
+        unsafe { block.start.wrapping_add(offset).write(tag(offset)) };
+    }
+}
+
+fn tag(offset: usize) -> u8 {
+    (offset % 251) as u8
+}
+
+fn expect_numbers(block: &Block, bytes: usize, from: usize) {
+    let wrong = (0..bytes).find(|offset| block.bytes()[*offset] != tag(*offset));
+    if let Some(offset) = wrong {
+        let size = block.size();
+        judge::fail(format!(
+            "A block of {from} bytes was made {size} bytes long, and byte {offset} is not what it was."
+        ));
+    }
+}
+
+#[test]
+fn keeps_its_bytes() {
+    case(|| {
+        for align in [ALIGN, page_size()] {
+            let mut block = aligned_block(10, align);
+            number(&block);
+            let sizes = [
+                100,
+                1000,
+                990,
+                5000,
+                130 * KIB,
+                140 * KIB,
+                MIB,
+                200 * KIB,
+                64 * KIB,
+                50,
+                200 * KIB,
+                1,
+            ];
+            for size in sizes {
+                let from = block.size();
+                // So that it cannot always grow where it is.
+                let _wall = super::block(64);
+                block = resized(block, size);
+                expect_numbers(&block, from.min(size), from);
+                number(&block);
+            }
+            free(block);
+        }
+    })
+}
+
+#[test]
+fn others_keep_theirs() {
+    case(|| {
+        let mut numbers = Numbers(31);
+        let mut live: Vec<(Block, u8)> = Vec::new();
+        for value in 0..100 {
+            let block = block(1 + numbers.below(500));
+            block.fill(value);
+            live.push((block, value));
+        }
+        for _ in 0..5000 {
+            let index = numbers.below(live.len());
+            let (block, value) = live[index];
+            let size = 1 + numbers.below(3000);
+            let moved = resized(block, size);
+            let kept = Block {
+                layout: layout(size.min(block.size()), ALIGN),
+                ..moved
+            };
+            kept.expect(value, OVERLAP);
+            moved.fill(value);
+            live[index] = (moved, value);
+        }
+        for (block, value) in live {
+            block.expect(value, OVERLAP);
+            free(block);
+        }
+    })
+}
+
+#[test]
+fn one_call_to_grow() {
+    watched(
+        || {
+            let mut block = resized(block(200 * KIB), 256 * KIB);
+            watch(|| {
+                for power in 0..6 {
+                    block = resized(block, (512 * KIB) << power);
+                }
+            });
+            free(block);
+        },
+        |seen| {
+            let count = |name| seen.calls(name).len();
+            let (remaps, maps) = (count("mremap"), count("mmap"));
+            check!(
+                maps == 0,
+                "A mapped block was made twice as long six times, with {maps} new mappings: mremap makes the old \
+                 one longer, or moves it, and copies nothing."
+            );
+            check!(
+                remaps == 6,
+                "A mapped block was made twice as long six times, with {remaps} calls of mremap: one each is \
+                 enough."
+            );
+        },
+    )
+}
+
+#[test]
+fn nothing_is_copied() {
+    case(|| {
+        let before = block(16 * MIB);
+        before.fill(1);
+        faults();
+        let count = faults();
+        let after = resized(before, 32 * MIB);
+        let taken = faults() - count;
+        check!(
+            taken <= 64,
+            "A block of 16 MiB was made twice as long, and took a page fault for each page: its bytes were copied, where \
+             mremap only moves page-table entries."
+        );
+        let start = Block {
+            layout: before.layout,
+            ..after
+        };
+        start.expect(1, "realloc lost what the block held");
+    })
+}
+
+#[test]
+fn large_alignments_are_kept() {
+    case(|| {
+        for align in [64 * KIB, 2 * MIB] {
+            let mut block = aligned_block(8 * MIB, align);
+            block.fill(9);
+            for size in [9 * MIB, 12 * MIB, 20 * MIB].map(|size| size + 300 * KIB) {
+                // So that it cannot always grow where it is.
+                let _wall = super::block(LARGE);
+                let old = block;
+                faults();
+                let count = faults();
+                block = resized(block, size);
+                let taken = faults() - count;
+                check!(
+                    taken <= 64,
+                    "A block aligned to {align} was made longer, and took a page fault for each page: its bytes were copied. \
+                     mremap can be told where to (MREMAP_FIXED)."
+                );
+                let kept = Block {
+                    layout: old.layout,
+                    ..block
+                };
+                kept.expect(9, "realloc lost what the block held");
+                block.fill(9);
+            }
+            free(block);
+            check!(
+                mapped_pages(block.start, block.size()) == 0,
+                "A block that had been resized was freed, and is still mapped."
+            );
+        }
+    })
+}
+
+#[test]
+fn the_tail_goes_back() {
+    case(|| {
+        let long = block(8 * MIB);
+        long.fill(1);
+        let short = resized(long, MIB);
+        let tail = short.start.wrapping_add(MIB + page_size());
+        let mut left = mapped_pages(tail, 7 * MIB - page_size());
+        if short.start != long.start {
+            left = mapped_pages(long.start, long.size());
+        }
+        check!(
+            left == 0,
+            "A mapped block of 8 MiB was made 1 MiB long, and the rest is still mapped."
+        );
+        free(short);
+        check!(
+            mapped_pages(short.start, short.size()) == 0,
+            "A block that had been resized was freed, and is still mapped."
+        );
+    })
+}
+
+#[test]
+fn refused_is_null_and_the_old_block_stays() {
+    case(|| {
+        for size in [1000, LARGE] {
+            let block = block(size);
+            block.fill(5);
+            // SAFETY: the block is live, and the size is one that a layout can have.
+            let start = unsafe { ALLOC.realloc(block.start, block.layout, 1 << 47) };
+            check!(
+                start.is_null(),
+                "realloc was asked for more than any address space holds, and did not give null."
+            );
+            block.expect(5, "realloc gave null, and the old block is not what it was");
+            free(block);
+        }
+        let stats = ALLOC.stats();
+        check!(
+            (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
+            "All blocks are freed, and stats() says {} mapped, with {} bytes: a refused realloc has been counted.",
+            stats.mapped_blocks,
+            stats.mapped_bytes
+        );
+    })
+}
+
+#[test]
+fn counted() {
+    case(|| {
+        let mut block = block(100);
+        for size in [200 * KIB, MIB, 300 * KIB, 200, LARGE, LARGE + 1] {
+            block = resized(block, size);
+        }
+        let (blocks, bytes) = (ALLOC.stats().mapped_blocks, ALLOC.stats().mapped_bytes);
+        let page = page_size();
+        let least = (LARGE + 1).next_multiple_of(page);
+        check!(
+            blocks == 1 && (least..=least + page).contains(&bytes),
+            "One block is live, with a mapping of {least} bytes, and stats() says {blocks} with {bytes}."
+        );
+        free(block);
+        check!(
+            ALLOC.stats().mapped_blocks == 0 && ALLOC.stats().mapped_bytes == 0,
+            "All blocks are freed, and stats() says {} mapped, with {} bytes.",
+            ALLOC.stats().mapped_blocks,
+            ALLOC.stats().mapped_bytes
+        );
+    })
+}
+
+#[test]
+fn zeros_where_memory_was_used() {
+    case(|| {
+        for size in [8, 24, 100, 1000, 20_000, 100_000, LARGE] {
+            for _ in 0..3 {
+                let dirty = block(size);
+                dirty.fill(0xAA);
+                free(dirty);
+                let block = zeroed(size);
+                if let Some(offset) = block.bytes().iter().position(|byte| *byte != 0) {
+                    judge::fail(format!(
+                        "alloc_zeroed gave {size} bytes that had been used before, and byte {offset} reads {}.",
+                        block.bytes()[offset]
+                    ));
+                }
+                free(block);
+            }
+        }
+    })
+}
+
+#[test]
+fn zeros_without_touching() {
+    case(|| {
+        let block = zeroed(64 * MIB);
+        let resident = resident_pages(block.start, block.size()) * page_size();
+        check!(
+            resident <= page_size(),
+            "alloc_zeroed gave 64 MiB, and {resident} bytes of them are resident: a fresh mapping is zero \
+             already, and to write zeros there costs all the memory."
+        );
+    })
+}
