@@ -58,11 +58,11 @@ fn fences(text: &str) -> Vec<(String, String)> {
 
 /// Code that only stands on a page is never compiled, and rots.
 #[test]
-fn rust_on_a_page_is_included_from_a_program() {
+fn code_on_a_page_is_included_from_a_program() {
     let mut included = 0;
     for (page, text) in pages() {
         for (info, code) in fences(&text) {
-            if !info.starts_with("rust") {
+            if !info.starts_with("rust") && info != "c" {
                 continue;
             }
             let include = code
@@ -84,39 +84,190 @@ fn rust_on_a_page_is_included_from_a_program() {
     assert!(included > 0);
 }
 
-/// Every program in the lab is shown, with what it prints; it fails by itself where its claim does not hold.
-#[test]
-fn a_program_prints_what_its_page_says() {
-    let mut waiting: BTreeSet<String> = fs::read_dir(root().join("book/lab/examples"))
-        .expect("programs")
-        .flatten()
-        .filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned()))
-        .collect();
+/// What each program prints, as a page shows it: page and output by the program's name.
+fn shown() -> BTreeMap<String, (String, String)> {
+    let mut shown = BTreeMap::new();
     for (page, text) in pages() {
-        for (info, shown) in fences(&text) {
+        for (info, fence) in fences(&text) {
             if info != "console" {
                 continue;
             }
-            let (command, output) = shown.split_once('\n').unwrap_or((&shown, ""));
+            let (command, output) = fence.split_once('\n').unwrap_or((&fence, ""));
             let Some(name) = command.strip_prefix("$ cargo run -q -p lab --example ") else {
                 panic!("{page}: a console fence runs a program of the lab, and not {command}");
             };
-            assert_eq!(run(name), output, "{page}: {name}");
-            waiting.remove(name);
+            let before = shown.insert(name.to_owned(), (page.clone(), output.to_owned()));
+            if let Some((_, before)) = before {
+                assert_eq!(before, output, "{page}: {name} is shown twice");
+            }
         }
     }
-    assert!(waiting.is_empty(), "no page shows {waiting:?}");
+    shown
+}
+
+fn stems(folder: &str) -> BTreeSet<String> {
+    fs::read_dir(root().join(folder))
+        .expect("programs")
+        .flatten()
+        .filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Every program of the lab is shown, with what it prints; it fails by itself where its claim does not hold.
+#[test]
+fn a_program_prints_what_its_page_says() {
+    let shown = shown();
+    let names: BTreeSet<String> = shown.keys().cloned().collect();
+    assert_eq!(stems("book/lab/examples"), names);
+    for (name, (page, output)) in shown {
+        assert_eq!(run(&name), output, "{page}: {name}");
+    }
 }
 
 fn run(name: &str) -> String {
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    let command = cargo
         .args(["run", "-q", "-p", "lab", "--example", name])
-        .current_dir(root())
-        .output()
-        .expect("cargo starts");
+        .current_dir(root());
+    output(command, name)
+}
+
+/// The interview is in C: every program has a twin that prints the same.
+#[test]
+fn its_twin_in_c_prints_the_same() {
+    let shown = shown();
+    let names: BTreeSet<String> = shown.keys().cloned().collect();
+    assert_eq!(stems("book/lab/c"), names);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, (page, expected)) in shown {
+        let program = folder.path().join(&name);
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-std=c17", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"])
+            .args(["-D_GNU_SOURCE", "-o"])
+            .arg(&program)
+            .arg(root().join(format!("book/lab/c/{name}.c")));
+        output(&mut compiler, &name);
+        let printed = output(&mut Command::new(&program), &name);
+        assert_eq!(printed, expected, "{page}: {name}.c");
+    }
+}
+
+fn output(command: &mut Command, name: &str) -> String {
+    let output = command.output().expect("it starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {stderr}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The statements that a program of the lab carries: `//! Claims: 13, 14.`
+fn claims(name: &str) -> BTreeSet<u32> {
+    let text = read(&root().join(format!("book/lab/examples/{name}.rs")));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("//! Claims: "));
+    let numbers = line.unwrap_or_default().trim_end_matches('.').split(", ");
+    let numbers = numbers.filter(|number| !number.is_empty());
+    numbers
+        .map(|number| number.parse().expect("a number"))
+        .collect()
+}
+
+/// The errata list every statement of the chapter, with exactly the programs that carry it and the pages that show them.
+#[test]
+fn every_statement_has_its_run() {
+    const STATEMENTS: u32 = 43;
+    let mut expected: BTreeMap<u32, BTreeSet<String>> = (1..=STATEMENTS)
+        .map(|number| (number, BTreeSet::new()))
+        .collect();
+    for (name, (page, _)) in shown() {
+        for number in claims(&name) {
+            let programs = expected.get_mut(&number).expect("a statement");
+            programs.insert(format!("[{name}]({page})"));
+        }
+    }
+    let errata = read(&root().join("book/src/errata.md"));
+    let mut listed = BTreeMap::new();
+    for line in errata.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, verdict, _, programs] = cells[..] else {
+            continue;
+        };
+        let Ok(number) = number.parse::<u32>() else {
+            continue;
+        };
+        assert!(
+            ["true", "if", "false"].contains(&verdict),
+            "{number}: {verdict}"
+        );
+        let programs = programs.split(", ").map(str::to_owned).collect();
+        assert!(
+            listed.insert(number, programs).is_none(),
+            "{number} is listed twice"
+        );
+    }
+    assert_eq!(listed, expected);
+}
+
+/// The map names every page, with its minutes; an exercise's are those of its core.
+#[test]
+fn the_map_has_every_page_and_its_minutes() {
+    let map = read(&root().join("book/src/map.md"));
+    let mut listed = BTreeMap::new();
+    for line in map.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [link, _, minutes] = cells[..] else {
+            continue;
+        };
+        if let (Some((_, page)), Ok(minutes)) = (link.split_once("]("), minutes.parse::<u32>()) {
+            listed.insert(page.trim_end_matches(')').to_owned(), minutes);
+        }
+    }
+    let mut pages: BTreeSet<String> = pages().into_keys().collect();
+    pages.remove("map.md");
+    assert_eq!(listed.keys().cloned().collect::<BTreeSet<_>>(), pages);
+    for exercise in workbook::exercise::Exercise::all(&root()).expect("exercises") {
+        let stages = exercise.about.stages.iter();
+        let core: u32 = stages
+            .filter(|stage| !stage.bonus)
+            .map(|stage| stage.minutes)
+            .sum();
+        assert_eq!(listed[&exercise.about.page], core, "{}", exercise.name);
+    }
+    let sum: u32 = listed.values().sum();
+    assert!(
+        map.contains(&format!("together {sum}.")),
+        "together they take {sum}"
+    );
+}
+
+/// A page is read in one go: 500 to 900 words of prose, without its listings, outputs and figures.
+#[test]
+fn a_page_has_500_to_900_words() {
+    let lists = [
+        "map.md",
+        "interview.md",
+        "errata.md",
+        "glossary.md",
+        "field-guide.md",
+    ];
+    for (page, text) in pages() {
+        if lists.contains(&page.as_str()) || text.trim().starts_with("{{#include") {
+            continue;
+        }
+        let mut words = 0;
+        let mut in_code = false;
+        for event in events(&text) {
+            match event {
+                Event::Start(Tag::CodeBlock(_)) => in_code = true,
+                Event::End(TagEnd::CodeBlock) => in_code = false,
+                Event::Text(text) if !in_code => words += text.split_whitespace().count(),
+                Event::Code(_) => words += 1,
+                _ => {}
+            }
+        }
+        assert!((500..=900).contains(&words), "{page} has {words} words");
+    }
 }
 
 #[test]

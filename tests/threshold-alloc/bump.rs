@@ -208,17 +208,12 @@ fn private() {
 
 #[test]
 fn asks_the_page_size() {
-    // Few enough addresses for the pretended mmap to find them a place.
-    static ALLOC: ThresholdAlloc = ThresholdAlloc::new(Config {
-        reserve: 64 * MIB,
-        ..Config::new()
-    });
     watched(
         || {
             pretend::page_size(PRETENDED);
             watch(|| {
                 for _ in 0..100 {
-                    block_of(&ALLOC, layout(10_000, ALIGN));
+                    block_of(&SHORT, layout(10_000, ALIGN));
                 }
             });
         },
@@ -237,3 +232,9 @@ fn asks_the_page_size() {
 
 /// The largest page of aarch64.
 const PRETENDED: usize = 64 * KIB;
+
+/// Few enough addresses for the pretended mmap to find them a place.
+static SHORT: ThresholdAlloc = ThresholdAlloc::new(Config {
+    reserve: 64 * MIB,
+    ..Config::new()
+});

@@ -1,4 +1,6 @@
 //! After a fork both processes read the same pages; the first write to one copies it, and the other never sees it.
+//!
+//! Claims: 42.
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};

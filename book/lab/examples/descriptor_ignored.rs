@@ -1,4 +1,6 @@
 //! With MAP_ANONYMOUS Linux looks neither at the descriptor nor at an offset of whole pages.
+//!
+//! Claims: 2, 41.
 
 use nix::errno::Errno;
 use nix::libc;

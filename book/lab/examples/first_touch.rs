@@ -1,4 +1,6 @@
 //! mmap brings in no page. A read brings in the shared page of zeros, and a write then faults once more.
+//!
+//! Claims: 13, 14, 38.
 
 use lab::{faults, page, resident_pages, small_pages_only};
 

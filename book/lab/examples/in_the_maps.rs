@@ -1,4 +1,6 @@
 //! What /proc/self/maps calls anonymous memory: nothing where it is private, a deleted /dev/zero where it is shared.
+//!
+//! Claims: 1, 36.
 
 fn main() {
     // ANCHOR: main

@@ -1,4 +1,6 @@
 //! Two mappings side by side are two regions to you, and one line in the maps.
+//!
+//! Claims: 4.
 
 use std::num::NonZero;
 
@@ -23,16 +25,21 @@ fn main() {
     };
     let first = map_at(1).expect("a page");
     let alone = lab::maps_line(first.as_ptr().cast()).len / page;
-    map_at(2).expect("another page");
+    let second = map_at(2).expect("another page");
     let joined = lab::maps_line(first.as_ptr().cast()).len / page;
     println!("one mapping:  a line of {alone} page");
     println!("two mappings: a line of {joined} pages");
 
-    // SAFETY: the page is this program's own.
+    // SAFETY: the page can be written, and nothing else uses it.
+    unsafe { lab::write(first.as_ptr().cast(), 1) };
+    // SAFETY: the page can be read.
+    let other = unsafe { lab::read(second.as_ptr().cast()) };
+    println!("1 written to the first: the second holds {other}");
+
+    // SAFETY: the page is this program's own, and nothing uses it after this.
     unsafe { munmap(first, page) }.expect("half of the line goes away");
-    // ANCHOR_END: main
-    let second = first.as_ptr().cast::<u8>().wrapping_add(page);
-    let left = lab::maps_line(second).len / page;
+    let left = lab::maps_line(second.as_ptr().cast()).len / page;
     println!("one unmapped: a line of {left} page");
-    assert_eq!((alone, joined, left), (1, 2, 1));
+    // ANCHOR_END: main
+    assert_eq!((alone, joined, other, left), (1, 2, 0, 1));
 }

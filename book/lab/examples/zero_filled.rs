@@ -1,6 +1,11 @@
 //! Fresh anonymous memory reads as zero, and it comes in whole pages.
+//!
+//! Claims: 1, 3, 12.
 
 use lab::page_size;
+
+// The older name, and the same flag.
+const _: () = assert!(nix::libc::MAP_ANON == nix::libc::MAP_ANONYMOUS);
 
 fn main() {
     // ANCHOR: ask

@@ -3,6 +3,12 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the lab needs Linux: open the dev container in .devcontainer, or use WSL2");
 
+// Only glibc has what it looks at.
+#[cfg(target_env = "gnu")]
+pub mod glibc;
+pub mod kernel;
+pub mod sharing;
+
 use std::fs::{self, File};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;

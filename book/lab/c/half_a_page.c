@@ -1,0 +1,51 @@
+// 4 KiB is half a page where pages have 8: refused as an offset or an address, and as a length rounded up.
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+// What became of a call that returned this.
+static const char *result(int returned) {
+    if (returned == 0)
+        return "Ok(())";
+    return errno == EINVAL ? "Err(EINVAL)" : "another error";
+}
+
+int main(void) {
+    long page = sysconf(_SC_PAGESIZE);
+    assert(page > 0);
+    // ANCHOR: main
+    size_t half = (size_t)page / 2;
+    int rights = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    char *start = mmap(NULL, 4 * half, rights, flags, -1, 0);
+    assert(start != MAP_FAILED);
+    char *inside = start + half;
+
+    void *at_offset = mmap(NULL, 1, rights, flags, -1, (off_t)half);
+    const char *mapped = result(at_offset == MAP_FAILED ? -1 : 0);
+    const char *protected = result(mprotect(inside, half, PROT_NONE));
+    const char *advised = result(madvise(inside, half, MADV_DONTNEED));
+    const char *unmapped = result(munmap(inside, half));
+    int from_the_start = munmap(start, half);
+    // ANCHOR_END: main
+    assert(from_the_start == 0);
+    unsigned char residence[2];
+    int gone = mincore(start, 4 * half, residence) == -1 ? errno : 0;
+    int left = mincore(start + 2 * half, 2 * half, residence) == -1 ? errno : 0;
+
+    const char *calls[4] = {"mmap, offset half a page:", "mprotect from half a page on:",
+                            "madvise from half a page on:", "munmap from half a page on:"};
+    const char *results[4] = {mapped, protected, advised, unmapped};
+    for (int i = 0; i < 4; i++) {
+        printf("%-30s %s\n", calls[i], results[i]);
+        assert(results[i][0] == 'E');
+    }
+    printf("munmap of the page's one half: %s\n", result(from_the_start));
+    printf("the other half is there still: %s\n", gone == 0 ? "true" : "false");
+    printf("the next page is there still:  %s\n", left == 0 ? "true" : "false");
+    assert(gone == ENOMEM && left == 0);
+    return 0;
+}

@@ -1,0 +1,111 @@
+// An addition between another's load and its store is lost, unless one lock in shared memory keeps it out.
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct shared {
+    int number;
+    atomic_int turn;
+};
+
+static void must(int holds, const char *call)
+{
+    if (!holds) {
+        perror(call);
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void check(int error, const char *call)
+{
+    if (error != 0) {
+        fprintf(stderr, "%s: %s\n", call, strerror(error));
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void *map(size_t len, int kind)
+{
+    void *start = mmap(NULL, len, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+    must(start != MAP_FAILED, "mmap");
+    return start;
+}
+
+static pthread_mutex_t *new_lock(int kind)
+{
+    pthread_mutex_t *mutex = map(sizeof *mutex, kind);
+    pthread_mutexattr_t attributes;
+    check(pthread_mutexattr_init(&attributes), "pthread_mutexattr_init");
+    check(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED), "setpshared");
+    check(pthread_mutex_init(mutex, &attributes), "pthread_mutex_init");
+    check(pthread_mutexattr_destroy(&attributes), "pthread_mutexattr_destroy");
+    return mutex;
+}
+
+// Adds 1 if the lock is free, or if there is none; whether it did.
+static int added(int *number, pthread_mutex_t *lock)
+{
+    if (lock) {
+        int error = pthread_mutex_trylock(lock);
+        if (error == EBUSY)
+            return 0;
+        check(error, "pthread_mutex_trylock");
+    }
+    ++*number;
+    if (lock)
+        check(pthread_mutex_unlock(lock), "pthread_mutex_unlock");
+    return 1;
+}
+
+// ANCHOR: main
+// Adds 1, and between load and store lets a child try the same. What was kept out is added after.
+static int two_additions(pthread_mutex_t *lock)
+{
+    struct shared *shared = map(sizeof *shared, MAP_SHARED);
+    pid_t parent = getpid();
+    // Forked before this process locks: otherwise it would have a locked copy of a lock in private memory.
+    pid_t child = fork();
+    must(child != -1, "fork");
+    if (child == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1 || getppid() != parent)
+            _exit(101);
+        while (atomic_load(&shared->turn) == 0)
+            sched_yield();
+        _exit(added(&shared->number, lock));
+    }
+
+    if (lock)
+        check(pthread_mutex_lock(lock), "pthread_mutex_lock");
+    int loaded = shared->number;
+    atomic_store(&shared->turn, 1);
+    int status;
+    must(waitpid(child, &status, 0) == child && WIFEXITED(status), "child");
+    shared->number = loaded + 1;
+    if (lock)
+        check(pthread_mutex_unlock(lock), "pthread_mutex_unlock");
+    assert(WEXITSTATUS(status) == 1 || (WEXITSTATUS(status) == 0 && added(&shared->number, lock)));
+    return shared->number;
+}
+// ANCHOR_END: main
+
+int main(void)
+{
+    int none = two_additions(NULL);
+    int private = two_additions(new_lock(MAP_PRIVATE));
+    int shared = two_additions(new_lock(MAP_SHARED));
+    printf("no lock:                1 + 1 = %d\n", none);
+    printf("lock in private memory: 1 + 1 = %d\n", private);
+    printf("lock in shared memory:  1 + 1 = %d\n", shared);
+    assert(none == 1 && private == 1 && shared == 2);
+    return 0;
+}

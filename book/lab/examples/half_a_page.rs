@@ -1,0 +1,60 @@
+//! 4 KiB is half a page where pages have 8: refused as an offset or an address, and as a length rounded up.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::mman::{MmapAdvise, ProtFlags, madvise, mprotect, munmap};
+
+/// Maps one page privately, at that offset into nothing.
+fn map_at_offset(offset: usize) -> Result<(), Errno> {
+    let nowhere = std::ptr::null_mut();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let offset = offset as libc::off_t;
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    match unsafe { libc::mmap(nowhere, 1, libc::PROT_READ, flags, -1, offset) } {
+        libc::MAP_FAILED => Err(Errno::last()),
+        _ => Ok(()),
+    }
+}
+
+fn main() {
+    // ANCHOR: main
+    let half = lab::page_size() / 2;
+    let start: NonNull<c_void> = lab::map_private(2).cast();
+    // SAFETY: it stays within the mapping's first page.
+    let inside = unsafe { start.byte_add(half) };
+
+    let mapped = map_at_offset(half);
+    // SAFETY: nothing else uses these two pages.
+    let protected = unsafe { mprotect(inside, half, ProtFlags::PROT_NONE) };
+    // SAFETY: as above.
+    let advised = unsafe { madvise(inside, half, MmapAdvise::MADV_DONTNEED) };
+    // SAFETY: as above.
+    let unmapped = unsafe { munmap(inside, half) };
+    // SAFETY: as above.
+    let from_the_start = unsafe { munmap(start, half) };
+    // ANCHOR_END: main
+    let mut residence = [0; 2];
+    // SAFETY: mincore(2) may be asked about any address, and writes a byte for each of two pages.
+    let answer = unsafe { libc::mincore(start.as_ptr(), 4 * half, residence.as_mut_ptr()) };
+    let gone = Errno::result(answer).map(drop);
+    // SAFETY: it stays within the mapping.
+    let second = unsafe { start.byte_add(2 * half) };
+    // SAFETY: as above.
+    let answer = unsafe { libc::mincore(second.as_ptr(), 2 * half, residence.as_mut_ptr()) };
+    let left = Errno::result(answer).map(drop);
+
+    println!("mmap, offset half a page:      {mapped:?}");
+    println!("mprotect from half a page on:  {protected:?}");
+    println!("madvise from half a page on:   {advised:?}");
+    println!("munmap from half a page on:    {unmapped:?}");
+    println!("munmap of the page's one half: {from_the_start:?}");
+    println!("the other half is there still: {}", gone.is_ok());
+    println!("the next page is there still:  {}", left.is_ok());
+    let refused = Err(Errno::EINVAL);
+    assert_eq!([mapped, protected, advised, unmapped], [refused; 4]);
+    assert_eq!(from_the_start, Ok(()));
+    assert_eq!((gone, left), (Err(Errno::ENOMEM), Ok(())));
+}

@@ -1,0 +1,63 @@
+//! fork copies the page table's entries of private memory, and none of shared memory: those come by faults, if at all.
+//! Claims: 18.
+
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lab::sharing::{Child, Memory};
+use lab::{faults, page, resident_pages, small_pages_only};
+
+const PAGES: usize = 256;
+
+/// The faults that come of adding 1 to the first byte of each page.
+fn add_to_each(start: NonNull<u8>, warm: NonNull<u8>) -> u32 {
+    let mut taken = 0;
+    // After a fork this function's own stack faults too, once: the first round is for that.
+    for start in [warm, start] {
+        let before = faults();
+        for number in 0..PAGES {
+            // SAFETY: the byte lies in a mapping of PAGES pages, and every process uses it as an atomic.
+            let byte = unsafe { AtomicU8::from_ptr(page(start, number)) };
+            byte.fetch_add(1, Relaxed);
+        }
+        taken = faults() - before;
+    }
+    taken as u32
+}
+
+fn main() {
+    small_pages_only();
+    let warm = Memory::Private.map(PAGES);
+    // ANCHOR: main
+    let seen = Memory::Shared.numbers::<4>();
+    let both = [Memory::Private, Memory::Shared].map(|memory| memory.map(PAGES));
+    for start in both {
+        add_to_each(start, warm);
+    }
+    let child = Child::start(|| {
+        for (kind, start) in both.into_iter().enumerate() {
+            seen[kind].store(resident_pages(start, PAGES) as u32, Relaxed);
+            seen[2 + kind].store(add_to_each(start, warm), Relaxed);
+        }
+        0
+    });
+    assert_eq!(child.status(), 0);
+    let again = both.map(|start| add_to_each(start, warm));
+    // ANCHOR_END: main
+    let seen = seen.each_ref().map(|number| number.load(Relaxed));
+    let first = both.map(|start| {
+        // SAFETY: as in `add_to_each`.
+        unsafe { AtomicU8::from_ptr(start.as_ptr()) }.load(Relaxed)
+    });
+    println!("{:34} private  shared", "");
+    let row = |name, [private, shared]: [u32; 2]| println!("{name:<34} {private:>7} {shared:>7}");
+    row("entries that the child starts with", [seen[0], seen[1]]);
+    row("faults as it adds 1 to each page", [seen[2], seen[3]]);
+    row("faults as the parent adds 1 after", again);
+    row("the parent reads then", first.map(u32::from));
+    let all = PAGES as u32;
+    assert_eq!(seen, [all, 0, all, all]);
+    assert_eq!(again, [all, 0]);
+    assert_eq!(first, [2, 3]);
+}
