@@ -5,8 +5,10 @@
 mod copy;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
 use copy::Copy;
 use serde_json::Value;
@@ -95,7 +97,8 @@ fn json_counts_what_is_possible() {
         .as_array()
         .expect("stages");
     let cases = |stage: &Value| stage["cases"].as_array().map_or(0, Vec::len) as u64;
-    assert_eq!(stages.iter().map(cases).sum::<u64>(), possible);
+    let bonus = document["bonus"]["possible"].as_u64().expect("a number");
+    assert_eq!(stages.iter().map(cases).sum::<u64>(), possible + bonus);
     let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str()).collect();
     assert_eq!(names.first(), Some(&Some("by_hand")));
 }
@@ -165,12 +168,215 @@ fn an_unknown_name_is_told_the_known_ones() {
     }
 }
 
+/// A `workbook watch`, and what it has said.
+struct Watching {
+    child: std::process::Child,
+    said: std::sync::Arc<Mutex<String>>,
+}
+
+impl Watching {
+    fn begin(copy: &Copy) -> Watching {
+        let mut child = workbook(copy, &["watch"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let said = std::sync::Arc::new(Mutex::new(String::new()));
+        let stdout = child.stdout.take().expect("a pipe was asked for");
+        let heard = said.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                heard.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Watching { child, said }
+    }
+
+    /// Waits until it says that, and forgets all it has said up to there.
+    fn hears(&self, words: &str) -> String {
+        let patience = Duration::from_secs(120);
+        let begun = Instant::now();
+        loop {
+            let mut said = self.said.lock().unwrap();
+            if let Some(found) = said.find(words) {
+                let rest = said.split_off(found + words.len());
+                return std::mem::replace(&mut said, rest);
+            }
+            assert!(
+                begun.elapsed() < patience,
+                "it never said {words:?}: {said}"
+            );
+            drop(said);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_told(&mut self, line: &str) {
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe was asked for");
+        writeln!(stdin, "{line}").expect("it listens");
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
-fn hints_come_one_rung_at_a_time() {
+fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     let copy = copy();
-    let (status, stdout, _) = run(&mut workbook(&copy, &["hint", "private-alloc", "region"]));
+    let stub = fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap();
+    copy.answer(&stub);
+    let mut watching = Watching::begin(&copy);
+    watching.hears("Next: by_hand.");
+
+    let shared = copy
+        .solution()
+        .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
+    copy.answer(&shared);
+    watching.hears("its parent sees it: this memory is shared, not private.");
+    watching.hears("2 failed.");
+    watching.is_told("h");
+    watching.hears("private-alloc, region:");
+    watching.is_told("");
+    watching.hears("The same as before. Type h for a hint.");
+    watching.is_told("a");
+    watching.hears("the lesson is book/src/private-alloc.md");
+    watching.is_told("s");
+    watching.is_told("l");
+    let said = watching.hears("threshold-alloc");
+    assert!(
+        !said.contains("+++"),
+        "the solution, and it is not solved: {said}"
+    );
+
+    copy.answer(&copy.solution());
+    watching.hears("Solved.");
+    watching.hears("Memory between processes");
+    watching.is_told("q");
+    watching.hears("Your answers are as you saved them.");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+}
+
+/// Two saves, one while the first is graded: the verdict on screen is the second one's.
+#[test]
+fn a_save_during_a_run_starts_it_anew() {
+    let copy = copy();
+    copy.answer(&copy.solution().replace("munmap(self", "let _ = (self"));
+    let mut watching = Watching::begin(&copy);
+    watching.hears("? for help.");
+    std::thread::sleep(Duration::from_millis(200));
+    copy.answer(&copy.solution());
+    let said = watching.hears("Solved.");
+    assert!(
+        !said.contains("failed."),
+        "a verdict on the older save: {said}"
+    );
+    watching.is_told("q");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn reset_keeps_what_was_written() {
+    let copy = copy();
+    let yours = format!("{}// mine\n", copy.solution());
+    copy.answer(&yours);
+    let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    let kept = stdout.split("Your file is ").nth(1).expect("it says where");
+    let kept = kept.trim().trim_end_matches('.');
+    assert_eq!(fs::read_to_string(kept).expect("it is there"), yours);
+    let file = copy.root.join("exercises/private-alloc/src/lib.rs");
+    let stub = copy.root.join("tests/private-alloc/answers/stub.rs");
+    assert_eq!(fs::read(file).unwrap(), fs::read(stub).unwrap());
+}
+
+#[test]
+fn the_solution_is_shown_once_it_is_solved() {
+    let copy = copy();
+    let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
+    copy.answer(&copy.solution().replace("isize::MAX", "usize::MAX"));
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["solution", "private-alloc"]));
+    assert_eq!(status, Some(2), "{stdout}");
+    assert!(stderr.contains("--spoil"), "{stderr}");
+    let (status, stdout, _) = run(&mut workbook(
+        &copy,
+        &["solution", "private-alloc", "--spoil"],
+    ));
     assert_eq!(status, Some(0));
-    assert!(stdout.starts_with("1 nudge"), "{stdout}");
-    assert!(stdout.contains("hint private-alloc region 2"), "{stdout}");
-    assert!(!stdout.contains("2 concept"), "{stdout}");
+    assert!(
+        stdout.contains("+        if len > isize::MAX as usize {"),
+        "{stdout}"
+    );
+    copy.answer(&copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let (status, _, _) = run(&mut workbook(&copy, &["solution", "private-alloc"]));
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn a_hint_is_followed_by_the_next() {
+    let copy = copy();
+    let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
+    let mut rungs = Vec::new();
+    for _ in 0..4 {
+        let (status, stdout, _) = run(&mut workbook(&copy, &["hint", "private-alloc", "region"]));
+        assert_eq!(status, Some(0), "{stdout}");
+        let shown = stdout
+            .lines()
+            .filter(|line| line.starts_with(['1', '2', '3']))
+            .count();
+        assert_eq!(shown, 1, "one rung at a time: {stdout}");
+        rungs.push(stdout.lines().nth(1).unwrap_or_default().to_owned());
+    }
+    assert_eq!(
+        rungs,
+        [
+            "1 nudge",
+            "2 concept",
+            "3 nearly the code",
+            "3 nearly the code"
+        ]
+    );
+}
+
+#[test]
+fn a_report_has_a_case_for_each_verdict() {
+    let copy = copy();
+    copy.answer(
+        &copy
+            .solution()
+            .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)"),
+    );
+    let (status, stdout, _) = run(&mut workbook(&copy, &["report", "--format", "junit"]));
+    assert_eq!(status, Some(1));
+    assert!(stdout.starts_with("<?xml"), "{stdout}");
+    assert!(
+        stdout.contains(r#"<testsuite name="private-alloc" tests="35""#),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains(r#"<testcase name="private" classname="region">"#),
+        "{stdout}"
+    );
+    assert!(stdout.contains("its parent sees it"), "{stdout}");
+}
+
+#[test]
+fn the_doctor_tells_what_is_skipped() {
+    let copy = copy();
+    let (status, stdout, _) = run(&mut workbook(&copy, &["doctor", "--json"]));
+    assert_eq!(status, Some(0));
+    let findings: Value = serde_json::from_str(&stdout).expect("one JSON document");
+    let found: Vec<_> = findings
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["what"])
+        .collect();
+    for what in ["kernel", "page size", "ptrace", "overcommit", "toolchain"] {
+        assert!(found.iter().any(|found| *found == what), "{what}: {stdout}");
+    }
 }
