@@ -13,7 +13,7 @@ use crate::grader::{self, Verdict};
 use crate::report;
 pub use crate::report::Format;
 use crate::show::{self, Progress};
-use crate::state::{self, Record};
+use crate::state;
 use crate::verdicts::{Count, Verdicts};
 
 /// How to grade.
@@ -64,7 +64,7 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
             },
         };
         if let Graded::Graded(verdicts) = &result
-            && let Err(error) = state::append(root, &Record::graded(verdicts))
+            && let Err(error) = state::Graded::of(exercise, verdicts).record(root)
         {
             eprintln!("These verdicts could not be recorded: {error:#}.");
         }

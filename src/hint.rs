@@ -7,7 +7,8 @@ use anstream::{eprintln, println};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::exercise::Exercise;
-use crate::state::{self, Record};
+use crate::progress::Progress;
+use crate::state::{self, Log, Record};
 use crate::words::{FAINT, styled};
 
 /// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a stage: of the first that did
@@ -17,7 +18,8 @@ use crate::words::{FAINT, styled};
 /// If there is no such exercise, stage or rung.
 pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
-    let unsolved = state::first_unsolved_stage(root, name)?;
+    let progress = Progress::read(root)?;
+    let unsolved = progress.first_unsolved_stage(name).map(str::to_owned);
     let stages = &exercise.about.stages;
     let first = stages.first().map(|stage| stage.name.clone());
     let asked = stage.map(str::to_owned).or(unsolved).or(first);
@@ -30,7 +32,7 @@ pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) ->
         "{} has no hints for {stage}",
         path.display()
     );
-    let shown = state::hints_shown(root, name, stage)?;
+    let shown = progress.hints_shown(name, stage);
     let rung = rung.unwrap_or((shown + 1).min(rungs.len()));
     let Some(words) = rung.checked_sub(1).and_then(|index| rungs.get(index)) else {
         bail!(
@@ -44,7 +46,13 @@ pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) ->
         let next = format!("\nMore: cargo run -- hint {name} {stage}");
         println!("{}", styled(FAINT, &next));
     }
-    if let Err(error) = state::append(root, &Record::hinted(name, stage, rung)) {
+    let record = Record::Hint {
+        at: state::now(),
+        exercise: name.to_owned(),
+        stage: stage.clone(),
+        rung,
+    };
+    if let Err(error) = Log::of(root).append(&record) {
         eprintln!("The hint could not be recorded, and will be shown again: {error:#}.");
     }
     Ok(())

@@ -8,6 +8,7 @@ pub mod grade;
 pub mod grader;
 pub mod hint;
 pub mod list;
+pub mod progress;
 mod report;
 pub mod reset;
 pub mod root;

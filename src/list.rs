@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::exercise::Exercise;
 use crate::grader::Verdict;
-use crate::state;
+use crate::progress::Progress;
 use crate::words::{FAINT, STRONG, sign, styled};
 
 /// Lists them all.
@@ -15,8 +15,9 @@ use crate::words::{FAINT, STRONG, sign, styled};
 /// # Errors
 /// If a manifest cannot be read.
 pub fn run(root: &Path) -> Result<()> {
+    let progress = Progress::read(root)?;
     for exercise in Exercise::all(root)? {
-        let sign = match state::is_solved(root, &exercise.name)? {
+        let sign = match progress.is_solved(&exercise.name) {
             true => format!("{} ", sign(Verdict::Passed)),
             false => String::new(),
         };

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use similar::{ChangeTag, TextDiff};
 
 use crate::exercise::Exercise;
-use crate::state::{self, Record};
+use crate::progress::Progress;
+use crate::state::{self, Log, Record};
 use crate::words::{ADDED, REMOVED, styled};
 
 /// Lines around each difference.
@@ -20,7 +21,7 @@ const AROUND: usize = 3;
 /// If there is no such exercise, a file cannot be read, or the exercise is not solved and `spoil` is not set.
 pub fn run(root: &Path, name: &str, spoil: bool) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
-    if !spoil && !state::is_solved(root, name)? {
+    if !spoil && !Progress::read(root)?.is_solved(name) {
         bail!(
             "{name} is not solved yet: to see the solution all the same, cargo run -- solution {name} --spoil"
         );
@@ -28,7 +29,10 @@ pub fn run(root: &Path, name: &str, spoil: bool) -> Result<()> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let yours = read(&exercise.folder().join("src/lib.rs"))?;
     let solution = read(&exercise.solution())?;
-    state::append(root, &Record::looked(name))?;
+    Log::of(root).append(&Record::Solution {
+        at: state::now(),
+        exercise: name.to_owned(),
+    })?;
     println!("--- yours");
     println!("+++ solutions/src/{}.rs", exercise.library());
     let diff = TextDiff::from_lines(&yours, &solution);

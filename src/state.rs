@@ -1,252 +1,314 @@
-//! What the reader has done: a log of one JSON line for each event, in `.workbook/log.jsonl`; the state is its replay.
+//! The learner's log: `.workbook/log.jsonl` in the clone, where lines are only ever added. State is a replay of it.
 //!
-//! A line is acknowledged once it is on the disk. Lines are appended under a lock, so two commands at once do not mix
-//! theirs. A line that was torn, by a full disk or a killed process, is passed over.
+//! A line is acknowledged when it is on the disk: it is written at the end under a lock (`O_APPEND`, flock, fsync). What
+//! a killed writer left of a line is passed over, and said; the next line begins after it.
 
+use std::env;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::exercise::Exercise;
 use crate::verdicts::{Count, Verdicts};
 
-/// Something that the reader did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(missing_docs)] // The fields' names say it.
+/// The folder of the log: `WORKBOOK_HOME` where that is set, otherwise `.workbook` in the clone.
+pub fn home(root: &Path) -> PathBuf {
+    env::var_os("WORKBOOK_HOME").map_or_else(|| root.join(".workbook"), PathBuf::from)
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    path: PathBuf,
+}
+
+/// What a log holds.
+#[derive(Debug)]
+pub struct Lines<T> {
+    /// In the order in which they were written.
+    pub records: Vec<T>,
+    /// The numbers of the lines, from 1, that are no record: a writer was killed, or the disk was full.
+    pub torn: Vec<usize>,
+}
+
+/// A record of an exercise that was graded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graded {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// Which.
+    pub exercise: String,
+    /// Whether all but the bonus stages passed.
+    pub solved: bool,
+    /// By stage.
+    pub stages: Vec<StageCount>,
+}
+
+/// How many cases of a stage came to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageCount {
+    /// As in the manifest.
+    pub name: String,
+    /// Whether the exercise is solved without it.
+    #[serde(default)]
+    pub bonus: bool,
+    /// Of its cases.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// A record of this command's; another's are `Other`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
 pub enum Record {
     /// An exercise was graded.
-    Graded {
-        /// Seconds since 1970.
-        at: u64,
-        exercise: String,
-        stages: Vec<Stage>,
-        /// Whether every case of its core passed.
-        solved: bool,
-    },
+    Exercise(Graded),
     /// A hint was shown.
-    Hinted {
-        at: u64,
+    Hint {
+        /// When, in seconds since 1970.
+        at: i64,
+        /// Of which exercise.
         exercise: String,
+        /// Of which stage.
         stage: String,
         /// From 1.
         rung: usize,
     },
     /// The solution was shown.
-    Looked { at: u64, exercise: String },
-    /// Written by another version, or another command.
+    Solution {
+        /// When, in seconds since 1970.
+        at: i64,
+        /// Of which exercise.
+        exercise: String,
+    },
+    /// What another command recorded.
     #[serde(other)]
     Other,
 }
 
-/// What became of one stage.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[allow(missing_docs)] // As in `verdicts::Stage`.
-pub struct Stage {
-    pub name: String,
-    pub bonus: bool,
-    #[serde(flatten)]
-    pub count: Count,
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
 }
 
-impl Record {
-    /// The exercise was graded now.
-    pub fn graded(verdicts: &Verdicts) -> Record {
-        let stages = verdicts.stages.iter().map(|stage| Stage {
+impl Graded {
+    /// What is recorded of these verdicts.
+    pub fn of(exercise: &Exercise, verdicts: &Verdicts) -> Graded {
+        let stages = verdicts.stages.iter().map(|stage| StageCount {
             name: stage.name.clone(),
             bonus: stage.bonus,
             count: Count::of(&stage.cases),
         });
-        Record::Graded {
+        let core = verdicts.core;
+        Graded {
             at: now(),
-            exercise: verdicts.name.clone(),
+            exercise: exercise.name.clone(),
+            solved: core.possible > 0 && core.failed + core.not_started == 0,
             stages: stages.collect(),
-            solved: verdicts.core.failed + verdicts.core.not_started == 0,
         }
     }
 
-    /// A hint is shown now.
-    pub fn hinted(exercise: &str, stage: &str, rung: usize) -> Record {
-        Record::Hinted {
-            at: now(),
-            exercise: exercise.to_owned(),
-            stage: stage.to_owned(),
-            rung,
-        }
+    /// Whether a case failed: one that was not started does not count.
+    pub fn failed(&self) -> bool {
+        self.stages.iter().any(|stage| stage.count.failed > 0)
     }
 
-    /// The solution is shown now.
-    pub fn looked(exercise: &str) -> Record {
-        Record::Looked {
-            at: now(),
-            exercise: exercise.to_owned(),
-        }
+    /// Adds it to the log of that clone.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    pub fn record(&self, root: &Path) -> Result<()> {
+        Log::of(root).append(&Record::Exercise(self.clone()))
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
-}
+impl Log {
+    /// The log of that clone.
+    pub fn of(root: &Path) -> Log {
+        Log::in_folder(&home(root))
+    }
 
-/// Where the state lies: `WORKBOOK_HOME`, or `.workbook` in the clone.
-pub fn home(root: &Path) -> PathBuf {
-    std::env::var_os("WORKBOOK_HOME").map_or_else(|| root.join(".workbook"), PathBuf::from)
-}
+    /// The log in that folder.
+    pub fn in_folder(folder: &Path) -> Log {
+        Log {
+            path: folder.join("log.jsonl"),
+        }
+    }
 
-/// The log's file.
-pub fn log(root: &Path) -> PathBuf {
-    home(root).join("log.jsonl")
-}
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 
-/// Appends a record; it is on the disk when this returns.
-///
-/// # Errors
-/// If it cannot be written: the log then holds what it held.
-pub fn append(root: &Path, record: &impl Serialize) -> Result<()> {
-    let path = log(root);
-    append_to(&path, &serde_json::to_string(record)?)
-        .with_context(|| format!("{} cannot be written", path.display()))
-}
+    /// Adds a record. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// If it could not be written: then nothing was acknowledged, and the log is as it was.
+    pub fn append(&self, record: &impl Serialize) -> Result<()> {
+        self.append_if(|_: &Lines<serde_json::Value>| Some(record))?;
+        Ok(())
+    }
 
-fn append_to(path: &Path, record: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
+    /// Looks at the log and adds what `decide` returns, with no other writer in between. Tells whether it added
+    /// anything.
+    ///
+    /// # Errors
+    /// If it could not be read or written.
+    pub fn append_if<T: DeserializeOwned, R: Serialize>(
+        &self,
+        decide: impl FnOnce(&Lines<T>) -> Option<R>,
+    ) -> Result<bool> {
+        self.append_locked(decide).with_context(|| {
+            format!(
+                "{} cannot be written, and nothing was recorded",
+                self.path.display()
+            )
+        })
+    }
+
+    fn append_locked<T: DeserializeOwned, R: Serialize>(
+        &self,
+        decide: impl FnOnce(&Lines<T>) -> Option<R>,
+    ) -> Result<bool> {
+        let mut file = self.open()?;
+        // Closing the file unlocks it; so does the kernel where the writer is killed.
+        file.lock()?;
+        let text = read(&mut file)?;
+        let Some(record) = decide(&parse(&text)) else {
+            return Ok(false);
+        };
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            line.insert(0, b'\n');
+        }
+        let written = file.write_all(&line).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // A part of the line may be there. Where it cannot be taken away, it is passed over as a torn one.
+            let _ = file.set_len(text.len() as u64);
+            return Err(error.into());
+        }
+        Ok(true)
+    }
+
+    fn open(&self) -> Result<File> {
+        if let Ok(file) = File::options().read(true).append(true).open(&self.path) {
+            return Ok(file);
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
+        let mut options = File::options();
+        let file = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
+        // The file's name is to survive a crash, too.
+        File::open(folder)?.sync_all()?;
+        Ok(file)
     }
-    let mut file = File::options()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)?;
-    file.lock()?;
-    let before = file.metadata()?.len();
-    let mut line = String::new();
-    if before > 0 && !ends_a_line(&mut file)? {
-        // The last one was torn: it must not take this one with it.
-        line.push('\n');
+
+    /// Reads the log; where there is none yet, it is empty. A record of another kind than `T` knows should be one of
+    /// its own: what does not parse counts as torn.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Lines<T>> {
+        let read = || {
+            let mut file = match File::open(&self.path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                opened => opened?,
+            };
+            // Without a lock the half of a line that is just being written would look torn.
+            file.lock_shared()?;
+            read(&mut file)
+        };
+        let text = read().with_context(|| format!("{} cannot be read", self.path.display()))?;
+        Ok(parse(&text))
     }
-    line.push_str(record);
-    line.push('\n');
-    let written = file
-        .write_all(line.as_bytes())
-        .and_then(|()| file.sync_data());
-    if written.is_err() {
-        // Half a record is none.
-        let _ = file.set_len(before);
-    }
-    written
 }
 
-fn ends_a_line(file: &mut File) -> io::Result<bool> {
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
+fn read(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
-/// All records, in their order.
-///
-/// # Errors
-/// If there is a log, and it cannot be read.
-pub fn read(root: &Path) -> Result<Vec<Record>> {
-    let path = log(root);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.with_context(|| path.display().to_string())?,
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Lines<T> {
+    let mut lines = Lines {
+        records: Vec::new(),
+        torn: Vec::new(),
     };
-    let lines = bytes.split(|byte| *byte == b'\n');
-    let records = lines.filter_map(|line| serde_json::from_slice(line).ok());
-    Ok(records.collect())
-}
-
-/// Whether the exercise's core passed when it was graded last.
-///
-/// # Errors
-/// If the log cannot be read.
-pub fn is_solved(root: &Path, name: &str) -> Result<bool> {
-    let records = read(root)?;
-    let last = records.iter().rev().find_map(|record| match record {
-        Record::Graded {
-            exercise, solved, ..
-        } if exercise == name => Some(*solved),
-        _ => None,
-    });
-    Ok(last.unwrap_or(false))
-}
-
-/// How many hints of that stage have been shown: the highest rung.
-///
-/// # Errors
-/// If the log cannot be read.
-pub fn hints_shown(root: &Path, name: &str, of: &str) -> Result<usize> {
-    let records = read(root)?;
-    let rungs = records.iter().filter_map(|record| match record {
-        Record::Hinted {
-            exercise,
-            stage,
-            rung,
-            ..
-        } if exercise == name && stage == of => Some(*rung),
-        _ => None,
-    });
-    Ok(rungs.max().unwrap_or(0))
-}
-
-/// The first stage of the exercise that did not pass when it was graded last.
-///
-/// # Errors
-/// If the log cannot be read.
-pub fn first_unsolved_stage(root: &Path, name: &str) -> Result<Option<String>> {
-    let records = read(root)?;
-    let stages = records.iter().rev().find_map(|record| match record {
-        Record::Graded {
-            exercise, stages, ..
-        } if exercise == name => Some(stages),
-        _ => None,
-    });
-    let unsolved = |stage: &&Stage| stage.count.failed + stage.count.not_started > 0;
-    Ok(stages.and_then(|stages| stages.iter().find(unsolved).map(|stage| stage.name.clone())))
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        // A record without its end was not acknowledged, even where it parses.
+        let record = line.strip_suffix(b"\n").map(serde_json::from_slice);
+        match record {
+            Some(Ok(record)) => lines.records.push(record),
+            Some(Err(_)) if line.trim_ascii().is_empty() => {}
+            _ => lines.torn.push(index + 1),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    #[test]
-    fn a_torn_line_takes_no_other_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        append_to(
-            &path,
-            &serde_json::to_string(&Record::looked("one")).unwrap(),
-        )
-        .unwrap();
-        let mut file = File::options().append(true).open(&path).unwrap();
-        file.write_all(b"{\"kind\":\"loo").unwrap();
-        append_to(
-            &path,
-            &serde_json::to_string(&Record::looked("two")).unwrap(),
-        )
-        .unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        let names: Vec<_> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .map(|record| match record {
-                Record::Looked { exercise, .. } => exercise,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(names, ["one", "two"]);
+    fn log() -> (tempfile::TempDir, Log) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::in_folder(&folder.path().join("new"));
+        (folder, log)
     }
 
     #[test]
-    fn a_record_of_another_version_is_read_as_other() {
-        let record = serde_json::from_str(r#"{"kind":"drilled","card":"x"}"#).unwrap();
-        assert!(matches!(record, Record::Other), "{record:?}");
+    fn a_log_that_is_not_there_is_empty() {
+        let (_folder, log) = log();
+        let lines = log.read::<Value>().expect("no log");
+        assert!(lines.records.is_empty() && lines.torn.is_empty());
+    }
+
+    #[test]
+    fn a_torn_line_is_passed_over_and_the_next_begins_after_it() {
+        let (_folder, log) = log();
+        log.append(&json!({"n": 1})).expect("a line");
+        let torn = [
+            fs::read(log.path()).expect("the log"),
+            b"{\"n\": 2".to_vec(),
+        ]
+        .concat();
+        fs::write(log.path(), torn).expect("a torn line");
+        assert_eq!(log.read::<Value>().expect("lines").torn, [2]);
+        log.append(&json!({"n": 3})).expect("a line");
+        let lines = log.read::<Value>().expect("lines");
+        assert_eq!(lines.records, [json!({"n": 1}), json!({"n": 3})]);
+        assert_eq!(lines.torn, [2]);
+    }
+
+    /// Its writer was killed before it could say that the line was there.
+    #[test]
+    fn a_whole_record_without_its_end_was_not_acknowledged() {
+        let (_folder, log) = log();
+        log.append(&json!({"n": 1})).expect("a line");
+        let text = fs::read(log.path()).expect("the log");
+        fs::write(log.path(), &text[..text.len() - 1]).expect("a torn line");
+        assert_eq!(log.read::<Value>().expect("lines").torn, [1]);
+    }
+
+    #[test]
+    fn nothing_is_added_where_nothing_is_decided() {
+        let (_folder, log) = log();
+        let added = log.append_if(|_: &Lines<Value>| None::<Value>);
+        assert!(!added.expect("no line"));
+        assert_eq!(fs::read(log.path()).expect("the log"), b"");
     }
 }

@@ -1,10 +1,14 @@
 //! The book's pages against the programs behind them: code, output, links.
 
+#[allow(dead_code)] // Here nothing is graded.
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use answers::Expected;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 fn root() -> PathBuf {
@@ -209,6 +213,56 @@ fn every_statement_has_its_run() {
     assert_eq!(listed, expected);
 }
 
+/// After an exercise the book shows the ways to be wrong that its exam knows; the exam sees to it that they are true.
+#[test]
+fn the_ways_to_be_wrong_are_those_of_the_exam() {
+    for exercise in workbook::exercise::Exercise::all(&root()).expect("exercises") {
+        let page = exercise.about.page.replace(".md", "-wrong.md");
+        let path = root().join("book/src").join(&page);
+        let expected = ways_to_be_wrong(&exercise);
+        if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+            fs::write(&path, &expected).expect("the page can be written");
+        }
+        assert!(
+            read(&path) == expected,
+            "{page} is not what the answers say: INSTA_UPDATE=always cargo test --test book wrong"
+        );
+    }
+}
+
+fn ways_to_be_wrong(exercise: &workbook::exercise::Exercise) -> String {
+    let mut by_stage: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut count = 0;
+    for answer in answers::answers(exercise).expect("answers") {
+        if let Expected::Wrong {
+            wrong,
+            caught_by,
+            told,
+            ..
+        } = answer.expected
+        {
+            let (stage, case) = caught_by.split_once("::").expect("a stage and a case");
+            let entry = format!("- It {wrong}.\n\n  > {told}\n\n  (`{case}`)\n");
+            by_stage.entry(stage.to_owned()).or_default().push(entry);
+            count += 1;
+        }
+    }
+    let title = &exercise.about.title;
+    let mut page = format!(
+        "# Ways to be wrong: {}\n\nSolve [the exercise]({}) first. These are the {count} wrong answers that its grader is \
+         examined with, by the stage that catches them: what each does, what its author is told, and the case that \
+         says so. Before you read a sentence, say what you would see.\n",
+        title[..1].to_lowercase() + &title[1..],
+        exercise.about.page
+    );
+    for stage in &exercise.about.stages {
+        if let Some(entries) = by_stage.get(&stage.name) {
+            page += &format!("\n## {}\n\n{}", stage.title, entries.join("\n"));
+        }
+    }
+    page
+}
+
 /// The map names every page, with its minutes; an exercise's are those of its core.
 #[test]
 fn the_map_has_every_page_and_its_minutes() {
@@ -224,7 +278,7 @@ fn the_map_has_every_page_and_its_minutes() {
         }
     }
     let mut pages: BTreeSet<String> = pages().into_keys().collect();
-    pages.remove("map.md");
+    pages.retain(|page| page != "map.md" && !page.ends_with("-wrong.md"));
     assert_eq!(listed.keys().cloned().collect::<BTreeSet<_>>(), pages);
     for exercise in workbook::exercise::Exercise::all(&root()).expect("exercises") {
         let stages = exercise.about.stages.iter();
@@ -252,7 +306,8 @@ fn a_page_has_500_to_900_words() {
         "field-guide.md",
     ];
     for (page, text) in pages() {
-        if lists.contains(&page.as_str()) || text.trim().starts_with("{{#include") {
+        let list = lists.contains(&page.as_str()) || page.ends_with("-wrong.md");
+        if list || text.trim().starts_with("{{#include") {
             continue;
         }
         let mut words = 0;

@@ -172,6 +172,7 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
                 wrong,
                 caught_by,
                 told,
+                others_vary,
             } => {
                 let others: Vec<_> = not_passed
                     .iter()
@@ -179,7 +180,9 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
                     .filter(|name| name != caught_by)
                     .collect();
                 let mut entry = format!("{}: {wrong}\n  {caught_by}\n  {told}\n", answer.name);
-                if !others.is_empty() {
+                if *others_vary {
+                    entry += "  (and others, which vary)\n";
+                } else if !others.is_empty() {
                     entry += &format!("  (also {})\n", others.join(", "));
                 }
                 entry + "\n"

@@ -33,6 +33,8 @@ pub enum Expected {
         caught_by: String,
         /// What the learner must be told there.
         told: String,
+        /// Whether luck decides which other cases it fails, as where memory is written over.
+        others_vary: bool,
     },
 }
 
@@ -89,6 +91,7 @@ fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
             wrong: line("wrong: ")?,
             caught_by: line("caught by: ")?,
             told: line("told: ")?,
+            others_vary: line("others: ").is_ok_and(|others| others == "vary"),
         },
     })
 }

@@ -250,8 +250,8 @@ fn a_fork_among_threads() {
                  ever for a lock whose holder was not copied: pthread_atfork lets a fork take the lock first."
             );
             judge::fail(format!(
-                "A process with several threads forked, and the child could not allocate: it ended with \
-                 {status:?}."
+                "A process with several threads forked, and the child, which only allocates and frees, {}.",
+                end(status)
             ));
         }
     })
@@ -263,6 +263,14 @@ fn child_that_allocates() -> Pid {
         unsafe { libc::alarm(3) };
         work(99, 100, 2000);
     })
+}
+
+fn end(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Signaled(_, signal, _) => format!("died of {signal}"),
+        WaitStatus::Exited(_, UNWOUND) => "panicked".to_owned(),
+        other => format!("ended with {other:?}"),
+    }
 }
 
 fn ends_badly(pid: Pid) -> Option<WaitStatus> {
