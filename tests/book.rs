@@ -325,6 +325,20 @@ fn a_page_has_500_to_900_words() {
     }
 }
 
+/// `[first_touch](demand-paging.md)`: a link that names a program leads to the page that shows it.
+#[test]
+fn a_program_is_linked_where_it_is_shown() {
+    let shown = shown();
+    for (page, text) in pages() {
+        for (name, (shown_on, _)) in &shown {
+            for (found, _) in text.match_indices(&format!("[{name}](")) {
+                let target = text[found + name.len() + 3..].split([')', '#']).next();
+                assert_eq!(target, Some(shown_on.as_str()), "{page} links {name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_link_leads_somewhere() {
     let pages = pages();

@@ -111,11 +111,7 @@ impl ThresholdAlloc {
         if let Some(block) = cache::take(self, layout) {
             return block;
         }
-        if let Some(block) = self.with_heap(|heap| self.alloc_in(heap, layout)) {
-            return block;
-        }
-        // The heap is full.
-        self.map(layout).unwrap_or(ptr::null_mut())
+        self.alloc_from_heap(layout)
     }
 
     /// Takes a block back. A block with a mapping of its own is unmapped at once.
@@ -128,7 +124,7 @@ impl ThresholdAlloc {
             return self.unmap(block, layout);
         }
         if !cache::keep(self, block, layout) {
-            self.with_heap(|heap| heap.dealloc(Chunk::of(block)));
+            self.dealloc_to_heap(block);
         }
     }
 
@@ -229,17 +225,31 @@ impl ThresholdAlloc {
         f(unsafe { &mut *self.heap.get() })
     }
 
-    fn alloc_in(&self, heap: &mut Heap, layout: Layout) -> Option<*mut u8> {
-        if heap.start == 0 {
-            heap.reserve(self.reserve)?;
-            // In this order: what stands between them is empty until both are known.
-            self.start.store(heap.start, Relaxed);
-            self.end.store(heap.end, Relaxed);
-        }
-        heap.alloc(layout)
+    // Apart from `alloc`, so that a block from the cache does not pay for it.
+    #[inline(never)]
+    fn alloc_from_heap(&self, layout: Layout) -> *mut u8 {
+        let block = self.with_heap(|heap| {
+            if heap.start == 0 {
+                heap.reserve(self.reserve)?;
+                // In this order: what stands between them is empty until both are known.
+                self.start.store(heap.start, Relaxed);
+                self.end.store(heap.end, Relaxed);
+            }
+            heap.alloc(layout)
+        });
+        // A full heap leaves the block to a mapping.
+        block
+            .or_else(|| self.map(layout))
+            .unwrap_or(ptr::null_mut())
+    }
+
+    #[inline(never)]
+    fn dealloc_to_heap(&self, block: *mut u8) {
+        self.with_heap(|heap| heap.dealloc(Chunk::of(block)));
     }
 
     /// A block with a mapping of its own, if the cap and the kernel allow one more.
+    #[inline(never)]
     fn map(&self, layout: Layout) -> Option<*mut u8> {
         let max = self.max_maps.load(Relaxed);
         let one_more = |live: usize| (live < max).then(|| live + 1);
@@ -256,6 +266,7 @@ impl ThresholdAlloc {
         Some(block)
     }
 
+    #[inline(never)]
     fn unmap(&self, block: *mut u8, layout: Layout) {
         let len = whole_pages(layout.size());
         let one_less = |live: usize| live.checked_sub(1);
@@ -355,9 +366,9 @@ mod heap {
     /// The break moves in steps of so many bytes: a system call for each block would cost more than the block.
     const STEP: usize = 128 << 10;
 
-    /// Chunks are found by size: up to 64 units each size has its own list, above that an eighth of each power of two.
-    const BINS: usize = 384;
-    const EXACT: usize = 64;
+    /// Chunks are found by size: up to 32 units each size has its own list, above that a quarter of each power of two.
+    const BINS: usize = 128;
+    const EXACT: usize = 32;
 
     /// How many chunks of a list that holds several sizes are looked at.
     const LOOKED_AT: usize = 16;
@@ -454,7 +465,7 @@ mod heap {
         pub slack: usize,
         bins: [Chunk; BINS],
         /// A bit for each list that is not empty.
-        filled: [u64; BINS / 64],
+        filled: u128,
     }
 
     impl Heap {
@@ -466,7 +477,7 @@ mod heap {
                 top: Chunk::NONE,
                 slack: STEP,
                 bins: [Chunk::NONE; BINS],
-                filled: [0; BINS / 64],
+                filled: 0,
             }
         }
 
@@ -636,14 +647,8 @@ mod heap {
                 chunk = chunk.link(NEXT);
             }
             // Whatever is in a later list is long enough.
-            let later = bin + 1;
-            let mut word = later / 64;
-            let mut filled = self.filled.get(word)? & (!0 << (later % 64));
-            while filled == 0 {
-                word += 1;
-                filled = *self.filled.get(word)?;
-            }
-            Some(self.bins[word * 64 + filled.trailing_zeros() as usize])
+            let later = self.filled & (!1 << bin);
+            (later != 0).then(|| self.bins[later.trailing_zeros() as usize])
         }
 
         fn link(&mut self, chunk: Chunk) {
@@ -658,7 +663,7 @@ mod heap {
                 first.set_link(PREVIOUS, chunk);
             }
             self.bins[bin] = chunk;
-            self.filled[bin / 64] |= 1 << (bin % 64);
+            self.filled |= 1 << bin;
         }
 
         fn unlink(&mut self, chunk: Chunk) {
@@ -679,7 +684,7 @@ mod heap {
             } else {
                 self.bins[bin] = next;
                 if next == Chunk::NONE {
-                    self.filled[bin / 64] &= !(1 << (bin % 64));
+                    self.filled &= !(1 << bin);
                 }
             }
         }
@@ -712,8 +717,8 @@ mod heap {
             return units;
         }
         let power = units.ilog2();
-        let eighth = (units >> (power - 3)) & 7;
-        (EXACT + (power - EXACT.ilog2()) as usize * 8 + eighth).min(BINS - 1)
+        let quarter = (units >> (power - 2)) & 3;
+        (EXACT + (power - EXACT.ilog2()) as usize * 4 + quarter).min(BINS - 1)
     }
 }
 

@@ -1,6 +1,7 @@
-//! Grades the solution and five wrong answers again and again while the machine is busy: every verdict must stay.
+//! Grades the solution and three wrong answers again and again while the machine is busy: every verdict must stay.
 //!
-//! `cargo test --test steady` grades 204 times; `cargo test --test steady -- 5` makes five rounds of six.
+//! `cargo test --test steady` grades each 100 times; `cargo test --test steady -- 5 private-alloc` makes five rounds of
+//! one exercise.
 
 // Of a wrong answer only its text is graded here.
 #[allow(dead_code)]
@@ -17,8 +18,8 @@ use workbook::candidates::{self, Candidate};
 use workbook::exercise::Exercise;
 use workbook::grader::Grader;
 
-const ROUNDS: usize = 34;
-const WRONG: usize = 5;
+const ROUNDS: usize = 100;
+const WRONG: usize = 3;
 
 /// What a grading came to: each case's verdict and sentence.
 type Told = BTreeMap<String, Option<String>>;
@@ -29,7 +30,11 @@ fn main() -> Result<()> {
         None => ROUNDS,
     };
     let root = workbook::root::find()?;
-    for exercise in Exercise::all(&root)? {
+    let exercises = match std::env::args().nth(2) {
+        Some(name) => vec![Exercise::find(&root, &name)?],
+        None => Exercise::all(&root)?,
+    };
+    for exercise in exercises {
         let answers: Vec<_> = chosen(answers::answers(&exercise)?);
         let candidates: Vec<_> = answers
             .iter()
@@ -50,6 +55,13 @@ fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
     let (wrong, others): (Vec<_>, Vec<_>) = answers
         .into_iter()
         .partition(|answer| matches!(answer.expected, Expected::Wrong { .. }));
+    let steady = |answer: &Answer| {
+        let Expected::Wrong { others_vary, .. } = answer.expected else {
+            return false;
+        };
+        !others_vary
+    };
+    let wrong: Vec<_> = wrong.into_iter().filter(steady).collect();
     let step = (wrong.len() / WRONG).max(1);
     let solution = others
         .into_iter()

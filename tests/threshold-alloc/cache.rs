@@ -31,8 +31,8 @@ fn waits_for_no_lock() {
 fn in_child_with_a_stopped_thread() -> bool {
     let pid = child(|| {
         // SAFETY: ends this process by a signal if it takes too long.
-        unsafe { libc::alarm(4) };
-        stop_and_go(200);
+        unsafe { libc::alarm(8) };
+        stop_and_go(40);
     });
     !matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
 }
@@ -44,7 +44,8 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 extern "C" fn stand_still(_: libc::c_int) {
     STOPPED.store(true, SeqCst);
     while STOP.load(SeqCst) {
-        std::hint::spin_loop();
+        // SAFETY: poll may be called in a signal handler; here it waits for a millisecond, and for nothing else.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
     }
     STOPPED.store(false, SeqCst);
 }
@@ -53,7 +54,7 @@ extern "C" fn stand_still(_: libc::c_int) {
 fn stop_and_go(times: usize) {
     static DONE: AtomicBool = AtomicBool::new(false);
     let handler = stand_still as extern "C" fn(libc::c_int);
-    // SAFETY: the handler uses atomics only.
+    // SAFETY: the handler uses atomics and poll(2) only.
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
     // Again: a fork takes no thread's cache away, but an answer may begin anew.
     let blocks = [(); 10].map(|()| block(100));

@@ -239,7 +239,7 @@ fn a_fork_among_threads() {
                     }
                 });
             }
-            let stuck = (0..100).find_map(|_| ends_badly(child_that_allocates()));
+            let stuck = (0..40).find_map(|_| ends_badly(child_that_allocates()));
             DONE.store(true, SeqCst);
             stuck
         });
@@ -261,7 +261,7 @@ fn child_that_allocates() -> Pid {
     child(|| {
         // SAFETY: ends this process by a signal if it takes too long.
         unsafe { libc::alarm(3) };
-        work(99, 100, 2000);
+        work(99, 50, 2000);
     })
 }
 
