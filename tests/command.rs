@@ -278,6 +278,34 @@ fn a_save_during_a_run_starts_it_anew() {
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
+/// The chapter is complete with the core; what lies beyond is offered, and not missed.
+#[test]
+fn an_exercise_is_solved_with_its_core() {
+    let copy = copy();
+    let answers = copy.root.join("tests/threshold-alloc/answers");
+    let core = fs::read_to_string(answers.join("right/headers.rs")).unwrap();
+    let stub = fs::read_to_string(answers.join("stub.rs")).unwrap();
+    copy.answer_to("threshold-alloc", &core);
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "threshold-alloc"]));
+    let (_, json, _) = run(&mut workbook(
+        &copy,
+        &["grade", "threshold-alloc", "--json"],
+    ));
+    copy.answer_to("threshold-alloc", &stub);
+    assert_eq!(status, Some(0), "{stdout}");
+    assert!(
+        stdout.contains("Bonus: 0 of 35 passed, 35 not started."),
+        "{stdout}"
+    );
+    assert!(stdout.contains("For more: merge."), "{stdout}");
+    let document: Value = serde_json::from_str(&json).expect("one JSON document");
+    assert_eq!(document["passed"], document["possible"]);
+    assert_eq!(
+        document["bonus"]["not_started"],
+        document["bonus"]["possible"]
+    );
+}
+
 #[test]
 fn reset_keeps_what_was_written() {
     let copy = copy();
