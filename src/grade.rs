@@ -14,6 +14,7 @@ use crate::report;
 pub use crate::report::Format;
 use crate::show::{self, Progress};
 use crate::state;
+use crate::stub;
 use crate::verdicts::{Count, Verdicts};
 
 /// How to grade.
@@ -56,6 +57,12 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
     };
     let mut graded = Vec::new();
     for exercise in &exercises {
+        if let Ok(Some(news)) = stub::news(root, exercise) {
+            eprintln!(
+                "The stub of {} has changed since you were graded last. Your file is as you left it; what changed:\n{news}",
+                exercise.name
+            );
+        }
         let result = match grade(exercise) {
             Ok(verdicts) => Graded::Graded(verdicts),
             Err(error) => Graded::CouldNot {

@@ -15,6 +15,7 @@ pub mod root;
 mod show;
 pub mod solution;
 pub mod state;
+mod stub;
 pub mod verdicts;
 pub mod watch;
 mod words;

@@ -306,6 +306,29 @@ fn an_exercise_is_solved_with_its_core() {
     );
 }
 
+/// After a `git pull` the reader's file is as it was, and the new stub is named.
+#[test]
+fn a_changed_stub_is_told_and_the_answer_kept() {
+    let copy = copy();
+    copy.answer(&copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let stub = copy.root.join("tests/private-alloc/answers/stub.rs");
+    let before = fs::read_to_string(&stub).unwrap();
+    fs::write(&stub, before.clone() + "// new in this version\n").unwrap();
+    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    fs::write(&stub, before).unwrap();
+    assert!(
+        stderr.contains("The stub of private-alloc has changed"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("+// new in this version"), "{stderr}");
+    let file = copy.root.join("exercises/private-alloc/src/lib.rs");
+    assert_eq!(fs::read_to_string(file).unwrap(), copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert!(!stderr.contains("has changed"), "told once: {stderr}");
+}
+
 #[test]
 fn reset_keeps_what_was_written() {
     let copy = copy();
