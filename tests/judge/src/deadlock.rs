@@ -22,6 +22,10 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
         if tid == root.as_raw() {
             continue; // libtest's main thread: it waits for the case's
         }
+        // One that is stopped for the tracer goes on as soon as that one does.
+        if !procfs::sleeps(tid)? {
+            return None;
+        }
         let (call, args) = procfs::blocked_in(tid)?;
         let untimed = match call {
             libc::SYS_futex => {
@@ -33,7 +37,9 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
                 ];
                 waits.contains(&operation) && *args.get(3)? == 0
             }
-            libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_rt_sigsuspend => true,
+            libc::SYS_wait4 => *args.get(2)? as i32 & libc::WNOHANG == 0,
+            libc::SYS_waitid => *args.get(3)? as i32 & libc::WNOHANG == 0,
+            libc::SYS_rt_sigsuspend => true,
             #[cfg(target_arch = "x86_64")]
             libc::SYS_pause => true,
             _ => false,

@@ -24,6 +24,11 @@ pub fn caught_signals(tid: i32) -> Option<u64> {
     u64::from_str_radix(&status_field(tid, "SigCgt:")?, 16).ok()
 }
 
+/// Whether `tid` sleeps until something wakes it: it does not run, and is not stopped.
+pub fn sleeps(tid: i32) -> Option<bool> {
+    Some(status_field(tid, "State:")?.starts_with('S'))
+}
+
 /// The call that `tid` is blocked in, with its arguments; `None` while it runs or where /proc may not tell.
 pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
     let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
