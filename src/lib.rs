@@ -9,6 +9,7 @@ pub mod grader;
 pub mod hint;
 pub mod list;
 pub mod progress;
+pub mod read;
 mod report;
 pub mod reset;
 pub mod root;

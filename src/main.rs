@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use workbook::grade::Format;
-use workbook::{doctor, grade, hint, list, reset, root, solution, watch};
+use workbook::{doctor, grade, hint, list, read, reset, root, solution, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
 ///
@@ -44,6 +44,15 @@ enum Command {
         /// Look at the files again and again: for file systems that do not tell of changes.
         #[arg(long)]
         poll: bool,
+    },
+    /// Read the book in the browser: verdicts appear on its pages, its programs run on your kernel.
+    Read {
+        /// Of 127.0.0.1; 0 for any that is free.
+        #[arg(long, default_value_t = 3000)]
+        port: u16,
+        /// Show it in the browser.
+        #[arg(long)]
+        open: bool,
     },
     /// List the exercises, their stages, and what you have solved.
     List,
@@ -119,6 +128,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             return grade::run(&root, exercise.as_deref(), &options);
         }
         Some(Command::Watch { poll }) => return watch::run(&root, watch::Options { poll }),
+        Some(Command::Read { port, open }) => return read::run(&root, port, open),
         Some(Command::List) => list::run(&root)?,
         Some(Command::Hint {
             exercise,

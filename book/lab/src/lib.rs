@@ -8,6 +8,7 @@ compile_error!("the lab needs Linux: open the dev container in .devcontainer, or
 pub mod glibc;
 pub mod kernel;
 pub mod sharing;
+pub mod trace;
 
 use std::fs::{self, File};
 use std::num::NonZero;

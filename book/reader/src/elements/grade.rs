@@ -1,0 +1,79 @@
+//! An exercise's stages and the command that grades them; the progress through all exercises.
+
+use std::fmt::Write;
+
+use anyhow::{Result, bail, ensure};
+
+use super::Fence;
+use super::html::escape;
+use crate::exercise::Exercise;
+
+pub fn html(exercises: &[Exercise], fence: &Fence) -> Result<String> {
+    let name = fence.argument;
+    let Some(exercise) = exercises.iter().find(|exercise| exercise.name == name) else {
+        let names: Vec<_> = exercises.iter().map(|known| known.name.as_str()).collect();
+        bail!(
+            "there is no exercise {name:?}: there is {}",
+            names.join(", ")
+        );
+    };
+    check_command(fence, &format!("cargo run -- grade {name}"))?;
+    let mut stages = String::new();
+    for stage in &exercise.about.stages {
+        let bonus = if stage.bonus { "bonus, " } else { "" };
+        writeln!(
+            stages,
+            "<li data-stage=\"{}\">{} <small>{bonus}{} minutes</small></li>",
+            escape(&stage.name),
+            escape(&stage.title),
+            stage.minutes
+        )?;
+    }
+    Ok(format!(
+        "<wb-grade data-exercise=\"{name}\">\n\
+         <p class=\"wb-head\">Have it graded, in your clone:</p>\n\
+         <pre><code class=\"language-text\">cargo run -- grade {name}</code></pre>\n\
+         <ol>\n{stages}</ol>\n\
+         </wb-grade>"
+    ))
+}
+
+pub fn progress(exercises: &[Exercise], fence: &Fence) -> Result<String> {
+    ensure!(
+        fence.argument.is_empty(),
+        "the first line is ```progress, and nothing else"
+    );
+    check_command(fence, "cargo run")?;
+    let mut rows = String::new();
+    for exercise in exercises {
+        let about = &exercise.about;
+        let core = about.stages.iter().filter(|stage| !stage.bonus);
+        let minutes: u32 = core.map(|stage| stage.minutes).sum();
+        let page = about.page.strip_suffix(".md").unwrap_or(&about.page);
+        writeln!(
+            rows,
+            "<li data-exercise=\"{}\"><a href=\"{}.html\">{}</a> <small>{} stages, {minutes} minutes</small></li>",
+            escape(&exercise.name),
+            escape(page),
+            escape(&about.title),
+            about.stages.len(),
+        )?;
+    }
+    Ok(format!(
+        "<wb-progress>\n\
+         <p class=\"wb-head\">Have every exercise graded, in your clone:</p>\n\
+         <pre><code class=\"language-text\">cargo run</code></pre>\n\
+         <ol>\n{rows}</ol>\n\
+         </wb-progress>"
+    ))
+}
+
+/// What stands in the fence is what a reader copies where nothing turns it into an element.
+fn check_command(fence: &Fence, command: &str) -> Result<()> {
+    let text = fence.lines.join("\n");
+    ensure!(
+        text.trim() == command,
+        "the text of this fence is the command to copy: {command}"
+    );
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Text and one line of Markdown as HTML.
+
+use pulldown_cmark::{Parser, html};
+
+use super::OPTIONS;
+
+/// The text, as it may stand between tags and in an attribute.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A paragraph of Markdown without its `<p>`.
+pub fn inline(markdown: &str) -> String {
+    let mut rendered = String::new();
+    html::push_html(&mut rendered, Parser::new_ext(markdown, OPTIONS));
+    let rendered = rendered.trim();
+    let inner = rendered
+        .strip_prefix("<p>")
+        .and_then(|rest| rest.strip_suffix("</p>"));
+    inner.unwrap_or(rendered).replace('\n', " ")
+}

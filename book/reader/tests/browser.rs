@@ -1,0 +1,722 @@
+//! The elements in a real browser: by mouse, by keyboard alone, in five themes, on paper, on a narrow screen, live.
+//!
+//! `BROWSER_PICTURES=folder` keeps a picture of what was tested.
+
+mod common;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use common::{Served, Small, clone, options, serve, serve_with, skipped, there_is, until};
+use headless_chrome::browser::tab::point::Point;
+use headless_chrome::protocol::cdp::Emulation;
+use headless_chrome::protocol::cdp::Page::{
+    AddScriptToEvaluateOnNewDocument, CaptureScreenshotFormatOption,
+};
+use headless_chrome::{Browser, LaunchOptions, Tab};
+use reader::serve::Limits;
+use serde_json::{Value, json};
+
+const THEMES: [&str; 5] = ["light", "rust", "coal", "navy", "ayu"];
+
+/// One of each element; the pages of the real book may come and go.
+const PAGE: &str = "\
+# A page
+
+```quiz id=sum
+What is `1 + 1`?
+- [ ] 1 > That would be *one*.
+- [x] 2 > One and one.
+- [ ] 3 > One too many.
+```
+
+```predict id=faults
+How many faults?
+answer: 1,024
+why: One for *each*.
+```
+
+```trace copy-on-write
+A fork, and who pays for the copy.
+```
+
+```trace shared
+Shared for good.
+```
+
+```console
+$ cargo run -q -p lab --example zero_filled
+asked for 1 byte
+```
+
+```grade private-alloc
+cargo run -- grade private-alloc
+```
+
+```progress
+cargo run
+```
+";
+
+fn small() -> Small {
+    let small = Small::new(PAGE);
+    let summary = "# Summary\n\n- [A page](page.md)\n- [The exercise](private-alloc.md)\n";
+    small.write("book/src/SUMMARY.md", summary);
+    small.write("book/src/private-alloc.md", "# The exercise\n");
+    for folder in ["book/theme", "book/src/traces"] {
+        for entry in fs::read_dir(clone().join(folder)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let text = fs::read_to_string(entry.path()).unwrap();
+            small.write(&format!("{folder}/{name}"), &text);
+        }
+    }
+    let toml = fs::read_to_string(clone().join("book/book.toml")).unwrap();
+    small.write("book/book.toml", &toml);
+    small
+}
+
+/// The small book, with a cargo that only says what it would have built.
+fn served() -> &'static Served {
+    static SERVED: OnceLock<(Small, Served)> = OnceLock::new();
+    let (_, served) = SERVED.get_or_init(|| {
+        let small = small();
+        let root = small.root();
+        let traces = root.join("book/src/traces");
+        let scripts = [
+            ("example", "echo asked for 1 byte".to_owned()),
+            (
+                "record",
+                format!(
+                    "sed 's/\"kernel\": \"[^\"]*\"/\"kernel\": \"9.9.9\"/' {}/$1.json",
+                    traces.display()
+                ),
+            ),
+            (
+                "cargo",
+                format!(
+                    "case \"$*\" in *record*) name=record;; *) name=example;; esac\n\
+                     echo \"{{\\\"executable\\\":\\\"{}/$name\\\"}}\"",
+                    root.display()
+                ),
+            ),
+        ];
+        for (name, script) in scripts {
+            small.write(name, &format!("#!/bin/sh\n{script}\n"));
+            let rights = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(root.join(name), rights).unwrap();
+        }
+        let mut options = options(&root, Limits::default());
+        options.cargo = root.join("cargo").into();
+        let served = serve_with(options);
+        (small, served)
+    });
+    served
+}
+
+/// A browser for one test at a time: it has a keyboard focus, and that is not shared.
+struct Window {
+    browser: Browser,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// None where there is no browser, which is said.
+fn window() -> Option<Window> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let Some(program) = names.iter().find(|name| there_is(name)) else {
+        skipped("there is no chromium");
+        return None;
+    };
+    let options = LaunchOptions::default_builder()
+        .path(Some(path_of(program)))
+        // As root, as in a container, chromium has no sandbox.
+        .sandbox(!nix::unistd::Uid::effective().is_root())
+        .window_size(Some((1000, 900)))
+        .idle_browser_timeout(Duration::from_secs(300))
+        .args(vec![
+            "--hide-scrollbars".as_ref(),
+            "--force-prefers-reduced-motion".as_ref(),
+        ])
+        .build()
+        .unwrap();
+    let browser = Browser::new(options).expect("chromium starts");
+    Some(Window {
+        browser,
+        _alone: alone,
+    })
+}
+
+fn path_of(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+    places.find(|path| path.is_file()).expect("it has just run")
+}
+
+struct Page(Arc<Tab>);
+
+impl Window {
+    /// A page in a fresh profile: nothing is remembered.
+    fn open(&self, url: &str) -> Page {
+        let context = self.browser.new_context().expect("a profile");
+        let tab = context.new_tab().expect("a tab");
+        tab.set_default_timeout(Duration::from_secs(20));
+        let page = Page(tab);
+        page.before(
+            "window.wrong = []; window.print = () => {};\
+             const note = (what) => window.wrong.push(String(what));\
+             addEventListener('error', (e) => note(e.message || 'not loaded: ' + (e.target.src || e.target.href)), true);\
+             addEventListener('unhandledrejection', (e) => note(e.reason));\
+             addEventListener('securitypolicyviolation', (e) => note(e.violatedDirective + ' ' + e.blockedURI));\
+             console.error = console.warn = (...words) => note(words.join(' '));",
+        );
+        page.go(url);
+        page
+    }
+
+    fn small(&self) -> Page {
+        self.open(&url(served(), "page.html"))
+    }
+}
+
+fn url(served: &Served, page: &str) -> String {
+    format!("http://{}/{page}", served.address)
+}
+
+impl Page {
+    /// Runs in each page before its own scripts.
+    fn before(&self, script: &str) {
+        let script = AddScriptToEvaluateOnNewDocument {
+            source: script.to_owned(),
+            world_name: None,
+            include_command_line_api: None,
+            run_immediately: None,
+        };
+        self.0.call_method(script).expect("a script");
+    }
+
+    fn go(&self, url: &str) {
+        self.0.navigate_to(url).expect("a page");
+        self.0.wait_until_navigated().expect("the page");
+    }
+
+    fn js(&self, expression: &str) -> Value {
+        let result = self.0.evaluate(expression, true);
+        let result = result.unwrap_or_else(|error| panic!("{expression}: {error}"));
+        result.value.unwrap_or_default()
+    }
+
+    fn text(&self, selector: &str) -> String {
+        let text = self.js(&format!(
+            "document.querySelector({selector:?})?.innerText ?? ''"
+        ));
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    fn says(&self, selector: &str, words: &str) {
+        let mut text = String::new();
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while std::time::Instant::now() < end {
+            text = self.text(selector);
+            if text.contains(words) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{selector} says {text:?}, and not {words:?}");
+    }
+
+    /// Presses the mouse in the middle of it.
+    fn click(&self, selector: &str) {
+        let middle = self.js(&format!(
+            "(() => {{ const node = document.querySelector({selector:?}); if (!node) return null;\
+             node.scrollIntoView({{ block: 'center', behavior: 'instant' }});\
+             const {{ x, y, width, height }} = node.getBoundingClientRect();\
+             return JSON.stringify([x + width / 2, y + height / 2]); }})()"
+        ));
+        let middle = middle
+            .as_str()
+            .unwrap_or_else(|| panic!("there is no {selector}"));
+        let (x, y) = serde_json::from_str(middle).unwrap();
+        self.0.click_point(Point { x, y }).unwrap();
+    }
+
+    fn press(&self, key: &str) {
+        self.0
+            .press_key(key)
+            .unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+
+    /// Moves the focus there, as somebody without a mouse does.
+    fn tab_to(&self, selector: &str) {
+        for _ in 0..300 {
+            self.press("Tab");
+            let there = format!("document.activeElement.matches({selector:?})");
+            if self.js(&there) == true {
+                let outline = self.js("getComputedStyle(document.activeElement).outlineStyle");
+                assert_ne!(outline, "none", "the focus on {selector} is seen");
+                return;
+            }
+        }
+        panic!("no Tab leads to {selector}");
+    }
+
+    /// As wide as a small phone.
+    fn narrow(&self) {
+        self.size(&json!(360), &json!(780));
+    }
+
+    fn size(&self, width: &Value, height: &Value) {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let size: Emulation::SetDeviceMetricsOverride = serde_json::from_value(size).unwrap();
+        self.0.call_method(size).unwrap();
+    }
+
+    fn path(&self) -> String {
+        self.js("location.pathname").as_str().unwrap().to_owned()
+    }
+
+    /// No error, nothing refused, nothing asked of anywhere else.
+    fn is_clean(&self) {
+        assert_eq!(self.js("window.wrong.join('\\n')"), "", "{}", self.path());
+        let elsewhere = self.js(
+            "performance.getEntriesByType('resource').map((entry) => entry.name)\
+             .filter((name) => !name.startsWith(location.origin) && !name.startsWith('data:')).join(' ')",
+        );
+        assert_eq!(elsewhere, "", "{}", self.path());
+    }
+
+    fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("BROWSER_PICTURES") else {
+            return;
+        };
+        let (width, height) = (
+            self.js("innerWidth"),
+            self.js("document.documentElement.scrollHeight"),
+        );
+        self.size(&width, &height);
+        let png = CaptureScreenshotFormatOption::Png;
+        let picture = self.0.capture_screenshot(png, None, None, true).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(PathBuf::from(folder).join(format!("{name}.png")), picture).unwrap();
+    }
+}
+
+#[test]
+fn a_quiz_by_mouse() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    page.click("wb-quiz button");
+    page.says("wb-quiz .wb-told", "Choose an answer first.");
+    page.click("wb-quiz input[name=option][value='0']");
+    page.click("wb-quiz button");
+    page.says("wb-quiz .wb-told", "Say how sure you are first");
+    page.click("wb-quiz input[name=sure][value='2']");
+    page.click("wb-quiz button");
+    page.says(
+        "wb-quiz .wb-told",
+        "No. That would be one. You were certain",
+    );
+    page.click("wb-quiz input[name=option][value='1']");
+    page.click("wb-quiz button");
+    page.says("wb-quiz .wb-told", "Right. One and one.");
+    page.picture("quiz-light");
+    // It is remembered.
+    page.go(&url(served(), "page.html"));
+    page.says("wb-quiz .wb-told", "Right. One and one.");
+    assert_eq!(
+        page.js("document.querySelector('wb-quiz input[value=\"1\"]').checked"),
+        true
+    );
+    // And forgotten, where that is asked for.
+    page.click("wb-quiz button:nth-of-type(2)");
+    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    page.go(&url(served(), "page.html"));
+    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    page.is_clean();
+}
+
+#[test]
+fn a_quiz_by_keyboard() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    page.tab_to("wb-quiz input[name=option]");
+    page.press("ArrowDown");
+    page.press("ArrowRight");
+    assert_eq!(page.js("document.activeElement.value"), "2");
+    page.press("ArrowLeft");
+    assert_eq!(page.js("document.activeElement.value"), "1");
+    page.tab_to("wb-quiz input[name=sure]");
+    page.press(" ");
+    page.press("Enter");
+    page.says("wb-quiz .wb-told", "Right. One and one. It was a guess");
+    page.tab_to("wb-quiz button[type=button]");
+    page.press("Enter");
+    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    assert_eq!(
+        page.js("document.activeElement.name"),
+        "option",
+        "the focus is not lost"
+    );
+    assert_eq!(page.path(), "/page.html", "no arrow has turned the page");
+    assert_eq!(
+        page.js("document.querySelector('wb-quiz .wb-told').ariaLive"),
+        "polite"
+    );
+    page.is_clean();
+}
+
+#[test]
+fn a_prediction_by_mouse_and_by_keyboard() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    page.click("wb-predict button");
+    page.says("wb-predict .wb-told", "Write down an answer first");
+    page.click("wb-predict input");
+    page.0.type_str("7").unwrap();
+    page.click("wb-predict button");
+    page.says(
+        "wb-predict .wb-told",
+        "It is 1,024. You said 7. One for each.",
+    );
+    page.go(&url(served(), "page.html"));
+    page.says("wb-predict .wb-told", "You said 7.");
+
+    let page = window.small();
+    page.tab_to("wb-predict input");
+    page.0.type_str("1024").unwrap();
+    for key in ["ArrowLeft", "ArrowRight", "Enter"] {
+        page.press(key);
+    }
+    page.says("wb-predict .wb-told", "Yes: 1,024. One for each.");
+    page.tab_to("wb-predict button[type=button]");
+    page.press(" ");
+    assert_eq!(page.text("wb-predict .wb-told"), "");
+    assert_eq!(page.path(), "/page.html");
+    page.is_clean();
+}
+
+#[test]
+fn a_trace_by_mouse() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    let (said, forth) = ("vm-lab .vm-said", "vm-lab button:nth-of-type(3)");
+    page.says(
+        said,
+        "Step 1 of 11: The parent maps 8 pages. No page faults.",
+    );
+    for _ in 0..4 {
+        page.click(forth);
+    }
+    page.says(
+        said,
+        "Step 5 of 11: The child writes 2 to page 1. One page fault.",
+    );
+    let label = "document.querySelector('vm-lab .vm-rows > :nth-child(2) [role=img]').ariaLabel";
+    let words =
+        "child: pages 0 shared after fork, 1 copied, 2 to 3 shared after fork, 4 to 7 untouched";
+    assert_eq!(page.js(label), words);
+    page.picture("lab-light");
+    page.click("vm-lab button:nth-of-type(2)");
+    page.says(
+        said,
+        "Step 4 of 11: The child reads page 1. It reads 1. No page faults.",
+    );
+    page.click("vm-lab button:nth-of-type(1)");
+    page.says(said, "Step 1 of 11");
+    page.click("vm-lab button:nth-of-type(2)");
+    page.says(said, "Step 1 of 11");
+    page.click("vm-lab summary");
+    page.says("vm-lab table", "The child ends.");
+    page.is_clean();
+}
+
+#[test]
+fn a_trace_by_keyboard() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    let said = "vm-lab .vm-said";
+    page.tab_to("vm-lab button");
+    page.press("ArrowRight");
+    page.press("ArrowRight");
+    page.says(said, "Step 3 of 11: The parent forks.");
+    page.press("ArrowLeft");
+    page.says(said, "Step 2 of 11");
+    page.press("End");
+    page.says(said, "Step 11 of 11: The child ends.");
+    page.press("ArrowRight");
+    page.says(said, "Step 11 of 11");
+    page.press("Home");
+    page.says(said, "Step 1 of 11");
+    page.press("ArrowLeft");
+    page.tab_to("vm-lab button:nth-of-type(3)");
+    page.press("Enter");
+    page.press(" ");
+    page.says(said, "Step 3 of 11");
+    assert_eq!(page.path(), "/page.html", "no arrow has turned the page");
+    assert_eq!(
+        page.js("document.querySelector('vm-lab .vm-said').ariaLive"),
+        "polite"
+    );
+    let moving = "getComputedStyle(document.querySelector('.vm-page')).transitionDuration";
+    assert_eq!(page.js(moving), "0s", "who asks for less motion gets none");
+    page.is_clean();
+    // Elsewhere on the page they still do.
+    page.js("document.activeElement.blur()");
+    page.press("ArrowRight");
+    until("the arrow turns the page", || {
+        page.path() == "/private-alloc.html"
+    });
+}
+
+#[test]
+fn verdicts_appear_on_the_page() {
+    let Some(window) = window() else { return };
+    let served = served();
+    let page = window.small();
+    let head = "wb-grade .wb-head";
+    let graded = |failed: u32, solved: bool| {
+        let stage = |name: &str, failed: u32| {
+            format!(
+                "{{\"name\":\"{name}\",\"passed\":4,\"failed\":{failed},\"skipped\":0,\"not_started\":0}}"
+            )
+        };
+        let (first, second) = (stage("by_hand", 0), stage("region", failed));
+        let line = format!(
+            "{{\"exercise\":\"private-alloc\",\"stages\":[{first},{second}],\"solved\":{solved}}}\n"
+        );
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&served.events);
+        log.unwrap().write_all(line.as_bytes()).unwrap();
+    };
+    page.says(head, "Have it graded, in your clone:");
+    graded(1, false);
+    page.says(head, "Not solved yet.");
+    page.says("[data-stage=by_hand]", "4 of 4 cases pass");
+    page.says("[data-stage=region]", "4 of 5 cases pass");
+    let verdict = "document.querySelector('[data-stage=region]').dataset.verdict";
+    assert_eq!(page.js(verdict), "failed");
+    page.says("wb-progress li", "1 of 2 stages pass");
+    page.picture("verdicts");
+    graded(0, true);
+    page.says(head, "Solved.");
+    page.says("wb-progress li", "solved");
+    page.is_clean();
+}
+
+#[test]
+fn a_program_and_a_trace_run_on_this_kernel() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    page.tab_to(".wb-run button");
+    page.press("Enter");
+    page.says(".wb-run", "Your kernel, the same:");
+    assert_eq!(
+        page.js("document.querySelectorAll('.wb-run pre')[1].innerText.trim()"),
+        "asked for 1 byte"
+    );
+    page.picture("run");
+    page.says("vm-lab .vm-source", "Recorded on Linux");
+    page.click("vm-lab button:nth-of-type(4)");
+    page.says("vm-lab .vm-source", "Recorded just now on Linux 9.9.9");
+    page.click("vm-lab button:nth-of-type(3)");
+    page.says("vm-lab .vm-said", "Step 2 of 11");
+    page.is_clean();
+}
+
+#[test]
+fn a_page_follows_an_edit() {
+    let Some(window) = window() else { return };
+    let small = small();
+    let served = serve(&small.root(), Limits::default());
+    let page = window.open(&url(&served, "private-alloc.html"));
+    page.says("main", "The exercise");
+    small.write("book/src/private-alloc.md", "# Another title\n");
+    page.says("main", "Another title");
+    page.is_clean();
+}
+
+/// As from `mdbook build`: nothing is live, and nothing is missing.
+#[test]
+fn without_the_server_the_command_is_there_to_copy() {
+    let Some(window) = window() else { return };
+    let small = small();
+    let into = tempfile::tempdir().unwrap();
+    reader::book::build(&small.root().join("book"), into.path()).unwrap();
+    let file = |page: &str| format!("file://{}/{page}", into.path().display());
+    let page = window.open(&file("page.html"));
+    page.says("wb-grade pre", "cargo run -- grade private-alloc");
+    page.says("wb-progress pre", "cargo run");
+    page.says(
+        "code.language-console",
+        "$ cargo run -q -p lab --example zero_filled",
+    );
+    assert_eq!(
+        page.text(".wb-run"),
+        "",
+        "there is no button that does nothing"
+    );
+    page.click("vm-lab button:nth-of-type(3)");
+    page.says("vm-lab .vm-said", "Step 2 of 11");
+    assert_eq!(page.js("window.wrong.join()"), "");
+
+    // On paper everything is static, and there.
+    let page = window.open(&file("print.html"));
+    is_static(&page);
+    assert_eq!(page.js("window.wrong.join()"), "");
+
+    let page = window.open(&file("private-alloc.html"));
+    let off = Emulation::SetScriptExecutionDisabled { value: true };
+    page.0.call_method(off).unwrap();
+    page.go(&file("page.html"));
+    is_static(&page);
+}
+
+fn is_static(page: &Page) {
+    assert_eq!(
+        page.js("document.querySelectorAll('main form, main .wb-buttons').length"),
+        0
+    );
+    page.says("wb-quiz", "What is 1 + 1?");
+    assert_eq!(
+        page.js("document.querySelectorAll('wb-quiz > ol > li').length"),
+        3
+    );
+    page.click("wb-quiz summary");
+    page.says("wb-quiz details", "One too many.");
+    page.click("wb-predict summary");
+    page.says("wb-predict details", "1,024");
+    page.says("vm-lab table", "fcff....");
+    page.says("wb-grade pre", "cargo run -- grade private-alloc");
+}
+
+/// The real book's pages.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> = fs::read_dir(common::built())
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".html") && name != "toc.html")
+        .collect();
+    pages.sort();
+    assert!(pages.len() > 3);
+    pages
+}
+
+#[test]
+fn every_page_is_clean_and_fits_a_narrow_screen() {
+    let Some(window) = window() else { return };
+    let book = serve(clone(), Limits::default());
+    let mut all: Vec<String> = pages().iter().map(|page| url(&book, page)).collect();
+    all.push(url(served(), "page.html"));
+    for url in all {
+        let page = window.open("about:blank");
+        page.narrow();
+        page.go(&url);
+        assert_eq!(page.js("innerWidth"), 360);
+        // What is folded away may be wide, too.
+        page.js("document.querySelectorAll('main details').forEach((details) => { details.open = true; })");
+        let wide = page.js(
+            "[...document.querySelectorAll('main *')].filter((node) => {\
+               for (let at = node.parentElement; at; at = at.parentElement)\
+                 if (at.matches('pre, .table-wrapper, svg, [class*=MathJax]')) return false;\
+               return node.getBoundingClientRect().right > 361;\
+             }).map((node) => node.outerHTML.slice(0, 80)).join('\\n')",
+        );
+        assert_eq!(wide, "", "{url}");
+        assert_eq!(
+            page.js("document.documentElement.scrollWidth"),
+            360,
+            "{url}"
+        );
+        page.is_clean();
+        if url.contains("page.html") {
+            page.picture("narrow");
+        }
+    }
+}
+
+/// axe-core's file; where CI runs this it is fetched.
+fn axe() -> Option<String> {
+    const VERSION: &str = "4.14.1";
+    let folder = clone().join(".workbook/axe");
+    let file = folder.join(format!("axe-core-{VERSION}.min.js"));
+    if !file.is_file() {
+        if std::env::var_os("CI").is_none() {
+            skipped("there is no axe-core: with CI=1 this test fetches it from npm");
+            return None;
+        }
+        fs::create_dir_all(&folder).unwrap();
+        let run = |command: &mut Command| {
+            let done = command.current_dir(&folder).status();
+            assert!(done.is_ok_and(|status| status.success()), "{command:?}");
+        };
+        let package = format!("axe-core@{VERSION}");
+        run(Command::new("npm").args(["pack", "--silent", &package]));
+        let archive = format!("axe-core-{VERSION}.tgz");
+        run(Command::new("tar").args(["xzf", &archive, "package/axe.min.js"]));
+        fs::rename(folder.join("package/axe.min.js"), &file).unwrap();
+    }
+    Some(fs::read_to_string(file).unwrap())
+}
+
+#[test]
+fn no_theme_has_an_accessibility_violation_in_the_main_part() {
+    let Some(axe) = axe() else { return };
+    let Some(window) = window() else { return };
+    let book = serve(clone(), Limits::default());
+    let real = pages();
+    let real = real.iter().filter(|name| *name != "print.html");
+    for theme in THEMES {
+        let small = window.open(&url(served(), "404.html"));
+        small.js(&format!("localStorage.setItem('mdbook-theme', {theme:?})"));
+        small.go(&url(served(), "page.html"));
+        // Answered, stepped and run: as it looks in use.
+        small.click("wb-quiz input[name=option][value='0']");
+        small.click("wb-quiz input[name=sure][value='2']");
+        small.click("wb-quiz button");
+        small.click("vm-lab button:nth-of-type(3)");
+        small.click("vm-lab summary");
+        small.click(".wb-run button");
+        small.says(".wb-run", "Your kernel");
+        has_no_violation(&small, &axe, theme);
+        small.picture(&format!("theme-{theme}"));
+        let page = window.open(&url(&book, "404.html"));
+        page.js(&format!("localStorage.setItem('mdbook-theme', {theme:?})"));
+        for name in real.clone() {
+            page.go(&url(&book, name));
+            has_no_violation(&page, &axe, theme);
+        }
+    }
+}
+
+fn has_no_violation(page: &Page, axe: &str, theme: &str) {
+    let shown = page
+        .js("document.documentElement.classList.contains(localStorage.getItem('mdbook-theme'))");
+    assert_eq!(shown, true, "{theme} is shown");
+    page.js(&format!("{axe};null"));
+    let found = page.js(
+        "axe.run('main').then(({ violations, passes }) => JSON.stringify({ passes: passes.length, violations:\
+         violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) =>\
+         html.slice(0, 200) + ' ' + failureSummary).join(' | ')}`) }))",
+    );
+    let found: Value = serde_json::from_str(found.as_str().unwrap()).unwrap();
+    assert!(
+        found["passes"].as_u64().unwrap() > 5,
+        "axe has looked: {found}"
+    );
+    let violations = found["violations"].as_array().unwrap();
+    assert!(
+        violations.is_empty(),
+        "{} in {theme}: {violations:#?}",
+        page.path()
+    );
+}

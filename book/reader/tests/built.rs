@@ -1,0 +1,285 @@
+//! The built book, as HTML: links and fragments resolve, nothing is external, scripts are small, answers are not found.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+
+use common::{built, clone, skipped, there_is};
+use scraper::{Html, Selector};
+
+/// Every page, by its path from the book's root.
+fn pages() -> BTreeMap<PathBuf, Html> {
+    let pages: BTreeMap<_, _> = files("html")
+        .into_iter()
+        .map(|(path, text)| (path, Html::parse_document(&text)))
+        .collect();
+    assert!(pages.len() > 3, "the book has pages");
+    pages
+}
+
+/// The text of every built file with that ending.
+fn files(ending: &str) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![built().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                let text = fs::read_to_string(&path).expect("text");
+                let path = path.strip_prefix(built()).expect("it is in the book");
+                found.insert(path.to_owned(), text);
+            }
+        }
+    }
+    found
+}
+
+fn select(html: &Html, selector: &str, attribute: &str) -> Vec<String> {
+    let selector = Selector::parse(selector).expect("a selector");
+    let elements = html.select(&selector);
+    let values = elements.filter_map(|element| element.value().attr(attribute));
+    values.map(str::to_owned).collect()
+}
+
+/// Where a page's link leads, from the book's root; a path out of it leads nowhere.
+fn target(page: &Path, link: &str) -> Option<PathBuf> {
+    if link.is_empty() {
+        return Some(page.to_owned());
+    }
+    let mut path = page.parent()?.to_owned();
+    for part in Path::new(link).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir if !path.pop() => return None,
+            Component::CurDir | Component::ParentDir => {}
+            _ => return None,
+        }
+    }
+    Some(path)
+}
+
+#[test]
+fn every_link_and_fragment_leads_somewhere() {
+    let pages = pages();
+    let ids: BTreeMap<&PathBuf, BTreeSet<String>> = pages
+        .iter()
+        .map(|(path, html)| (path, select(html, "[id]", "id").into_iter().collect()))
+        .collect();
+    let (mut links, mut broken) = (0, Vec::new());
+    for (page, html) in &pages {
+        // Its links begin at the site's root, wherever that will be.
+        if page == Path::new("404.html") {
+            continue;
+        }
+        for link in select(html, "a[href], link[href]", "href") {
+            if external(&link) {
+                continue;
+            }
+            links += 1;
+            let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
+            let leads = target(page, path).is_some_and(|target| {
+                let known = fragment.is_empty()
+                    || ids.get(&target).is_some_and(|ids| ids.contains(fragment));
+                known && built().join(&target).is_file()
+            });
+            if !leads {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(links > 50, "{links} links are not all");
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+fn external(link: &str) -> bool {
+    link.contains("://") || link.starts_with("//") || link.starts_with("mailto:")
+}
+
+/// A page may link elsewhere; it must not need anything from there.
+#[test]
+fn nothing_is_loaded_from_elsewhere() {
+    for (page, html) in pages() {
+        let mut needed = select(&html, "[src]", "src");
+        needed.extend(select(&html, "link[href]", "href"));
+        needed.extend(select(&html, "object[data]", "data"));
+        for needs in needed {
+            assert!(!external(&needs), "{} needs {needs}", page.display());
+            let path = target(&page, &needs);
+            let is_there = path.is_some_and(|path| built().join(path).is_file());
+            assert!(
+                is_there || page == Path::new("404.html"),
+                "{} needs {needs}, which is not there",
+                page.display()
+            );
+        }
+    }
+    for (sheet, text) in files("css") {
+        for import in ["url(http", "url(\"http", "url('http", "url(//", "@import"] {
+            assert!(!text.contains(import), "{} has {import}", sheet.display());
+        }
+    }
+    for (script, text) in our_scripts() {
+        for far in [
+            "http://",
+            "https://",
+            "import(",
+            "importScripts",
+            "sendBeacon",
+        ] {
+            assert!(!text.contains(far), "{} has {far}", script.display());
+        }
+    }
+}
+
+fn our_scripts() -> BTreeMap<PathBuf, String> {
+    let mut scripts = files("js");
+    scripts.retain(|path, _| path.starts_with("theme"));
+    assert_eq!(scripts.len(), 4, "{:?}", scripts.keys());
+    scripts
+}
+
+#[test]
+fn the_books_scripts_are_small() {
+    let size: usize = our_scripts().values().map(String::len).sum();
+    assert!(size <= 15 << 10, "{size} bytes");
+}
+
+/// A fence that is no element is shown as it is written, with its answers.
+#[test]
+fn no_element_is_left_as_a_fence() {
+    let mut elements = 0;
+    for (page, html) in pages() {
+        for word in ["quiz", "predict", "trace", "grade", "progress"] {
+            let left = select(&html, &format!("code.language-{word}"), "class");
+            assert!(left.is_empty(), "{}: {left:?}", page.display());
+        }
+        let ours = "wb-quiz, wb-predict, vm-lab, wb-grade, wb-progress";
+        let ours = Selector::parse(ours).expect("a selector");
+        elements += html.select(&ours).count();
+    }
+    assert!(elements > 0, "the book has elements");
+}
+
+/// What is folded away on a page must not be what a search shows.
+#[test]
+fn answers_are_not_in_the_search_index() {
+    let mut indices = files("js");
+    indices.extend(files("json"));
+    indices.retain(|path, _| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("searchindex")
+    });
+    let folded = Selector::parse("main details").expect("a selector");
+    let mut answers = 0;
+    for (page, html) in pages() {
+        for answer in html.select(&folded) {
+            let text: Vec<_> = answer.text().flat_map(str::split_whitespace).collect();
+            let phrase = text[text.len() / 2..].iter().take(4);
+            let phrase: Vec<_> = phrase.copied().collect();
+            let phrase = phrase.join(" ");
+            answers += 1;
+            for (index, found) in &indices {
+                assert!(
+                    !found.contains(&phrase),
+                    "{} has {phrase:?} of {}",
+                    index.display(),
+                    page.display()
+                );
+            }
+        }
+    }
+    assert!(answers > 0, "the book has answers");
+}
+
+/// Without scripts, and on paper, an element is still what it says.
+#[test]
+fn every_element_has_its_static_text() {
+    for (page, html) in pages() {
+        for (element, inside) in [
+            ("wb-quiz", "ol > li"),
+            ("wb-quiz", "details > ol > li"),
+            ("wb-predict", "details > p"),
+            ("vm-lab", "table tbody td"),
+            ("wb-grade", "pre > code"),
+            ("wb-progress", "pre > code"),
+        ] {
+            let all = Selector::parse(element).expect("a selector");
+            let within = Selector::parse(inside).expect("a selector");
+            for element in html.select(&all) {
+                assert!(
+                    element.select(&within).next().is_some(),
+                    "{}: {inside} in {}",
+                    page.display(),
+                    element.html()
+                );
+            }
+        }
+    }
+}
+
+/// The released mdBook with book.toml's command builds what this crate builds.
+#[test]
+fn plain_mdbook_builds_the_same_pages() {
+    let version = Command::new("mdbook").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if !version.is_ok_and(|version| version.contains("v0.5.4")) {
+        return skipped("there is no mdbook 0.5.4");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = mdbook(&clone().join("book"), folder.path(), None);
+    assert!(
+        !output.contains("WARN") && !output.contains("ERROR"),
+        "{output}"
+    );
+    for (page, text) in files("html") {
+        let plain = fs::read_to_string(folder.path().join(&page)).expect("the same page");
+        assert!(plain == text, "{} is another", page.display());
+    }
+}
+
+/// Where the preprocessor cannot run, the pages are there, with the fences as they are written.
+#[test]
+fn the_book_is_readable_without_the_preprocessor() {
+    if !there_is("mdbook") {
+        return skipped("there is no mdbook 0.5.4");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = "no-such-program-anywhere";
+    let output = mdbook(&clone().join("book"), folder.path(), Some(command));
+    assert!(output.contains(command), "it says so: {output}");
+    let page = fs::read_to_string(folder.path().join("private.html")).expect("a page");
+    assert!(page.contains("language-quiz") && !page.contains("<wb-quiz"));
+}
+
+/// Builds with the command of book.toml, or another; what it says.
+fn mdbook(book: &Path, into: &Path, command: Option<&str>) -> String {
+    let mut mdbook = Command::new("mdbook");
+    mdbook.arg("build").arg(book).arg("--dest-dir").arg(into);
+    if let Some(command) = command {
+        mdbook.env("MDBOOK_preprocessor__workbook__command", command);
+    }
+    let output = mdbook.output().expect("mdbook starts");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// The model of <vm-lab> is tested in its own language, against the traces that Rust wrote.
+#[test]
+fn the_model_agrees_with_every_trace() {
+    if !there_is("node") {
+        return skipped("there is no node");
+    }
+    let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm-model.test.mjs");
+    let output = Command::new("node").arg("--test").arg(test).output();
+    let output = output.expect("node starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("# pass 0"), "{said}");
+}

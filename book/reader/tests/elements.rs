@@ -1,0 +1,250 @@
+//! What becomes of the fences, and what is said of a wrong one.
+
+mod common;
+
+use common::Small;
+
+const QUIZ: &str = "\
+# A page
+
+Words.
+
+```quiz id=size
+How many pages are `2 > 1` MiB?
+- [ ] 256 > That would be *one* MiB.
+- [x] 512, in pages of 4 KiB > Two times
+  256.
+- [ ] `a > b` > No number.
+```
+
+More words.
+";
+
+#[test]
+fn a_quiz_is_an_element_with_its_answers_folded_away() {
+    let html = Small::new(QUIZ).build().unwrap();
+    assert!(html.contains("<wb-quiz data-id=\"size\">"), "{html}");
+    assert!(
+        html.contains("How many pages are <code>2 &gt; 1</code> MiB?"),
+        "{html}"
+    );
+    assert!(html.contains("<li>512, in pages of 4 KiB</li>"), "{html}");
+    assert!(
+        html.contains("<li class=\"wb-right\"><b>Right.</b> Two times 256.</li>"),
+        "{html}"
+    );
+    assert!(html.contains("<li><code>a &gt; b</code></li>"), "{html}");
+    let (before, after) = html.split_once("<details>").unwrap();
+    assert!(!before.contains("Two times"), "the reason is folded away");
+    assert!(after.contains("Two times"));
+    assert!(
+        after.contains("<p>More words.</p>"),
+        "the page goes on: {after}"
+    );
+    assert!(!html.contains("language-quiz"));
+}
+
+#[test]
+fn a_prediction_is_one() {
+    let page = "```predict id=faults\nHow many\nfaults?\nanswer: 1,024\nwhy: Because *each*\nfaults.\n```\n";
+    let html = Small::new(page).build().unwrap();
+    assert!(html.contains("<wb-predict data-id=\"faults\">"), "{html}");
+    assert!(html.contains("How many faults?"), "{html}");
+    assert!(
+        html.contains("<p><b>1,024</b></p>\n<p>Because <em>each</em> faults.</p>"),
+        "{html}"
+    );
+}
+
+#[test]
+fn a_trace_is_one_with_a_table() {
+    let html = Small::new("```trace zero-page\nReads, then *writes*.\n```\n")
+        .build()
+        .unwrap();
+    assert!(html.contains("<vm-lab data-trace=\"{"), "{html}");
+    assert!(html.contains("Reads, then <em>writes</em>."), "{html}");
+    assert!(
+        html.contains("<td>A byte of page 0 is read. It reads 0.</td>"),
+        "{html}"
+    );
+    assert!(html.contains("<td><code>00r00000</code></td>"), "{html}");
+}
+
+#[test]
+fn a_grade_and_the_progress_say_the_command() {
+    let page = "```grade private-alloc\ncargo run -- grade private-alloc\n```\n\n```progress\ncargo run\n```\n";
+    let small = Small::new(page);
+    small.write("book/src/private-alloc.md", "# It");
+    small.write(
+        "book/src/SUMMARY.md",
+        "- [A page](page.md)\n- [It](private-alloc.md)\n",
+    );
+    let html = small.build().unwrap();
+    assert!(
+        html.contains("<wb-grade data-exercise=\"private-alloc\">"),
+        "{html}"
+    );
+    assert!(
+        html.contains(">cargo run -- grade private-alloc</code>"),
+        "{html}"
+    );
+    assert!(
+        html.contains("<li data-stage=\"by_hand\">Map and unmap by hand"),
+        "{html}"
+    );
+    assert!(
+        html.contains("<a href=\"private-alloc.html\">Private allocation</a>"),
+        "{html}"
+    );
+}
+
+#[test]
+fn other_fences_are_left_alone() {
+    let html = Small::new("```text\n- [ ] 1\n```\n\n```console\n$ quiz\n```\n")
+        .build()
+        .unwrap();
+    assert!(
+        html.contains("language-text") && html.contains("language-console"),
+        "{html}"
+    );
+}
+
+/// Each wrong page, and what is said of it.
+const WRONG: &[(&str, &str)] = &[
+    (
+        "# P\n\n```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2\n```\n",
+        "book/src/page.md:6: the option has no reason: `2 > REASON`",
+    ),
+    (
+        "```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2 > \n```\n",
+        "book/src/page.md:4: the option has no reason: `2 > REASON`",
+    ),
+    (
+        "```quiz id=a\nWhy?\n- [x] 1 > So.\n- [x] 2 > So.\n```\n",
+        "book/src/page.md:1: the quiz a has 2 right options `- [x]`, and not one",
+    ),
+    (
+        "```quiz id=a\nWhy?\n- [ ] 1 > So.\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:1: the quiz a has 0 right options `- [x]`, and not one",
+    ),
+    (
+        "```quiz id=a\nWhy?\n- [x] 1 > So.\n```\n",
+        "book/src/page.md:1: the quiz a has no two options",
+    ),
+    (
+        "```quiz id=a\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:1: the quiz a asks no question",
+    ),
+    (
+        "```quiz id=a\nWhy?\n- [x] 1 > So.\nWhat?\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:4: after the first option there are only options: `- [ ] OPTION > REASON`",
+    ),
+    (
+        "```quiz\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:1: the first line is ```quiz id=NAME",
+    ),
+    (
+        "```quiz id=A/b\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:1: \"A/b\" is no name: lower case, digits and hyphens are",
+    ),
+    (
+        "```predict id=a\nWhy?\nanswer: 1\nwhy: So.\n```\n\n```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
+        "book/src/page.md:7: the id a stands at book/src/page.md:1 already",
+    ),
+    (
+        "> ```quiz id=a\n> Why?\n> - [x] 1 > So.\n> - [ ] 2 > So.\n> ```\n",
+        "book/src/page.md:1: an element stands by itself, not in a list or a quotation",
+    ),
+    (
+        "Words.\n\n```predict id=a\nWhy?\nanswer: 1\nwhy: So.\n",
+        "book/src/page.md:3: the fence is not closed with ```",
+    ),
+    (
+        "```predict id=a\nWhy?\nanswer: 1\n```\n",
+        "book/src/page.md:1: the prediction a has no reason: `why: REASON`",
+    ),
+    (
+        "```predict id=a\nWhy?\nwhy: So.\n```\n",
+        "book/src/page.md:1: the prediction a has no `answer: `",
+    ),
+    (
+        "```predict id=a\nWhy?\nanswer:\nwhy: So.\n```\n",
+        "book/src/page.md:3: there is one answer: `answer: 256`",
+    ),
+    (
+        "```predict id=a\nanswer: 1\nwhy: So.\n```\n",
+        "book/src/page.md:1: the prediction a asks no question",
+    ),
+    (
+        "```trace nowhere\nA caption.\n```\n",
+        "book/src/page.md:1: there is no trace \"nowhere\"",
+    ),
+    (
+        "```trace ../../secret\nA caption.\n```\n",
+        "book/src/page.md:1: \"../../secret\" is no name",
+    ),
+    (
+        "```trace zero-page\n```\n",
+        "book/src/page.md:1: the trace zero-page has no caption",
+    ),
+    (
+        "```grade nothing\ncargo run -- grade nothing\n```\n",
+        "book/src/page.md:1: there is no exercise \"nothing\": there is private-alloc",
+    ),
+    (
+        "```grade private-alloc\n```\n",
+        "book/src/page.md:1: the text of this fence is the command to copy: cargo run -- grade private-alloc",
+    ),
+    (
+        "```progress all\ncargo run\n```\n",
+        "book/src/page.md:1: the first line is ```progress, and nothing else",
+    ),
+];
+
+#[test]
+fn a_wrong_element_fails_the_build_with_file_and_line() {
+    for (page, said) in WRONG {
+        let error = Small::new(page).build().expect_err(page);
+        assert!(
+            error.contains(said),
+            "{page}\nis told:\n{error}\nand not:\n{said}"
+        );
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let error = Small::new("```quiz\n```\n\n```trace nowhere\n.\n```\n")
+        .build()
+        .unwrap_err();
+    assert!(
+        error.contains("page.md:1: ") && error.contains("page.md:4: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_warning_of_mdbooks_fails_the_build() {
+    let error = Small::new("<div><b></div>\n").build().unwrap_err();
+    assert!(error.contains("page.md"), "{error}");
+}
+
+/// What mdBook does, in a process of its own.
+#[test]
+fn the_preprocessor_speaks_mdbooks_protocol() {
+    use std::process::{Command, Stdio};
+    let reader = env!("CARGO_BIN_EXE_reader");
+    for (renderer, supported) in [("html", true), ("linkcheck", false)] {
+        let asked = Command::new(reader)
+            .args(["preprocess", "supports", renderer])
+            .status()
+            .unwrap();
+        assert_eq!(asked.success(), supported, "{renderer}");
+    }
+    let wrong = Command::new(reader)
+        .arg("preprocess")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!wrong.status.success(), "no book is an error");
+}

@@ -1,0 +1,59 @@
+// The model of <vm-lab> against every trace: what it makes of the kernel's bits is what the scenario claims.
+import assert from 'node:assert';
+import { readFileSync, readdirSync } from 'node:fs';
+import test from 'node:test';
+
+import '../../theme/vm-model.js';
+
+const { at } = globalThis.vmModel;
+const LETTERS = { untouched: '.', zero: '0', resident: 'r', forked: 'f', copied: 'c', shared: 's' };
+const folder = new URL('../../src/traces/', import.meta.url);
+const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+
+assert.ok(files.length > 0);
+for (const file of files) {
+	const trace = JSON.parse(readFileSync(new URL(file, folder)));
+	test(trace.name, () => {
+		trace.steps.forEach((step, number) => {
+			const { said, processes } = at(trace, number);
+			const states = Object.fromEntries(processes.map(({ name, pages }) =>
+				[name, pages.map(({ state }) => LETTERS[state]).join('')]));
+			assert.deepEqual(states, step.states, `step ${number}`);
+			assert.ok(said.startsWith(step.says));
+		});
+	});
+}
+
+test('a step is said with what it read and what it cost', () => {
+	const step = (more) => ({
+		process: 'parent', op: 'read', first: 0, count: 1, says: 'A page is read.', value: null, faults: null, ...more,
+	});
+	const trace = {
+		mapping: 'private',
+		steps: [
+			step({ bits: { parent: '--' }, faults: 0 }),
+			step({ bits: { parent: 'p-' }, value: 0, faults: 1 }),
+			step({ bits: { parent: 'pp' }, faults: 2 }),
+			step({ bits: { parent: 'pp' } }),
+		],
+	};
+	const said = trace.steps.map((_, number) => at(trace, number).said);
+	assert.deepEqual(said, [
+		'A page is read. No page faults.',
+		'A page is read. It reads 0. One page fault.',
+		'A page is read. 2 page faults.',
+		'A page is read.',
+	]);
+	const [before, after] = [0, 1].map((number) => at(trace, number).processes[0]);
+	assert.equal(before.words, 'pages 0 to 1 untouched');
+	assert.equal(after.words, 'pages 0 zero page, 1 untouched');
+	assert.deepEqual(after.pages.map(({ changed }) => changed), [true, false]);
+});
+
+test('the same step is the same, whichever was looked at before', () => {
+	const trace = JSON.parse(readFileSync(new URL('copy-on-write.json', folder)));
+	const once = JSON.stringify(at(trace, 4));
+	at(trace, 10);
+	at(trace, 0);
+	assert.equal(JSON.stringify(at(trace, 4)), once);
+});

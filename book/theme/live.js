@@ -1,0 +1,86 @@
+// Under `cargo run -- read`: verdicts as they come, programs run on this kernel, pages that follow an edit.
+(function () {
+	const meta = document.querySelector('meta[name=workbook-live]');
+	if (!meta || workbook.print) return;
+
+	const { make, button } = workbook;
+	const { token, build } = meta.dataset;
+	const worst = ({ passed, failed, skipped, not_started: waiting }) => (failed ? 'failed'
+		: waiting ? 'waiting' : skipped ? 'skipped' : passed ? 'passed' : 'waiting');
+
+	function verdict({ exercise, stages, solved }) {
+		const passed = stages.filter((stage) => worst(stage) === 'passed').length;
+		const failed = stages.some((stage) => stage.failed);
+		for (const element of document.querySelectorAll(`[data-exercise="${CSS.escape(exercise)}"]`)) {
+			if (element.localName === 'li') {
+				tell(element, solved ? 'passed' : failed ? 'failed' : 'waiting',
+					solved ? 'solved' : `${passed} of ${stages.length} stages pass`);
+				continue;
+			}
+			for (const stage of stages) {
+				const item = element.querySelector(`[data-stage="${CSS.escape(stage.name)}"]`);
+				const all = stage.passed + stage.failed + stage.skipped + stage.not_started;
+				if (item) tell(item, worst(stage), `${stage.passed} of ${all} cases pass`);
+			}
+			element.querySelector('.wb-head').textContent = solved ? 'Solved.' : 'Not solved yet. Grade it again:';
+		}
+	}
+
+	function tell(item, verdict, words) {
+		item.dataset.verdict = verdict;
+		const said = item.querySelector('.wb-said') || item.appendChild(make('small', { className: 'wb-said' }));
+		said.textContent = ` ${words}`;
+	}
+
+	let events;
+	function listen() {
+		// A hidden page holds no connection: a browser has six for all tabs.
+		events?.close();
+		if (document.hidden) return;
+		events = new EventSource(`/live/events?token=${token}`);
+		events.addEventListener('verdict', (event) => verdict(JSON.parse(event.data)));
+		events.addEventListener('book', (event) => { if (event.data !== build) location.reload(); });
+	}
+	document.addEventListener('visibilitychange', listen);
+	listen();
+
+	// A button that asks the kernel, and says what is wrong where it cannot.
+	function asking(words, path, show) {
+		const made = button(words, async () => {
+			if (made.ariaDisabled) return;
+			made.ariaDisabled = 'true';
+			made.textContent = 'Running …';
+			const request = fetch(path, { method: 'POST', headers: { 'x-workbook-token': token } });
+			const answer = await request.catch(() => null);
+			show(answer?.ok ? await answer.json()
+				: { output: answer ? await answer.text() || answer.statusText : 'The server has gone.' });
+			made.textContent = words;
+			made.ariaDisabled = null;
+		});
+		return made;
+	}
+
+	for (const code of document.querySelectorAll('main pre > code.language-console')) {
+		const shown = /^\$ cargo run -q -p lab --example (\w+)\n([^]*)/.exec(code.textContent);
+		if (!shown) continue;
+		const [, program, before] = shown;
+		const out = make('div', { ariaLive: 'polite' });
+		const side = (words, text) => make('div', {}, make('p', { textContent: words }),
+			make('pre', {}, make('code', { textContent: text, tabIndex: 0 })));
+		const box = make('div', { className: 'wb-run' }, make('div', { className: 'wb-buttons' },
+			asking('Run on my kernel', `/live/run/${program}`, ({ ok, output }) => {
+				const same = output.trim() === before.trim();
+				const words = !ok ? 'It failed here:' : same ? 'Your kernel, the same:' : 'Your kernel, otherwise:';
+				out.replaceChildren(make('div', { className: 'wb-both' },
+					side('The book:', before), side(words, output)));
+			})), out);
+		code.closest('pre').after(box);
+	}
+
+	for (const lab of document.querySelectorAll('vm-lab')) {
+		lab.buttons.append(asking('Record on my kernel', `/live/trace/${lab.trace.name}`, (result) => {
+			if (result.ok) lab.show(JSON.parse(result.output), 'Recorded just now');
+			else lab.said.textContent = `It failed here: ${result.output}`;
+		}));
+	}
+})();

@@ -1,0 +1,147 @@
+// <wb-quiz> and <wb-predict>: commit to an answer first, then read why. Without this script they are lists.
+(function () {
+	const make = (tag, properties, ...children) => {
+		const node = Object.assign(document.createElement(tag), properties);
+		node.append(...children);
+		return node;
+	};
+	const button = (textContent, onclick) => make('button', { type: 'button', textContent, onclick });
+	// On paper nobody presses a button: there the static text stays.
+	const print = /\/print\.html$/.test(location.pathname);
+	// Code that scrolls can be reached, and its arrows scroll it.
+	const reach = () => {
+		for (const code of document.querySelectorAll('main pre code')) {
+			if (code.scrollWidth <= code.clientWidth) continue;
+			code.tabIndex = 0;
+			code.onkeydown = (event) => event.stopPropagation();
+		}
+	};
+	addEventListener('load', reach);
+	addEventListener('resize', reach);
+	globalThis.workbook = { make, button, print };
+	if (print) return;
+
+	// Reads what is kept, or keeps it. Storage may be off: then nothing is.
+	const store = (key, value) => {
+		try {
+			if (value === undefined) return JSON.parse(localStorage.getItem(key));
+			localStorage.setItem(key, JSON.stringify(value));
+		} catch { /* As it is. */ }
+		return null;
+	};
+
+	class Question extends HTMLElement {
+		connectedCallback() {
+			this.key = `workbook:${this.localName}:${this.dataset.id}`;
+			// The arrows choose an option, and turn no page.
+			this.addEventListener('keydown', (event) => event.stopPropagation());
+			this.told = make('div', { className: 'wb-told', ariaLive: 'polite' });
+			this.again = button('Start again', () => this.reset());
+			this.again.hidden = true;
+			const legend = make('legend', {}, ...this.querySelector('.wb-ask').childNodes);
+			this.form = make('form', {},
+				make('fieldset', {}, legend, ...this.inputs()),
+				make('p', { className: 'wb-buttons' },
+					make('button', { textContent: this.verb }), this.again));
+			this.form.onsubmit = (event) => {
+				event.preventDefault();
+				this.submit();
+			};
+			this.replaceChildren(this.form, this.told);
+			const kept = store(this.key);
+			if (kept) this.restore(kept);
+		}
+
+		tell(className, ...words) {
+			this.told.className = `wb-told ${className}`;
+			this.told.replaceChildren(make('p', {}, ...words));
+			this.again.hidden = !className;
+		}
+
+		reset() {
+			store(this.key, null);
+			this.form.reset();
+			this.tell('', '');
+			this.form.querySelector('input').focus();
+		}
+
+		radios(name, labels) {
+			return labels.map((label, value) => make('label', {},
+				make('input', { type: 'radio', name, value }), ' ', make('span', {}, ...label)));
+		}
+
+		commit(answer) {
+			this.show(answer);
+			store(this.key, answer);
+		}
+	}
+
+	customElements.define('wb-quiz', class extends Question {
+		verb = 'Answer';
+
+		inputs() {
+			const [options, reasons] = [...this.querySelectorAll('ol')].map((list) => [...list.children]);
+			this.reasons = reasons;
+			return [
+				...this.radios('option', options.map((option) => [...option.childNodes])),
+				make('fieldset', { className: 'wb-sure' },
+					make('legend', { textContent: 'How sure are you?' }),
+					...this.radios('sure', [['a guess'], ['fairly sure'], ['certain']])),
+			];
+		}
+
+		submit() {
+			const { option, sure } = Object.fromEntries(new FormData(this.form));
+			if (!option) return this.tell('', 'Choose an answer first.');
+			if (!sure) return this.tell('', 'Say how sure you are first: being surprised is how it sticks.');
+			this.commit({ option, sure });
+		}
+
+		show({ option, sure }) {
+			const reason = this.reasons[option].cloneNode(true);
+			const right = reason.classList.contains('wb-right');
+			const words = [...reason.childNodes];
+			if (!right && sure === '2') words.push(' You were certain: this is the one to come back to.');
+			if (right && sure === '0') words.push(' It was a guess: could you say why, without looking?');
+			this.tell(right ? 'wb-yes' : 'wb-no', ...words);
+		}
+
+		restore(kept) {
+			// The page may have changed since.
+			if (!this.reasons[kept.option]) return;
+			for (const name in kept) this.form.elements[name].value = kept[name];
+			this.show(kept);
+		}
+	});
+
+	customElements.define('wb-predict', class extends Question {
+		verb = 'Commit';
+
+		inputs() {
+			const [answer, why] = this.querySelectorAll('details p');
+			[this.answer, this.why] = [answer.textContent, why];
+			this.input = make('input', { type: 'text', autocomplete: 'off', size: 12 });
+			if (/^[\d.,]+$/.test(this.answer)) this.input.inputMode = 'decimal';
+			return [make('label', { className: 'wb-line' }, 'Your prediction ', this.input)];
+		}
+
+		submit() {
+			const given = this.input.value.trim();
+			if (!given) return this.tell('', 'Write down an answer first, even a wild one.');
+			this.commit(given);
+		}
+
+		show(given) {
+			const plain = (text) => text.toLowerCase().replace(/[\s,]/g, '');
+			const right = plain(given) === plain(this.answer);
+			const verdict = make('b', { textContent: right ? `Yes: ${this.answer}.` : `It is ${this.answer}.` });
+			this.tell(right ? 'wb-yes' : 'wb-no', verdict,
+				right ? ' ' : ` You said ${given}. `, ...this.why.cloneNode(true).childNodes);
+		}
+
+		restore(given) {
+			this.input.value = given;
+			this.show(given);
+		}
+	});
+})();

@@ -1,0 +1,78 @@
+// <vm-lab>: replays a trace that a kernel left. Without this script it is a table.
+(function () {
+	const { make, button, print } = workbook;
+	if (print) return;
+
+	const { WORDS, at } = vmModel;
+	const SIGNS = { untouched: '·', zero: '0', resident: 'R', forked: 'F', copied: 'C', shared: 'S' };
+	const cell = (state, changed) => make('span', {
+		className: `vm-page vm-${state}${changed ? ' vm-changed' : ''}`,
+		textContent: SIGNS[state],
+	});
+
+	customElements.define('vm-lab', class extends HTMLElement {
+		connectedCallback() {
+			const caption = this.querySelector('.wb-ask');
+			const table = make('details', {}, make('summary', { textContent: 'All steps as a table' }));
+			table.append(...[...this.children].filter((child) => child !== caption));
+			this.rows = make('div', { className: 'vm-rows' });
+			this.said = make('p', { className: 'vm-said', ariaLive: 'polite' });
+			this.first = button('Start', () => this.go(0));
+			this.back = button('Back', () => this.go(this.step - 1));
+			this.forth = button('Step', () => this.go(this.step + 1));
+			this.buttons = make('p', { className: 'wb-buttons' }, this.first, this.back, this.forth);
+			this.source = make('p', { className: 'vm-source' });
+			this.legend = make('p', { className: 'vm-legend' });
+			this.replaceChildren(caption, this.rows, this.said, this.buttons, this.legend, this.source, table);
+			this.role = 'group';
+			this.ariaLabel = caption.textContent;
+			this.addEventListener('keydown', (event) => this.press(event));
+			this.show(JSON.parse(this.dataset.trace), 'Recorded');
+		}
+
+		// Replays a recording of the steps.
+		show(trace, recorded) {
+			this.trace = trace;
+			this.last = trace.steps.length - 1;
+			this.all = trace.steps.map((_, step) => at(trace, step));
+			const shown = this.all.flatMap(({ processes }) => processes);
+			const states = new Set(shown.flatMap(({ pages }) => pages.map(({ state }) => state)));
+			this.names = [...new Set(shown.map(({ name }) => name))];
+			this.legend.replaceChildren(...[...states].map((state) =>
+				make('span', {}, cell(state), ` ${WORDS[state]}`)));
+			const { kernel, machine } = trace.recorded_on;
+			this.source.textContent = `${recorded} on Linux ${kernel}, ${machine}.`;
+			this.go(0);
+		}
+
+		press(event) {
+			if (event.ctrlKey || event.metaKey || event.altKey) return;
+			const moves = { ArrowRight: this.step + 1, ArrowLeft: this.step - 1, Home: 0, End: this.last };
+			if (!(event.key in moves)) return;
+			// They turn no page.
+			event.stopPropagation();
+			event.preventDefault();
+			this.go(moves[event.key]);
+		}
+
+		go(step) {
+			this.step = Math.max(0, Math.min(step, this.last));
+			const { said, processes } = this.all[this.step];
+			this.said.textContent = `Step ${this.step + 1} of ${this.last + 1}: ${said}`;
+			// A process that is not there keeps its place, so that no button moves.
+			this.rows.replaceChildren(...this.names.map((name) => {
+				const process = processes.find((found) => found.name === name);
+				const { pages } = process || this.all[0].processes[0];
+				const row = make('div', { className: 'vm-row', role: 'img' },
+					...pages.map(({ state, changed }) => cell(state, changed)));
+				const title = this.names.length > 1 ? name : 'pages';
+				if (process) row.ariaLabel = `${name}: ${process.words}`;
+				return make('div', { className: process ? '' : 'vm-gone' },
+					make('span', { className: 'vm-name', textContent: title }), row);
+			}));
+			// A disabled button would lose the focus, and the arrow keys with it.
+			this.first.ariaDisabled = this.back.ariaDisabled = this.step === 0;
+			this.forth.ariaDisabled = this.step === this.last;
+		}
+	});
+})();

@@ -1,0 +1,77 @@
+// What has become of each page after a step of a trace. Nothing but the trace and the step goes in.
+(function () {
+	const WORDS = {
+		untouched: 'untouched',
+		zero: 'zero page',
+		resident: 'resident',
+		forked: 'shared after fork',
+		copied: 'copied',
+		shared: 'shared',
+	};
+
+	// `bit` is `-` for no entry, `p` for present, `x` for present and mapped nowhere else.
+	function next(bit, before, shared, wrote) {
+		if (bit === '-') return 'untouched';
+		if (bit === 'x') {
+			if (before === 'forked' && wrote) return 'copied';
+			return before === 'copied' ? 'copied' : 'resident';
+		}
+		if (shared) return 'shared';
+		return before === 'untouched' || before === 'zero' ? 'zero' : 'forked';
+	}
+
+	// For each process that there is after step number `step`, from 0: the state of each of its pages.
+	function pagesAt(trace, step) {
+		let now = {};
+		for (const taken of trace.steps.slice(0, step + 1)) {
+			const before = now;
+			now = {};
+			for (const [process, bits] of Object.entries(taken.bits)) {
+				// A child begins with what its parent had.
+				const inherited = before[process] || before.parent || [];
+				const touched = (page) => page >= taken.first && page < taken.first + taken.count;
+				now[process] = [...bits].map((bit, page) => next(
+					bit,
+					inherited[page] || 'untouched',
+					trace.mapping === 'shared',
+					taken.op === 'write' && taken.process === process && touched(page),
+				));
+			}
+		}
+		return now;
+	}
+
+	// The same, with what has changed, and in words.
+	function at(trace, step) {
+		const pages = pagesAt(trace, step);
+		const before = step > 0 ? pagesAt(trace, step - 1) : {};
+		const { says, value, faults } = trace.steps[step];
+		const processes = Object.entries(pages).map(([name, states]) => ({
+			name,
+			pages: states.map((state, page) => ({
+				state,
+				changed: step > 0 && (before[name] || [])[page] !== state,
+			})),
+			words: grouped(states),
+		}));
+		let said = says;
+		if (value !== null) said += ` It reads ${value}.`;
+		if (faults !== null) said += faults === 1 ? ' One page fault.' : ` ${faults || 'No'} page faults.`;
+		return { said, processes };
+	}
+
+	// "pages 0 to 3 resident, 4 to 7 untouched"
+	function grouped(states) {
+		const groups = [];
+		states.forEach((state, page) => {
+			const last = groups[groups.length - 1];
+			if (last && last.state === state) last.to = page;
+			else groups.push({ state, from: page, to: page });
+		});
+		const named = groups.map(({ state, from, to }) =>
+			`${from === to ? from : `${from} to ${to}`} ${WORDS[state]}`);
+		return `pages ${named.join(', ')}`;
+	}
+
+	globalThis.vmModel = { WORDS, at };
+})();
