@@ -44,11 +44,14 @@ enum Command {
         /// Look at the files again and again: for file systems that do not tell of changes.
         #[arg(long)]
         poll: bool,
+        /// Serve the book meanwhile.
+        #[arg(long)]
+        read: bool,
     },
     /// Read the book in the browser: verdicts appear on its pages, its programs run on your kernel.
     Read {
         /// Of 127.0.0.1; 0 for any that is free.
-        #[arg(long, default_value_t = 3000)]
+        #[arg(long, default_value_t = read::PORT)]
         port: u16,
         /// Show it in the browser.
         #[arg(long)]
@@ -111,7 +114,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let root = root::find()?;
     match arguments.command {
         None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
-            return watch::run(&root, watch::Options::default());
+            let options = watch::Options {
+                read: true,
+                ..watch::Options::default()
+            };
+            return watch::run(&root, options);
         }
         None => return grade::run(&root, None, &grade::Options::default()),
         Some(Command::Grade {
@@ -127,7 +134,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             };
             return grade::run(&root, exercise.as_deref(), &options);
         }
-        Some(Command::Watch { poll }) => return watch::run(&root, watch::Options { poll }),
+        Some(Command::Watch { poll, read }) => {
+            return watch::run(&root, watch::Options { poll, read });
+        }
         Some(Command::Read { port, open }) => return read::run(&root, port, open),
         Some(Command::List) => list::run(&root)?,
         Some(Command::Hint {

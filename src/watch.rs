@@ -14,13 +14,15 @@ use notify::{EventKind, RecursiveMode, Watcher};
 
 use crate::exercise::Exercise;
 use crate::words::{FAINT, STRONG, styled};
-use crate::{hint, list, reset, root, solution};
+use crate::{hint, list, read, reset, root, solution};
 
 /// How to watch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Look at the files again and again, where the kernel does not tell of changes.
     pub poll: bool,
+    /// Serve the book meanwhile.
+    pub read: bool,
 }
 
 /// An editor may write a file in several steps: what follows within this time is the same save.
@@ -49,7 +51,7 @@ pub fn run(root: &Path, options: Options) -> Result<ExitCode> {
     let (sender, events) = mpsc::channel();
     let _watcher = watch_files(root, options, sender.clone())?;
     listen(sender.clone())?;
-    let mut session = Session::begin(root, sender)?;
+    let mut session = Session::begin(root, sender, options.read)?;
     session.grade();
     session.follow(&events)
 }
@@ -112,11 +114,14 @@ struct Session<'a> {
     runs: u64,
     /// The first failure of the last run, and how many runs in a row have had it.
     failure: Option<(String, u32)>,
+    /// Whether the book is still to be served: the first verdict comes first.
+    to_read: bool,
+    reader: Option<Child>,
     sender: Sender<Event>,
 }
 
 impl<'a> Session<'a> {
-    fn begin(root: &'a Path, sender: Sender<Event>) -> Result<Session<'a>> {
+    fn begin(root: &'a Path, sender: Sender<Event>, to_read: bool) -> Result<Session<'a>> {
         println!(
             "{}",
             styled(STRONG, "Save an exercise, and it is graded. ? for help.")
@@ -128,6 +133,8 @@ impl<'a> Session<'a> {
             run: None,
             runs: 0,
             failure: None,
+            to_read,
+            reader: None,
             sender,
         })
     }
@@ -157,6 +164,10 @@ impl<'a> Session<'a> {
             }
         }
         self.stop();
+        if let Some(mut reader) = self.reader.take() {
+            kill_group(reader.id());
+            let _ = reader.wait();
+        }
         println!("Your answers are as you saved them. Go on with cargo run.");
         Ok(ExitCode::SUCCESS)
     }
@@ -215,15 +226,10 @@ impl<'a> Session<'a> {
     /// Ends the run that is under way, with all that it has started.
     fn stop(&mut self) {
         if let Some(run) = self.run.take() {
-            #[cfg(unix)]
-            {
-                use nix::sys::signal::{Signal, killpg};
-                let group = nix::unistd::Pid::from_raw(run.process as i32);
-                let _ = killpg(group, Signal::SIGKILL);
-                if io::stderr().is_terminal() {
-                    // It may have been counting.
-                    eprint!("\r\x1b[K");
-                }
+            kill_group(run.process);
+            if io::stderr().is_terminal() {
+                // It may have been counting.
+                eprint!("\r\x1b[K");
             }
         }
     }
@@ -234,6 +240,12 @@ impl<'a> Session<'a> {
             return;
         }
         self.run = None;
+        if std::mem::take(&mut self.to_read) {
+            match read::beside(self.root) {
+                Ok(reader) => self.reader = Some(reader),
+                Err(error) => eprintln!("The book cannot be served: {error:#}."),
+            }
+        }
         match status {
             Some(0 | 3) => self.solved(),
             _ => self.offer_help(),
@@ -308,6 +320,12 @@ impl<'a> Session<'a> {
         }
         false
     }
+}
+
+/// Ends a process that was started as the first of a group, with all that it has started.
+fn kill_group(process: u32) {
+    use nix::sys::signal::{Signal, killpg};
+    let _ = killpg(nix::unistd::Pid::from_raw(process as i32), Signal::SIGKILL);
 }
 
 const HELP: &str = "\
