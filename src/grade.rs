@@ -124,7 +124,11 @@ fn first_failure(graded: &[Graded]) -> String {
     })
 }
 
-fn grade(exercise: &Exercise) -> Result<Verdicts> {
+/// Grades one exercise, and counts on a terminal meanwhile.
+///
+/// # Errors
+/// If its answer does not build, or the grader cannot be run.
+pub fn grade(exercise: &Exercise) -> Result<Verdicts> {
     let grader = grader::build(&exercise.root, &exercise.folder(), &exercise.name)?;
     let mut progress = Progress::of(grader.cases()?.len());
     let mut cases = Vec::new();

@@ -1,8 +1,10 @@
 //! What the `workbook` command is made of. It starts cargo and the graders as processes, and links no answer.
 
+pub mod bench;
 pub mod candidates;
 pub mod cargo;
 pub mod doctor;
+pub mod drill;
 pub mod exercise;
 pub mod grade;
 pub mod grader;

@@ -1,6 +1,8 @@
 //! The `workbook` command.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::eprintln;
@@ -8,7 +10,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use workbook::grade::Format;
-use workbook::{doctor, grade, hint, list, read, reset, root, solution, watch};
+use workbook::{bench, doctor, drill, grade, hint, list, read, reset, root, solution, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
 ///
@@ -37,7 +39,7 @@ enum Command {
         strict: bool,
         /// Where to write the first failure.
         #[arg(long, hide = true)]
-        failure: Option<std::path::PathBuf>,
+        failure: Option<PathBuf>,
     },
     /// Grade whatever you save, as you save it.
     Watch {
@@ -56,6 +58,15 @@ enum Command {
         /// Show it in the browser.
         #[arg(long)]
         open: bool,
+    },
+    /// Be asked the book's questions at the right time, and have the answers proved on this machine.
+    ///
+    /// `drill --help` says more; the first time, it is built.
+    #[command(disable_help_flag = true)]
+    Drill {
+        /// As the drill knows them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// List the exercises, their stages, and what you have solved.
     List,
@@ -80,6 +91,26 @@ enum Command {
     Reset {
         /// The exercise, as in `list`.
         exercise: String,
+    },
+    /// Run the allocator of threshold-alloc against others: counts, instructions, CPU time.
+    ///
+    /// Yours, if its stages pass, bonus aside; otherwise the solution.
+    Bench {
+        /// Yours, or nothing.
+        #[arg(long, conflicts_with = "solution")]
+        learner: bool,
+        /// The solution.
+        #[arg(long)]
+        solution: bool,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+        /// Rounds in which the allocators take turns.
+        #[arg(long)]
+        rounds: Option<u16>,
+        /// Write a chart there.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Tell what this machine is, and what that means for grading.
     Doctor {
@@ -138,6 +169,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             return watch::run(&root, watch::Options { poll, read });
         }
         Some(Command::Read { port, open }) => return read::run(&root, port, open),
+        Some(Command::Drill { arguments }) => return drill::run(&root, &arguments),
         Some(Command::List) => list::run(&root)?,
         Some(Command::Hint {
             exercise,
@@ -146,6 +178,21 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }) => hint::run(&root, &exercise, stage.as_deref(), rung)?,
         Some(Command::Solution { exercise, spoil }) => solution::run(&root, &exercise, spoil)?,
         Some(Command::Reset { exercise }) => reset::run(&root, &exercise)?,
+        Some(Command::Bench {
+            learner,
+            solution,
+            json,
+            rounds,
+            svg,
+        }) => {
+            let wanted = match (learner, solution) {
+                (true, _) => bench::Wanted::Learner,
+                (_, true) => bench::Wanted::Solution,
+                _ => bench::Wanted::Either,
+            };
+            let options = bench::Options { json, rounds, svg };
+            return bench::run(&root, wanted, &options);
+        }
         Some(Command::Doctor { json }) => doctor::run(&root, json)?,
         Some(Command::Report { format }) => {
             let options = grade::Options {

@@ -151,8 +151,8 @@ impl Log {
     /// # Errors
     /// If it could not be written: then nothing was acknowledged, and the log is as it was.
     pub fn append(&self, record: &impl Serialize) -> Result<()> {
-        self.append_if(|_: &Lines<serde_json::Value>| Some(record))?;
-        Ok(())
+        let append = || write_line(&mut self.open_locked()?, record);
+        append().with_context(|| self.not_written())
     }
 
     /// Looks at the log and adds what `decide` returns, with no other writer in between. Tells whether it added
@@ -162,39 +162,30 @@ impl Log {
     /// If it could not be read or written.
     pub fn append_if<T: DeserializeOwned, R: Serialize>(
         &self,
-        decide: impl FnOnce(&Lines<T>) -> Option<R>,
+        decide: impl FnOnce(Lines<T>) -> Option<R>,
     ) -> Result<bool> {
-        self.append_locked(decide).with_context(|| {
-            format!(
-                "{} cannot be written, and nothing was recorded",
-                self.path.display()
-            )
-        })
+        let append = || {
+            let mut file = self.open_locked()?;
+            let lines = parse(&read(&mut file)?);
+            decide(lines).map_or(Ok(false), |record| {
+                write_line(&mut file, &record).and(Ok(true))
+            })
+        };
+        append().with_context(|| self.not_written())
     }
 
-    fn append_locked<T: DeserializeOwned, R: Serialize>(
-        &self,
-        decide: impl FnOnce(&Lines<T>) -> Option<R>,
-    ) -> Result<bool> {
-        let mut file = self.open()?;
-        // Closing the file unlocks it; so does the kernel where the writer is killed.
+    fn not_written(&self) -> String {
+        format!(
+            "{} cannot be written, and nothing was recorded",
+            self.path.display()
+        )
+    }
+
+    /// Closing the file unlocks it; so does the kernel where the writer is killed.
+    fn open_locked(&self) -> Result<File> {
+        let file = self.open()?;
         file.lock()?;
-        let text = read(&mut file)?;
-        let Some(record) = decide(&parse(&text)) else {
-            return Ok(false);
-        };
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
-        if !text.is_empty() && !text.ends_with(b"\n") {
-            line.insert(0, b'\n');
-        }
-        let written = file.write_all(&line).and_then(|()| file.sync_all());
-        if let Err(error) = written {
-            // A part of the line may be there. Where it cannot be taken away, it is passed over as a torn one.
-            let _ = file.set_len(text.len() as u64);
-            return Err(error.into());
-        }
-        Ok(true)
+        Ok(file)
     }
 
     fn open(&self) -> Result<File> {
@@ -239,6 +230,27 @@ fn read(file: &mut File) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     file.read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// Adds a line to the log, which is locked.
+fn write_line(file: &mut File, record: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    let before = file.metadata()?.len();
+    if before > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::Start(before - 1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            line.insert(0, b'\n');
+        }
+    }
+    let written = file.write_all(&line).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of the line may be there. Where it cannot be taken away, it is passed over as a torn one.
+        let _ = file.set_len(before);
+    }
+    Ok(written?)
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Lines<T> {
@@ -307,7 +319,7 @@ mod tests {
     #[test]
     fn nothing_is_added_where_nothing_is_decided() {
         let (_folder, log) = log();
-        let added = log.append_if(|_: &Lines<Value>| None::<Value>);
+        let added = log.append_if(|_: Lines<Value>| None::<Value>);
         assert!(!added.expect("no line"));
         assert_eq!(fs::read(log.path()).expect("the log"), b"");
     }

@@ -330,6 +330,34 @@ fn a_changed_stub_is_told_and_the_answer_kept() {
 }
 
 #[test]
+fn the_drill_is_told_of_every_verdict() {
+    let copy = copy();
+    let home = tempfile::tempdir().expect("a folder");
+    let grade = |answer: &str| {
+        copy.answer(answer);
+        run(workbook(&copy, &["grade", "private-alloc", "--json"])
+            .env("WORKBOOK_HOME", home.path()));
+    };
+    grade(&copy.solution());
+    grade(
+        &copy
+            .solution()
+            .replace("unsafe impl Sync for Region {}", ""),
+    );
+    let log = workbook::state::Log::in_folder(home.path());
+    let records = log.read::<Value>().expect("a log").records;
+    let told = |record: &Value| {
+        let failed = record["stages"].as_array().expect("stages").iter();
+        let failed: u64 = failed.filter_map(|stage| stage["failed"].as_u64()).sum();
+        (record["exercise"].clone(), record["solved"].clone(), failed)
+    };
+    let told: Vec<_> = records.iter().map(told).collect();
+    let expected = [(true, 0), (false, 1)];
+    let expected = expected.map(|(solved, failed)| ("private-alloc".into(), solved.into(), failed));
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn reset_keeps_what_was_written() {
     let copy = copy();
     let yours = format!("{}// mine\n", copy.solution());

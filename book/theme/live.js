@@ -29,7 +29,7 @@
 	function tell(item, verdict, words) {
 		item.dataset.verdict = verdict;
 		const said = item.querySelector('.wb-said') || item.appendChild(make('small', { className: 'wb-said' }));
-		said.textContent = ` ${words}`;
+		said.textContent = ` · ${words}`;
 	}
 
 	let events;

@@ -68,6 +68,7 @@ impl Copy {
             .current_dir(&self.root)
             .env("WORKBOOK_ROOT", &self.root)
             .env("CARGO_TARGET_DIR", &self.target)
+            .env_remove("WORKBOOK_HOME")
             .env_remove("JUDGE_NO_PTRACE");
         command
     }

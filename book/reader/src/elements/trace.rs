@@ -110,8 +110,8 @@ fn table(trace: &Trace) -> Result<String> {
         write!(table, "<tr><td>{}{seen}</td>", escape(&step.says))?;
         for process in &processes {
             let states = step.states.get(*process);
-            let states = states.map_or("", String::as_str);
-            write!(table, "<td><code>{}</code></td>", escape(states))?;
+            let states = states.map(|states| format!("<code>{}</code>", escape(states)));
+            write!(table, "<td>{}</td>", states.unwrap_or_default())?;
         }
         let faults = step
             .faults

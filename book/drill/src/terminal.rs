@@ -1,0 +1,171 @@
+//! Lines out, lines in: no alternate screen, nothing that moves, no meaning in colour alone.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anstyle::Style;
+
+/// Where the learner reads and types.
+pub struct Terminal<'a> {
+    input: &'a mut dyn BufRead,
+    output: &'a mut dyn Write,
+    look: Look,
+}
+
+/// How it looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    /// Bold and faint, beside the words that say the same.
+    pub styled: bool,
+    /// What is typed is shown again: nobody else shows it where the input is no terminal.
+    pub echo: bool,
+    /// Where lines are broken; none where that is somebody else's business.
+    pub width: Option<usize>,
+}
+
+impl Look {
+    /// As the surroundings want it: plain is implied by `TERM=dumb` and where standard output is no terminal.
+    pub fn of_surroundings(plain: bool) -> Look {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let terminal = io::stdout().is_terminal();
+        let plain = plain || dumb || !terminal;
+        Look {
+            styled: !plain && !set("NO_COLOR"),
+            echo: !io::stdin().is_terminal(),
+            width: terminal.then(|| textwrap::termwidth().clamp(30, 100)),
+        }
+    }
+}
+
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+impl<'a> Terminal<'a> {
+    /// Reads there, writes there.
+    pub fn new(input: &'a mut dyn BufRead, output: &'a mut dyn Write, look: Look) -> Terminal<'a> {
+        Terminal {
+            input,
+            output,
+            look,
+        }
+    }
+
+    /// A line as it stands.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.output, "{text}")
+    }
+
+    /// A line of words, broken where it is too long.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn words(&mut self, text: &str) -> io::Result<()> {
+        let text = self.broken(text, "", "");
+        self.line(&text)
+    }
+
+    /// A heading.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn strong(&mut self, text: &str) -> io::Result<()> {
+        let text = self.broken(text, "", "");
+        let text = self.styled(STRONG, &text);
+        self.line(&text)
+    }
+
+    /// What one need not read.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn faint(&mut self, text: &str) -> io::Result<()> {
+        let text = self.broken(text, "", "");
+        let text = self.styled(FAINT, &text);
+        self.line(&text)
+    }
+
+    /// An item, whose further lines stand below its first word.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn item(&mut self, mark: &str, text: &str) -> io::Result<()> {
+        let first = format!("  {mark} ");
+        let next = " ".repeat(first.chars().count());
+        let text = self.broken(text, &first, &next);
+        self.line(&text)
+    }
+
+    /// Markdown as it stands; paragraphs are broken, code and tables are not.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn markdown(&mut self, text: &str) -> io::Result<()> {
+        let mut in_code = false;
+        for line in text.lines() {
+            let fence = line.trim_start().starts_with("```");
+            in_code ^= fence;
+            if in_code || fence || line.starts_with("    ") || line.starts_with('|') {
+                self.line(line)?;
+            } else {
+                self.words(line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Code with the numbers of its lines.
+    ///
+    /// # Errors
+    /// If nobody reads it.
+    pub fn numbered(&mut self, code: &str) -> io::Result<()> {
+        for (index, line) in code.lines().enumerate() {
+            let line = format!("{:>4}  {line}", index + 1);
+            self.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a line; none where the input has ended.
+    ///
+    /// # Errors
+    /// If nobody reads the prompt, or the line cannot be read.
+    pub fn ask(&mut self, prompt: &str) -> io::Result<Option<String>> {
+        write!(self.output, "{prompt}> ")?;
+        self.output.flush()?;
+        let mut bytes = Vec::new();
+        let end = self.input.read_until(b'\n', &mut bytes)? == 0;
+        let typed = String::from_utf8_lossy(&bytes);
+        let typed = typed.trim_end_matches(['\n', '\r']).to_owned();
+        // A terminal shows what is typed, and its end of line; at the end of the input nobody has ended the line.
+        if end {
+            self.line("")?;
+        } else if self.look.echo {
+            self.line(&typed)?;
+        }
+        Ok((!end).then_some(typed))
+    }
+
+    fn styled(&self, style: Style, text: &str) -> String {
+        if self.look.styled {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn broken(&self, text: &str, first: &str, next: &str) -> String {
+        match self.look.width {
+            Some(width) => {
+                let options = textwrap::Options::new(width)
+                    .initial_indent(first)
+                    .subsequent_indent(next)
+                    .break_words(false);
+                textwrap::fill(text, options)
+            }
+            None => format!("{first}{text}"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The file for Anki: its shape. That Anki imports it as we mean it, tests/anki_import.py tries with Anki's own code.
+
+#[allow(dead_code)] // Nothing is typed here.
+mod desk;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use desk::{Desk, clone};
+use drill::anki;
+use drill::bank::Bank;
+
+#[test]
+fn a_line_is_an_id_a_front_a_back_and_tags() {
+    let bank = Bank::read(&clone()).expect("a bank");
+    let text = anki::export(&bank);
+    let mut lines = text.lines();
+    let head: Vec<_> = lines
+        .by_ref()
+        .take_while(|line| line.starts_with('#'))
+        .collect();
+    assert_eq!(
+        head,
+        [
+            "#separator:tab",
+            "#html:true",
+            "#guid column:1",
+            "#notetype:Basic",
+            "#deck:Anonymous mappings",
+            "#tags column:4"
+        ]
+    );
+    let mut ids = BTreeSet::new();
+    let mut count = 0;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<_> = line.split('\t').collect();
+        assert_eq!(fields.len(), 4, "{line}");
+        for field in &fields {
+            let inside = field
+                .strip_prefix('"')
+                .and_then(|field| field.strip_suffix('"'));
+            let inside = inside.unwrap_or_else(|| panic!("no quotes: {field}"));
+            assert_eq!(
+                inside.replace("\"\"", "").matches('"').count(),
+                0,
+                "{field}"
+            );
+        }
+        ids.insert(fields[0]);
+        count += 1;
+    }
+    assert_eq!(
+        (count, ids.len()),
+        (bank.questions.len(), count),
+        "an id for each"
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_edit_keeps_the_id() {
+    let mut bank = Bank::read(&clone()).expect("a bank");
+    let ids = |bank: &Bank| {
+        let text = anki::export(bank);
+        let ids = text.lines().filter_map(|line| line.split_once('\t'));
+        ids.map(|(id, _)| id.to_owned()).collect::<Vec<_>>()
+    };
+    let before = ids(&bank);
+    for question in &mut bank.questions {
+        question.prompt += " Edited.";
+    }
+    assert_eq!(ids(&bank), before);
+}
+
+#[test]
+fn the_command_writes_it() {
+    let desk = Desk::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = desk.command(&["export", "--anki", "deck.tsv"]);
+    let ran = desk::finish(command.current_dir(folder.path()), &[]);
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (Some(0), "14 questions in deck.tsv.\n")
+    );
+    let bank = Bank::read(&clone()).expect("a bank");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("deck.tsv")).expect("a file"),
+        anki::export(&bank)
+    );
+}

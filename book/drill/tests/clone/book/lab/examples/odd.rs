@@ -1,0 +1,5 @@
+//! Shows something else than the question says.
+
+fn main() {
+    println!("faults: 3");
+}

@@ -1,0 +1,66 @@
+//! A mock interview against the clock, which goes on while the learner speaks.
+
+use std::io::{self, BufRead, Cursor, Read};
+use std::path::Path;
+
+use drill::bank::Bank;
+use drill::clock::Clock;
+use drill::mock;
+use drill::pick::Scope;
+use drill::session::Desk;
+use drill::terminal::{Look, Terminal};
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use workbook::state::Log;
+
+/// Someone who takes a minute for each line.
+struct Slow<'a> {
+    typed: Cursor<&'static str>,
+    clock: &'a Clock,
+}
+
+impl Read for Slow<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.typed.read(buffer)
+    }
+}
+
+impl BufRead for Slow<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.clock.advance(SignedDuration::from_mins(1));
+        self.typed.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.typed.consume(amount);
+    }
+}
+
+#[test]
+fn time_is_up_at_the_next_question() {
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone");
+    let bank = Bank::read(&clone).expect("a bank");
+    let clock = Clock::fixed(
+        "2026-11-25T10:00:00Z".parse().expect("a time"),
+        TimeZone::UTC,
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut input = Slow {
+        typed: Cursor::new("\n1 2\n\ny\n\n1\n\ny\n"),
+        clock: &clock,
+    };
+    let mut output = Vec::new();
+    let mut terminal = Terminal::new(&mut input, &mut output, Look::default());
+    let desk = Desk::new(&bank, Log::in_folder(folder.path()), &clock);
+    mock::run(&desk, &Scope::default(), 5, 8, &mut terminal).expect("an interview");
+    let output = String::from_utf8(output).expect("text");
+    assert!(output.contains("[2/5] 4:00 of 8:00"), "{output}");
+    assert!(
+        output.contains("Time is up after 2 of 5 questions."),
+        "{output}"
+    );
+    assert!(
+        output.contains("Scorecard: 5 of 5 points, 2 of 5 questions, 8:00 of 8:00."),
+        "{output}"
+    );
+}

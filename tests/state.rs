@@ -1,0 +1,190 @@
+//! The learner's log under bad luck: writers that are killed, a disk that is full, many at once.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use serde_json::{Value, json};
+use workbook::state::Log;
+
+/// Says to a child that it is a writer, and where.
+const FOLDER: &str = "STATE_TEST_FOLDER";
+const NAME: &str = "STATE_TEST_NAME";
+
+/// Starts this program again as a writer.
+fn writer(folder: &Path, name: usize, test: &str) -> Child {
+    Command::new(env::current_exe().expect("this program"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder)
+        .env(NAME, name.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a writer")
+}
+
+/// Says each record as soon as it is acknowledged. Alone it does nothing.
+#[test]
+fn write_until_killed() {
+    let (Some(folder), Ok(name)) = (env::var_os(FOLDER), env::var(NAME)) else {
+        return;
+    };
+    let log = Log::in_folder(Path::new(&folder));
+    // Long enough that the kernel can be stopped in the middle of it.
+    let ballast = "x".repeat(300_000);
+    for number in 0.. {
+        let id = format!("{name}-{number}");
+        log.append(&json!({ "id": id, "ballast": ballast }))
+            .expect("a line");
+        // In one call, so that a kill leaves no half of it.
+        let said = format!("acknowledged {id}\n");
+        std::io::stdout().write_all(said.as_bytes()).expect("said");
+    }
+}
+
+fn acknowledged(said: impl Read) -> BTreeSet<String> {
+    let lines = BufReader::new(said).lines().map_while(Result::ok);
+    let ids = lines.filter_map(|line| {
+        let (_, id) = line.split_once("acknowledged ")?;
+        Some(id.to_owned())
+    });
+    ids.collect()
+}
+
+fn ids(records: &[Value]) -> Vec<String> {
+    let id = |record: &Value| record["id"].as_str().expect("an id").to_owned();
+    records.iter().map(id).collect()
+}
+
+#[test]
+fn no_acknowledged_record_is_lost_when_writers_are_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Log::in_folder(folder.path());
+    let mut told = BTreeSet::new();
+    let mut torn = 0;
+    for round in 0..12 {
+        let writers: Vec<_> = (0..4)
+            .map(|number| {
+                let mut child = writer(folder.path(), round * 4 + number, "write_until_killed");
+                let said = child.stdout.take().expect("a pipe was asked for");
+                let reader = thread::spawn(move || acknowledged(said));
+                (child, reader)
+            })
+            .collect();
+        for (number, (mut child, reader)) in writers.into_iter().enumerate() {
+            // No two moments are the same: the kernel's own noise is larger than the difference.
+            thread::sleep(Duration::from_micros(
+                9_000 + 1_700 * number as u64 + 613 * round as u64,
+            ));
+            child.kill().expect("SIGKILL");
+            child.wait().expect("it is dead");
+            told.extend(reader.join().expect("what it said"));
+        }
+        let lines = log.read::<Value>().expect("the log");
+        let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
+        let lost: Vec<_> = told.difference(&there).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        assert_eq!(there.len(), lines.records.len(), "a record is there twice");
+        torn = lines.torn.len();
+    }
+    assert!(
+        told.len() > 8,
+        "only {} records were acknowledged",
+        told.len()
+    );
+    log.append(&json!({ "id": "last" }))
+        .expect("a line after all that");
+    let lines = log.read::<Value>().expect("the log");
+    assert_eq!(ids(&lines.records).last().map(String::as_str), Some("last"));
+    println!("{} acknowledged, {torn} torn", told.len());
+}
+
+/// A limit on the size of files stands for a full disk: in a child, because it holds for the whole process.
+#[test]
+fn write_until_full() {
+    let Some(folder) = env::var_os(FOLDER) else {
+        return;
+    };
+    // SAFETY: nothing else in this child cares for the signal; without it a write past the limit is an error.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.expect("the signal is ignored");
+    setrlimit(Resource::RLIMIT_FSIZE, 1000, 1000).expect("a limit");
+    let log = Log::in_folder(Path::new(&folder));
+    let mut written = 0;
+    let error = loop {
+        match log.append(&json!({ "id": written.to_string(), "ballast": "x".repeat(100) })) {
+            Ok(()) if written > 1000 => break "there was always room".to_owned(),
+            Ok(()) => written += 1,
+            Err(error) => break format!("{error:#}"),
+        }
+    };
+    println!("acknowledged {written}: {error}");
+}
+
+#[test]
+fn a_full_disk_leaves_the_log_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let child = writer(folder.path(), 0, "write_until_full");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = said
+        .lines()
+        .find_map(|line| line.split_once("acknowledged "));
+    let (_, told) = told.unwrap_or_else(|| panic!("nothing said: {said}"));
+    let (written, error) = told.split_once(": ").expect("a number and an error");
+    assert!(
+        error.contains("log.jsonl cannot be written, and nothing was recorded"),
+        "{error}"
+    );
+    let lines = Log::in_folder(folder.path())
+        .read::<Value>()
+        .expect("the log");
+    assert_eq!(lines.records.len().to_string(), written);
+    assert!(lines.torn.is_empty(), "what was begun is taken away");
+}
+
+#[test]
+fn many_at_once_write_whole_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Log::in_folder(folder.path());
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let log = &log;
+            scope.spawn(move || {
+                for number in 0..20 {
+                    log.append(&json!({ "id": format!("{writer}-{number}") }))
+                        .expect("a line");
+                }
+            });
+        }
+    });
+    let lines = log.read::<Value>().expect("the log");
+    let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
+    assert_eq!((there.len(), lines.torn.len()), (160, 0));
+}
+
+/// Two who look first and then write do not both see the same.
+#[test]
+fn what_is_decided_is_written_before_another_looks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Log::in_folder(folder.path());
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let count = |lines: workbook::state::Lines<Value>| {
+                        Some(json!({ "id": lines.records.len().to_string() }))
+                    };
+                    log.append_if(count).expect("a line");
+                }
+            });
+        }
+    });
+    let lines = log.read::<Value>().expect("the log");
+    let expected: Vec<_> = (0..160).map(|number| number.to_string()).collect();
+    assert_eq!(ids(&lines.records), expected);
+}
