@@ -928,6 +928,7 @@ mod cache {
     }
 
     /// Whether this thread has kept the block.
+    #[inline(always)]
     pub fn keep(allocator: &ThresholdAlloc, block: *mut u8, layout: Layout) -> bool {
         let limit = allocator.cached.load(Relaxed);
         if limit == 0 {

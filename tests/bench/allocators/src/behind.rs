@@ -54,6 +54,10 @@ fn why(report: &Report, workload: &str, ours: &Row, best: &Row) -> String {
              it takes alone, and {theirs:.1} times there."
         );
     }
+    let copies = ["vec", "sparse"].contains(&workload);
+    if copies && report.lacks.iter().any(|stage| stage == "resize") {
+        return "The stage resize is not solved: blocks are copied, and zeros written.".to_owned();
+    }
     // Threads make the same steps as one does.
     let counted = workload.replace("threads", "small");
     let (Some(count), Some(others)) = (ours.count(&counted), best.count(&counted)) else {
@@ -62,6 +66,9 @@ fn why(report: &Report, workload: &str, ours: &Row, best: &Row) -> String {
     let faults = |count: &Count| count.measure.faults as f64 / count.measure.steps as f64;
     let (mine, theirs) = (faults(count), faults(others));
     if mine > 1.0 && mine > 1.2 * theirs {
+        if copies {
+            return format!("A step costs {mine:.0} faults, and {theirs:.0} there.");
+        }
         let kept = best.kept().map(|[large, _]| large);
         let kept = match kept {
             Some(kept) if kept >= 1.0 => format!("still holds {kept:.0} MiB"),

@@ -99,6 +99,17 @@ fn line(svg: &mut String, report: &Report, allocator: Allocator, place: usize) {
             points.join(" ")
         ),
     );
+    // The two grey bands look alike in the legend.
+    if let (Allocator::Floor | Allocator::Memset, Some(size)) = (allocator, report.large.first())
+        && let Some(ns) = size.ns_a_page.get(&allocator)
+    {
+        let (x, y) = (across(0, report.large.len()), height(*ns) + 16.0);
+        let name = legend(allocator);
+        draw(
+            svg,
+            format_args!(r#"<text x="{x:.1}" y="{y:.1}">{name}</text>"#),
+        );
+    }
     let (column, row) = (place % 2, place / 2);
     let x = 12.0 + 174.0 * column as f64;
     let y = BOTTOM + 36.0 + 18.0 * row as f64;

@@ -329,9 +329,11 @@ fn machine() -> Result<Machine> {
     let chosen = modes
         .split_once('[')
         .and_then(|(_, rest)| rest.split_once(']'));
+    // What a distribution appends is long, and says nothing here.
+    let release = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Machine {
         libc: format!("glibc {}", version.to_string_lossy()),
-        kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease")?.trim()),
+        kernel: format!("Linux {}", release.split('-').next().unwrap_or_default()),
         cpus: available_parallelism()?.get(),
         page: page_size()?,
         huge_pages: chosen.map_or("none", |(chosen, _)| chosen).to_owned(),

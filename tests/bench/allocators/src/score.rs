@@ -176,7 +176,7 @@ fn instructions(facts: &Facts) -> Part {
         SMALL_PAIR,
         &format!("<= {INSTRUCTIONS}"),
         facts.instructions.clone(),
-        |seen| (format!("{seen:.0}"), seen <= INSTRUCTIONS),
+        |seen| (format!("{seen:.1}"), seen <= INSTRUCTIONS),
     );
     earn_in_proportion(&mut item, INSTRUCTIONS, &facts.instructions);
     let note = facts.no_instructions.as_ref();
@@ -352,7 +352,7 @@ mod tests {
         facts.with_cache = vec![(SMALL_PAIR, 100.0)];
         assert_eq!(points(&facts), (87.5, 100.0));
         let told = score(&facts).parts[1].items[0].measured.clone();
-        assert_eq!(told.as_deref(), Some("260 (100 cached)"));
+        assert_eq!(told.as_deref(), Some("260.0 (100 cached)"));
     }
 
     #[test]

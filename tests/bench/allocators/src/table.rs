@@ -142,7 +142,7 @@ fn columns(report: &Report, columns: &[Column]) {
         for (first, second, width, _) in columns {
             line += &format!("{:>width$}", [first, second][heading]);
         }
-        println!("{}", styled(FAINT, &line));
+        println!("{}", styled(FAINT, line.trim_end()));
     }
     for row in &report.rows {
         let cells = columns.iter().map(|(_, _, _, cell)| cell(row));
