@@ -192,11 +192,16 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
     text
 }
 
+/// Where the kernel puts a mapping decides what lies before an aligned address in it: these calls are other ones each time.
+const BY_LUCK: [&str; 1] = ["large::aligned_beyond_a_page"];
+
 /// The solution's watched calls.
 fn calls(cases: &[Case]) -> String {
     let mut text = String::new();
     for case in cases {
-        if let Some(transcript) = &case.transcript {
+        if let Some(transcript) = &case.transcript
+            && !BY_LUCK.contains(&case.name.as_str())
+        {
             text += &format!("{}\n{transcript}\n", case.name);
         }
     }
