@@ -36,6 +36,18 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
+/// Clones may share a target directory, as this copy shares the clone's: what is built of one grades no other.
+#[test]
+fn an_answer_in_one_clone_is_not_graded_in_another() {
+    let other = Copy::make("other");
+    let copy = copy();
+    copy.answer(&copy.solution());
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "private-alloc"]));
+    assert!(stdout.contains("0 of 35 passed"), "{stdout}{stderr}");
+}
+
 #[test]
 fn an_unsolved_exercise_is_told_where_to_begin() {
     let copy = copy();
@@ -264,7 +276,10 @@ fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
 #[test]
 fn a_save_during_a_run_starts_it_anew() {
     let copy = copy();
-    copy.answer(&copy.solution().replace("munmap(self", "let _ = (self"));
+    let shared = copy
+        .solution()
+        .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
+    copy.answer(&shared);
     let mut watching = Watching::begin(&copy);
     watching.hears("? for help.");
     std::thread::sleep(Duration::from_millis(200));

@@ -1,5 +1,8 @@
 //! A copy of the clone, whose answers may be overwritten. It builds into the clone's target directory, where the
 //! dependencies are built already; it does not lie there, because trybuild would print other paths.
+//!
+//! Its crates have a version of their own. Cargo names what it builds by a crate's name, version and place in its
+//! workspace: with the clone's version the two would share their graders, and the older file would count as built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,6 +39,12 @@ impl Copy {
         ] {
             copy_all(&clone.join(part), &root.join(part)).expect("the clone can be copied");
         }
+        let manifest = root.join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        let version = concat!("version = \"", env!("CARGO_PKG_VERSION"));
+        let own = text.replacen(version, &format!("{version}+{name}"), 1);
+        assert_ne!(own, text, "the workspace has no {version}\"");
+        fs::write(&manifest, own).expect("the copy can be changed");
         // Whatever the reader has answered so far: here nothing is answered yet.
         for exercise in workbook::exercise::Exercise::all(&root).expect("exercises") {
             let stub = exercise.tests().join("answers/stub.rs");
