@@ -52,9 +52,8 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     let mut command = cargo::command();
     command
         .args(["run", "--release", "--quiet", "--package", "allocators"])
-        // In a target directory of its own it never waits for the lock of the learner's builds.
         .arg("--target-dir")
-        .arg(root.join(".workbook/target"))
+        .arg(cargo::target_apart(root))
         .current_dir(root);
     if let Subject::Learner { .. } = subject {
         command.args(["--features", "learner"]);

@@ -75,6 +75,12 @@ pub fn target(root: &Path) -> Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
+/// Where the book's server, the drill and the benchmark are built: in cargo's usual directory a save would wait for its
+/// lock until they are.
+pub fn target_apart(root: &Path) -> PathBuf {
+    root.join(".workbook/target")
+}
+
 /// Downloads what the lock file names and is not here yet, for this kind of machine. Where all is here it needs no
 /// network.
 ///

@@ -41,7 +41,7 @@ pub fn run(clone: &Path, json: bool) -> Result<()> {
         tool(
             "cc",
             "--version",
-            "the book's programs in C are not checked by cargo test",
+            "Rust links with it, and cargo test compiles the book's programs in C: install a C compiler",
         ),
         tool(
             "valgrind",

@@ -16,7 +16,7 @@ use crate::cargo::{self, NO_CARGO};
 /// # Errors
 /// If cargo cannot be started. That the drill does not build, cargo says itself.
 pub fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
-    let target = root.join(".workbook/target");
+    let target = cargo::target_apart(root);
     let mut command = cargo::command();
     command.arg("run");
     // The first build takes half a minute, and a person wants to see it; later ones have nothing to show.

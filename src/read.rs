@@ -48,15 +48,13 @@ pub fn beside(root: &Path) -> Result<Child> {
 }
 
 fn is_built(root: &Path) -> bool {
-    root.join(".workbook/target/debug/reader").exists()
+    cargo::target_apart(root).join("debug/reader").exists()
 }
 
 fn server(root: &Path, port: u16, open: bool, quiet: bool) -> Command {
     let mut command = cargo::command();
-    // In cargo's usual one, a save would wait to be graded until the server is built.
-    let target = root.join(".workbook/target");
     command.args(["run", "--package", "reader", "--target-dir"]);
-    command.arg(target);
+    command.arg(cargo::target_apart(root));
     if quiet {
         command.arg("--quiet");
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anstream::println;
+use anstream::{eprintln, println};
 use anyhow::{Context, Result, bail};
 use similar::{ChangeTag, TextDiff};
 
@@ -29,10 +29,13 @@ pub fn run(root: &Path, name: &str, spoil: bool) -> Result<()> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let yours = read(&exercise.folder().join("src/lib.rs"))?;
     let solution = read(&exercise.solution())?;
-    Log::of(root).append(&Record::Solution {
+    let record = Record::Solution {
         at: state::now(),
         exercise: name.to_owned(),
-    })?;
+    };
+    if let Err(error) = Log::of(root).append(&record) {
+        eprintln!("That you looked could not be recorded: {error:#}.");
+    }
     println!("--- yours");
     println!("+++ solutions/src/{}.rs", exercise.library());
     let diff = TextDiff::from_lines(&yours, &solution);

@@ -14,7 +14,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 
 use crate::exercise::Exercise;
 use crate::words::{FAINT, STRONG, styled};
-use crate::{hint, list, read, reset, root, solution};
+use crate::{hint, list, read, reset, root, solution, state};
 
 /// How to watch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -220,7 +220,7 @@ impl<'a> Session<'a> {
     }
 
     fn failure_file(&self) -> PathBuf {
-        self.root.join(".workbook").join("failure")
+        state::home(self.root).join("failure")
     }
 
     /// Ends the run that is under way, with all that it has started.
