@@ -3,16 +3,19 @@
 //! `BROWSER_PICTURES=folder` keeps a picture of what was tested.
 
 mod common;
+#[path = "../../../tests/copy/mod.rs"]
+mod copy;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use common::{Served, Small, clone, options, serve, serve_with, skipped, there_is, until};
+use common::{Served, Small, clone, options, serve, serve_with, skipped, there_is, until, within};
+use copy::Copy;
 use headless_chrome::browser::tab::point::Point;
 use headless_chrome::protocol::cdp::Emulation;
 use headless_chrome::protocol::cdp::Page::{
@@ -520,6 +523,44 @@ fn verdicts_appear_on_the_page() {
     page.says(head, "Solved.");
     page.says("wb-progress li", "solved");
     page.is_clean();
+}
+
+/// The whole way: a file is saved, the workbook grades it, and the page that lies open tells.
+#[test]
+fn a_save_turns_the_open_page_from_failed_to_passed() {
+    let Some(window) = window() else { return };
+    let copy = Copy::make("live");
+    let right = copy.solution();
+    let wrong = right.replace("unsafe impl Sync for Region {}", "");
+    assert_ne!(wrong, right);
+    copy.answer(&wrong);
+    let served = serve(&copy.root, Limits::default());
+    let page = window.open(&url(&served, "private-alloc.html"));
+    page.js("window.loaded = 'once'");
+
+    let mut watching = copy
+        .command(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "workbook", "--", "watch"])
+        .current_dir(clone())
+        .env("WORKBOOK_HOME", served.events.parent().unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("cargo starts");
+    let verdict = "document.querySelector('[data-stage=views]').dataset.verdict ?? ''";
+    let turns = |to: &str| {
+        let patience = Duration::from_secs(180);
+        within(patience, to, || page.js(verdict) == to);
+    };
+    turns("failed");
+    copy.answer(&right);
+    turns("passed");
+    page.says("wb-grade .wb-head", "Solved.");
+    assert_eq!(page.js("window.loaded"), "once", "it was loaded again");
+    page.is_clean();
+    // It leaves at the end of its input.
+    drop(watching.stdin.take());
+    assert!(watching.wait().unwrap().success());
 }
 
 #[test]
