@@ -99,7 +99,8 @@ static char *map_fd(int fd)
 }
 
 // ANCHOR: map
-// Maps what goes by that name, as any program could. NULL where there is no such thing: see errno.
+// Maps what goes by that name, as any program could. NULL where there is no such
+// thing: see errno.
 static char *map(enum kind kind, const char *name)
 {
     switch (kind) {

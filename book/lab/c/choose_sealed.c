@@ -26,8 +26,9 @@ static int end_of(pid_t child)
 }
 
 // ANCHOR: main
-// Maps a memfd of one page with those seals, and lets another process cut it to nothing. What the other was told, and
-// how a third ended that touched the page then.
+// Maps a memfd of one page with those seals, and lets another process cut it to
+// nothing. Returns what ftruncate told that process, and how a third process ended
+// that touched the page afterwards.
 static int cut(int seals, int *touched)
 {
     long page = sysconf(_SC_PAGESIZE);

@@ -64,7 +64,8 @@ int main(void) {
     char *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++)
         blocks[i] = written(LEN);
-    // The pages between the first block and the last, without those that other memory has a part of.
+    // The pages between the first block and the last, without pages that they have
+    // in common with other memory.
     uintptr_t start = (uintptr_t)blocks[0] + page;
     size_t pages = ((uintptr_t)blocks[BLOCKS - 1] - start) / page - 1;
 

@@ -32,7 +32,8 @@ static const char *name(int error)
 }
 
 // ANCHOR: main
-// Maps twice what the limit allows. With `later` it is made writable afterwards. 0, or what errno says.
+// Maps twice what the limit allows. With `later` it is made writable afterwards. 0,
+// or what errno says.
 static int ask(int limit, int rights, int flags, bool later)
 {
     struct rlimit before;

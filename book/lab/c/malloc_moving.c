@@ -34,7 +34,8 @@ struct seen {
     bool first, second;
 };
 
-// Whether malloc maps a block of that length, and whether it maps the next one, once that is freed.
+// Whether malloc maps a block of that length, and, once that is freed, whether it
+// maps the next one.
 static struct seen twice(size_t len) {
     struct seen seen;
     free(block(len, &seen.first));

@@ -68,12 +68,14 @@ static int added(int *number, pthread_mutex_t *lock)
 }
 
 // ANCHOR: main
-// Adds 1, and between load and store lets a child try the same. What was kept out is added after.
+// Adds 1, and between load and store lets a child try to add 1, too. If the child was
+// kept out, its 1 is added afterwards.
 static int two_additions(pthread_mutex_t *lock)
 {
     struct shared *shared = map(sizeof *shared, MAP_SHARED);
     pid_t parent = getpid();
-    // Forked before this process locks: otherwise it would have a locked copy of a lock in private memory.
+    // Forked before this process locks: otherwise it would have a locked copy of a
+    // lock in private memory.
     pid_t child = fork();
     must(child != -1, "fork");
     if (child == 0) {

@@ -90,7 +90,8 @@ static int sleeps(pid_t child)
 }
 
 // ANCHOR: main
-// Lets a child wait for a lock that this process holds, and gives it back; whether that wakes the child.
+// Lets a child wait for a lock that this process holds, and unlocks it. Returns
+// whether that wakes the child.
 static int wakes(void *mutex, void (*lock)(void *), void (*unlock)(void *))
 {
     atomic_int *about_to_lock = map(sizeof *about_to_lock);

@@ -50,7 +50,8 @@ struct row {
 };
 
 // ANCHOR: main
-// Gives the advice about a page that holds 7: what the kernel says, and what is read afterwards.
+// Gives the advice about a page that holds 7. Returns the kernel's answer, and what is
+// read afterwards.
 static void advise(int kind, const struct row *row, char *text, size_t room)
 {
     char *start = mmap(NULL, page, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);

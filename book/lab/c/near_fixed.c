@@ -16,7 +16,8 @@ static void must(int holds, const char *call)
 }
 
 // ANCHOR: main
-// Maps over a page that holds 7. Where the new mapping lies, and what the page reads then.
+// Maps over a page that holds 7. Returns where the new mapping lies, and what the page
+// reads then.
 static const char *map_over(int extra, int *then)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

@@ -17,7 +17,8 @@ static void must(int holds, const char *call)
 }
 
 // ANCHOR: main
-// Grows one page to two. What the old page holds then, and how a child ends that exits with what it reads in the new.
+// Grows one page to two. Returns what the old page holds then, and how a child ended
+// that reads the new page, and exits with what it read.
 static int grow(int kind, int *status)
 {
     size_t one = (size_t)sysconf(_SC_PAGESIZE);

@@ -50,7 +50,8 @@ static void populate_write(unsigned char *start)
 {
     if (madvise(start, PAGES * page_size, MADV_POPULATE_WRITE) == 0)
         return;
-    // Linux before 5.14 does not know this advice. A write is as good, while nobody else uses the memory.
+    // Linux before 5.14 does not know this advice. A write is as good, while nobody
+    // else uses the memory.
     must(errno == EINVAL, "madvise");
     write_pages(start);
 }

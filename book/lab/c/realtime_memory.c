@@ -53,7 +53,8 @@ static int prepare(void) {
     assert(set == 1);
     set = mallopt(M_MMAP_MAX, 0);
     assert(set == 1);
-    // Twice what the loop takes, because neither the heap's free part nor the stack's end lies where it will lie then.
+    // Twice what the loop takes: by then the free part of the heap and the end of
+    // the stack may lie elsewhere.
     free(written(2 * BLOCKS * LEN));
     deep_call(2 * STACK);
     return mlockall(MCL_CURRENT | MCL_FUTURE);

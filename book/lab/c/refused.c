@@ -25,7 +25,8 @@ static const char *name(int error)
 }
 
 // ANCHOR: main
-// Asks for private anonymous memory, or for what the caller makes of it: 0, or what errno says.
+// Asks for private anonymous memory, or for what the caller makes of it: 0, or what
+// errno says.
 static int ask(void **start, void *at, size_t len, int flags)
 {
     *start = mmap(at, len, PROT_READ | PROT_WRITE, flags, -1, 0);

@@ -115,7 +115,8 @@ fn map(kind: Kind, name: &str) -> Result<NonNull<u8>, Errno> {
         Kind::Posix => map_fd(shm_open(name, read_write, no_new_file)?.as_fd()),
         Kind::SystemV => {
             let id = name.parse().expect("an id");
-            // SAFETY: without an address to attach to the kernel takes one where nothing is mapped.
+            // SAFETY: without an address to attach to the kernel takes one where
+            // nothing is mapped.
             let start = unsafe { libc::shmat(id, ptr::null(), 0) };
             Errno::result(start as isize)?;
             Ok(NonNull::new(start.cast()).expect("an address"))

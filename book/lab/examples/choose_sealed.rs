@@ -15,8 +15,9 @@ use nix::unistd::ftruncate;
 const NAME: &CStr = c"lab";
 
 // ANCHOR: main
-/// Maps a memfd of one page with those seals, and lets another process cut it to nothing. What the other was told, and
-/// how a third ended that touched the page then.
+/// Maps a memfd of one page with those seals, and lets another process cut it to
+/// nothing. Returns what ftruncate told that process, and how a third process ended
+/// that touched the page afterwards.
 fn cut(seals: SealFlag) -> (Result<(), Errno>, WaitStatus) {
     let memfd = memfd_create(NAME, MFdFlags::MFD_ALLOW_SEALING).expect("memfd_create");
     let page = lab::page_size().try_into().expect("a page is not empty");
@@ -33,7 +34,8 @@ fn cut(seals: SealFlag) -> (Result<(), Errno>, WaitStatus) {
         error => Err(Errno::from_raw(error)),
     };
     let touch = Child::start(|| {
-        // SAFETY: the byte is mapped. Where the file no longer reaches there, SIGBUS is what this child is for.
+        // SAFETY: the byte is mapped. Where the file no longer reaches there,
+        // SIGBUS is what this child is for.
         unsafe { lab::write(byte, 1) };
         0
     });

@@ -34,7 +34,8 @@ fn main() {
     let kept_back = lab::map_private(PAGES);
     let shared = lab::map_shared(PAGES);
     let all = PAGES * lab::page_size();
-    // SAFETY: it keeps the pages out of a child, and the child below does not touch them.
+    // SAFETY: it keeps the pages out of a child, and the child below does not touch
+    // them.
     unsafe { madvise(kept_back.cast(), all, MmapAdvise::MADV_DONTFORK) }.expect("madvise");
     let mappings = [warm, private, kept_back, shared];
     let _ = mappings.map(faulting);

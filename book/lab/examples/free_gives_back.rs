@@ -29,7 +29,8 @@ fn main() {
     let page = page_size();
     // ANCHOR: main
     let blocks = [(); BLOCKS].map(|()| written(LEN));
-    // The pages between the first block and the last, without those that other memory has a part of.
+    // The pages between the first block and the last, without pages that they have
+    // in common with other memory.
     let start = blocks[0].map_addr(|first| first.saturating_add(page));
     let pages = (blocks[BLOCKS - 1].addr().get() - start.addr().get()) / page - 1;
     let look = || (resident_pages(start, pages), program_break().addr().get());
@@ -52,7 +53,8 @@ fn main() {
     let first = block.as_ptr().map_addr(|start| start - start % page);
     give_back(block);
     let mut residence = 0;
-    // SAFETY: mincore(2) may be asked about any address, and writes a byte for one page.
+    // SAFETY: mincore(2) may be asked about any address, and writes a byte for one
+    // page.
     let answer = unsafe { libc::mincore(first.cast(), page, &mut residence) };
     let gone = Errno::result(answer);
     // ANCHOR_END: mapped

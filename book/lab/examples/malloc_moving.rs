@@ -16,7 +16,8 @@ fn block(len: usize) -> (NonNull<u8>, bool) {
 }
 
 // ANCHOR: main
-/// Whether malloc maps a block of that length, and whether it maps the next one, once that is freed.
+/// Whether malloc maps a block of that length, and, once that is freed, whether it
+/// maps the next one.
 fn twice(len: usize) -> (bool, bool) {
     let (first, mapped) = block(len);
     // SAFETY: the block is malloc's, and nothing uses it.

@@ -22,10 +22,12 @@ fn added(number: &AtomicU32, lock: Option<Lock>) -> bool {
 }
 
 // ANCHOR: main
-/// Adds 1, and between load and store lets a child try the same. What was kept out is added after.
+/// Adds 1, and between load and store lets a child try to add 1, too. If the child was
+/// kept out, its 1 is added afterwards.
 fn two_additions(lock: Option<Lock>) -> u32 {
     let [number, turn] = Memory::Shared.numbers();
-    // Forked before this process locks: otherwise it would have a locked copy of a lock in private memory.
+    // Forked before this process locks: otherwise it would have a locked copy of a
+    // lock in private memory.
     let child = Child::start(|| {
         while turn.load(Acquire) == 0 {
             thread::yield_now();

@@ -25,7 +25,8 @@ impl Drop for Held {
 }
 
 // ANCHOR: main
-/// Lets a child wait for a lock that this process holds, and gives it back; whether that wakes the child.
+/// Lets a child wait for a lock that this process holds, and unlocks it. Returns
+/// whether that wakes the child.
 fn wakes<H>(lock: impl Fn() -> H) -> bool {
     let [about_to_lock] = Memory::Shared.numbers();
     let held = lock();

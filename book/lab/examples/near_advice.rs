@@ -28,12 +28,14 @@ fn reads(start: NonNull<u8>) -> String {
 type Read = fn(NonNull<u8>) -> String;
 
 // ANCHOR: main
-/// Gives the advice about a page that holds 7: what the kernel says, and what is read afterwards.
+/// Gives the advice about a page that holds 7. Returns the kernel's answer, and what is
+/// read afterwards.
 fn advise(memory: Memory, advice: c_int, read: Read) -> String {
     let start = memory.map(1);
     // SAFETY: the page is mapped to be written, and nothing else uses it.
     unsafe { lab::write(start.as_ptr(), 7) };
-    // SAFETY: the page is this function's own, and holds nothing but bytes: it may change.
+    // SAFETY: the page is this function's own, and holds nothing but bytes: it may
+    // change.
     let result = unsafe { libc::madvise(start.as_ptr().cast(), lab::page_size(), advice) };
     let said = match Errno::result(result) {
         Ok(_) => "ok".to_owned(),

@@ -6,14 +6,16 @@ use nix::errno::Errno;
 use nix::libc;
 
 // ANCHOR: main
-/// Maps over a page that holds 7. Where the new mapping lies, and what the page reads then.
+/// Maps over a page that holds 7. Returns where the new mapping lies, and what the page
+/// reads then.
 fn map_over(extra: libc::c_int) -> (Result<bool, Errno>, u8) {
     let taken = lab::map_private(1).as_ptr();
     // SAFETY: the page is mapped to be written, and nothing else uses it.
     unsafe { lab::write(taken, 7) };
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra;
-    // SAFETY: at most the page above is replaced, which holds only this function's byte.
+    // SAFETY: at most the page above is replaced, which holds only this function's
+    // byte.
     let start = unsafe { libc::mmap(taken.cast(), lab::page_size(), rights, flags, -1, 0) };
     let there = match start {
         libc::MAP_FAILED => Err(Errno::last()),

@@ -8,13 +8,15 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
 // ANCHOR: main
-/// Grows one page to two. What the old page holds then, and how a child ends that exits with what it reads in the new.
+/// Grows one page to two. Returns what the old page holds then, and how a child ended
+/// that reads the new page, and exits with what it read.
 fn grow(memory: Memory) -> (u8, WaitStatus) {
     let one = lab::page_size();
     let start = memory.map(1);
     // SAFETY: the page is mapped to be written, and nothing else uses it.
     unsafe { lab::write(start.as_ptr(), 7) };
-    // SAFETY: the page is this function's own, and the old address is not used again.
+    // SAFETY: the page is this function's own, and the old address is not used
+    // again.
     let grown = unsafe {
         mremap(
             start.cast(),
@@ -28,7 +30,8 @@ fn grow(memory: Memory) -> (u8, WaitStatus) {
     // SAFETY: the first page is the old one.
     let old = unsafe { lab::read(grown.as_ptr()) };
     let child = Child::start(|| {
-        // SAFETY: the address is mapped. Where nothing is behind it, SIGBUS is what this child is for.
+        // SAFETY: the address is mapped. Where nothing is behind it, SIGBUS is what
+        // this child is for.
         unsafe { lab::read(lab::page(grown, 1)) }.into()
     });
     (old, child.end())

@@ -38,7 +38,8 @@ fn write(start: NonNull<c_void>) {
 fn populate_write(start: NonNull<c_void>) {
     // SAFETY: populating changes no byte.
     match unsafe { madvise(start, len().get(), MmapAdvise::MADV_POPULATE_WRITE) } {
-        // Linux before 5.14 does not know this advice. A write is as good, while nobody else uses the memory.
+        // Linux before 5.14 does not know this advice. A write is as good, while
+        // nobody else uses the memory.
         Err(Errno::EINVAL) => write(start),
         result => result.expect("the kernel finds four pages"),
     }

@@ -44,7 +44,8 @@ fn prepare() -> nix::Result<()> {
         let set = unsafe { libc::mallopt(switch, value) };
         assert_eq!(set, 1);
     }
-    // Twice what the loop takes, because neither the heap's free part nor the stack's end lies where it will lie then.
+    // Twice what the loop takes: by then the free part of the heap and the end of
+    // the stack may lie elsewhere.
     let len = 2 * BLOCKS * LEN;
     let heap = malloc(len);
     // SAFETY: the block has that length, and nothing else uses it.

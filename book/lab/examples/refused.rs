@@ -9,7 +9,8 @@ use nix::libc;
 /// Asks for private anonymous memory, or for what the caller makes of it.
 fn ask(at: *mut libc::c_void, len: usize, flags: i32) -> (*mut libc::c_void, Result<(), Errno>) {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: with MAP_FIXED it is only asked for an address inside a page, which the kernel refuses.
+    // SAFETY: with MAP_FIXED it is only asked for an address inside a page, which
+    // the kernel refuses.
     let start = unsafe { libc::mmap(at, len, rights, flags, -1, 0) };
     let result = match start {
         libc::MAP_FAILED => Err(Errno::last()),

@@ -10,7 +10,8 @@ use nix::sys::mman::munmap;
 fn read_after_child(start: NonNull<u8>, number: u8, before_its_end: fn(NonNull<u8>)) -> u8 {
     // ANCHOR: main
     let child = Child::start(|| {
-        // SAFETY: the page is mapped to be written, and the parent leaves it alone until the child has ended.
+        // SAFETY: the page is mapped to be written, and the parent leaves it alone
+        // until the child has ended.
         unsafe { lab::write(start.as_ptr(), number) };
         before_its_end(start);
         0

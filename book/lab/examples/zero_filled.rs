@@ -24,7 +24,8 @@ fn main() {
     assert_ne!(start, nix::libc::MAP_FAILED);
     // ANCHOR_END: ask
     // ANCHOR: look
-    // SAFETY: the kernel maps whole pages, so the rest of the page is there too; nothing else uses it.
+    // SAFETY: the kernel maps whole pages, so the rest of the page is there too;
+    // nothing else uses it.
     let page = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), page_size()) };
     assert!(page.iter().all(|byte| *byte == 0));
     // ANCHOR_END: look
