@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context as Within, Layer, SubscriberExt};
 
-use crate::preprocess::Workbook;
+use crate::preprocess::{Listings, Workbook};
 
 /// Builds the book in folder `book` into folder `into`.
 ///
@@ -22,8 +22,9 @@ pub fn build(book: &Path, into: &Path) -> Result<()> {
     let built = tracing::subscriber::with_default(subscriber, || {
         let mut loaded = MDBook::load(book).context("book.toml")?;
         loaded.config.build.build_dir = PathBuf::from(into);
-        // In place of the command of that name.
+        // In place of the commands of those names.
         loaded.with_preprocessor(Workbook);
+        loaded.with_preprocessor(Listings);
         loaded.build()
     });
     let warnings = std::mem::take(&mut *warnings.lock());

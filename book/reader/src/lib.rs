@@ -3,5 +3,6 @@
 pub mod book;
 pub mod elements;
 pub mod exercise;
+pub mod listings;
 pub mod preprocess;
 pub mod serve;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use reader::preprocess::{Listings, Workbook, speak};
 use reader::serve::{Limits, Options, Server};
 
 /// The workbook's book: `cargo run -- read` starts it.
@@ -17,8 +18,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Speak mdBook's preprocessor protocol.
+    /// Turn fences into elements: speak mdBook's preprocessor protocol.
     Preprocess {
+        #[command(subcommand)]
+        question: Option<Question>,
+    },
+    /// Take the listings' margins away: as above.
+    Listings {
         #[command(subcommand)]
         question: Option<Question>,
     },
@@ -71,11 +77,15 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Preprocess {
             question: Some(Question::Supports { renderer }),
+        }
+        | Command::Listings {
+            question: Some(Question::Supports { renderer }),
         } => {
             let supported = renderer == "html";
             return Ok(ExitCode::from(u8::from(!supported)));
         }
-        Command::Preprocess { question: None } => reader::preprocess::speak()?,
+        Command::Preprocess { question: None } => speak(&Workbook)?,
+        Command::Listings { question: None } => speak(&Listings)?,
         Command::Build { into } => {
             reader::book::build(&clone().join("book"), &std::path::absolute(into)?)?;
         }

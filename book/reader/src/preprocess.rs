@@ -1,4 +1,4 @@
-//! mdBook's preprocessor: every page with its elements, or the faults of all pages at once.
+//! mdBook's preprocessors: every page with its elements, or the faults of all pages at once; listings without a margin.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 
 use crate::elements::Elements;
 use crate::exercise;
+use crate::listings;
 
 /// The preprocessor `workbook` of book.toml.
 #[derive(Debug)]
@@ -45,6 +46,29 @@ impl Preprocessor for Workbook {
     }
 }
 
+/// The preprocessor `listings` of book.toml.
+#[derive(Debug)]
+pub struct Listings;
+
+impl Preprocessor for Listings {
+    fn name(&self) -> &str {
+        "listings"
+    }
+
+    fn run(&self, _: &PreprocessorContext, mut book: Book) -> Result<Book> {
+        book.for_each_mut(|item| {
+            if let BookItem::Chapter(chapter) = item {
+                chapter.content = listings::page(&chapter.content);
+            }
+        });
+        Ok(book)
+    }
+
+    fn supports_renderer(&self, renderer: &str) -> Result<bool> {
+        Workbook.supports_renderer(renderer)
+    }
+}
+
 /// As a person in the clone would name it.
 fn shown(file: &Path, clone: &Path) -> PathBuf {
     file.strip_prefix(clone).unwrap_or(file).to_owned()
@@ -54,9 +78,9 @@ fn shown(file: &Path, clone: &Path) -> PathBuf {
 ///
 /// # Errors
 /// If an element is wrong, or mdBook sends no book.
-pub fn speak() -> Result<()> {
+pub fn speak(preprocessor: &dyn Preprocessor) -> Result<()> {
     let (context, book) = mdbook_preprocessor::parse_input(io::stdin().lock())?;
-    let book = Workbook.run(&context, book)?;
+    let book = preprocessor.run(&context, book)?;
     serde_json::to_writer(io::stdout().lock(), &book)?;
     Ok(())
 }

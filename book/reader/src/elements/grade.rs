@@ -47,16 +47,20 @@ pub fn progress(exercises: &[Exercise], fence: &Fence) -> Result<String> {
     let mut rows = String::new();
     for exercise in exercises {
         let about = &exercise.about;
-        let core = about.stages.iter().filter(|stage| !stage.bonus);
-        let minutes: u32 = core.map(|stage| stage.minutes).sum();
+        let (bonus, core): (Vec<_>, Vec<_>) = about.stages.iter().partition(|stage| stage.bonus);
+        let minutes: u32 = core.iter().map(|stage| stage.minutes).sum();
+        let bonus = match bonus.len() {
+            0 => String::new(),
+            more => format!(", {more} bonus stages"),
+        };
         let page = about.page.strip_suffix(".md").unwrap_or(&about.page);
         writeln!(
             rows,
-            "<li data-exercise=\"{}\"><a href=\"{}.html\">{}</a> <small>{} stages, {minutes} minutes</small></li>",
+            "<li data-exercise=\"{}\"><a href=\"{}.html\">{}</a> <small>{} stages, {minutes} minutes{bonus}</small></li>",
             escape(&exercise.name),
             escape(page),
             escape(&about.title),
-            about.stages.len(),
+            core.len(),
         )?;
     }
     Ok(format!(
