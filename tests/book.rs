@@ -249,9 +249,9 @@ fn ways_to_be_wrong(exercise: &workbook::exercise::Exercise) -> String {
     }
     let title = &exercise.about.title;
     let mut page = format!(
-        "# Ways to be wrong: {}\n\nSolve [the exercise]({}) first. These are the {count} wrong answers that its grader is \
-         examined with, by the stage that catches them: what each does, what its author is told, and the case that \
-         says so. Before you read a sentence, say what you would see.\n",
+        "# Ways to be wrong: {}\n\nSolve [the exercise]({}) first. Its grader is tested with these {count} wrong \
+         answers. They stand under the stage that catches them: what the answer does, the sentence that its author reads, \
+         and the case that caught it. Before you read the sentence, predict it.\n",
         title[..1].to_lowercase() + &title[1..],
         exercise.about.page
     );
