@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
+use serde::Serialize;
+
 use crate::book::Book;
+use crate::lesson::between_anchors;
 use crate::matching::{self, one_space};
 use crate::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing, Question};
 use crate::source::{Field, Item, Section, Source, split_reason, take_apart};
 
 /// Something that is wrong with the bank.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Complaint {
     /// From the clone's root.
     pub file: String,
@@ -451,7 +454,7 @@ impl<'a> Reader<'a> {
             self.complain(line, text);
             return None;
         };
-        let anchored = between_anchors(&text);
+        let anchored = between_anchors(&text, "main");
         if anchored.is_none() && *file == of_the_lab {
             self.complain(line, format!("{file} has no anchor main"));
         }
@@ -618,6 +621,15 @@ impl<'a> Reader<'a> {
             }
         };
         let unit = self.fields.get("unit").map(|(_, unit)| (*unit).to_owned());
+        // The two are shown together.
+        if let (Some(answer), Some(unit)) = (answers.first(), &unit)
+            && answer.ends_with(unit.as_str())
+        {
+            self.complain(
+                line,
+                format!("the answer is a number, and its unit is {unit} already"),
+            );
+        }
         Some(Kind::Estimate {
             answers,
             unit,
@@ -716,29 +728,4 @@ pub fn is_shown<S: AsRef<str>>(answers: &[String], shows: &[S]) -> bool {
     };
     let shown = |answer: &String| shows.iter().any(|line| inside(line.as_ref(), answer));
     answers.iter().any(shown)
-}
-
-/// What stands between the anchors `main`, without other anchors, moved to the left edge.
-fn between_anchors(text: &str) -> Option<String> {
-    let is = |line: &str, word: &str| {
-        let line = line
-            .trim()
-            .trim_start_matches("// ")
-            .trim_start_matches("/* ");
-        line.strip_prefix(word)
-            .is_some_and(|rest| rest.starts_with(": main"))
-    };
-    let mut lines = text.lines().skip_while(|line| !is(line, "ANCHOR"));
-    lines.next()?;
-    let inside: Vec<_> = lines
-        .take_while(|line| !is(line, "ANCHOR_END"))
-        .filter(|line| !line.trim().starts_with("// ANCHOR"))
-        .collect();
-    let indent = |line: &&str| line.len() - line.trim_start().len();
-    let filled = inside.iter().filter(|line| !line.trim().is_empty());
-    let indent = filled.map(indent).min()?;
-    let inside = inside
-        .iter()
-        .map(|line| line.get(indent..).unwrap_or_default());
-    Some(inside.collect::<Vec<_>>().join("\n").trim_end().to_owned())
 }
