@@ -10,8 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use drill::bank::Bank;
 use drill::clock::Clock;
 use drill::history::State;
-use drill::pick::{Plan, Scope};
+use drill::pick::{self, Plan, Scope};
 use drill::prove::{Proof, Prover};
+use drill::question::Question;
 use drill::session::{Desk, local};
 use drill::stats::Stats;
 use drill::terminal::{Look, Terminal};
@@ -55,7 +56,7 @@ struct Options {
     /// No bold, no faint: words alone. Implied by TERM=dumb, and where the output is no terminal.
     #[arg(long, global = true)]
     plain: bool,
-    /// Print one JSON document; the drill itself then only tells what it would ask.
+    /// Print one JSON document. What would ask questions then only tells which.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -144,8 +145,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         None if options.json => print(&plan(&bank, &State::read(&log, &clock)?, &clock, &scope))?,
         None => Desk::new(&bank, log, &clock).drill(&scope, &mut terminal)?,
+        Some(Command::Cram { n }) if options.json => {
+            let questions = pick::cram(&bank, &State::read(&log, &clock)?, &clock, &scope);
+            print(&json!({ "questions": ids(&questions[..questions.len().min(*n)]) }))?;
+        }
         Some(Command::Cram { n }) => {
             Desk::new(&bank, log, &clock).cram(&scope, *n, &mut terminal)?
+        }
+        Some(Command::Mock { n, minutes }) if options.json => {
+            let questions = mock::choose(&bank, &State::read(&log, &clock)?, &scope, *n);
+            print(&json!({ "questions": ids(&questions), "minutes": minutes }))?;
         }
         Some(Command::Mock { n, minutes }) => {
             mock::run(
@@ -171,20 +180,24 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let text = anki::export(&bank);
             fs::write(path, text)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            terminal.line(&format!(
-                "{} questions in {}.",
-                bank.questions.len(),
-                path.display()
-            ))?;
+            let count = bank.questions.len();
+            match options.json {
+                true => print(&json!({ "questions": count, "file": path }))?,
+                false => terminal.line(&format!("{count} questions in {}.", path.display()))?,
+            }
         }
         Some(Command::Lint) => {
-            for complaint in &bank.complaints {
-                terminal.line(&complaint.to_string())?;
-            }
             let (questions, complaints) = (bank.questions.len(), bank.complaints.len());
-            terminal.line(&format!(
-                "{questions} questions in order, {complaints} complaints."
-            ))?;
+            if options.json {
+                print(&json!({ "questions": questions, "complaints": bank.complaints }))?;
+            } else {
+                for complaint in &bank.complaints {
+                    terminal.line(&complaint.to_string())?;
+                }
+                terminal.line(&format!(
+                    "{questions} questions in order, {complaints} complaints."
+                ))?;
+            }
             return Ok(ExitCode::from(u8::from(complaints > 0)));
         }
         Some(Command::Pages) => {
@@ -192,7 +205,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 bail!("the questions are not in order: `drill lint` says why");
             }
             let count = pages::write(&bank, &root)?;
-            terminal.line(&format!("{count} pages in {}.", pages::FOLDER))?;
+            match options.json {
+                true => print(&json!({ "pages": count, "folder": pages::FOLDER }))?,
+                false => terminal.line(&format!("{count} pages in {}.", pages::FOLDER))?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -203,12 +219,12 @@ fn print(document: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
+fn ids<'a>(questions: &[&'a Question]) -> Vec<&'a str> {
+    questions.iter().map(|question| &*question.id).collect()
+}
+
 fn plan(bank: &Bank, state: &State, clock: &Clock, scope: &Scope) -> serde_json::Value {
     let plan = Plan::make(bank, state, clock, scope);
-    let ids = |questions: &[&drill::question::Question]| {
-        let ids = questions.iter().map(|question| question.id.clone());
-        ids.collect::<Vec<_>>()
-    };
     json!({
         "now": local(clock.now().as_second(), clock),
         "due": ids(&plan.due),
@@ -244,8 +260,12 @@ fn prove(
     let mut counts = [0; 3];
     for question in questions {
         let proof = prover.prove(question)?;
+        let mut proving = Vec::new();
         let (place, why, lines) = match &proof {
-            Proof::Proved(lines) => (0, String::new(), lines.clone()),
+            Proof::Proved { shown, lines } => {
+                proving = shown.clone();
+                (0, String::new(), lines.clone())
+            }
             Proof::Differs { why, lines } => (1, why.clone(), lines.clone()),
             Proof::Skipped(why) => (2, why.clone(), Vec::new()),
         };
@@ -257,6 +277,7 @@ fn prove(
                 "program": question.prove,
                 "result": proof.word(),
                 "why": why,
+                "shown": proving,
                 "lines": lines,
             }));
             continue;
@@ -272,7 +293,8 @@ fn prove(
         )?;
         if id.is_some() || place == 1 {
             for line in lines {
-                terminal.line(&format!("              | {line}"))?;
+                let mark = if proving.contains(&line) { '*' } else { '|' };
+                terminal.line(&format!("              {mark} {line}"))?;
             }
         }
     }

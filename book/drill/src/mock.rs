@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::bank::Bank;
 use crate::history::{Mock, Record, State};
 use crate::pick::Scope;
 use crate::question::{Kind, Question};
@@ -20,17 +21,12 @@ struct Scored<'a> {
 
 /// The questions of the next mock: those asked least often in one, then what interviewers ask most. Where there are too
 /// few, questions that are answered aloud fill it up.
-fn choose<'a>(
-    questions: &'a [Question],
-    state: &State,
-    scope: &Scope,
-    count: usize,
-) -> Vec<&'a Question> {
+pub fn choose<'a>(bank: &'a Bank, state: &State, scope: &Scope, count: usize) -> Vec<&'a Question> {
     let spoken = |question: &&Question| {
         let recall = matches!(question.kind, Kind::Recall { .. });
         (question.is_mock() || recall) && scope.has(question)
     };
-    let mut chosen: Vec<_> = questions.iter().filter(spoken).collect();
+    let mut chosen: Vec<_> = bank.questions.iter().filter(spoken).collect();
     chosen.sort_by_cached_key(|question| {
         let before = state
             .mocks
@@ -63,7 +59,7 @@ pub fn run(
     let bank = desk.bank;
     let state = desk.state()?;
     torn(&state, &desk.log, terminal)?;
-    let questions = choose(&bank.questions, &state, scope, count);
+    let questions = choose(bank, &state, scope, count);
     terminal.words(&format!(
         "{} questions, {minutes} minutes. Answer aloud, as you would there; the time is shown with each question.",
         questions.len()

@@ -11,6 +11,7 @@ use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
 use crate::history::{Card, Grade, Record, State, new_id, time};
+use crate::lesson;
 use crate::machine;
 use crate::matching::Names;
 use crate::pick::{self, Plan, Scope};
@@ -238,8 +239,12 @@ impl<'a> Desk<'a> {
                     why(question, terminal)?;
                     continue;
                 }
-                ("p" | "w", _) => {
-                    terminal.line("There is none for this question; l shows its page.")?;
+                ("p", _) => {
+                    terminal.line("No program proves this one; l shows what its page says.")?;
+                    continue;
+                }
+                ("w", _) => {
+                    terminal.line("There is no more to this one; l shows what its page says.")?;
                     continue;
                 }
                 ("l", _) => {
@@ -361,7 +366,7 @@ impl<'a> Desk<'a> {
             result: proof.word().to_owned(),
             machine: machine::words(),
         })?;
-        Ok(matches!(proof, Proof::Proved(_)))
+        Ok(matches!(proof, Proof::Proved { .. }))
     }
 
     fn lesson(&self, question: &Question, terminal: &mut Terminal) -> io::Result<()> {
@@ -371,8 +376,9 @@ impl<'a> Desk<'a> {
             .as_ref()
             .and_then(|fragment| page?.section(fragment));
         if let Some(section) = section {
+            let folder = self.bank.book.root.join("book/src");
             terminal.line("")?;
-            terminal.markdown(section)?;
+            terminal.markdown(&lesson::plain(section, &folder))?;
             terminal.line("")?;
         }
         terminal.line(&format!("  The page: book/src/{}", question.lesson()))?;
@@ -554,9 +560,11 @@ fn why(question: &Question, terminal: &mut Terminal) -> io::Result<()> {
 pub fn show_proof(proof: &Proof, terminal: &mut Terminal) -> io::Result<()> {
     let machine = machine::words();
     match proof {
-        Proof::Proved(lines) => {
+        Proof::Proved { shown, lines } => {
+            // A line of a table says nothing without its head. What counts here is marked.
             for line in lines {
-                terminal.line(&format!("  | {line}"))?;
+                let mark = if shown.contains(line) { '*' } else { '|' };
+                terminal.line(&format!("  {mark} {line}"))?;
             }
             terminal.strong(&format!("  PROVED on this machine ({machine})"))
         }

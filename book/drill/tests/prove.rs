@@ -37,7 +37,7 @@ fn every_proof_holds_here() {
     let mut wrong = Vec::new();
     for question in questions {
         match prover.prove(question).expect("a result") {
-            Proof::Proved(_) => {}
+            Proof::Proved { .. } => {}
             // A sandbox may have no compiler, an older kernel no such call.
             Proof::Skipped(why) if std::env::var_os("CI").is_none() => {
                 println!("{}: {why}", question.id)
@@ -62,7 +62,10 @@ fn a_wrong_answer_is_not_proved() {
     for question in questions {
         for (what, wrong) in wrong_ones(question) {
             tried += 1;
-            if matches!(prover.prove(&wrong).expect("a result"), Proof::Proved(_)) {
+            if matches!(
+                prover.prove(&wrong).expect("a result"),
+                Proof::Proved { .. }
+            ) {
                 held.push(format!("{}: {what}", question.id));
             }
         }
@@ -124,7 +127,7 @@ fn holds(question: &Question, answer: &str) -> bool {
     };
     matches!(
         try_answer(*language, check, answer).expect("a result"),
-        Proof::Proved(_)
+        Proof::Proved { .. }
     )
 }
 

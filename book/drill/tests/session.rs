@@ -170,7 +170,93 @@ fn a_written_answer_is_compiled_and_run() {
     assert!(write(&["return 8;"]).contains("Your code: it is not seven."));
     assert!(write(&["return"]).contains("Your code: it does not compile."));
     assert!(write(&["for (;;) __builtin_trap();"]).contains("it was killed by SIG"));
-    assert!(write(&[""]).contains("NOT QUITE."));
+}
+
+#[test]
+fn what_cannot_be_meant_is_asked_for_again() {
+    let desk = Desk::new();
+    for (level, typed, told) in [
+        (
+            ["anonymous", "1"],
+            ["", "2", "3", "e", "b b"].as_slice(),
+            "Letters from a to d, each once at most.",
+        ),
+        (
+            ["private", "2"],
+            &["some", "1 or 2"],
+            "One number, such as 12 or 4 KiB.",
+        ),
+        (
+            ["private", "2"],
+            &["256", "2", "", "five", "8"],
+            "The number of a line, from 1 to 7.",
+        ),
+        (
+            ["private", "2"],
+            &["256", "2", "", "5", "2", "", "a b c"],
+            "Every letter from a to d, each once.",
+        ),
+    ] {
+        let ran = Desk::new().run(&["--topic", level[0], "--level", level[1]], typed);
+        assert!(ran.stdout.contains(told), "{typed:?}: {}", ran.stdout);
+        assert!(
+            !ran.stdout.contains("NOT QUITE"),
+            "{typed:?}: {}",
+            ran.stdout
+        );
+    }
+    assert!(desk.grades().is_empty());
+}
+
+#[test]
+fn an_answer_may_be_left_open() {
+    let desk = Desk::new();
+    let ran = desk.run(&["--topic", "private", "--level", "2"], &["", "", ":q"]);
+    assert!(
+        ran.stdout.contains("LEFT OPEN: 256 faults."),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("Sure?"), "{}", ran.stdout);
+    let records = desk.records();
+    assert_eq!(
+        (&records[0]["sure"], &records[0]["grade"]),
+        (&1.into(), &1.into())
+    );
+    let ran = desk.run(&["--topic", "private", "--level", "3"], &[".", ":q"]);
+    assert!(ran.stdout.contains("LEFT OPEN."), "{}", ran.stdout);
+}
+
+#[test]
+fn an_order_is_right_so_far() {
+    let typed = ["256", "2", "", "5", "2", "", "d b a c", "2"];
+    let ran = Desk::new().run(&["--topic", "private", "--level", "2"], &typed);
+    let told = "Your first 2 steps are right.\nNOT QUITE: d b c a.\n  d) map\n  b) touch\n";
+    assert!(ran.stdout.contains(told), "{}", ran.stdout);
+}
+
+#[test]
+fn every_command_has_its_document() {
+    let desk = Desk::new();
+    let document = |arguments: &[&str]| {
+        let ran = desk.run(&[arguments, &["--json"]].concat(), &[]);
+        serde_json::from_str::<Value>(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", ran.stdout))
+    };
+    assert_eq!(
+        document(&["cram", "-n", "1"])["questions"],
+        serde_json::json!(["zeros"])
+    );
+    assert_eq!(
+        document(&["mock", "-n", "1"])["questions"],
+        serde_json::json!(["talk"])
+    );
+    assert_eq!(document(&["lint"])["complaints"], serde_json::json!([]));
+    assert_eq!(
+        document(&["export", "--anki", "/dev/null"])["questions"],
+        14
+    );
+    assert!(desk.records().is_empty(), "nothing was asked");
 }
 
 #[test]
