@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::bank::Bank;
 use crate::history::{Mock, Record, State};
 use crate::pick::Scope;
 use crate::question::{Kind, Question};
 use crate::session::{Desk, torn};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// How a question went.
 struct Scored<'a> {
@@ -60,9 +60,14 @@ pub fn run(
     let state = desk.state()?;
     torn(&state, &desk.log, terminal)?;
     let questions = choose(bank, &state, scope, count);
+    ensure!(
+        !questions.is_empty(),
+        "no question of that topic and level is answered aloud: leave out --topic or --level"
+    );
     terminal.words(&format!(
-        "{} questions, {minutes} minutes. Answer aloud, as you would there; the time is shown with each question.",
-        questions.len()
+        "{}, {}. Answer aloud, as you would there; the time is shown with each question.",
+        counted(questions.len(), "question"),
+        counted(minutes as usize, "minute")
     ))?;
     terminal.faint("Stop with the end of input (Ctrl-D) or :q: what was answered is kept.")?;
     let begun = desk.clock.now().as_second();
@@ -72,8 +77,8 @@ pub fn run(
         terminal.line("")?;
         if elapsed() >= minutes * 60 {
             terminal.line(&format!(
-                "Time is up after {index} of {} questions.",
-                questions.len()
+                "Time is up after {index} of {}.",
+                counted(questions.len(), "question")
             ))?;
             break;
         }
@@ -152,13 +157,17 @@ fn one(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<(Strin
             return Ok(None);
         }
         terminal.item("-", &follow_up.answer)?;
-        let Some(typed) = answer(terminal, "Did you have it? y/n [n] ")? else {
-            return Ok(None);
+        let had = loop {
+            let Some(typed) = answer(terminal, "Did you have it? y/n [n] ")? else {
+                return Ok(None);
+            };
+            match &*typed.trim().to_lowercase() {
+                "y" | "yes" => break true,
+                "" | "n" | "no" => break false,
+                _ => terminal.line("y or n.")?,
+            }
         };
-        points.push((
-            follow_up.question.clone(),
-            typed.trim().eq_ignore_ascii_case("y"),
-        ));
+        points.push((follow_up.question.clone(), had));
     }
     Ok(Some(points))
 }
@@ -182,8 +191,10 @@ fn scorecard(
     let (made, all) = count(&scored.iter().collect::<Vec<_>>());
     terminal.line("")?;
     terminal.strong(&format!(
-        "Scorecard: {made} of {all} points, {} of {of} questions, {} of {}.",
+        "Scorecard: {made} of {}, {} of {}, {} of {}.",
+        counted(all, "point"),
         scored.len(),
+        counted(of, "question"),
         clock_face(seconds),
         clock_face(minutes * 60)
     ))?;
@@ -201,7 +212,7 @@ fn scorecard(
                 terminal.item("missed:", point)?;
             }
             if !missed.is_empty() {
-                terminal.item("see", &remedy(question))?;
+                remedy(question, terminal)?;
             }
         }
     }
@@ -209,15 +220,16 @@ fn scorecard(
 }
 
 /// Where a missed point is to be learnt: page, proof, exercise.
-fn remedy(question: &Question) -> String {
-    let mut places = vec![format!("page book/src/{}", question.lesson())];
+fn remedy(question: &Question, terminal: &mut Terminal) -> Result<()> {
+    terminal.item("page:", &format!("book/src/{}", question.lesson()))?;
     if question.has_proof() {
-        places.push(format!("proof `cargo run -- drill prove {}`", question.id));
+        let command = format!("`cargo run -- drill prove {}`", question.id);
+        terminal.item("proof:", &command)?;
     }
     if let Some(exercise) = &question.exercise {
-        places.push(format!("exercise {exercise}"));
+        terminal.item("exercise:", exercise)?;
     }
-    places.join(", ")
+    Ok(())
 }
 
 fn clock_face(seconds: i64) -> String {

@@ -51,6 +51,8 @@ pub struct Plan<'a> {
     pub next_due: Option<Timestamp>,
     /// How long it will take.
     pub minutes: i64,
+    /// The `--new` that would begin more today, where there are more.
+    pub more: Option<usize>,
     /// The interview.
     pub interview: Option<Interview>,
 }
@@ -114,6 +116,7 @@ impl<'a> Plan<'a> {
             locked: BTreeMap::new(),
             next_due: None,
             minutes: 0,
+            more: None,
             interview: None,
         };
         let questions = bank.questions.iter();
@@ -176,6 +179,7 @@ impl<'a> Plan<'a> {
                 question.id.clone(),
             )
         });
+        plan.more = (unseen.len() > most).then_some(begun + most + NEW_A_DAY);
         unseen.truncate(most);
         plan.new = unseen;
         plan.interview = interview;

@@ -18,7 +18,7 @@ use crate::pick::{self, Plan, Scope};
 use crate::prove::{Proof, Prover};
 use crate::question::Question;
 use crate::schedule::{Limits, Scheduler};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// What a session works with.
 pub struct Desk<'a> {
@@ -462,6 +462,9 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
             Some(next) => format!("Nothing is due before {}.", clock.local(next)),
             None => "Nothing is due.".to_owned(),
         };
+        if let Some(more) = plan.more {
+            told += &format!(" `--new {more}` begins more today.");
+        }
     }
     if let Some(interview) = &plan.interview {
         let when = match interview.days {
@@ -477,20 +480,17 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
                 interview.questions - interview.seen
             ),
             None => format!(
-                " Interview {when}: {} questions, none seen yet.",
-                interview.questions
+                " Interview {when}: {}, none seen yet.",
+                counted(interview.questions, "question")
             ),
         };
     }
     terminal.words(&told)?;
     for (exercise, count) in &plan.locked {
-        let (question, waits) = if *count == 1 {
-            ("question", "waits")
-        } else {
-            ("questions", "wait")
-        };
+        let questions = counted(*count, "question");
+        let waits = if *count == 1 { "waits" } else { "wait" };
         terminal.words(&format!(
-            "{count} {question} {waits} until you have solved {exercise}."
+            "{questions} {waits} until you have solved {exercise}."
         ))?;
     }
     if plan.count() > 0 {

@@ -10,12 +10,12 @@ use crate::history::State;
 use crate::pick::{Plan, Scope};
 use crate::question::TOPICS;
 use crate::schedule::recall;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// All of it.
 #[derive(Debug, Serialize)]
 pub struct Stats {
-    /// In the bank, without those of mock interviews.
+    /// In the bank, or in that part of it that was asked for, without those of mock interviews.
     pub questions: usize,
     /// Seen before.
     pub seen: usize,
@@ -97,10 +97,14 @@ impl Stats {
                 recall: (!cards.is_empty()).then(|| sum / cards.len() as f32),
             });
         }
+        let known = |id: &str| bank.get(id).is_some();
         let sure = (1..)
             .zip(["guess", "think", "certain"])
             .map(|(number, sure)| {
-                let answers = || state.grades.iter().filter(|grade| grade.sure == number);
+                let answers = || {
+                    let grades = state.grades.iter();
+                    grades.filter(|grade| grade.sure == number && known(&grade.question))
+                };
                 Sure {
                     sure,
                     answers: answers().count(),
@@ -112,6 +116,7 @@ impl Stats {
             let last = answers.find(|grade| grade.question == question.id);
             last.is_some_and(|grade| !grade.right && grade.sure == 3)
         });
+        let mocks = || state.mocks.iter().filter(|mock| known(&mock.question));
         let proofs = ["proved", "differs here", "skipped"];
         Stats {
             questions: scheduled().count(),
@@ -124,15 +129,14 @@ impl Stats {
             topics,
             sure: sure.collect(),
             proofs: proofs.map(|word| {
-                state
-                    .proofs
-                    .values()
-                    .filter(|result| *result == word)
+                let proofs = state.proofs.iter();
+                proofs
+                    .filter(|(id, result)| *result == word && known(id))
                     .count()
             }),
             mock: [
-                state.mocks.iter().map(|mock| mock.made.len()).sum(),
-                state.mocks.iter().map(|mock| mock.points).sum(),
+                mocks().map(|mock| mock.made.len()).sum(),
+                mocks().map(|mock| mock.points).sum(),
             ],
         }
     }
@@ -143,8 +147,11 @@ impl Stats {
     /// If nobody reads it.
     pub fn show(&self, terminal: &mut Terminal) -> io::Result<()> {
         terminal.strong(&format!(
-            "{} questions: {} seen, {} due, {} waiting for an exercise.",
-            self.questions, self.seen, self.due, self.locked
+            "{}: {} seen, {} due, {} waiting for an exercise.",
+            counted(self.questions, "question"),
+            self.seen,
+            self.due,
+            self.locked
         ))?;
         terminal.line("")?;
         terminal.line(&format!(

@@ -169,12 +169,20 @@ impl<'a> Terminal<'a> {
                 let options = textwrap::Options::new(width)
                     .initial_indent(first)
                     .subsequent_indent(next)
+                    // `drill prove mock-256-kib` is to be copied from one line.
+                    .word_splitter(textwrap::WordSplitter::NoHyphenation)
                     .break_words(false);
                 textwrap::fill(text, options)
             }
             None => format!("{first}{text}"),
         }
     }
+}
+
+/// `1 question`, `2 questions`.
+pub fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 /// How long the mark of an item is, `- ` or `12. `, with what stands before it.

@@ -236,6 +236,43 @@ fn an_order_is_right_so_far() {
 }
 
 #[test]
+fn stats_and_export_keep_to_the_scope() {
+    let desk = Desk::new();
+    desk.run(&[], &["", "2", "3", "a", "3", "1", ":q"]);
+    let ran = desk.run(&["stats", "--json", "--topic", "private"], &[]);
+    let stats: Value = serde_json::from_str(&ran.stdout).expect("one document");
+    assert_eq!(
+        (&stats["seen"], &stats["questions"]),
+        (&0.into(), &8.into())
+    );
+    assert_eq!(stats["sure"][2]["answers"], 0);
+    let ran = desk.run(
+        &[
+            "export",
+            "--anki",
+            "/dev/null",
+            "--topic",
+            "fork",
+            "--level",
+            "2",
+        ],
+        &[],
+    );
+    assert_eq!(ran.stdout, "1 question in /dev/null.\n");
+}
+
+#[test]
+fn what_more_there_is_today_is_said() {
+    let ran = Desk::new().run(&["--new", "0"], &[]);
+    assert!(
+        ran.stdout
+            .starts_with("Nothing is due. `--new 8` begins more today.\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn every_command_has_its_document() {
     let desk = Desk::new();
     let document = |arguments: &[&str]| {
@@ -276,7 +313,7 @@ fn a_mock_interview() {
     let desk = Desk::new();
     let typed = [
         // talk: the second point, the follow-up
-        "", "3", "2", "", "y", // speech: nothing
+        "", "3", "2", "", "maybe", "yes", // speech: nothing
         "", "", "", "", // zeros fills it up
         "", "1 2",
     ];
@@ -472,7 +509,29 @@ fn errors_name_what_there_is() {
             "there is no question zero: there is zeros",
         ),
         (&["--level", "7"], "7 is not in 1..=4"),
-        (&["--interview", "tomorrow"], "invalid value 'tomorrow'"),
+        (
+            &["--interview", "tomorrow"],
+            "a day is wanted, such as 2027-01-15",
+        ),
+        (&["--new", "-1"], "a number from 0 to 1000 is wanted"),
+        (&["mock", "-n", "0"], "a number from 1 to 1000 is wanted"),
+        (
+            &["mock", "--minutes", "0"],
+            "a number from 1 to 600 is wanted",
+        ),
+        (
+            &["--new", "3", "cram"],
+            "--new and --interview are for `drill` alone",
+        ),
+        (&["prove"], "`drill prove ID`, or `drill prove --all`"),
+        (
+            &["--topic", "malloc"],
+            "no question of that topic and level: leave out --topic or --level",
+        ),
+        (
+            &["mock", "--topic", "fork", "--level", "3"],
+            "no question of that topic and level is answered aloud",
+        ),
         (
             &["export", "--anki", "/nowhere/deck.tsv"],
             "/nowhere/deck.tsv cannot be written",
