@@ -10,7 +10,7 @@ use workbook::state::{Lines, Log};
 use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, Grade, Record, State, new_id, time};
+use crate::history::{Card, Grade, Record, State, kept, new_id, time};
 use crate::lesson;
 use crate::machine;
 use crate::matching::Names;
@@ -81,6 +81,14 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Whether a grade could be written: nobody answers first and is told then.
+    ///
+    /// # Errors
+    /// If it could not.
+    pub fn can_write(&self) -> Result<()> {
+        kept(self.log.append_if(|_: Lines<Record>| None::<Record>)).map(|_| ())
+    }
+
     /// The state as it is now: another session may have changed it.
     ///
     /// # Errors
@@ -95,6 +103,7 @@ impl<'a> Desk<'a> {
     /// If the log cannot be read or written, or the terminal is gone.
     pub fn drill(&mut self, scope: &Scope, terminal: &mut Terminal) -> Result<()> {
         let bank = self.bank;
+        self.can_write()?;
         let state = self.state()?;
         let plan = Plan::make(bank, &state, self.clock, scope);
         torn(&state, &self.log, terminal)?;
@@ -134,6 +143,7 @@ impl<'a> Desk<'a> {
     /// If the log cannot be read or written, or the terminal is gone.
     pub fn cram(&mut self, scope: &Scope, count: usize, terminal: &mut Terminal) -> Result<()> {
         let bank = self.bank;
+        self.can_write()?;
         let state = self.state()?;
         torn(&state, &self.log, terminal)?;
         let mut waiting = pick::cram(bank, &state, self.clock, scope);
@@ -295,14 +305,14 @@ impl<'a> Desk<'a> {
         terminal: &mut Terminal,
     ) -> Result<Ended> {
         let seen = card.map(|card| card.last_grade.clone());
-        let recorded = self.log.append_if(|lines: Lines<Record>| {
+        let recorded = kept(self.log.append_if(|lines: Lines<Record>| {
             let now = State::replay(lines, self.clock);
             let last = now
                 .cards
                 .get(&question.id)
                 .map(|card| card.last_grade.clone());
             (grade.cram || last == seen).then(|| Record::Grade(grade.clone()))
-        })?;
+        }))?;
         if !recorded {
             terminal
                 .line("Another session has graded this question meanwhile. That grade stands.")?;
@@ -329,10 +339,10 @@ impl<'a> Desk<'a> {
             terminal.line("There is no grade in this session to undo.")?;
             return Ok(None);
         };
-        self.log.append(&Record::Undo {
+        kept(self.log.append(&Record::Undo {
             at: self.clock.now().as_second(),
             of: last.id,
-        })?;
+        }))?;
         done.asked -= 1;
         done.right -= usize::from(last.right);
         done.certain_but_wrong -= usize::from(last.certain_but_wrong);
@@ -360,12 +370,12 @@ impl<'a> Desk<'a> {
         }
         let proof = self.prover.prove(question)?;
         show_proof(&proof, terminal)?;
-        self.log.append(&Record::Proof {
+        kept(self.log.append(&Record::Proof {
             at: self.clock.now().as_second(),
             question: question.id.clone(),
             result: proof.word().to_owned(),
             machine: machine::words(),
-        })?;
+        }))?;
         Ok(matches!(proof, Proof::Proved { .. }))
     }
 

@@ -394,22 +394,65 @@ fn a_torn_line_is_said() {
 }
 
 /// A limit on the size of files stands for a full disk.
-#[test]
-fn a_full_disk_is_said_and_nothing_acknowledged_is_lost() {
-    let desk = Desk::new();
-    desk.run(&[], &["", "2", "3"]);
-    let whole = std::fs::read(desk.log()).expect("a log");
+fn on_a_full_disk(desk: &Desk, arguments: &[&str]) -> std::process::Command {
+    let program = env!("CARGO_BIN_EXE_drill");
     let session = format!(
-        "ulimit -f 1; trap '' XFSZ; exec {}",
-        env!("CARGO_BIN_EXE_drill")
+        "ulimit -f 1; trap '' XFSZ; exec {program} {}",
+        arguments.join(" ")
     );
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &session]);
     for (name, value) in desk.command(&[]).get_envs() {
         command.env(name, value.unwrap_or_default());
     }
+    command
+}
+
+#[test]
+fn whoever_answered_a_mock_gets_the_scorecard_though_the_disk_is_full() {
+    let desk = Desk::new();
+    let line = "{\"what\":\"hint\"}\n";
+    std::fs::write(desk.log(), line.repeat(60)).expect("a log");
+    let typed = ["", "1", "", "y"].repeat(20);
+    let ran = finish(&mut on_a_full_disk(&desk, &["mock"]), &typed);
+    assert_eq!(ran.status, Some(2), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("nothing was recorded"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout
+            .contains("Scorecard: 2 of 3 points, 1 of 5 questions"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// The folder is a file: root may write to every folder.
+#[test]
+fn nobody_answers_first_and_is_told_then_that_nothing_is_kept() {
+    let desk = Desk::new();
+    for arguments in [[].as_slice(), &["cram"], &["mock"]] {
+        let mut command = desk.command(arguments);
+        let ran = finish(command.env("WORKBOOK_HOME", "/dev/null"), &["", "2", "3"]);
+        assert_eq!((ran.status, &*ran.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(
+            ran.stderr
+                .ends_with("; WORKBOOK_HOME=FOLDER keeps the log elsewhere.\n"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_acknowledged_is_lost() {
+    let desk = Desk::new();
+    desk.run(&[], &["", "2", "3"]);
+    let whole = std::fs::read(desk.log()).expect("a log");
     let typed = ["b c", "3", "3"].repeat(4);
-    let ran = finish(&mut command, &typed);
+    let ran = finish(&mut on_a_full_disk(&desk, &[]), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
     assert!(
         ran.stderr.contains("nothing was recorded"),
