@@ -140,7 +140,8 @@ impl<'a> Terminal<'a> {
     /// # Errors
     /// If nobody reads the prompt, or the line cannot be read.
     pub fn ask(&mut self, prompt: &str) -> io::Result<Option<String>> {
-        write!(self.output, "{prompt}> ")?;
+        let prompt = self.broken(&format!("{prompt}>"), "", "");
+        write!(self.output, "{prompt} ")?;
         self.output.flush()?;
         let mut bytes = Vec::new();
         let end = self.input.read_until(b'\n', &mut bytes)? == 0;
