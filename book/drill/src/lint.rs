@@ -57,7 +57,7 @@ const TYPES: [Type; 8] = [
     },
     Type {
         name: "output",
-        keys: &["answer", "accept", "program"],
+        keys: &["answer", "accept", "program", "without"],
         needs_keys: &["answer"],
         needs_sections: &["Why"],
     },
@@ -75,7 +75,14 @@ const TYPES: [Type; 8] = [
     },
     Type {
         name: "estimate",
-        keys: &["answer", "accept", "unit", "tolerance", "program"],
+        keys: &[
+            "answer",
+            "accept",
+            "unit",
+            "tolerance",
+            "program",
+            "without",
+        ],
         needs_keys: &["answer"],
         needs_sections: &["Why"],
     },
@@ -172,6 +179,7 @@ impl<'a> Reader<'a> {
         }
         let kind = self.kind(kind.name, source, listing.as_ref())?;
         self.proof_matches_answer(&kind);
+        self.listing_keeps_the_answer(&kind, listing.as_ref());
         let page = page?;
         let exercise = needs.as_deref().or(self.book.exercise_of(&page));
         let own = needs.as_deref().or(self.book.own_exercise(&page));
@@ -458,11 +466,48 @@ impl<'a> Reader<'a> {
         if anchored.is_none() && *file == of_the_lab {
             self.complain(line, format!("{file} has no anchor main"));
         }
+        let text = anchored.unwrap_or_else(|| text.trim_end().to_owned());
         Some(Listing {
+            text: self.without(&text),
             file: file.clone(),
-            anchored: anchored.is_some(),
-            text: anchored.unwrap_or_else(|| text.trim_end().to_owned()),
         })
+    }
+
+    /// The listing without the lines that would give the answer away.
+    fn without(&mut self, listing: &str) -> String {
+        let Some((line, texts)) = self.fields.get("without").copied() else {
+            return listing.to_owned();
+        };
+        let mut lines: Vec<_> = listing.lines().collect();
+        for text in texts.split(" | ").map(str::trim) {
+            let before = lines.len();
+            lines.retain(|line| !line.contains(text));
+            if lines.len() == before {
+                self.complain(line, format!("no line of the program has {text}"));
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// A name that is to be found out does not stand in the program that is shown.
+    fn listing_keeps_the_answer(&mut self, kind: &Kind, listing: Option<&Listing>) {
+        let (Kind::Output { answers }, Some(listing)) = (kind, listing) else {
+            return;
+        };
+        let line = self.fields["answer"].0;
+        let given = answers.iter().find(|answer| {
+            let is_name =
+                answer.len() > 3 && !answer.starts_with(|letter: char| letter.is_numeric());
+            is_name && listing.text.contains(answer.as_str())
+        });
+        if let Some(given) = given {
+            self.complain(
+                line,
+                format!(
+                    "the program that is shown has {given} in it: leave out its line by without"
+                ),
+            );
+        }
     }
 
     fn items(&mut self, title: &str) -> Vec<String> {

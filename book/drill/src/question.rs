@@ -76,8 +76,6 @@ pub struct Question {
 pub struct Listing {
     /// From the clone's root.
     pub file: String,
-    /// Whether only what lies between the anchors `main` is shown.
-    pub anchored: bool,
     /// What is shown.
     pub text: String,
 }
