@@ -263,6 +263,7 @@ fn plan(bank: &Bank, state: &State, clock: &Clock, scope: &Scope) -> serde_json:
         "new": ids(&plan.new),
         "soon": ids(&plan.soon),
         "locked": plan.locked,
+        "forward": plan.forward,
         "minutes": plan.minutes,
         "next_due": plan.next_due.map(|time| clock.local(time)),
         "interview": plan.interview,

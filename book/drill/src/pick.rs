@@ -47,6 +47,8 @@ pub struct Plan<'a> {
     pub soon: Vec<&'a Question>,
     /// How many wait for each exercise.
     pub locked: BTreeMap<&'a str, usize>,
+    /// How many come today because an exercise failed.
+    pub forward: BTreeMap<&'a str, usize>,
     /// The next time that something is due, where nothing is now.
     pub next_due: Option<Timestamp>,
     /// How long it will take.
@@ -114,6 +116,7 @@ impl<'a> Plan<'a> {
             new: Vec::new(),
             soon: Vec::new(),
             locked: BTreeMap::new(),
+            forward: BTreeMap::new(),
             next_due: None,
             minutes: 0,
             more: None,
@@ -182,6 +185,13 @@ impl<'a> Plan<'a> {
         plan.more = (unseen.len() > most).then_some(begun + most + NEW_A_DAY);
         unseen.truncate(most);
         plan.new = unseen;
+        for question in plan.due.iter().chain(&plan.new) {
+            if let Some(exercise) = question.exercise.as_deref()
+                && forward(question, state.cards.get(&question.id))
+            {
+                *plan.forward.entry(exercise).or_default() += 1;
+            }
+        }
         plan.interview = interview;
         let seconds = plan.count() as i64 * state.pace().unwrap_or(SECONDS);
         plan.minutes = (seconds + 59) / 60;

@@ -496,6 +496,13 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
         };
     }
     terminal.words(&told)?;
+    for (exercise, count) in &plan.forward {
+        let questions = counted(*count, "question");
+        let come = if *count == 1 { "comes" } else { "come" };
+        terminal.words(&format!(
+            "{questions} {come} first, because {exercise} failed."
+        ))?;
+    }
     for (exercise, count) in &plan.locked {
         let questions = counted(*count, "question");
         let waits = if *count == 1 { "waits" } else { "wait" };

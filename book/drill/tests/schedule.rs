@@ -283,6 +283,13 @@ fn an_exercise_that_fails_asks_for_its_questions_once_a_day() {
             .as_deref(),
         Some("region")
     );
+    let state = life.state();
+    let plan = Plan::make(&life.bank, &state, &life.clock, &Scope::default());
+    assert!(
+        plan.forward["region"] > 1,
+        "and that is told: {:?}",
+        plan.forward
+    );
     life.grade("faults", 3);
     assert!(life.due().is_empty());
     life.exercise(2, false);
