@@ -260,7 +260,7 @@ fn code(question: &Question, terminal: &mut Terminal) -> io::Result<Typed> {
     };
     terminal.faint(&format!(
         "In {}; a line with only a full stop ends it.",
-        language.name()
+        language.title()
     ))?;
     let mut lines = Vec::new();
     loop {

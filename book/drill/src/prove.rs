@@ -223,15 +223,18 @@ fn compare(question: &Question, ran: &Ran) -> Proof {
 pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof> {
     let folder = tempfile::tempdir().context("no room for the check")?;
     let program = folder.path().join("check");
-    let lines = check
-        .lines()
-        .map(|line| if line.trim() == ANSWER { answer } else { line });
-    let text = lines.collect::<Vec<_>>().join("\n") + "\n";
-    let file = folder.path().join(match language {
-        Language::C => "check.c",
-        Language::Rust => "check.rs",
-    });
-    fs::write(&file, text)?;
+    // In C it is a file of its own, so that the compiler counts the learner's lines, and not the check's.
+    let (name, put) = match language {
+        Language::C => {
+            fs::write(folder.path().join("answer.c"), format!("{answer}\n"))?;
+            ("check.c", "#include \"answer.c\"")
+        }
+        Language::Rust => ("check.rs", answer),
+    };
+    let lines = check.lines();
+    let lines = lines.map(|line| if line.trim() == ANSWER { put } else { line });
+    let file = folder.path().join(name);
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n") + "\n")?;
     let mut compiler = match language {
         Language::C => {
             let mut cc = Command::new("cc");
@@ -256,7 +259,10 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
     if !compiled.is_well() {
         let inside = folder.path().display().to_string() + "/";
         let said = compiled.stderr.replace(&inside, "");
-        let lines = said.lines().take(12).map(str::to_owned);
+        let lines = said
+            .lines()
+            .skip_while(|line| line.starts_with("In file included"));
+        let lines = lines.take(12).map(str::to_owned);
         return Ok(Proof::Differs {
             why: "it does not compile".to_owned(),
             lines: lines.collect(),

@@ -210,6 +210,14 @@ impl Question {
 }
 
 impl Language {
+    /// For people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Language::C => "C",
+            Language::Rust => "Rust",
+        }
+    }
+
     /// As in the front matter and after the backticks.
     pub fn name(self) -> &'static str {
         match self {

@@ -168,7 +168,12 @@ fn a_written_answer_is_compiled_and_run() {
     };
     assert!(write(&["int seven = 7;", "return seven;"]).contains("RIGHT."));
     assert!(write(&["return 8;"]).contains("Your code: it is not seven."));
-    assert!(write(&["return"]).contains("Your code: it does not compile."));
+    let told = write(&["int seven = 7", "return seven;"]);
+    assert!(told.contains("Your code: it does not compile."), "{told}");
+    assert!(
+        told.contains("answer.c:2:1: error:"),
+        "the line is the learner's: {told}"
+    );
     assert!(write(&["for (;;) __builtin_trap();"]).contains("it was killed by SIG"));
 }
 
