@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, State};
+use crate::history::{Card, State, time};
 use crate::question::{Question, TOPICS};
 use crate::schedule::recall;
 
@@ -247,15 +247,25 @@ fn interview(
 
 /// For the night before: the weakest and most asked first, locked or not, mock questions left out.
 pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
-    let today = clock.today();
+    let mut last = BTreeMap::new();
+    for grade in &state.grades {
+        last.insert(&*grade.question, grade);
+    }
+    // What was right tonight is not asked again before the rest; what was wrong is as good as never seen.
+    let forgotten = |question: &Question| match last.get(&*question.id) {
+        Some(grade) if !grade.right => 1.0,
+        Some(grade) if clock.day(time(grade.at)) == clock.today() => 0.0,
+        _ => {
+            let card = state.cards.get(&question.id);
+            1.0 - card.map_or(0.0, |card| recall(card, clock.tomorrow(), clock))
+        }
+    };
     let questions = bank.questions.iter();
     let mut questions: Vec<_> = questions
         .filter(|question| !question.is_mock() && scope.has(question))
         .collect();
     questions.sort_by_cached_key(|question| {
-        let card = state.cards.get(&question.id);
-        let forgotten = 1.0 - card.map_or(0.0, |card| recall(card, today, clock));
-        let weight = f32::from(question.asked) * forgotten * 1000.0;
+        let weight = f32::from(question.asked) * forgotten(question) * 1000.0;
         (
             Reverse(weight as u32),
             question.level,

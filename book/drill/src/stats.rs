@@ -48,7 +48,7 @@ pub struct Topic {
     pub answers: usize,
     /// Of them right.
     pub right: usize,
-    /// How much of what was seen will be known today, from 0 to 1.
+    /// How much of what was seen will be known tomorrow, from 0 to 1: on the day itself nothing is forgotten yet.
     pub recall: Option<f32>,
 }
 
@@ -67,7 +67,7 @@ impl Stats {
     /// Counts it.
     pub fn count(bank: &Bank, state: &State, clock: &Clock) -> Stats {
         let plan = Plan::make(bank, state, clock, &Scope::default());
-        let today = clock.today();
+        let tomorrow = clock.tomorrow();
         let scheduled = || bank.questions.iter().filter(|question| !question.is_mock());
         let mut topics = Vec::new();
         for topic in TOPICS {
@@ -87,7 +87,7 @@ impl Stats {
                 .iter()
                 .filter(|grade| has(&grade.question))
                 .collect();
-            let sum: f32 = cards.iter().map(|card| recall(card, today, clock)).sum();
+            let sum: f32 = cards.iter().map(|card| recall(card, tomorrow, clock)).sum();
             topics.push(Topic {
                 topic: topic.to_owned(),
                 questions: mine.len(),
@@ -155,8 +155,8 @@ impl Stats {
         ))?;
         terminal.line("")?;
         terminal.line(&format!(
-            "{:<16} {:>9} {:>5} {:>12} {:>9}",
-            "topic", "questions", "seen", "right", "recall"
+            "{:<16} {:>9} {:>5} {:>12} {:>15}",
+            "topic", "questions", "seen", "right", "known tomorrow"
         ))?;
         for topic in &self.topics {
             let recall = topic
@@ -164,7 +164,7 @@ impl Stats {
                 .map_or("-".to_owned(), |recall| format!("{:.0} %", recall * 100.0));
             let right = format!("{} of {}", topic.right, topic.answers);
             terminal.line(&format!(
-                "{:<16} {:>9} {:>5} {right:>12} {recall:>9}",
+                "{:<16} {:>9} {:>5} {right:>12} {recall:>15}",
                 topic.topic, topic.questions, topic.seen
             ))?;
         }

@@ -404,6 +404,31 @@ fn cram_begins_with_the_weakest_and_most_asked() {
 }
 
 #[test]
+fn cram_goes_on_where_it_ended_and_comes_back_to_what_was_wrong() {
+    let mut life = Life::begin();
+    for (question, grade) in [("faults", 3), ("zeros", 1)] {
+        life.grade(question, grade);
+        if let Some(Record::Grade(grade)) = life.records.last_mut() {
+            grade.cram = true;
+        }
+    }
+    let crammed = |life: &Life| {
+        let state = life.state();
+        let crammed = pick::cram(&life.bank, &state, &life.clock, &Scope::default());
+        crammed.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
+    };
+    let tonight = crammed(&life);
+    assert_eq!(tonight[0], "zeros", "it was wrong");
+    assert_eq!(tonight.last().map(String::as_str), Some("faults"));
+    life.wait(DAY);
+    assert_eq!(
+        crammed(&life)[..2],
+        ["zeros", "faults"],
+        "nothing is known of it"
+    );
+}
+
+#[test]
 fn a_scope_is_kept() {
     let life = Life::begin();
     let scope = Scope {
