@@ -197,12 +197,17 @@ fn scorecard(
     let (made, all) = count(&scored.iter().collect::<Vec<_>>());
     terminal.line("")?;
     terminal.strong(&format!(
-        "Scorecard: {made} of {}, {} of {}, {} of {}.",
+        "Scorecard: {made} of {}, {} of {}, {} of {}{}.",
         counted(all, "point"),
         scored.len(),
         counted(of, "question"),
         clock_face(seconds),
-        clock_face(minutes * 60)
+        clock_face(minutes * 60),
+        if seconds > minutes * 60 {
+            ": over time"
+        } else {
+            ""
+        }
     ))?;
     let mut topics: BTreeMap<(usize, &str), Vec<&Scored>> = BTreeMap::new();
     for one in scored {
