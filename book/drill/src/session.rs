@@ -218,7 +218,7 @@ impl<'a> Desk<'a> {
         let Answered {
             sure,
             mut right,
-            proved,
+            mut proved,
         } = answered;
         done.proved += usize::from(proved);
         let now = self.clock.now();
@@ -242,7 +242,10 @@ impl<'a> Desk<'a> {
                 ("1" | "2" | "3" | "4", _) => typed.trim().parse()?,
                 ("", Some(suggested)) => suggested,
                 ("p", _) if question.has_proof() => {
-                    done.proved += usize::from(self.prove(question, terminal)?);
+                    // A second look does not count.
+                    let holds = self.prove(question, terminal)?;
+                    done.proved += usize::from(holds && !proved);
+                    proved |= holds;
                     continue;
                 }
                 ("w", _) if question.why.is_some() || !question.follow_ups.is_empty() => {
@@ -496,6 +499,10 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
         };
     }
     terminal.words(&told)?;
+    if plan.interview.as_ref().is_some_and(|one| one.days < 2) && plan.count() > 0 {
+        terminal
+            .words("Where that is too much: `drill cram` asks the weakest and most asked first.")?;
+    }
     for (exercise, count) in &plan.forward {
         let questions = counted(*count, "question");
         let come = if *count == 1 { "comes" } else { "come" };

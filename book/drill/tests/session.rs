@@ -214,6 +214,16 @@ fn what_cannot_be_meant_is_asked_for_again() {
 }
 
 #[test]
+fn a_second_look_at_a_proof_does_not_count() {
+    let ran = Desk::new().run(&[], &["", "2", "p", "p", "3"]);
+    assert!(
+        ran.stdout.contains("Done 1. right 1, proved 1,"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn an_answer_may_be_left_open() {
     let desk = Desk::new();
     let ran = desk.run(&["--topic", "private", "--level", "2"], &["", "", ":q"]);
@@ -359,6 +369,12 @@ fn an_interview_is_told_how_it_stands() {
     desk.run(&[], &["", "2", "3"]);
     let ran = desk.run(&["--interview", "2026-12-04"], &[]);
     insta::assert_snapshot!(ran.stdout);
+    let ran = desk.run(&["--interview", "2026-11-26"], &[]);
+    assert!(
+        ran.stdout.contains("`drill cram` asks the weakest"),
+        "{}",
+        ran.stdout
+    );
     let ran = desk.run(&["--interview", "2026-11-24"], &[]);
     assert_eq!(ran.status, Some(2));
     assert_eq!(
