@@ -257,6 +257,27 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_broken_between_words_only() {
+        let (mut input, mut output) = (&b""[..], Vec::new());
+        let look = Look {
+            width: Some(30),
+            ..Look::default()
+        };
+        let mut terminal = Terminal::new(&mut input, &mut output, look);
+        terminal
+            .item("-", "run `drill prove mock-256-kib` now")
+            .expect("room");
+        terminal
+            .markdown("- one two three four five six seven")
+            .expect("room");
+        terminal
+            .ask("Which of them all? The letters of it")
+            .expect("room");
+        let told = "  - run `drill prove\n    mock-256-kib` now\n- one two three four five six\n  seven\nWhich of them all? The letters\nof it> \n";
+        assert_eq!(String::from_utf8_lossy(&output), told);
+    }
+
+    #[test]
     fn an_items_mark_ends_before_its_words() {
         let marks = ["- a", "12. a", "  - a", "12 pages", "-1 is", "a"].map(mark);
         assert_eq!(marks, [2, 4, 4, 0, 0, 0]);
