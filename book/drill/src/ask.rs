@@ -36,7 +36,7 @@ const STOP: &str = ":q";
 const UNDO: &str = ":u";
 
 /// Says how to get out.
-pub const HELP: &str = "Stop at any time with :q or the end of input (Ctrl-D): every grade is kept. Undo a grade with :u.";
+pub const HELP: &str = "Stop at any time with :q or the end of input (Ctrl-D): every grade is kept. Undo a grade with :u. Where an answer is to be typed, Enter alone leaves it open.";
 
 enum Typed {
     Answer(String),
@@ -91,40 +91,49 @@ pub fn ask(
     terminal.line("")?;
     let mut proved = false;
     let mut told = None;
-    let answer = match &question.kind {
-        Kind::Write { .. } => code(question, terminal)?,
-        _ => typed(terminal, hint(&question.kind))?,
+    let answer = loop {
+        let answer = match &question.kind {
+            Kind::Write { .. } => code(question, terminal)?,
+            _ => typed(terminal, hint(&question.kind))?,
+        };
+        match answer {
+            Typed::Answer(answer) => match slip(question, &answer) {
+                Some(told) => terminal.words(&told)?,
+                None => break answer,
+            },
+            Typed::Undo => return Ok(Asked::Undo),
+            Typed::Stop => return Ok(Asked::Stop),
+        }
     };
-    let answer = match answer {
-        Typed::Answer(answer) => answer,
-        Typed::Undo => return Ok(Asked::Undo),
-        Typed::Stop => return Ok(Asked::Stop),
-    };
+    let spoken = matches!(question.kind, Kind::Recall { .. } | Kind::Mock { .. });
+    let open = answer.trim().is_empty() && !spoken;
     let right = match &question.kind {
+        _ if open => Some(false),
         Kind::Recall { .. } | Kind::Mock { .. } => None,
         Kind::Choice { options } => {
             let order = shuffled(question, options.len(), turn);
-            let chosen = letters(&answer, &order);
+            let chosen = letters(&answer, &order).unwrap_or_default();
             Some((0..options.len()).all(|index| chosen.contains(&index) == options[index].right))
         }
         Kind::Order { steps } => {
             let order = shuffled(question, steps.len(), turn);
-            Some(letters(&answer, &order).into_iter().eq(0..steps.len()))
+            let chosen = letters(&answer, &order).unwrap_or_default();
+            let places = (0..).zip(&chosen);
+            let placed = places.take_while(|(place, step)| place == *step).count();
+            if placed < steps.len() && placed > 0 {
+                told = Some(match placed {
+                    1 => "Your first step is right.".to_owned(),
+                    _ => format!("Your first {placed} steps are right."),
+                });
+            }
+            Some(placed == steps.len())
         }
-        Kind::Bug { lines, .. } => {
-            let numbers = answer.split(|letter: char| !letter.is_ascii_digit());
-            let mut numbers: Vec<usize> =
-                numbers.filter_map(|number| number.parse().ok()).collect();
-            numbers.sort_unstable();
-            let mut lines = lines.clone();
-            lines.sort_unstable();
-            Some(numbers == lines)
-        }
+        Kind::Bug { lines, .. } => Some(numbers(&answer) == sorted(lines.clone())),
         Kind::Output { answers } => match names.text(&answer, answers) {
             Match::Wrong => Some(false),
             Match::Right => Some(true),
             Match::Typo => {
-                told = Some(format!("One letter was another; it is {}.", answers[0]));
+                told = Some(format!("One letter differs: it is {}.", answers[0]));
                 Some(true)
             }
         },
@@ -133,11 +142,10 @@ pub fn ask(
             unit,
             tolerance,
         } => Some(matching::number(&answer, answers, unit.as_deref(), *tolerance) == Match::Right),
-        Kind::Write { .. } if answer.trim().is_empty() => Some(false),
         Kind::Write {
             language, check, ..
         } => match try_answer(*language, check, &answer)? {
-            Proof::Proved(_) => {
+            Proof::Proved { .. } => {
                 proved = true;
                 Some(true)
             }
@@ -155,7 +163,11 @@ pub fn ask(
             }
         },
     };
+    // Whoever leaves it open is not sure of anything.
     let sure = loop {
+        if open {
+            break 1;
+        }
         match typed(terminal, "Sure? 1 guess  2 think  3 certain [2] ")? {
             Typed::Undo => return Ok(Asked::Undo),
             Typed::Stop => return Ok(Asked::Stop),
@@ -172,7 +184,8 @@ pub fn ask(
             terminal.line(line)?;
         }
     }
-    reveal(question, turn, right, sure, terminal)?;
+    let verdict = Verdict { right, sure, open };
+    reveal(question, turn, &verdict, terminal)?;
     Ok(Asked::Answered(Answered {
         sure,
         right,
@@ -180,9 +193,59 @@ pub fn ask(
     }))
 }
 
+/// What cannot be meant as an answer is asked for again: nobody is marked down for a slip of the finger.
+fn slip(question: &Question, answer: &str) -> Option<String> {
+    if answer.trim().is_empty() {
+        return None;
+    }
+    let last = |count: usize| ('a'..).nth(count.saturating_sub(1)).unwrap_or('z');
+    match &question.kind {
+        Kind::Choice { options } => {
+            let order = shuffled(question, options.len(), 0);
+            let told = || {
+                format!(
+                    "Letters from a to {}, each once at most.",
+                    last(order.len())
+                )
+            };
+            letters(answer, &order).is_none().then(told)
+        }
+        Kind::Order { steps } => {
+            let order = shuffled(question, steps.len(), 0);
+            let told = || format!("Every letter from a to {}, each once.", last(order.len()));
+            let all = letters(answer, &order).is_some_and(|found| found.len() == order.len());
+            (!all).then(told)
+        }
+        Kind::Bug { .. } => {
+            let listing = question.listing.as_ref();
+            let last = listing.map_or(1, |listing| listing.text.lines().count());
+            let numbers = numbers(answer);
+            let known = numbers.iter().all(|number| (1..=last).contains(number));
+            let told = || format!("The number of a line, from 1 to {last}.");
+            (numbers.is_empty() || !known).then(told)
+        }
+        Kind::Estimate { .. } => matching::quantity(answer)
+            .is_none()
+            .then(|| "One number, such as 12 or 4 KiB.".to_owned()),
+        _ => None,
+    }
+}
+
+/// All numbers in it, sorted, each once.
+fn numbers(text: &str) -> Vec<usize> {
+    let numbers = text.split(|letter: char| !letter.is_ascii_digit());
+    sorted(numbers.filter_map(|number| number.parse().ok()).collect())
+}
+
+fn sorted(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
 fn hint(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Recall { .. } | Kind::Mock { .. } => "Say it aloud, then Enter ",
+        Kind::Recall { .. } | Kind::Mock { .. } => "Say it aloud, then press Enter ",
         Kind::Choice { .. } => "Which? The letters of all that are right ",
         Kind::Order { .. } => "The letters in the right order ",
         Kind::Bug { .. } => "Which line? ",
@@ -197,7 +260,7 @@ fn code(question: &Question, terminal: &mut Terminal) -> io::Result<Typed> {
     };
     terminal.faint(&format!(
         "In {}; a line with only a full stop ends it.",
-        language.name()
+        language.title()
     ))?;
     let mut lines = Vec::new();
     loop {
@@ -211,15 +274,23 @@ fn code(question: &Question, terminal: &mut Terminal) -> io::Result<Typed> {
     }
 }
 
+/// What an answer came to.
+struct Verdict {
+    right: Option<bool>,
+    sure: u8,
+    /// Nothing was typed.
+    open: bool,
+}
+
 /// Says what is right, and why each option is.
 fn reveal(
     question: &Question,
     turn: usize,
-    right: Option<bool>,
-    sure: u8,
+    Verdict { right, sure, open }: &Verdict,
     terminal: &mut Terminal,
 ) -> io::Result<()> {
     let mut verdict = match right {
+        _ if *open => "LEFT OPEN.".to_owned(),
         None => String::new(),
         Some(true) => "RIGHT.".to_owned(),
         Some(false) => "NOT QUITE.".to_owned(),
@@ -258,7 +329,7 @@ fn reveal(
     if let Some(short) = short {
         verdict = format!("{}: {short}.", verdict.trim_end_matches('.'));
     }
-    if right == Some(false) && sure == 3 {
+    if *right == Some(false) && *sure == 3 {
         verdict += " You were certain: this one comes back today.";
     }
     if !verdict.is_empty() {
@@ -270,6 +341,14 @@ fn reveal(
                 let option = &options[index];
                 let word = if option.right { "right" } else { "wrong" };
                 terminal.item(&format!("{letter}) {word}:"), &option.why)?;
+            }
+        }
+        Kind::Order { steps } if *right == Some(false) => {
+            let order = shuffled(question, steps.len(), turn);
+            for (step, text) in steps.iter().enumerate() {
+                let letter = ('a'..).zip(&order).find(|(_, index)| **index == step);
+                let letter = letter.map_or('?', |(letter, _)| letter);
+                terminal.item(&format!("{letter})"), text)?;
             }
         }
         Kind::Recall { answer } | Kind::Bug { answer, .. } => terminal.markdown(answer)?,
@@ -321,21 +400,21 @@ pub fn shuffled(question: &Question, count: usize, turn: usize) -> Vec<usize> {
     order
 }
 
-/// The indices that letters stand for: `b d`, `bd`, `B, D`. A letter twice, or one that is not there, spoils it.
-fn letters(typed: &str, order: &[usize]) -> Vec<usize> {
+/// The indices that letters stand for: `b d`, `bd`, `B, D`. None if a letter stands twice, or is not there.
+fn letters(typed: &str, order: &[usize]) -> Option<Vec<usize>> {
     let mut found = Vec::new();
     for letter in typed
         .to_lowercase()
         .chars()
-        .filter(|letter| letter.is_alphabetic())
+        .filter(|letter| letter.is_alphanumeric())
     {
-        let place = (letter as usize).wrapping_sub('a' as usize);
-        match order.get(place) {
-            Some(index) if !found.contains(index) => found.push(*index),
-            _ => return vec![usize::MAX],
+        let index = *order.get((letter as usize).checked_sub('a' as usize)?)?;
+        if found.contains(&index) {
+            return None;
         }
+        found.push(index);
     }
-    found
+    Some(found)
 }
 
 #[cfg(test)]
@@ -346,10 +425,11 @@ mod tests {
     fn letters_may_be_typed_in_any_way() {
         let order = [2, 0, 1];
         for typed in ["ac", "a c", "A, C", "a,c."] {
-            assert_eq!(letters(typed, &order), [2, 1], "{typed}");
+            assert_eq!(letters(typed, &order), Some(vec![2, 1]), "{typed}");
         }
-        assert!(letters("", &order).is_empty());
-        assert_eq!(letters("ad", &order), [usize::MAX]);
-        assert_eq!(letters("aa", &order), [usize::MAX]);
+        assert_eq!(letters("", &order), Some(Vec::new()));
+        for typed in ["ad", "aa", "1", "the third"] {
+            assert_eq!(letters(typed, &order), None, "{typed}");
+        }
     }
 }

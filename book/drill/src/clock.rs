@@ -69,6 +69,11 @@ impl Clock {
         self.day(self.now())
     }
 
+    /// The day after today.
+    pub fn tomorrow(&self) -> Date {
+        days_after(self.today(), 1)
+    }
+
     /// When that day begins.
     pub fn start_of(&self, day: Date) -> Timestamp {
         let local = day.at(DAY_BEGINS, 0, 0, 0);

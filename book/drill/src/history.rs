@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use fsrs::MemoryState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,14 @@ impl State {
         let count = seconds.len();
         (count >= FEW).then(|| seconds.iter().sum::<i64>() / count as i64)
     }
+}
+
+/// What came of writing to the log; where it failed, the error says what can be done.
+///
+/// # Errors
+/// If it failed.
+pub fn kept<T>(written: Result<T>) -> Result<T> {
+    written.map_err(|error| anyhow!("{error:#}; WORKBOOK_HOME=FOLDER keeps the log elsewhere"))
 }
 
 /// A time of the log.

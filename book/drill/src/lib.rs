@@ -6,6 +6,7 @@ pub mod bank;
 pub mod book;
 pub mod clock;
 pub mod history;
+pub mod lesson;
 pub mod lint;
 pub mod machine;
 pub mod matching;

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
+use serde::Serialize;
+
 use crate::book::Book;
+use crate::lesson::between_anchors;
 use crate::matching::{self, one_space};
 use crate::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing, Question};
 use crate::source::{Field, Item, Section, Source, split_reason, take_apart};
 
 /// Something that is wrong with the bank.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Complaint {
     /// From the clone's root.
     pub file: String,
@@ -54,7 +57,7 @@ const TYPES: [Type; 8] = [
     },
     Type {
         name: "output",
-        keys: &["answer", "accept", "program"],
+        keys: &["answer", "accept", "program", "without"],
         needs_keys: &["answer"],
         needs_sections: &["Why"],
     },
@@ -72,7 +75,14 @@ const TYPES: [Type; 8] = [
     },
     Type {
         name: "estimate",
-        keys: &["answer", "accept", "unit", "tolerance", "program"],
+        keys: &[
+            "answer",
+            "accept",
+            "unit",
+            "tolerance",
+            "program",
+            "without",
+        ],
         needs_keys: &["answer"],
         needs_sections: &["Why"],
     },
@@ -169,6 +179,7 @@ impl<'a> Reader<'a> {
         }
         let kind = self.kind(kind.name, source, listing.as_ref())?;
         self.proof_matches_answer(&kind);
+        self.listing_keeps_the_answer(&kind, listing.as_ref());
         let page = page?;
         let exercise = needs.as_deref().or(self.book.exercise_of(&page));
         let own = needs.as_deref().or(self.book.own_exercise(&page));
@@ -451,15 +462,52 @@ impl<'a> Reader<'a> {
             self.complain(line, text);
             return None;
         };
-        let anchored = between_anchors(&text);
+        let anchored = between_anchors(&text, "main");
         if anchored.is_none() && *file == of_the_lab {
             self.complain(line, format!("{file} has no anchor main"));
         }
+        let text = anchored.unwrap_or_else(|| text.trim_end().to_owned());
         Some(Listing {
+            text: self.without(&text),
             file: file.clone(),
-            anchored: anchored.is_some(),
-            text: anchored.unwrap_or_else(|| text.trim_end().to_owned()),
         })
+    }
+
+    /// The listing without the lines that would give the answer away.
+    fn without(&mut self, listing: &str) -> String {
+        let Some((line, texts)) = self.fields.get("without").copied() else {
+            return listing.to_owned();
+        };
+        let mut lines: Vec<_> = listing.lines().collect();
+        for text in texts.split(" | ").map(str::trim) {
+            let before = lines.len();
+            lines.retain(|line| !line.contains(text));
+            if lines.len() == before {
+                self.complain(line, format!("no line of the program has {text}"));
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// A name that is to be found out does not stand in the program that is shown.
+    fn listing_keeps_the_answer(&mut self, kind: &Kind, listing: Option<&Listing>) {
+        let (Kind::Output { answers }, Some(listing)) = (kind, listing) else {
+            return;
+        };
+        let line = self.fields["answer"].0;
+        let given = answers.iter().find(|answer| {
+            let is_name =
+                answer.len() > 3 && !answer.starts_with(|letter: char| letter.is_numeric());
+            is_name && listing.text.contains(answer.as_str())
+        });
+        if let Some(given) = given {
+            self.complain(
+                line,
+                format!(
+                    "the program that is shown has {given} in it: leave out its line by without"
+                ),
+            );
+        }
     }
 
     fn items(&mut self, title: &str) -> Vec<String> {
@@ -618,6 +666,15 @@ impl<'a> Reader<'a> {
             }
         };
         let unit = self.fields.get("unit").map(|(_, unit)| (*unit).to_owned());
+        // The two are shown together.
+        if let (Some(answer), Some(unit)) = (answers.first(), &unit)
+            && answer.ends_with(unit.as_str())
+        {
+            self.complain(
+                line,
+                format!("the answer is a number, and its unit is {unit} already"),
+            );
+        }
         Some(Kind::Estimate {
             answers,
             unit,
@@ -716,29 +773,4 @@ pub fn is_shown<S: AsRef<str>>(answers: &[String], shows: &[S]) -> bool {
     };
     let shown = |answer: &String| shows.iter().any(|line| inside(line.as_ref(), answer));
     answers.iter().any(shown)
-}
-
-/// What stands between the anchors `main`, without other anchors, moved to the left edge.
-fn between_anchors(text: &str) -> Option<String> {
-    let is = |line: &str, word: &str| {
-        let line = line
-            .trim()
-            .trim_start_matches("// ")
-            .trim_start_matches("/* ");
-        line.strip_prefix(word)
-            .is_some_and(|rest| rest.starts_with(": main"))
-    };
-    let mut lines = text.lines().skip_while(|line| !is(line, "ANCHOR"));
-    lines.next()?;
-    let inside: Vec<_> = lines
-        .take_while(|line| !is(line, "ANCHOR_END"))
-        .filter(|line| !line.trim().starts_with("// ANCHOR"))
-        .collect();
-    let indent = |line: &&str| line.len() - line.trim_start().len();
-    let filled = inside.iter().filter(|line| !line.trim().is_empty());
-    let indent = filled.map(indent).min()?;
-    let inside = inside
-        .iter()
-        .map(|line| line.get(indent..).unwrap_or_default());
-    Some(inside.collect::<Vec<_>>().join("\n").trim_end().to_owned())
 }

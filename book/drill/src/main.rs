@@ -5,16 +5,17 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use drill::bank::Bank;
 use drill::clock::Clock;
 use drill::history::State;
-use drill::pick::{Plan, Scope};
+use drill::pick::{self, Plan, Scope};
 use drill::prove::{Proof, Prover};
+use drill::question::Question;
 use drill::session::{Desk, local};
 use drill::stats::Stats;
-use drill::terminal::{Look, Terminal};
+use drill::terminal::{Look, Terminal, counted};
 use drill::{anki, machine, mock, pages};
 use jiff::civil::Date;
 use serde_json::json;
@@ -47,15 +48,15 @@ struct Options {
     #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(1..=4))]
     level: Option<u8>,
     /// How many new questions a day.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::<0, 1000>)]
     new: Option<usize>,
     /// Spreads what is new over the days that are left until then, and asks what waits for an exercise, too.
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = day)]
     interview: Option<Date>,
     /// No bold, no faint: words alone. Implied by TERM=dumb, and where the output is no terminal.
     #[arg(long, global = true)]
     plain: bool,
-    /// Print one JSON document; the drill itself then only tells what it would ask.
+    /// Print one JSON document. What would ask questions then only tells which.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -65,17 +66,17 @@ enum Command {
     /// Ask the weakest and most asked first, and leave the schedule as it is.
     Cram {
         /// How many.
-        #[arg(short, long, default_value_t = 20)]
+        #[arg(short, long, default_value_t = 20, value_parser = number::<1, 1000>)]
         n: usize,
     },
     /// Hold an interview: spoken answers, a rubric, follow-ups, a scorecard. It moves no schedule.
     Mock {
         /// How many questions.
-        #[arg(short, long, default_value_t = 5)]
+        #[arg(short, long, default_value_t = 5, value_parser = number::<1, 1000>)]
         n: usize,
         /// How long.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..))]
-        minutes: i64,
+        #[arg(long, default_value_t = 20, value_parser = number::<1, 600>)]
+        minutes: usize,
     },
     /// Tell how it stands.
     Stats,
@@ -84,7 +85,7 @@ enum Command {
     /// Exit status: 0 all proved; 1 something differs here; 3 something was skipped.
     Prove {
         /// The question's id.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(conflicts_with = "all")]
         id: Option<String>,
         /// All that can be proved.
         #[arg(long)]
@@ -100,6 +101,17 @@ enum Command {
     Lint,
     /// Write the book's drill pages from the questions.
     Pages,
+}
+
+fn number<const LEAST: usize, const MOST: usize>(typed: &str) -> Result<usize, String> {
+    let number = typed.parse().ok();
+    let number = number.filter(|number| (LEAST..=MOST).contains(number));
+    number.ok_or_else(|| format!("a number from {LEAST} to {MOST} is wanted"))
+}
+
+fn day(typed: &str) -> Result<Date, String> {
+    let day = typed.parse();
+    day.map_err(|_| "a day is wanted, such as 2027-01-15".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -121,7 +133,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = workbook::root::find()?;
-    let bank = Bank::read(&root)?;
+    let mut bank = Bank::read(&root)?;
     let clock = Clock::from_environment()?;
     let log = Log::of(&root);
     let options = &arguments.options;
@@ -132,27 +144,45 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         interview: options.interview,
     };
     scope.check(&clock)?;
+    if arguments.command.is_some() && (options.new.is_some() || options.interview.is_some()) {
+        bail!("--new and --interview are for `drill` alone, and not for its commands");
+    }
+    let asks = !matches!(arguments.command, Some(Command::Lint | Command::Pages));
+    if asks && !bank.questions.iter().any(|question| scope.has(question)) {
+        bail!("there is no question of that topic and level: leave out --topic or --level");
+    }
+    if let Some(Command::Stats | Command::Export { .. }) = arguments.command {
+        bank.questions.retain(|question| scope.has(question));
+    }
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let look = Look::of_surroundings(options.plain);
     let mut terminal = Terminal::new(&mut input, &mut output, look);
     if !matches!(arguments.command, Some(Command::Lint)) && !bank.complaints.is_empty() {
-        let count = bank.complaints.len();
+        let count = counted(bank.complaints.len(), "complaint");
         eprintln!(
-            "drill: {count} complaints about the questions, which are left out; `drill lint` says them."
+            "drill: {count} about the questions, which are left out; `drill lint` says more."
         );
     }
     match &arguments.command {
         None if options.json => print(&plan(&bank, &State::read(&log, &clock)?, &clock, &scope))?,
         None => Desk::new(&bank, log, &clock).drill(&scope, &mut terminal)?,
+        Some(Command::Cram { n }) if options.json => {
+            let questions = pick::cram(&bank, &State::read(&log, &clock)?, &clock, &scope);
+            print(&json!({ "questions": ids(&questions[..questions.len().min(*n)]) }))?;
+        }
         Some(Command::Cram { n }) => {
             Desk::new(&bank, log, &clock).cram(&scope, *n, &mut terminal)?
+        }
+        Some(Command::Mock { n, minutes }) if options.json => {
+            let questions = mock::choose(&bank, &State::read(&log, &clock)?, &scope, *n);
+            print(&json!({ "questions": ids(&questions), "minutes": minutes }))?;
         }
         Some(Command::Mock { n, minutes }) => {
             mock::run(
                 &Desk::new(&bank, log, &clock),
                 &scope,
                 *n,
-                *minutes,
+                *minutes as i64,
                 &mut terminal,
             )?;
         }
@@ -163,28 +193,43 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 false => stats.show(&mut terminal)?,
             }
         }
+        Some(Command::Prove {
+            id: None,
+            all: false,
+        }) => {
+            bail!("what is to be proved? `drill prove ID`, or `drill prove --all`");
+        }
         Some(Command::Prove { id, .. }) => {
             return prove(&bank, id.as_deref(), &scope, options.json, &mut terminal);
         }
         Some(Command::Export { anki: path }) => {
-            ensure!(!bank.questions.is_empty(), "there is no question to export");
             let text = anki::export(&bank);
             fs::write(path, text)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            terminal.line(&format!(
-                "{} questions in {}.",
-                bank.questions.len(),
-                path.display()
-            ))?;
+            let count = bank.questions.len();
+            match options.json {
+                true => print(&json!({ "questions": count, "file": path }))?,
+                false => terminal.line(&format!(
+                    "{} in {}.",
+                    counted(count, "question"),
+                    path.display()
+                ))?,
+            }
         }
         Some(Command::Lint) => {
-            for complaint in &bank.complaints {
-                terminal.line(&complaint.to_string())?;
-            }
             let (questions, complaints) = (bank.questions.len(), bank.complaints.len());
-            terminal.line(&format!(
-                "{questions} questions in order, {complaints} complaints."
-            ))?;
+            if options.json {
+                print(&json!({ "questions": questions, "complaints": bank.complaints }))?;
+            } else {
+                for complaint in &bank.complaints {
+                    terminal.line(&complaint.to_string())?;
+                }
+                terminal.line(&format!(
+                    "{} in order, {}.",
+                    counted(questions, "question"),
+                    counted(complaints, "complaint")
+                ))?;
+            }
             return Ok(ExitCode::from(u8::from(complaints > 0)));
         }
         Some(Command::Pages) => {
@@ -192,7 +237,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 bail!("the questions are not in order: `drill lint` says why");
             }
             let count = pages::write(&bank, &root)?;
-            terminal.line(&format!("{count} pages in {}.", pages::FOLDER))?;
+            match options.json {
+                true => print(&json!({ "pages": count, "folder": pages::FOLDER }))?,
+                false => terminal.line(&format!("{count} pages in {}.", pages::FOLDER))?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -203,18 +251,19 @@ fn print(document: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
+fn ids<'a>(questions: &[&'a Question]) -> Vec<&'a str> {
+    questions.iter().map(|question| &*question.id).collect()
+}
+
 fn plan(bank: &Bank, state: &State, clock: &Clock, scope: &Scope) -> serde_json::Value {
     let plan = Plan::make(bank, state, clock, scope);
-    let ids = |questions: &[&drill::question::Question]| {
-        let ids = questions.iter().map(|question| question.id.clone());
-        ids.collect::<Vec<_>>()
-    };
     json!({
         "now": local(clock.now().as_second(), clock),
         "due": ids(&plan.due),
         "new": ids(&plan.new),
         "soon": ids(&plan.soon),
         "locked": plan.locked,
+        "forward": plan.forward,
         "minutes": plan.minutes,
         "next_due": plan.next_due.map(|time| clock.local(time)),
         "interview": plan.interview,
@@ -244,8 +293,12 @@ fn prove(
     let mut counts = [0; 3];
     for question in questions {
         let proof = prover.prove(question)?;
+        let mut proving = Vec::new();
         let (place, why, lines) = match &proof {
-            Proof::Proved(lines) => (0, String::new(), lines.clone()),
+            Proof::Proved { shown, lines } => {
+                proving = shown.clone();
+                (0, String::new(), lines.clone())
+            }
             Proof::Differs { why, lines } => (1, why.clone(), lines.clone()),
             Proof::Skipped(why) => (2, why.clone(), Vec::new()),
         };
@@ -257,6 +310,7 @@ fn prove(
                 "program": question.prove,
                 "result": proof.word(),
                 "why": why,
+                "shown": proving,
                 "lines": lines,
             }));
             continue;
@@ -272,7 +326,8 @@ fn prove(
         )?;
         if id.is_some() || place == 1 {
             for line in lines {
-                terminal.line(&format!("              | {line}"))?;
+                let mark = if proving.contains(&line) { '*' } else { '|' };
+                terminal.line(&format!("              {mark} {line}"))?;
             }
         }
     }

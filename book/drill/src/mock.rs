@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::history::{Mock, Record, State};
+use crate::bank::Bank;
+use crate::history::{Mock, Record, State, kept};
 use crate::pick::Scope;
 use crate::question::{Kind, Question};
 use crate::session::{Desk, torn};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// How a question went.
 struct Scored<'a> {
@@ -20,17 +21,12 @@ struct Scored<'a> {
 
 /// The questions of the next mock: those asked least often in one, then what interviewers ask most. Where there are too
 /// few, questions that are answered aloud fill it up.
-fn choose<'a>(
-    questions: &'a [Question],
-    state: &State,
-    scope: &Scope,
-    count: usize,
-) -> Vec<&'a Question> {
+pub fn choose<'a>(bank: &'a Bank, state: &State, scope: &Scope, count: usize) -> Vec<&'a Question> {
     let spoken = |question: &&Question| {
         let recall = matches!(question.kind, Kind::Recall { .. });
         (question.is_mock() || recall) && scope.has(question)
     };
-    let mut chosen: Vec<_> = questions.iter().filter(spoken).collect();
+    let mut chosen: Vec<_> = bank.questions.iter().filter(spoken).collect();
     chosen.sort_by_cached_key(|question| {
         let before = state
             .mocks
@@ -61,12 +57,18 @@ pub fn run(
     terminal: &mut Terminal,
 ) -> Result<()> {
     let bank = desk.bank;
+    desk.can_write()?;
     let state = desk.state()?;
     torn(&state, &desk.log, terminal)?;
-    let questions = choose(&bank.questions, &state, scope, count);
+    let questions = choose(bank, &state, scope, count);
+    ensure!(
+        !questions.is_empty(),
+        "no question of that topic and level is answered aloud: leave out --topic or --level"
+    );
     terminal.words(&format!(
-        "{} questions, {minutes} minutes. Answer aloud, as you would there; the time is shown with each question.",
-        questions.len()
+        "{}, {}. Answer aloud, as you would there; the time is shown with each question.",
+        counted(questions.len(), "question"),
+        counted(minutes as usize, "minute")
     ))?;
     terminal.faint("Stop with the end of input (Ctrl-D) or :q: what was answered is kept.")?;
     let begun = desk.clock.now().as_second();
@@ -76,8 +78,8 @@ pub fn run(
         terminal.line("")?;
         if elapsed() >= minutes * 60 {
             terminal.line(&format!(
-                "Time is up after {index} of {} questions.",
-                questions.len()
+                "Time is up after {index} of {}.",
+                counted(questions.len(), "question")
             ))?;
             break;
         }
@@ -99,14 +101,19 @@ pub fn run(
             break;
         };
         let made = (1..).zip(&points).filter(|(_, (_, made))| *made);
-        desk.log.append(&Record::Mock(Mock {
+        let written = kept(desk.log.append(&Record::Mock(Mock {
             at: desk.clock.now().as_second(),
             question: question.id.clone(),
             made: made.map(|(number, _)| number).collect(),
             points: points.len(),
             seconds: desk.clock.now().as_second() - asked,
-        }))?;
+        })));
         scored.push(Scored { question, points });
+        // Whoever has answered gets the scorecard, recorded or not.
+        if written.is_err() {
+            scorecard(&scored, questions.len(), elapsed(), minutes, terminal)?;
+            return written;
+        }
     }
     scorecard(&scored, questions.len(), elapsed(), minutes, terminal)
 }
@@ -156,13 +163,17 @@ fn one(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<(Strin
             return Ok(None);
         }
         terminal.item("-", &follow_up.answer)?;
-        let Some(typed) = answer(terminal, "Did you have it? y/n [n] ")? else {
-            return Ok(None);
+        let had = loop {
+            let Some(typed) = answer(terminal, "Did you have it? y/n [n] ")? else {
+                return Ok(None);
+            };
+            match &*typed.trim().to_lowercase() {
+                "y" | "yes" => break true,
+                "" | "n" | "no" => break false,
+                _ => terminal.line("y or n.")?,
+            }
         };
-        points.push((
-            follow_up.question.clone(),
-            typed.trim().eq_ignore_ascii_case("y"),
-        ));
+        points.push((follow_up.question.clone(), had));
     }
     Ok(Some(points))
 }
@@ -186,10 +197,17 @@ fn scorecard(
     let (made, all) = count(&scored.iter().collect::<Vec<_>>());
     terminal.line("")?;
     terminal.strong(&format!(
-        "Scorecard: {made} of {all} points, {} of {of} questions, {} of {}.",
+        "Scorecard: {made} of {}, {} of {}, {} of {}{}.",
+        counted(all, "point"),
         scored.len(),
+        counted(of, "question"),
         clock_face(seconds),
-        clock_face(minutes * 60)
+        clock_face(minutes * 60),
+        if seconds > minutes * 60 {
+            ": over time"
+        } else {
+            ""
+        }
     ))?;
     let mut topics: BTreeMap<(usize, &str), Vec<&Scored>> = BTreeMap::new();
     for one in scored {
@@ -205,7 +223,7 @@ fn scorecard(
                 terminal.item("missed:", point)?;
             }
             if !missed.is_empty() {
-                terminal.item("see", &remedy(question))?;
+                remedy(question, terminal)?;
             }
         }
     }
@@ -213,15 +231,16 @@ fn scorecard(
 }
 
 /// Where a missed point is to be learnt: page, proof, exercise.
-fn remedy(question: &Question) -> String {
-    let mut places = vec![format!("page book/src/{}", question.lesson())];
+fn remedy(question: &Question, terminal: &mut Terminal) -> Result<()> {
+    terminal.item("page:", &format!("book/src/{}", question.lesson()))?;
     if question.has_proof() {
-        places.push(format!("proof `cargo run -- drill prove {}`", question.id));
+        let command = format!("`cargo run -- drill prove {}`", question.id);
+        terminal.item("proof:", &command)?;
     }
     if let Some(exercise) = &question.exercise {
-        places.push(format!("exercise {exercise}"));
+        terminal.item("exercise:", exercise)?;
     }
-    places.join(", ")
+    Ok(())
 }
 
 fn clock_face(seconds: i64) -> String {

@@ -164,7 +164,7 @@ fn card(bank: &Bank, question: &Question) -> String {
     )
 }
 
-/// A whole file or an anchor is included from where it is compiled; where a line is asked for, the lines are numbered.
+/// Where a line is asked for, the lines are numbered.
 fn listing(question: &Question) -> String {
     let Some(listing) = &question.listing else {
         return String::new();
@@ -177,6 +177,5 @@ fn listing(question: &Question) -> String {
         let lines = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>();
         return format!("```text\n{}\n```", lines.join("\n"));
     }
-    let file = listing.file.strip_prefix("book/").unwrap_or(&listing.file);
-    format!("```rust,ignore\n{{{{#include ../../{file}:main}}}}\n```")
+    format!("```rust,ignore\n{}\n```", listing.text)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, State};
+use crate::history::{Card, State, time};
 use crate::question::{Question, TOPICS};
 use crate::schedule::recall;
 
@@ -47,10 +47,14 @@ pub struct Plan<'a> {
     pub soon: Vec<&'a Question>,
     /// How many wait for each exercise.
     pub locked: BTreeMap<&'a str, usize>,
+    /// How many come today because an exercise failed.
+    pub forward: BTreeMap<&'a str, usize>,
     /// The next time that something is due, where nothing is now.
     pub next_due: Option<Timestamp>,
     /// How long it will take.
     pub minutes: i64,
+    /// The `--new` that would begin more today, where there are more.
+    pub more: Option<usize>,
     /// The interview.
     pub interview: Option<Interview>,
 }
@@ -112,8 +116,10 @@ impl<'a> Plan<'a> {
             new: Vec::new(),
             soon: Vec::new(),
             locked: BTreeMap::new(),
+            forward: BTreeMap::new(),
             next_due: None,
             minutes: 0,
+            more: None,
             interview: None,
         };
         let questions = bank.questions.iter();
@@ -176,8 +182,16 @@ impl<'a> Plan<'a> {
                 question.id.clone(),
             )
         });
+        plan.more = (unseen.len() > most).then_some(begun + most + NEW_A_DAY);
         unseen.truncate(most);
         plan.new = unseen;
+        for question in plan.due.iter().chain(&plan.new) {
+            if let Some(exercise) = question.exercise.as_deref()
+                && forward(question, state.cards.get(&question.id))
+            {
+                *plan.forward.entry(exercise).or_default() += 1;
+            }
+        }
         plan.interview = interview;
         let seconds = plan.count() as i64 * state.pace().unwrap_or(SECONDS);
         plan.minutes = (seconds + 59) / 60;
@@ -233,15 +247,25 @@ fn interview(
 
 /// For the night before: the weakest and most asked first, locked or not, mock questions left out.
 pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
-    let today = clock.today();
+    let mut last = BTreeMap::new();
+    for grade in &state.grades {
+        last.insert(&*grade.question, grade);
+    }
+    // What was right tonight is not asked again before the rest; what was wrong is as good as never seen.
+    let forgotten = |question: &Question| match last.get(&*question.id) {
+        Some(grade) if !grade.right => 1.0,
+        Some(grade) if clock.day(time(grade.at)) == clock.today() => 0.0,
+        _ => {
+            let card = state.cards.get(&question.id);
+            1.0 - card.map_or(0.0, |card| recall(card, clock.tomorrow(), clock))
+        }
+    };
     let questions = bank.questions.iter();
     let mut questions: Vec<_> = questions
         .filter(|question| !question.is_mock() && scope.has(question))
         .collect();
     questions.sort_by_cached_key(|question| {
-        let card = state.cards.get(&question.id);
-        let forgotten = 1.0 - card.map_or(0.0, |card| recall(card, today, clock));
-        let weight = f32::from(question.asked) * forgotten * 1000.0;
+        let weight = f32::from(question.asked) * forgotten(question) * 1000.0;
         (
             Reverse(weight as u32),
             question.level,

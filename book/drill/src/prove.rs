@@ -18,8 +18,13 @@ use crate::run::{Ran, run};
 /// What a proof came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
-    /// This machine does what the answer says: the lines that show it.
-    Proved(Vec<String>),
+    /// This machine does what the answer says.
+    Proved {
+        /// The lines that show it.
+        shown: Vec<String>,
+        /// All that was printed.
+        lines: Vec<String>,
+    },
     /// It does not.
     Differs {
         /// In what.
@@ -52,7 +57,7 @@ impl Proof {
     /// In one word, or two.
     pub fn word(&self) -> &'static str {
         match self {
-            Proof::Proved(_) => "proved",
+            Proof::Proved { .. } => "proved",
             Proof::Differs { .. } => "differs here",
             Proof::Skipped(_) => "skipped",
         }
@@ -156,7 +161,7 @@ impl Prover {
         } = &question.kind
         {
             let proof = try_answer(*language, check, answer)?;
-            if question.prove.is_none() || !matches!(proof, Proof::Proved(_)) {
+            if question.prove.is_none() || !matches!(proof, Proof::Proved { .. }) {
                 return Ok(proof);
             }
         }
@@ -208,7 +213,7 @@ fn compare(question: &Question, ran: &Ran) -> Proof {
         let why = format!("nothing that it printed says {}", answers[0]);
         return Proof::Differs { why, lines };
     }
-    Proof::Proved(shown)
+    Proof::Proved { shown, lines }
 }
 
 /// Puts an answer into its check, compiles it and runs it.
@@ -218,15 +223,18 @@ fn compare(question: &Question, ran: &Ran) -> Proof {
 pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof> {
     let folder = tempfile::tempdir().context("no room for the check")?;
     let program = folder.path().join("check");
-    let lines = check
-        .lines()
-        .map(|line| if line.trim() == ANSWER { answer } else { line });
-    let text = lines.collect::<Vec<_>>().join("\n") + "\n";
-    let file = folder.path().join(match language {
-        Language::C => "check.c",
-        Language::Rust => "check.rs",
-    });
-    fs::write(&file, text)?;
+    // In C it is a file of its own, so that the compiler counts the learner's lines, and not the check's.
+    let (name, put) = match language {
+        Language::C => {
+            fs::write(folder.path().join("answer.c"), format!("{answer}\n"))?;
+            ("check.c", "#include \"answer.c\"")
+        }
+        Language::Rust => ("check.rs", answer),
+    };
+    let lines = check.lines();
+    let lines = lines.map(|line| if line.trim() == ANSWER { put } else { line });
+    let file = folder.path().join(name);
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n") + "\n")?;
     let mut compiler = match language {
         Language::C => {
             let mut cc = Command::new("cc");
@@ -251,7 +259,10 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
     if !compiled.is_well() {
         let inside = folder.path().display().to_string() + "/";
         let said = compiled.stderr.replace(&inside, "");
-        let lines = said.lines().take(12).map(str::to_owned);
+        let lines = said
+            .lines()
+            .skip_while(|line| line.starts_with("In file included"));
+        let lines = lines.take(12).map(str::to_owned);
         return Ok(Proof::Differs {
             why: "it does not compile".to_owned(),
             lines: lines.collect(),
@@ -262,9 +273,11 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
         CHECK_LIMIT,
     )?;
     if ran.is_well() {
-        return Ok(Proof::Proved(vec![
-            "it compiles, and it passes its check".to_owned(),
-        ]));
+        let lines = vec!["it compiles, and it passes its check".to_owned()];
+        return Ok(Proof::Proved {
+            shown: lines.clone(),
+            lines,
+        });
     }
     Ok(Proof::Differs {
         why: reason(check, &ran).unwrap_or_else(|| ran.end()),

@@ -76,8 +76,6 @@ pub struct Question {
 pub struct Listing {
     /// From the clone's root.
     pub file: String,
-    /// Whether only what lies between the anchors `main` is shown.
-    pub anchored: bool,
     /// What is shown.
     pub text: String,
 }
@@ -212,6 +210,14 @@ impl Question {
 }
 
 impl Language {
+    /// For people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Language::C => "C",
+            Language::Rust => "Rust",
+        }
+    }
+
     /// As in the front matter and after the backticks.
     pub fn name(self) -> &'static str {
         match self {

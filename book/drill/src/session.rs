@@ -10,14 +10,15 @@ use workbook::state::{Lines, Log};
 use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, Grade, Record, State, new_id, time};
+use crate::history::{Card, Grade, Record, State, kept, new_id, time};
+use crate::lesson;
 use crate::machine;
 use crate::matching::Names;
 use crate::pick::{self, Plan, Scope};
 use crate::prove::{Proof, Prover};
 use crate::question::Question;
 use crate::schedule::{Limits, Scheduler};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// What a session works with.
 pub struct Desk<'a> {
@@ -80,6 +81,14 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Whether a grade could be written: nobody answers first and is told then.
+    ///
+    /// # Errors
+    /// If it could not.
+    pub fn can_write(&self) -> Result<()> {
+        kept(self.log.append_if(|_: Lines<Record>| None::<Record>)).map(|_| ())
+    }
+
     /// The state as it is now: another session may have changed it.
     ///
     /// # Errors
@@ -94,6 +103,7 @@ impl<'a> Desk<'a> {
     /// If the log cannot be read or written, or the terminal is gone.
     pub fn drill(&mut self, scope: &Scope, terminal: &mut Terminal) -> Result<()> {
         let bank = self.bank;
+        self.can_write()?;
         let state = self.state()?;
         let plan = Plan::make(bank, &state, self.clock, scope);
         torn(&state, &self.log, terminal)?;
@@ -133,6 +143,7 @@ impl<'a> Desk<'a> {
     /// If the log cannot be read or written, or the terminal is gone.
     pub fn cram(&mut self, scope: &Scope, count: usize, terminal: &mut Terminal) -> Result<()> {
         let bank = self.bank;
+        self.can_write()?;
         let state = self.state()?;
         torn(&state, &self.log, terminal)?;
         let mut waiting = pick::cram(bank, &state, self.clock, scope);
@@ -207,7 +218,7 @@ impl<'a> Desk<'a> {
         let Answered {
             sure,
             mut right,
-            proved,
+            mut proved,
         } = answered;
         done.proved += usize::from(proved);
         let now = self.clock.now();
@@ -231,15 +242,22 @@ impl<'a> Desk<'a> {
                 ("1" | "2" | "3" | "4", _) => typed.trim().parse()?,
                 ("", Some(suggested)) => suggested,
                 ("p", _) if question.has_proof() => {
-                    done.proved += usize::from(self.prove(question, terminal)?);
+                    // A second look does not count.
+                    let holds = self.prove(question, terminal)?;
+                    done.proved += usize::from(holds && !proved);
+                    proved |= holds;
                     continue;
                 }
                 ("w", _) if question.why.is_some() || !question.follow_ups.is_empty() => {
                     why(question, terminal)?;
                     continue;
                 }
-                ("p" | "w", _) => {
-                    terminal.line("There is none for this question; l shows its page.")?;
+                ("p", _) => {
+                    terminal.line("No program proves this one; l shows what its page says.")?;
+                    continue;
+                }
+                ("w", _) => {
+                    terminal.line("There is no more to this one; l shows what its page says.")?;
                     continue;
                 }
                 ("l", _) => {
@@ -290,14 +308,14 @@ impl<'a> Desk<'a> {
         terminal: &mut Terminal,
     ) -> Result<Ended> {
         let seen = card.map(|card| card.last_grade.clone());
-        let recorded = self.log.append_if(|lines: Lines<Record>| {
+        let recorded = kept(self.log.append_if(|lines: Lines<Record>| {
             let now = State::replay(lines, self.clock);
             let last = now
                 .cards
                 .get(&question.id)
                 .map(|card| card.last_grade.clone());
             (grade.cram || last == seen).then(|| Record::Grade(grade.clone()))
-        })?;
+        }))?;
         if !recorded {
             terminal
                 .line("Another session has graded this question meanwhile. That grade stands.")?;
@@ -324,10 +342,10 @@ impl<'a> Desk<'a> {
             terminal.line("There is no grade in this session to undo.")?;
             return Ok(None);
         };
-        self.log.append(&Record::Undo {
+        kept(self.log.append(&Record::Undo {
             at: self.clock.now().as_second(),
             of: last.id,
-        })?;
+        }))?;
         done.asked -= 1;
         done.right -= usize::from(last.right);
         done.certain_but_wrong -= usize::from(last.certain_but_wrong);
@@ -355,13 +373,13 @@ impl<'a> Desk<'a> {
         }
         let proof = self.prover.prove(question)?;
         show_proof(&proof, terminal)?;
-        self.log.append(&Record::Proof {
+        kept(self.log.append(&Record::Proof {
             at: self.clock.now().as_second(),
             question: question.id.clone(),
             result: proof.word().to_owned(),
             machine: machine::words(),
-        })?;
-        Ok(matches!(proof, Proof::Proved(_)))
+        }))?;
+        Ok(matches!(proof, Proof::Proved { .. }))
     }
 
     fn lesson(&self, question: &Question, terminal: &mut Terminal) -> io::Result<()> {
@@ -371,8 +389,9 @@ impl<'a> Desk<'a> {
             .as_ref()
             .and_then(|fragment| page?.section(fragment));
         if let Some(section) = section {
+            let folder = self.bank.book.root.join("book/src");
             terminal.line("")?;
-            terminal.markdown(section)?;
+            terminal.markdown(&lesson::plain(section, &folder))?;
             terminal.line("")?;
         }
         terminal.line(&format!("  The page: book/src/{}", question.lesson()))?;
@@ -456,6 +475,9 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
             Some(next) => format!("Nothing is due before {}.", clock.local(next)),
             None => "Nothing is due.".to_owned(),
         };
+        if let Some(more) = plan.more {
+            told += &format!(" `--new {more}` begins more today.");
+        }
     }
     if let Some(interview) = &plan.interview {
         let when = match interview.days {
@@ -471,20 +493,28 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
                 interview.questions - interview.seen
             ),
             None => format!(
-                " Interview {when}: {} questions, none seen yet.",
-                interview.questions
+                " Interview {when}: {}, none seen yet.",
+                counted(interview.questions, "question")
             ),
         };
     }
     terminal.words(&told)?;
-    for (exercise, count) in &plan.locked {
-        let (question, waits) = if *count == 1 {
-            ("question", "waits")
-        } else {
-            ("questions", "wait")
-        };
+    if plan.interview.as_ref().is_some_and(|one| one.days < 2) && plan.count() > 0 {
+        terminal
+            .words("Where that is too much: `drill cram` asks the weakest and most asked first.")?;
+    }
+    for (exercise, count) in &plan.forward {
+        let questions = counted(*count, "question");
+        let come = if *count == 1 { "comes" } else { "come" };
         terminal.words(&format!(
-            "{count} {question} {waits} until you have solved {exercise}."
+            "{questions} {come} first, because {exercise} failed."
+        ))?;
+    }
+    for (exercise, count) in &plan.locked {
+        let questions = counted(*count, "question");
+        let waits = if *count == 1 { "waits" } else { "wait" };
+        terminal.words(&format!(
+            "{questions} {waits} until you have solved {exercise}."
         ))?;
     }
     if plan.count() > 0 {
@@ -554,9 +584,11 @@ fn why(question: &Question, terminal: &mut Terminal) -> io::Result<()> {
 pub fn show_proof(proof: &Proof, terminal: &mut Terminal) -> io::Result<()> {
     let machine = machine::words();
     match proof {
-        Proof::Proved(lines) => {
+        Proof::Proved { shown, lines } => {
+            // A line of a table says nothing without its head. What counts here is marked.
             for line in lines {
-                terminal.line(&format!("  | {line}"))?;
+                let mark = if shown.contains(line) { '*' } else { '|' };
+                terminal.line(&format!("  {mark} {line}"))?;
             }
             terminal.strong(&format!("  PROVED on this machine ({machine})"))
         }

@@ -10,12 +10,12 @@ use crate::history::State;
 use crate::pick::{Plan, Scope};
 use crate::question::TOPICS;
 use crate::schedule::recall;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 /// All of it.
 #[derive(Debug, Serialize)]
 pub struct Stats {
-    /// In the bank, without those of mock interviews.
+    /// In the bank, or in that part of it that was asked for, without those of mock interviews.
     pub questions: usize,
     /// Seen before.
     pub seen: usize,
@@ -48,7 +48,7 @@ pub struct Topic {
     pub answers: usize,
     /// Of them right.
     pub right: usize,
-    /// How much of what was seen will be known today, from 0 to 1.
+    /// How much of what was seen will be known tomorrow, from 0 to 1: on the day itself nothing is forgotten yet.
     pub recall: Option<f32>,
 }
 
@@ -67,7 +67,7 @@ impl Stats {
     /// Counts it.
     pub fn count(bank: &Bank, state: &State, clock: &Clock) -> Stats {
         let plan = Plan::make(bank, state, clock, &Scope::default());
-        let today = clock.today();
+        let tomorrow = clock.tomorrow();
         let scheduled = || bank.questions.iter().filter(|question| !question.is_mock());
         let mut topics = Vec::new();
         for topic in TOPICS {
@@ -87,7 +87,7 @@ impl Stats {
                 .iter()
                 .filter(|grade| has(&grade.question))
                 .collect();
-            let sum: f32 = cards.iter().map(|card| recall(card, today, clock)).sum();
+            let sum: f32 = cards.iter().map(|card| recall(card, tomorrow, clock)).sum();
             topics.push(Topic {
                 topic: topic.to_owned(),
                 questions: mine.len(),
@@ -97,10 +97,14 @@ impl Stats {
                 recall: (!cards.is_empty()).then(|| sum / cards.len() as f32),
             });
         }
+        let known = |id: &str| bank.get(id).is_some();
         let sure = (1..)
             .zip(["guess", "think", "certain"])
             .map(|(number, sure)| {
-                let answers = || state.grades.iter().filter(|grade| grade.sure == number);
+                let answers = || {
+                    let grades = state.grades.iter();
+                    grades.filter(|grade| grade.sure == number && known(&grade.question))
+                };
                 Sure {
                     sure,
                     answers: answers().count(),
@@ -112,6 +116,7 @@ impl Stats {
             let last = answers.find(|grade| grade.question == question.id);
             last.is_some_and(|grade| !grade.right && grade.sure == 3)
         });
+        let mocks = || state.mocks.iter().filter(|mock| known(&mock.question));
         let proofs = ["proved", "differs here", "skipped"];
         Stats {
             questions: scheduled().count(),
@@ -124,15 +129,14 @@ impl Stats {
             topics,
             sure: sure.collect(),
             proofs: proofs.map(|word| {
-                state
-                    .proofs
-                    .values()
-                    .filter(|result| *result == word)
+                let proofs = state.proofs.iter();
+                proofs
+                    .filter(|(id, result)| *result == word && known(id))
                     .count()
             }),
             mock: [
-                state.mocks.iter().map(|mock| mock.made.len()).sum(),
-                state.mocks.iter().map(|mock| mock.points).sum(),
+                mocks().map(|mock| mock.made.len()).sum(),
+                mocks().map(|mock| mock.points).sum(),
             ],
         }
     }
@@ -143,13 +147,16 @@ impl Stats {
     /// If nobody reads it.
     pub fn show(&self, terminal: &mut Terminal) -> io::Result<()> {
         terminal.strong(&format!(
-            "{} questions: {} seen, {} due, {} waiting for an exercise.",
-            self.questions, self.seen, self.due, self.locked
+            "{}: {} seen, {} due, {} waiting for an exercise.",
+            counted(self.questions, "question"),
+            self.seen,
+            self.due,
+            self.locked
         ))?;
         terminal.line("")?;
         terminal.line(&format!(
-            "{:<16} {:>9} {:>5} {:>12} {:>9}",
-            "topic", "questions", "seen", "right", "recall"
+            "{:<16} {:>9} {:>5} {:>12} {:>15}",
+            "topic", "questions", "seen", "right", "known tomorrow"
         ))?;
         for topic in &self.topics {
             let recall = topic
@@ -157,7 +164,7 @@ impl Stats {
                 .map_or("-".to_owned(), |recall| format!("{:.0} %", recall * 100.0));
             let right = format!("{} of {}", topic.right, topic.answers);
             terminal.line(&format!(
-                "{:<16} {:>9} {:>5} {right:>12} {recall:>9}",
+                "{:<16} {:>9} {:>5} {right:>12} {recall:>15}",
                 topic.topic, topic.questions, topic.seen
             ))?;
         }

@@ -36,8 +36,8 @@ impl BufRead for Slow<'_> {
     }
 }
 
-#[test]
-fn time_is_up_at_the_next_question() {
+/// An interview of so many minutes, in which each line takes one.
+fn held(minutes: i64) -> String {
     let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone");
     let bank = Bank::read(&clone).expect("a bank");
     let clock = Clock::fixed(
@@ -52,8 +52,20 @@ fn time_is_up_at_the_next_question() {
     let mut output = Vec::new();
     let mut terminal = Terminal::new(&mut input, &mut output, Look::default());
     let desk = Desk::new(&bank, Log::in_folder(folder.path()), &clock);
-    mock::run(&desk, &Scope::default(), 5, 8, &mut terminal).expect("an interview");
-    let output = String::from_utf8(output).expect("text");
+    mock::run(&desk, &Scope::default(), 5, minutes, &mut terminal).expect("an interview");
+    String::from_utf8(output).expect("text")
+}
+
+#[test]
+fn a_question_that_was_begun_in_time_is_heard_to_its_end() {
+    let output = held(3);
+    let told = "Time is up after 1 of 5 questions.\n\nScorecard: 3 of 3 points, 1 of 5 questions, 4:00 of 3:00: over time.";
+    assert!(output.contains(told), "{output}");
+}
+
+#[test]
+fn time_is_up_at_the_next_question() {
+    let output = held(8);
     assert!(output.contains("[2/5] 4:00 of 8:00"), "{output}");
     assert!(
         output.contains("Time is up after 2 of 5 questions."),

@@ -283,6 +283,13 @@ fn an_exercise_that_fails_asks_for_its_questions_once_a_day() {
             .as_deref(),
         Some("region")
     );
+    let state = life.state();
+    let plan = Plan::make(&life.bank, &state, &life.clock, &Scope::default());
+    assert!(
+        plan.forward["region"] > 1,
+        "and that is told: {:?}",
+        plan.forward
+    );
     life.grade("faults", 3);
     assert!(life.due().is_empty());
     life.exercise(2, false);
@@ -394,6 +401,31 @@ fn cram_begins_with_the_weakest_and_most_asked() {
     assert_eq!(crammed.last(), Some(&"zeros"), "asked most, and known");
     assert!(crammed.contains(&"locked"));
     assert!(!crammed.contains(&"talk"), "no mock question");
+}
+
+#[test]
+fn cram_goes_on_where_it_ended_and_comes_back_to_what_was_wrong() {
+    let mut life = Life::begin();
+    for (question, grade) in [("faults", 3), ("zeros", 1)] {
+        life.grade(question, grade);
+        if let Some(Record::Grade(grade)) = life.records.last_mut() {
+            grade.cram = true;
+        }
+    }
+    let crammed = |life: &Life| {
+        let state = life.state();
+        let crammed = pick::cram(&life.bank, &state, &life.clock, &Scope::default());
+        crammed.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
+    };
+    let tonight = crammed(&life);
+    assert_eq!(tonight[0], "zeros", "it was wrong");
+    assert_eq!(tonight.last().map(String::as_str), Some("faults"));
+    life.wait(DAY);
+    assert_eq!(
+        crammed(&life)[..2],
+        ["zeros", "faults"],
+        "nothing is known of it"
+    );
 }
 
 #[test]

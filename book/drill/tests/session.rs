@@ -168,9 +168,147 @@ fn a_written_answer_is_compiled_and_run() {
     };
     assert!(write(&["int seven = 7;", "return seven;"]).contains("RIGHT."));
     assert!(write(&["return 8;"]).contains("Your code: it is not seven."));
-    assert!(write(&["return"]).contains("Your code: it does not compile."));
+    let told = write(&["int seven = 7", "return seven;"]);
+    assert!(told.contains("Your code: it does not compile."), "{told}");
+    assert!(
+        told.contains("answer.c:2:1: error:"),
+        "the line is the learner's: {told}"
+    );
     assert!(write(&["for (;;) __builtin_trap();"]).contains("it was killed by SIG"));
-    assert!(write(&[""]).contains("NOT QUITE."));
+}
+
+#[test]
+fn what_cannot_be_meant_is_asked_for_again() {
+    let desk = Desk::new();
+    for (level, typed, told) in [
+        (
+            ["anonymous", "1"],
+            ["", "2", "3", "e", "b b"].as_slice(),
+            "Letters from a to d, each once at most.",
+        ),
+        (
+            ["private", "2"],
+            &["some", "1 or 2"],
+            "One number, such as 12 or 4 KiB.",
+        ),
+        (
+            ["private", "2"],
+            &["256", "2", "", "five", "8"],
+            "The number of a line, from 1 to 7.",
+        ),
+        (
+            ["private", "2"],
+            &["256", "2", "", "5", "2", "", "a b c"],
+            "Every letter from a to d, each once.",
+        ),
+    ] {
+        let ran = Desk::new().run(&["--topic", level[0], "--level", level[1]], typed);
+        assert!(ran.stdout.contains(told), "{typed:?}: {}", ran.stdout);
+        assert!(
+            !ran.stdout.contains("NOT QUITE"),
+            "{typed:?}: {}",
+            ran.stdout
+        );
+    }
+    assert!(desk.grades().is_empty());
+}
+
+#[test]
+fn a_second_look_at_a_proof_does_not_count() {
+    let ran = Desk::new().run(&[], &["", "2", "p", "p", "3"]);
+    assert!(
+        ran.stdout.contains("Done 1. right 1, proved 1,"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn an_answer_may_be_left_open() {
+    let desk = Desk::new();
+    let ran = desk.run(&["--topic", "private", "--level", "2"], &["", "", ":q"]);
+    assert!(
+        ran.stdout.contains("LEFT OPEN: 256 faults."),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("Sure?"), "{}", ran.stdout);
+    let records = desk.records();
+    assert_eq!(
+        (&records[0]["sure"], &records[0]["grade"]),
+        (&1.into(), &1.into())
+    );
+    let ran = desk.run(&["--topic", "private", "--level", "3"], &[".", ":q"]);
+    assert!(ran.stdout.contains("LEFT OPEN."), "{}", ran.stdout);
+}
+
+#[test]
+fn an_order_is_right_so_far() {
+    let typed = ["256", "2", "", "5", "2", "", "d b a c", "2"];
+    let ran = Desk::new().run(&["--topic", "private", "--level", "2"], &typed);
+    let told = "Your first 2 steps are right.\nNOT QUITE: d b c a.\n  d) map\n  b) touch\n";
+    assert!(ran.stdout.contains(told), "{}", ran.stdout);
+}
+
+#[test]
+fn stats_and_export_keep_to_the_scope() {
+    let desk = Desk::new();
+    desk.run(&[], &["", "2", "3", "a", "3", "1", ":q"]);
+    let ran = desk.run(&["stats", "--json", "--topic", "private"], &[]);
+    let stats: Value = serde_json::from_str(&ran.stdout).expect("one document");
+    assert_eq!(
+        (&stats["seen"], &stats["questions"]),
+        (&0.into(), &8.into())
+    );
+    assert_eq!(stats["sure"][2]["answers"], 0);
+    let ran = desk.run(
+        &[
+            "export",
+            "--anki",
+            "/dev/null",
+            "--topic",
+            "fork",
+            "--level",
+            "2",
+        ],
+        &[],
+    );
+    assert_eq!(ran.stdout, "1 question in /dev/null.\n");
+}
+
+#[test]
+fn what_more_there_is_today_is_said() {
+    let ran = Desk::new().run(&["--new", "0"], &[]);
+    assert!(
+        ran.stdout
+            .starts_with("Nothing is due. `--new 8` begins more today.\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn every_command_has_its_document() {
+    let desk = Desk::new();
+    let document = |arguments: &[&str]| {
+        let ran = desk.run(&[arguments, &["--json"]].concat(), &[]);
+        serde_json::from_str::<Value>(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", ran.stdout))
+    };
+    assert_eq!(
+        document(&["cram", "-n", "1"])["questions"],
+        serde_json::json!(["zeros"])
+    );
+    assert_eq!(
+        document(&["mock", "-n", "1"])["questions"],
+        serde_json::json!(["talk"])
+    );
+    assert_eq!(document(&["lint"])["complaints"], serde_json::json!([]));
+    assert_eq!(
+        document(&["export", "--anki", "/dev/null"])["questions"],
+        14
+    );
+    assert!(desk.records().is_empty(), "nothing was asked");
 }
 
 #[test]
@@ -190,7 +328,7 @@ fn a_mock_interview() {
     let desk = Desk::new();
     let typed = [
         // talk: the second point, the follow-up
-        "", "3", "2", "", "y", // speech: nothing
+        "", "3", "2", "", "maybe", "yes", // speech: nothing
         "", "", "", "", // zeros fills it up
         "", "1 2",
     ];
@@ -231,6 +369,12 @@ fn an_interview_is_told_how_it_stands() {
     desk.run(&[], &["", "2", "3"]);
     let ran = desk.run(&["--interview", "2026-12-04"], &[]);
     insta::assert_snapshot!(ran.stdout);
+    let ran = desk.run(&["--interview", "2026-11-26"], &[]);
+    assert!(
+        ran.stdout.contains("`drill cram` asks the weakest"),
+        "{}",
+        ran.stdout
+    );
     let ran = desk.run(&["--interview", "2026-11-24"], &[]);
     assert_eq!(ran.status, Some(2));
     assert_eq!(
@@ -271,22 +415,65 @@ fn a_torn_line_is_said() {
 }
 
 /// A limit on the size of files stands for a full disk.
-#[test]
-fn a_full_disk_is_said_and_nothing_acknowledged_is_lost() {
-    let desk = Desk::new();
-    desk.run(&[], &["", "2", "3"]);
-    let whole = std::fs::read(desk.log()).expect("a log");
+fn on_a_full_disk(desk: &Desk, arguments: &[&str]) -> std::process::Command {
+    let program = env!("CARGO_BIN_EXE_drill");
     let session = format!(
-        "ulimit -f 1; trap '' XFSZ; exec {}",
-        env!("CARGO_BIN_EXE_drill")
+        "ulimit -f 1; trap '' XFSZ; exec {program} {}",
+        arguments.join(" ")
     );
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &session]);
     for (name, value) in desk.command(&[]).get_envs() {
         command.env(name, value.unwrap_or_default());
     }
+    command
+}
+
+#[test]
+fn whoever_answered_a_mock_gets_the_scorecard_though_the_disk_is_full() {
+    let desk = Desk::new();
+    let line = "{\"what\":\"hint\"}\n";
+    std::fs::write(desk.log(), line.repeat(60)).expect("a log");
+    let typed = ["", "1", "", "y"].repeat(20);
+    let ran = finish(&mut on_a_full_disk(&desk, &["mock"]), &typed);
+    assert_eq!(ran.status, Some(2), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("nothing was recorded"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout
+            .contains("Scorecard: 2 of 3 points, 1 of 5 questions"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// The folder is a file: root may write to every folder.
+#[test]
+fn nobody_answers_first_and_is_told_then_that_nothing_is_kept() {
+    let desk = Desk::new();
+    for arguments in [[].as_slice(), &["cram"], &["mock"]] {
+        let mut command = desk.command(arguments);
+        let ran = finish(command.env("WORKBOOK_HOME", "/dev/null"), &["", "2", "3"]);
+        assert_eq!((ran.status, &*ran.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(
+            ran.stderr
+                .ends_with("; WORKBOOK_HOME=FOLDER keeps the log elsewhere.\n"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_acknowledged_is_lost() {
+    let desk = Desk::new();
+    desk.run(&[], &["", "2", "3"]);
+    let whole = std::fs::read(desk.log()).expect("a log");
     let typed = ["b c", "3", "3"].repeat(4);
-    let ran = finish(&mut command, &typed);
+    let ran = finish(&mut on_a_full_disk(&desk, &[]), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
     assert!(
         ran.stderr.contains("nothing was recorded"),
@@ -386,7 +573,29 @@ fn errors_name_what_there_is() {
             "there is no question zero: there is zeros",
         ),
         (&["--level", "7"], "7 is not in 1..=4"),
-        (&["--interview", "tomorrow"], "invalid value 'tomorrow'"),
+        (
+            &["--interview", "tomorrow"],
+            "a day is wanted, such as 2027-01-15",
+        ),
+        (&["--new", "-1"], "a number from 0 to 1000 is wanted"),
+        (&["mock", "-n", "0"], "a number from 1 to 1000 is wanted"),
+        (
+            &["mock", "--minutes", "0"],
+            "a number from 1 to 600 is wanted",
+        ),
+        (
+            &["--new", "3", "cram"],
+            "--new and --interview are for `drill` alone",
+        ),
+        (&["prove"], "`drill prove ID`, or `drill prove --all`"),
+        (
+            &["--topic", "malloc"],
+            "no question of that topic and level: leave out --topic or --level",
+        ),
+        (
+            &["mock", "--topic", "fork", "--level", "3"],
+            "no question of that topic and level is answered aloud",
+        ),
         (
             &["export", "--anki", "/nowhere/deck.tsv"],
             "/nowhere/deck.tsv cannot be written",
