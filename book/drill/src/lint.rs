@@ -481,7 +481,7 @@ impl<'a> Reader<'a> {
         let mut lines: Vec<_> = listing.lines().collect();
         for text in texts.split(" | ").map(str::trim) {
             let before = lines.len();
-            lines.retain(|line| !line.contains(text));
+            lines = lines_without(&lines, text);
             if lines.len() == before {
                 self.complain(line, format!("no line of the program has {text}"));
             }
@@ -773,4 +773,36 @@ pub fn is_shown<S: AsRef<str>>(answers: &[String], shows: &[S]) -> bool {
     };
     let shown = |answer: &String| shows.iter().any(|line| inside(line.as_ref(), answer));
     answers.iter().any(shown)
+}
+
+/// The lines that do not have that text. A comment that has it goes as a whole, down to its last line.
+fn lines_without<'a>(lines: &[&'a str], text: &str) -> Vec<&'a str> {
+    let mut in_comment = false;
+    let kept = lines.iter().filter(|line| {
+        let comment = line.trim_start().starts_with("//");
+        let has = line.contains(text);
+        in_comment = comment && (has || in_comment);
+        !has && !in_comment
+    });
+    kept.copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_goes_as_a_whole() {
+        let lines = [
+            "a();",
+            "// SAFETY: one line,",
+            "// and another.",
+            "b();",
+            "// else",
+        ];
+        assert_eq!(
+            lines_without(&lines, "// SAFETY"),
+            ["a();", "b();", "// else"]
+        );
+    }
 }
