@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, anyhow};
-use fsrs::MemoryState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use workbook::state::{Graded, Lines, Log};
 
 use crate::clock::Clock;
-use crate::schedule::Scheduler;
+use crate::schedule::{Card, Scheduler};
 
 /// A line of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,21 +81,6 @@ pub struct Mock {
     pub points: usize,
     /// How long the answer took.
     pub seconds: i64,
-}
-
-/// What is known of a question that has been asked.
-#[derive(Debug, Clone)]
-pub struct Card {
-    /// How well it is remembered.
-    pub memory: MemoryState,
-    /// When it was asked first.
-    pub first: Timestamp,
-    /// When it was asked last.
-    pub last: Timestamp,
-    /// When it comes back.
-    pub due: Timestamp,
-    /// The id of its last grade.
-    pub last_grade: String,
 }
 
 /// All that the log says.

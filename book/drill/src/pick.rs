@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, State, time};
+use crate::history::{State, time};
 use crate::question::{Question, TOPICS};
-use crate::schedule::recall;
+use crate::schedule::{Card, recall};
 
 /// New questions a day where nobody says how many.
 pub const NEW_A_DAY: usize = 8;

@@ -5,13 +5,27 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::{Clock, days_after, days_between};
-use crate::history::Card;
 
 /// The part of the questions that is to be remembered when it comes back.
 const RETENTION: f32 = 0.9;
 
 /// When a question comes back that was not known.
 const SOON: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is known of a question that has been asked.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// How well it is remembered.
+    pub memory: MemoryState,
+    /// When it was asked first.
+    pub first: Timestamp,
+    /// When it was asked last.
+    pub last: Timestamp,
+    /// When it comes back.
+    pub due: Timestamp,
+    /// The id of its last grade.
+    pub last_grade: String,
+}
 
 /// Works out memory and intervals.
 #[derive(Debug)]

@@ -10,14 +10,14 @@ use workbook::state::{Lines, Log};
 use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Card, Grade, Record, State, kept, new_id, time};
+use crate::history::{Grade, Record, State, kept, new_id, time};
 use crate::lesson;
 use crate::machine;
 use crate::matching::Names;
 use crate::pick::{self, Plan, Scope};
 use crate::prove::{Proof, Prover};
 use crate::question::Question;
-use crate::schedule::{Limits, Scheduler};
+use crate::schedule::{Card, Limits, Scheduler};
 use crate::terminal::{Terminal, counted};
 
 /// What a session works with.
