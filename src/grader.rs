@@ -120,9 +120,7 @@ pub fn build(
                 root: root.to_owned(),
                 target,
             }),
-            None => Err(anyhow!(
-                "it does not build. The reason is above, in the words of cargo and the compiler"
-            )),
+            None => Err(anyhow!("it does not build; the compiler's words are above")),
         };
         (exercise.name.clone(), grader)
     });

@@ -141,7 +141,7 @@ fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
-    let told = "Could not grade private-alloc: private-alloc does not build";
+    let told = "private-alloc cannot be graded: it does not build;";
     assert!(stderr.contains(told), "{stderr}");
 
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
@@ -252,13 +252,18 @@ fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     watching.hears("2 failed.");
     watching.is_told("h");
     watching.hears("private-alloc, region:");
+    watching.hears("More: h");
     watching.is_told("");
     watching.hears("The same as before. Type h for a hint.");
     watching.is_told("a");
-    watching.hears("the lesson is book/src/private-alloc.md");
+    watching.hears("The lesson is book/src/private-alloc.md; type h for a hint.");
     watching.is_told("s");
-    watching.is_told("l");
-    let said = watching.hears("threshold-alloc");
+    watching.is_told("?");
+    let said = watching.hears("reset       put the stub back");
+    assert!(
+        said.contains("s --spoil"),
+        "how to see it all the same: {said}"
+    );
     assert!(
         !said.contains("+++"),
         "the solution, and it is not solved: {said}"
