@@ -7,7 +7,9 @@ use anstream::println;
 use crate::exercise::{Exercise, Stage};
 use crate::grader::{Case, Verdict};
 use crate::verdicts::{Count, Verdicts, is_of};
-use crate::words::{FAINT, Prompt, STRONG, indented, passing_line, sign, styled};
+use crate::words::{
+    FAINT, Prompt, STRONG, clear_passing_line, indented, passing_line, sign, styled,
+};
 
 /// What is shown while an exercise is graded: the stages whose verdicts have all come, in their order, and on a terminal
 /// a line that counts.
@@ -50,14 +52,13 @@ impl<'a> Screen<'a> {
     pub fn add(&mut self, case: Case) {
         self.missing.remove(&case.name);
         self.cases.push(case);
-        passing_line("");
         self.show_whole_stages();
         self.count();
     }
 
     /// They have all come, or no more will.
     pub fn end(self, whole: bool) -> Verdicts {
-        passing_line("");
+        clear_passing_line();
         let verdicts = Verdicts::sort(self.exercise, self.cases);
         if let Some(prompt) = self.prompt.filter(|_| whole) {
             println!("\n{}", sum(verdicts.core));
@@ -83,6 +84,7 @@ impl<'a> Screen<'a> {
         {
             self.shown += 1;
             if let Some(prompt) = self.prompt {
+                clear_passing_line();
                 let cases = self.cases.iter();
                 let mut cases: Vec<_> = cases
                     .filter(|case| is_of(&case.name, &stage.name))

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::exercise::Exercise;
 use crate::progress::Progress;
-use crate::words::{FAINT, Prompt, STRONG, indented, passing_line, styled};
+use crate::words::{FAINT, Prompt, STRONG, clear_passing_line, indented, passing_line, styled};
 use crate::{hint, list, reset, solution};
 use book::{Book, News};
 use events::{Event, Events};
@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
             match event {
                 Event::Saved(paths) => self.saved(&paths),
                 Event::Typed(line) => {
-                    passing_line("");
+                    clear_passing_line();
                     if self.typed(line.trim()) {
                         break;
                     }
@@ -151,7 +151,7 @@ impl<'a> Session<'a> {
     /// Grades the current exercise; a run that is under way would be of an older save, and is ended.
     fn grade(&mut self) {
         self.stop();
-        passing_line("");
+        clear_passing_line();
         self.runs += 1;
         let number = self.runs;
         match self.start() {
@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
         if let Some(run) = self.run.take() {
             kill_group(run.process);
             // It may have been counting.
-            passing_line("");
+            clear_passing_line();
         }
     }
 
@@ -275,12 +275,12 @@ impl<'a> Session<'a> {
                 passing_line(&format!("The book's server: {done} of {of} built"));
             }
             News::Served(address) => {
-                passing_line("");
+                clear_passing_line();
                 println!("The book, with your verdicts on its pages: {address}");
                 self.address = Some(address);
             }
             News::Said(line) => {
-                passing_line("");
+                clear_passing_line();
                 eprintln!("{line}");
             }
         }

@@ -82,13 +82,18 @@ pub fn has_passing_lines() -> bool {
     stderr().is_terminal() && env::var_os("TERM").is_none_or(|kind| kind != "dumb")
 }
 
-/// Shows a line that the next one is written over. Nothing where that cannot be.
+/// Shows a line that is written over by a longer one of its kind, or cleared. Nothing where that cannot be.
 pub fn passing_line(text: &str) {
     if has_passing_lines() {
-        // Blanks, and no code of the terminal: those are dropped with the colours.
-        eprint!("\r{:WIDTH$}\r{text}", "");
+        eprint!("\r{text}");
     }
 }
 
+/// Takes the passing line away.
+pub fn clear_passing_line() {
+    // Blanks, and no code of the terminal: those are dropped with the colours.
+    passing_line(&format!("{:WIDTH$}\r", ""));
+}
+
 /// As wide as any passing line.
-const WIDTH: usize = 60;
+const WIDTH: usize = 40;
