@@ -22,7 +22,9 @@ pub fn run(root: &Path, name: &str) -> Result<()> {
         println!("{name} is as it was given.");
         return Ok(());
     }
-    let kept = keep_aside(root, name, &file)?;
+    let kept = keep_aside(root, name, &file).context(
+        "your file cannot be kept aside, and nothing is changed (WORKBOOK_HOME can name another folder for it)",
+    )?;
     fs::write(&file, stub).with_context(|| file.display().to_string())?;
     println!(
         "{name} is as it was given. Your file is {}.",
@@ -41,6 +43,9 @@ fn keep_aside(root: &Path, name: &str, file: &Path) -> Result<PathBuf> {
             Ok(mut copy) => {
                 let mut original = fs::File::open(file)?;
                 let copied = std::io::copy(&mut original, &mut copy).and_then(|_| copy.sync_all());
+                if copied.is_err() {
+                    let _ = fs::remove_file(&kept);
+                }
                 copied.with_context(|| kept.display().to_string())?;
                 return Ok(kept);
             }
