@@ -33,7 +33,7 @@ impl<'a> Screen<'a> {
         cases: BTreeSet<String>,
         prompt: Option<Prompt>,
     ) -> Screen<'a> {
-        let mut screen = Screen {
+        let screen = Screen {
             exercise,
             prompt,
             missing: cases,
@@ -41,9 +41,6 @@ impl<'a> Screen<'a> {
             shown: 0,
             helped: false,
         };
-        if prompt.is_some() {
-            println!("\n{}\n", styled(STRONG, &exercise.about.title));
-        }
         screen.count();
         screen
     }
@@ -72,7 +69,7 @@ impl<'a> Screen<'a> {
         verdicts
     }
 
-    fn count(&mut self) {
+    fn count(&self) {
         let done = self.cases.len();
         passing_line(&format!("{done} of {} verdicts", done + self.missing.len()));
     }
@@ -85,6 +82,9 @@ impl<'a> Screen<'a> {
             self.shown += 1;
             if let Some(prompt) = self.prompt {
                 clear_passing_line();
+                if self.shown == 1 {
+                    println!("\n{}\n", styled(STRONG, &exercise.about.title));
+                }
                 let cases = self.cases.iter();
                 let mut cases: Vec<_> = cases
                     .filter(|case| is_of(&case.name, &stage.name))
