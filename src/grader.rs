@@ -120,11 +120,22 @@ pub fn build(
                 root: root.to_owned(),
                 target,
             }),
-            None => Err(anyhow!("it does not build; the compiler's words are above")),
+            None => Err(why_not(root)),
         };
         (exercise.name.clone(), grader)
     });
     Ok(graders.collect())
+}
+
+fn why_not(root: &Path) -> anyhow::Error {
+    // Without one of them cargo builds none of the others either.
+    let mut exercises = Exercise::all(root).unwrap_or_default().into_iter();
+    match exercises.find(|exercise| !exercise.answer().is_file()) {
+        Some(Exercise { name, .. }) => anyhow!(
+            "exercises/{name}/src/lib.rs is gone. To begin again, copy tests/{name}/answers/stub.rs there"
+        ),
+        None => anyhow!("it does not build: the reason is above"),
+    }
 }
 
 impl Grader {

@@ -28,7 +28,7 @@ pub fn run(root: &Path, name: &str, spoil: bool, prompt: Prompt) -> Result<()> {
         );
     }
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-    let yours = read(&exercise.folder().join("src/lib.rs"))?;
+    let yours = read(&exercise.answer())?;
     let solution = read(&exercise.solution())?;
     let record = Record::Solution {
         at: state::now(),

@@ -329,7 +329,7 @@ fn is_solved(exercise: &Exercise, progress: &Progress) -> bool {
     let Some(graded) = graded.filter(|graded| graded.solved) else {
         return false;
     };
-    let changed = fs::metadata(exercise.folder().join("src/lib.rs"))
+    let changed = fs::metadata(exercise.answer())
         .and_then(|about| about.modified())
         .ok();
     let changed = changed.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());

@@ -141,7 +141,7 @@ fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
-    let told = "private-alloc cannot be graded: it does not build;";
+    let told = "private-alloc cannot be graded: it does not build:";
     assert!(stderr.contains(told), "{stderr}");
 
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
