@@ -188,7 +188,7 @@ async fn follow(live: Arc<Live>, log: PathBuf) {
         for verdict in tail.new_verdicts() {
             live.keep(verdict);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use nix::sys::statfs;
 use notify::{Config, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// An editor writes a file in several steps.
-const CALM: Duration = Duration::from_millis(150);
+const CALM: Duration = Duration::from_millis(50);
 
 /// How often to look where changes must be looked for.
 const POLL: Duration = Duration::from_millis(500);
