@@ -71,7 +71,22 @@ impl<'a> Screen<'a> {
 
     fn count(&self) {
         let done = self.cases.len();
-        passing_line(&format!("{done} of {} verdicts", done + self.missing.len()));
+        let all = done + self.missing.len();
+        let mut told = format!("{done} of {all} verdicts");
+        // The first time that takes half a minute.
+        if done < all && self.missing.iter().all(|case| self.asks_the_compiler(case)) {
+            told += "; the compiler is asked";
+        }
+        passing_line(&told);
+    }
+
+    fn asks_the_compiler(&self, case: &str) -> bool {
+        let file = case.replacen("::", "/", 1) + ".rs";
+        self.exercise
+            .tests()
+            .join("compile_fail")
+            .join(file)
+            .is_file()
     }
 
     fn show_whole_stages(&mut self) {

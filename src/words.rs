@@ -96,4 +96,4 @@ pub fn clear_passing_line() {
 }
 
 /// As wide as any passing line.
-const WIDTH: usize = 40;
+const WIDTH: usize = 48;
