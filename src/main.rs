@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anstream::eprintln;
+use anstream::{eprintln, print};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -224,7 +224,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Some(Command::Completions { shell }) => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "workbook", &mut io::stdout());
+            // By itself it panics where nobody reads to the end.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "workbook", &mut text);
+            print!("{}", String::from_utf8_lossy(&text));
         }
     }
     Ok(ExitCode::SUCCESS)
