@@ -14,7 +14,7 @@ use crate::state::Log;
 pub const PORT: u16 = 3000;
 
 /// Said before the first build.
-pub const FIRST: &str = "The book's server is built first; that takes a few minutes, once.";
+pub const FIRST: &str = "The book's server is built first; that takes a minute or two, once.";
 
 /// Serves the book until it is interrupted.
 ///

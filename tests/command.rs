@@ -624,7 +624,22 @@ fn the_doctor_tells_what_is_skipped() {
         .iter()
         .map(|one| &one["what"])
         .collect();
-    for what in ["kernel", "page size", "ptrace", "overcommit", "toolchain"] {
+    for what in [
+        "kernel",
+        "page size",
+        "huge pages",
+        "overcommit",
+        "ptrace",
+        "memory",
+        "sandbox",
+        "clone",
+        "progress",
+        "toolchain",
+    ] {
         assert!(found.iter().any(|found| *found == what), "{what}: {stdout}");
     }
+    let mut command = workbook(&copy, &["doctor"]);
+    let (_, stdout, _) = run(command.env("WORKBOOK_HOME", "/proc/nowhere"));
+    let told = "no verdict or hint is remembered: WORKBOOK_HOME can name another folder";
+    assert!(stdout.contains(told), "{stdout}");
 }
