@@ -60,6 +60,8 @@ struct Session<'a> {
     current: usize,
     /// The exercises that are solved: who goes on with such a one is not led away from it.
     solved: BTreeSet<usize>,
+    /// The exercises whose dependencies are built: cargo's progress is news only before.
+    built: BTreeSet<usize>,
     run: Option<Run>,
     runs: u64,
     /// The first failure of the last run, and how many runs in a row have had it.
@@ -94,6 +96,7 @@ impl<'a> Session<'a> {
             current: current.unwrap_or(exercises.len() - 1),
             exercises,
             solved,
+            built: BTreeSet::new(),
             run: None,
             runs: 0,
             failure: None,
@@ -177,8 +180,7 @@ impl<'a> Session<'a> {
             .arg(self.failure_file.path())
             .env("WORKBOOK_ROOT", self.root)
             .stdin(Stdio::null());
-        if self.runs > 1 {
-            // What cargo compiles is news only while there is much of it.
+        if self.built.contains(&self.current) {
             command.arg("--quiet");
         }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -206,6 +208,9 @@ impl<'a> Session<'a> {
                 self.options.open,
                 self.sender.clone(),
             ));
+        }
+        if let Some(0 | 1 | 3) = status {
+            self.built.insert(self.current);
         }
         match status {
             Some(0 | 3) => self.solved(),

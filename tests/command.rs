@@ -188,8 +188,12 @@ struct Watching {
 
 impl Watching {
     fn begin(copy: &Copy) -> Watching {
+        Watching::begin_with(copy, Stdio::piped())
+    }
+
+    fn begin_with(copy: &Copy, stdin: Stdio) -> Watching {
         let mut child = workbook(copy, &["watch"])
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
@@ -354,6 +358,23 @@ fn a_save_by_renaming_is_seen_by_every_watcher_and_so_is_a_file_that_has_gone() 
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(fs::read_to_string(folder.join("lib.rs")).unwrap(), stub);
+}
+
+/// Nobody can type at /dev/null, and nobody has left.
+#[test]
+fn a_watcher_without_an_input_stays() {
+    use nix::sys::signal::{Signal, kill};
+    let copy = copy();
+    copy.answer(&copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let mut watching = Watching::begin_with(&copy, Stdio::null());
+    watching.hears("Next: by_hand.");
+    copy.answer(&format!("{}// again\n", copy.solution()));
+    watching.hears("Solved.");
+    let pid = nix::unistd::Pid::from_raw(watching.child.id() as i32);
+    kill(pid, Signal::SIGTERM).expect("it is there");
+    watching.hears("Your answers are as you saved them.");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
 /// The terminal is closed while an answer loops.

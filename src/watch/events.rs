@@ -1,7 +1,10 @@
 //! What can happen while saves are watched: a save, a typed line, the end of a grading, news of the book, leaving.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -114,6 +117,10 @@ pub fn listen(sender: Sender<Event>) -> Result<()> {
     ctrlc::set_handler(move || {
         let _ = left.send(Event::Left);
     })?;
+    if is_a_device(io::stdin().as_fd()) && !io::stdin().is_terminal() {
+        // Nobody can type at /dev/null, and nobody has left.
+        return Ok(());
+    }
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             let _ = sender.send(Event::Typed(line));
@@ -121,6 +128,12 @@ pub fn listen(sender: Sender<Event>) -> Result<()> {
         let _ = sender.send(Event::Left);
     });
     Ok(())
+}
+
+fn is_a_device(file: BorrowedFd) -> bool {
+    let file = file.try_clone_to_owned().map(File::from);
+    let about = file.and_then(|file| file.metadata());
+    about.is_ok_and(|about| about.file_type().is_char_device())
 }
 
 #[cfg(test)]
