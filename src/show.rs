@@ -8,7 +8,7 @@ use crate::exercise::{Exercise, Stage};
 use crate::grader::{Case, Verdict};
 use crate::verdicts::{Count, Verdicts, is_of};
 use crate::words::{
-    FAINT, Prompt, STRONG, clear_passing_line, indented, passing_line, sign, styled,
+    FAINT, Prompt, STRONG, clear_passing_line, hanging, indented, passing_line, sign, styled,
 };
 
 /// What is shown while an exercise is graded: the stages whose verdicts have all come, in their order, and on a terminal
@@ -122,15 +122,15 @@ fn show_stage(
     let begun = count.not_started < count.possible;
     let told = match begun {
         true => format!("{} of {}", count.passed, count.possible),
-        false => format!("not started; about {} minutes, estimated", stage.minutes),
+        false => format!("not started; about {} minutes", stage.minutes),
     };
     let bonus = if stage.bonus { "bonus; " } else { "" };
+    let told = styled(FAINT, &format!("({bonus}{told})"));
+    let first = format!("{} {:<10} ", sign(count.verdict()), stage.name);
+    let margin = " ".repeat(13);
     println!(
-        "{} {:<10} {} {}",
-        sign(count.verdict()),
-        stage.name,
-        stage.title,
-        styled(FAINT, &format!("({bonus}{told})"))
+        "{}",
+        hanging(&first, &margin, &format!("{} {told}", stage.title))
     );
     if !begun {
         return;
@@ -155,11 +155,8 @@ fn show_stage(
 fn show_cases(cases: &[&Case]) {
     let names: Vec<_> = cases.iter().map(|case| short_name(case)).collect();
     let sentence = cases[0].sentence.as_deref().unwrap_or_default();
-    println!(
-        "    {} {}",
-        sign(cases[0].verdict),
-        indented(6, &names.join(", ")).trim_start()
-    );
+    let first = format!("    {} ", sign(cases[0].verdict));
+    println!("{}", hanging(&first, "      ", &names.join(", ")));
     println!("{}", indented(6, sentence));
 }
 

@@ -66,12 +66,17 @@ pub fn styled(style: Style, text: &str) -> String {
 /// The text behind a margin; on a terminal its lines end between words. Elsewhere a sentence is one line, to be searched.
 pub fn indented(margin: usize, text: &str) -> String {
     let margin = " ".repeat(margin);
+    hanging(&margin, &margin, text)
+}
+
+/// The same, where the first line begins with something else.
+pub fn hanging(first: &str, margin: &str, text: &str) -> String {
     if !stdout().is_terminal() {
-        return format!("{margin}{text}");
+        return format!("{first}{text}");
     }
     let options = textwrap::Options::with_termwidth()
-        .initial_indent(&margin)
-        .subsequent_indent(&margin)
+        .initial_indent(first)
+        .subsequent_indent(margin)
         .break_words(false)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::fill(text, options)
