@@ -71,11 +71,9 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
         (None, Some(_)) => Some(Prompt::Watch),
         (None, None) => Some(Prompt::Shell),
     };
-    // Together: cargo then uses every core.
-    let mut graders = grader::build(root, &exercises, options.quiet)?;
     let mut graded = Vec::new();
     for exercise in &exercises {
-        let grader = graders.remove(&exercise.name).expect("one for each");
+        let grader = grader::build(exercise, options.quiet);
         let result = match grader.and_then(|grader| run_one(exercise, &grader, prompt)) {
             Ok(verdicts) => Graded::Graded(verdicts),
             Err(error) => Graded::CouldNot {
@@ -144,8 +142,7 @@ fn first_failure(graded: &[Graded]) -> String {
 /// # Errors
 /// If its answer does not build, or the grader cannot be run.
 pub fn grade(exercise: &Exercise) -> Result<Verdicts> {
-    let mut graders = grader::build(&exercise.root, std::slice::from_ref(exercise), false)?;
-    let grader = graders.remove(&exercise.name).expect("one for each")?;
+    let grader = grader::build(exercise, false)?;
     run_one(exercise, &grader, None)
 }
 

@@ -1,6 +1,6 @@
 //! Builds a grader with cargo, runs it, and collects the judge's verdicts, each as it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
@@ -74,21 +74,17 @@ pub struct Grader {
 /// The module of the cases that must not compile.
 const COMPILE_FAIL: &str = "compile_fail::";
 
-/// Builds the graders of these exercises, in one run of cargo. Cargo shows the compiler's words, and unless it is to be
-/// quiet its progress. The result holds for each exercise its grader, or why there is none.
+/// Builds the exercise's grader. Cargo shows the compiler's words, and unless it is to be quiet its progress.
+///
+/// One exercise at a time: cargo builds the judge once for each set of packages that it is asked for, and the first
+/// verdicts need not wait for the others' builds.
 ///
 /// # Errors
-/// If cargo cannot be started.
-pub fn build(
-    root: &Path,
-    exercises: &[Exercise],
-    quiet: bool,
-) -> Result<BTreeMap<String, Result<Grader>>> {
+/// If it does not build.
+pub fn build(exercise: &Exercise, quiet: bool) -> Result<Grader> {
+    let root = &exercise.root;
     let mut command = cargo::command();
-    command.args(["build", "--test", "grader", "--keep-going"]);
-    for exercise in exercises {
-        command.args(["--package", &exercise.name]);
-    }
+    command.args(["build", "--package", &exercise.name, "--test", "grader"]);
     if quiet {
         command.arg("--quiet");
     }
@@ -100,31 +96,24 @@ pub fn build(
         .spawn()
         .context(NO_CARGO)?;
     let stdout = child.stdout.take().expect("a pipe was asked for");
-    let mut binaries = BTreeMap::new();
+    let mut binary = None;
     for message in cargo::messages(stdout) {
         if let Message::Built {
-            manifest_path,
             executable: Some(executable),
+            ..
         } = message
         {
-            binaries.insert(manifest_path, executable);
+            binary = Some(executable);
         }
     }
-    child.wait()?;
-    let graders = exercises.iter().map(|exercise| {
-        let package = exercise.folder();
-        let grader = match binaries.remove(&package.join("Cargo.toml")) {
-            Some(binary) => cargo::target_of(root, &binary).map(|target| Grader {
-                binary,
-                package,
-                root: root.to_owned(),
-                target,
-            }),
-            None => Err(why_not(root)),
-        };
-        (exercise.name.clone(), grader)
-    });
-    Ok(graders.collect())
+    let built = child.wait()?.success();
+    let binary = binary.filter(|_| built).ok_or_else(|| why_not(root))?;
+    Ok(Grader {
+        target: cargo::target_of(root, &binary)?,
+        binary,
+        package: exercise.folder(),
+        root: root.clone(),
+    })
 }
 
 fn why_not(root: &Path) -> anyhow::Error {
