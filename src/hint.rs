@@ -11,20 +11,29 @@ use crate::progress::Progress;
 use crate::state::{self, Log, Record};
 use crate::words::{FAINT, Prompt, indented, styled};
 
-/// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a stage: of the first that
-/// failed when the exercise was graded last, or else of the first that was not begun.
+/// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a name: of the first exercise
+/// that is not solved. Without a stage: of the first that failed when the exercise was graded last, or else of the first
+/// that was not begun.
 ///
 /// # Errors
 /// If there is no such exercise, stage or rung.
 pub fn run(
     root: &Path,
-    name: &str,
+    name: Option<&str>,
     stage: Option<&str>,
     rung: Option<usize>,
     prompt: Prompt,
 ) -> Result<()> {
-    let exercise = Exercise::find(root, name)?;
     let progress = Progress::read(root)?;
+    let exercise = match name {
+        Some(name) => Exercise::find(root, name)?,
+        None => {
+            let mut all = Exercise::all(root)?.into_iter();
+            let unsolved = all.find(|exercise| !progress.is_solved(&exercise.name));
+            unsolved.context("every exercise is solved: name the one that you mean")?
+        }
+    };
+    let name = exercise.name.as_str();
     let unsolved = progress.first_unsolved_stage(name).map(str::to_owned);
     let stages = &exercise.about.stages;
     let first = stages.first().map(|stage| stage.name.clone());

@@ -87,8 +87,8 @@ enum Command {
     List,
     /// Show the next hint: a nudge first, then the concept, then nearly the code.
     Hint {
-        /// The exercise, as in `list`.
-        exercise: String,
+        /// The exercise, as in `list`; without it the first that you have not solved.
+        exercise: Option<String>,
         /// The stage; without it the first that failed, or else the first that you have not begun.
         stage: Option<String>,
         /// Which rung of its ladder; without it the one after the last shown.
@@ -194,7 +194,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             exercise,
             stage,
             rung,
-        }) => hint::run(&root, &exercise, stage.as_deref(), rung, Prompt::Shell)?,
+        }) => {
+            let exercise = exercise.as_deref();
+            hint::run(&root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
+        }
         Some(Command::Solution { exercise, spoil }) => {
             solution::run(&root, &exercise, spoil, Prompt::Shell)?;
         }

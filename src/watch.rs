@@ -299,7 +299,7 @@ impl<'a> Session<'a> {
                 self.grade();
                 Ok(())
             }
-            "hint" | "h" => hint::run(self.root, &name, None, None, Prompt::Watch),
+            "hint" | "h" => hint::run(self.root, Some(&name), None, None, Prompt::Watch),
             "list" | "l" => list::run(self.root),
             "next" | "n" => {
                 self.turn_to((self.current + 1) % self.exercises.len());

@@ -589,6 +589,13 @@ fn the_solution_is_shown_once_it_is_solved() {
 fn a_hint_is_followed_by_the_next() {
     let copy = copy();
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["hint"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    let begins = "private-alloc, by_hand:\n1 nudge\n";
+    assert!(
+        stdout.starts_with(begins),
+        "where nothing is solved: {stdout}"
+    );
     let mut rungs = Vec::new();
     for _ in 0..4 {
         let (status, stdout, _) = run(&mut workbook(&copy, &["hint", "private-alloc", "region"]));
