@@ -1,6 +1,7 @@
 //! `workbook doctor`: what this machine is, and what that means for grading.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -12,6 +13,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
 use crate::root;
+use crate::state;
 use crate::words::{FAINT, STRONG, styled};
 
 /// One thing that was looked at.
@@ -37,6 +39,7 @@ pub fn run(clone: &Path, json: bool) -> Result<()> {
         memory(),
         sandbox(),
         place(clone),
+        record(clone),
         toolchain(clone),
         tool(
             "cc",
@@ -232,6 +235,24 @@ fn place(clone: &Path) -> Finding {
             "on a network or a foreign file system: saves are found by looking, and builds are slow",
         ),
         false => finding("clone", found, ""),
+    }
+}
+
+/// Where verdicts and hints are recorded; tried with a file that nobody sees.
+fn record(clone: &Path) -> Finding {
+    let home = state::home(clone);
+    let there = home.ancestors().find(|folder| folder.is_dir());
+    let written = there.map(|folder| {
+        let mut file = tempfile::tempfile_in(folder)?;
+        file.write_all(b"tried")
+    });
+    match written {
+        Some(Ok(())) => finding("progress", home.display().to_string(), ""),
+        _ => finding(
+            "progress",
+            format!("{} cannot be written", home.display()),
+            "you are graded, and no verdict or hint is remembered: WORKBOOK_HOME can name another folder",
+        ),
     }
 }
 

@@ -107,6 +107,11 @@ impl Exercise {
         self.root.join("exercises").join(&self.name)
     }
 
+    /// The learner's file.
+    pub fn answer(&self) -> PathBuf {
+        self.folder().join("src/lib.rs")
+    }
+
     /// What grades it.
     pub fn tests(&self) -> PathBuf {
         self.root.join("tests").join(&self.name)

@@ -9,13 +9,14 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::exercise::Exercise;
-use crate::grader::{self, Verdict};
+use crate::grader::{self, Grader, Verdict};
 use crate::report;
 pub use crate::report::Format;
-use crate::show::{self, Progress};
+use crate::show::Screen;
 use crate::state;
 use crate::stub;
 use crate::verdicts::{Count, Verdicts};
+use crate::words::Prompt;
 
 /// How to grade.
 #[derive(Debug, Clone, Default)]
@@ -24,8 +25,10 @@ pub struct Options {
     pub report: Option<Format>,
     /// A skipped case counts as a failed one.
     pub strict: bool,
-    /// A file for the first failure's name and sentence; empty if there is none.
+    /// A file for the first failure's name and sentence, empty if there is none: `watch` asks for it.
     pub failure: Option<PathBuf>,
+    /// Of cargo only what is wrong.
+    pub quiet: bool,
 }
 
 /// What became of one exercise.
@@ -55,7 +58,6 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
         Some(name) => vec![Exercise::find(root, name)?],
         None => Exercise::all(root)?,
     };
-    let mut graded = Vec::new();
     for exercise in &exercises {
         if let Ok(Some(news)) = stub::news(root, exercise) {
             eprintln!(
@@ -63,22 +65,32 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
                 exercise.name
             );
         }
-        let result = match grade(exercise) {
+    }
+    let prompt = match (options.report, &options.failure) {
+        (Some(_), _) => None,
+        (None, Some(_)) => Some(Prompt::Watch),
+        (None, None) => Some(Prompt::Shell),
+    };
+    let mut graded = Vec::new();
+    for exercise in &exercises {
+        let grader = grader::build(exercise, options.quiet);
+        let result = match grader.and_then(|grader| run_one(exercise, &grader, prompt)) {
             Ok(verdicts) => Graded::Graded(verdicts),
             Err(error) => Graded::CouldNot {
                 name: exercise.name.clone(),
                 error: format!("{error:#}"),
             },
         };
-        if let Graded::Graded(verdicts) = &result
-            && let Err(error) = state::Graded::of(exercise, verdicts).record(root)
-        {
-            eprintln!("These verdicts could not be recorded: {error:#}.");
-        }
         match &result {
-            _ if options.report.is_some() => {}
-            Graded::Graded(verdicts) => show::verdicts(exercise, verdicts),
-            Graded::CouldNot { name, error } => eprintln!("Could not grade {name}: {error}."),
+            Graded::Graded(verdicts) => {
+                if let Err(error) = state::Graded::of(exercise, verdicts).record(root) {
+                    eprintln!("These verdicts could not be recorded: {error:#}.");
+                }
+            }
+            Graded::CouldNot { name, error } if prompt.is_some() => {
+                eprintln!("{name} cannot be graded: {error}.");
+            }
+            Graded::CouldNot { .. } => {}
         }
         graded.push(result);
     }
@@ -130,14 +142,15 @@ fn first_failure(graded: &[Graded]) -> String {
 /// # Errors
 /// If its answer does not build, or the grader cannot be run.
 pub fn grade(exercise: &Exercise) -> Result<Verdicts> {
-    let grader = grader::build(&exercise.root, &exercise.folder(), &exercise.name)?;
-    let mut progress = Progress::of(grader.cases()?.len());
-    let mut cases = Vec::new();
-    let ran = grader.run(|case| {
-        progress.show(&case);
-        cases.push(case);
-    });
-    progress.clear();
-    ran?;
-    Ok(Verdicts::sort(exercise, cases))
+    let grader = grader::build(exercise, false)?;
+    run_one(exercise, &grader, None)
+}
+
+/// Without a prompt nothing is shown but the count.
+fn run_one(exercise: &Exercise, grader: &Grader, prompt: Option<Prompt>) -> Result<Verdicts> {
+    let cases = grader.cases()?;
+    let mut screen = Screen::begin(exercise, cases.clone(), prompt);
+    let ran = grader.run_all(cases, |case| screen.add(case));
+    let verdicts = screen.end(ran.is_ok());
+    ran.map(|()| verdicts)
 }

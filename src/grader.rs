@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo::{self, Message, NO_CARGO};
+use crate::exercise::Exercise;
 
 /// What the judge wrote of one case: a line of its report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,13 +71,24 @@ pub struct Grader {
     pub target: PathBuf,
 }
 
-/// Builds the grader of the exercise whose crate is in `package`. Cargo shows its progress and the compiler's words.
+/// The module of the cases that must not compile.
+const COMPILE_FAIL: &str = "compile_fail::";
+
+/// Builds the exercise's grader. Cargo shows the compiler's words, and unless it is to be quiet its progress.
+///
+/// One exercise at a time: cargo builds the judge once for each set of packages that it is asked for, and the first
+/// verdicts need not wait for the others' builds.
 ///
 /// # Errors
 /// If it does not build.
-pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
-    let mut child = cargo::command()
-        .args(["build", "--package", name, "--test", "grader"])
+pub fn build(exercise: &Exercise, quiet: bool) -> Result<Grader> {
+    let root = &exercise.root;
+    let mut command = cargo::command();
+    command.args(["build", "--package", &exercise.name, "--test", "grader"]);
+    if quiet {
+        command.arg("--quiet");
+    }
+    let mut child = command
         .arg("--message-format=json-render-diagnostics")
         .current_dir(root)
         .stdin(Stdio::null())
@@ -95,14 +107,23 @@ pub fn build(root: &Path, package: &Path, name: &str) -> Result<Grader> {
         }
     }
     let built = child.wait()?.success();
-    match binary.filter(|_| built) {
-        Some(binary) => Ok(Grader {
-            binary,
-            package: package.to_owned(),
-            root: root.to_owned(),
-            target: cargo::target(root)?,
-        }),
-        None => bail!("{name} does not build: the compiler's words are above"),
+    let binary = binary.filter(|_| built).ok_or_else(|| why_not(root))?;
+    Ok(Grader {
+        target: cargo::target_of(root, &binary)?,
+        binary,
+        package: exercise.folder(),
+        root: root.clone(),
+    })
+}
+
+fn why_not(root: &Path) -> anyhow::Error {
+    // Without one of them cargo builds none of the others either.
+    let mut exercises = Exercise::all(root).unwrap_or_default().into_iter();
+    match exercises.find(|exercise| !exercise.answer().is_file()) {
+        Some(Exercise { name, .. }) => anyhow!(
+            "exercises/{name}/src/lib.rs is gone. To begin again, copy tests/{name}/answers/stub.rs there"
+        ),
+        None => anyhow!("it does not build: the reason is above"),
     }
 }
 
@@ -123,7 +144,7 @@ impl Grader {
             let Some(test) = line.strip_suffix(": test") else {
                 continue;
             };
-            match test.strip_prefix("compile_fail::") {
+            match test.strip_prefix(COMPILE_FAIL) {
                 Some(stage) => cases.extend(self.compile_fail_cases(stage)?),
                 None => {
                     cases.insert(test.to_owned());
@@ -153,38 +174,25 @@ impl Grader {
     ///
     /// # Errors
     /// If the grader cannot be run, or its report cannot be read.
-    pub fn run(&self, mut each: impl FnMut(Case)) -> Result<()> {
-        let mut missing = self.cases()?;
-        let report = tempfile::NamedTempFile::new().context("no room for the judge's report")?;
-        let mut words = tempfile::tempfile()?;
-        let mut child = self
-            .command()
-            .env("JUDGE_REPORT", report.path())
-            .stdin(Stdio::null())
-            .stdout(words.try_clone()?)
-            .stderr(words.try_clone()?)
-            .spawn()
-            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
-        let mut lines = Lines::of(report.reopen()?);
-        loop {
-            let over = child.try_wait()?.is_some();
-            for line in lines.complete()? {
-                let case: Case = serde_json::from_str(&line)
-                    .with_context(|| format!("the judge's report has a line of its own: {line}"))?;
-                missing.remove(&case.name);
-                each(case);
-            }
-            if over {
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        let output = if missing.is_empty() {
-            Vec::new()
-        } else {
-            words.rewind()?;
-            last_lines(words)
+    pub fn run(&self, each: impl FnMut(Case)) -> Result<()> {
+        self.run_all(self.cases()?, each)
+    }
+
+    /// The same, where it is known which cases there are.
+    ///
+    /// What the answer does comes first, in a run of its own; what the compiler refuses takes longer to see.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn run_all(&self, mut missing: BTreeSet<String>, mut each: impl FnMut(Case)) -> Result<()> {
+        let mut tell = |case: Case| {
+            missing.remove(&case.name);
+            each(case);
         };
+        let mut words = self.run_some(&["--skip", COMPILE_FAIL], &mut tell)?;
+        if self.package.join("compile_fail").is_dir() {
+            words.extend(self.run_some(&[COMPILE_FAIL], &mut tell)?);
+        }
         for name in missing {
             each(Case {
                 name,
@@ -195,13 +203,43 @@ impl Grader {
                         .to_owned(),
                 ),
                 details: Vec::new(),
-                output: output.clone(),
+                output: words.clone(),
                 transcript: None,
                 diff: None,
                 debug: None,
             });
         }
         Ok(())
+    }
+
+    /// Runs the cases that these arguments choose. Returns the last lines that the grader has printed.
+    fn run_some(&self, which: &[&str], each: &mut impl FnMut(Case)) -> Result<Vec<String>> {
+        let report = tempfile::NamedTempFile::new().context("no room for the judge's report")?;
+        let mut words = tempfile::tempfile()?;
+        let mut child = self
+            .command()
+            .args(which)
+            .env("JUDGE_REPORT", report.path())
+            .stdin(Stdio::null())
+            .stdout(words.try_clone()?)
+            .stderr(words.try_clone()?)
+            .spawn()
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let mut lines = Lines::of(report.reopen()?);
+        loop {
+            let over = child.try_wait()?.is_some();
+            for line in lines.complete()? {
+                let case = serde_json::from_str(&line)
+                    .with_context(|| format!("the judge's report has a line of its own: {line}"))?;
+                each(case);
+            }
+            if over {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        words.rewind()?;
+        Ok(last_lines(words))
     }
 
     /// The grader in the surroundings that `cargo test` would give it.

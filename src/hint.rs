@@ -9,16 +9,31 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::exercise::Exercise;
 use crate::progress::Progress;
 use crate::state::{self, Log, Record};
-use crate::words::{FAINT, styled};
+use crate::words::{FAINT, Prompt, indented, styled};
 
-/// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a stage: of the first that did
-/// not pass when the exercise was graded last.
+/// Shows the next rung of a stage's ladder, or the one with that number, from 1. Without a name: of the first exercise
+/// that is not solved. Without a stage: of the first that failed when the exercise was graded last, or else of the first
+/// that was not begun.
 ///
 /// # Errors
 /// If there is no such exercise, stage or rung.
-pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) -> Result<()> {
-    let exercise = Exercise::find(root, name)?;
+pub fn run(
+    root: &Path,
+    name: Option<&str>,
+    stage: Option<&str>,
+    rung: Option<usize>,
+    prompt: Prompt,
+) -> Result<()> {
     let progress = Progress::read(root)?;
+    let exercise = match name {
+        Some(name) => Exercise::find(root, name)?,
+        None => {
+            let mut all = Exercise::all(root)?.into_iter();
+            let unsolved = all.find(|exercise| !progress.is_solved(&exercise.name));
+            unsolved.context("every exercise is solved: name the one that you mean")?
+        }
+    };
+    let name = exercise.name.as_str();
     let unsolved = progress.first_unsolved_stage(name).map(str::to_owned);
     let stages = &exercise.about.stages;
     let first = stages.first().map(|stage| stage.name.clone());
@@ -41,9 +56,15 @@ pub fn run(root: &Path, name: &str, stage: Option<&str>, rung: Option<usize>) ->
         );
     };
     println!("{}", styled(FAINT, &format!("{name}, {stage}:")));
-    println!("{words}");
+    for line in words.lines() {
+        // What is indented is code.
+        match line.starts_with(' ') {
+            true => println!("{line}"),
+            false => println!("{}", indented(0, line)),
+        }
+    }
     if rung < rungs.len() {
-        let next = format!("\nMore: cargo run -- hint {name} {stage}");
+        let next = format!("\nMore: {}", prompt.hint(name, stage));
         println!("{}", styled(FAINT, &next));
     }
     let record = Record::Hint {

@@ -21,4 +21,4 @@ pub mod state;
 mod stub;
 pub mod verdicts;
 pub mod watch;
-mod words;
+pub mod words;

@@ -1,4 +1,4 @@
-//! `workbook list`: the exercises, their stages, and how long each takes.
+//! `workbook list`: the exercises, their stages, how long each takes, and what was solved when it was graded last.
 
 use std::path::Path;
 
@@ -17,7 +17,8 @@ use crate::words::{FAINT, STRONG, sign, styled};
 pub fn run(root: &Path) -> Result<()> {
     let progress = Progress::read(root)?;
     for exercise in Exercise::all(root)? {
-        let sign = match progress.is_solved(&exercise.name) {
+        let graded = progress.last_graded(&exercise.name);
+        let solved = match progress.is_solved(&exercise.name) {
             true => format!("{} ", sign(Verdict::Passed)),
             false => String::new(),
         };
@@ -25,16 +26,22 @@ pub fn run(root: &Path) -> Result<()> {
         let core = stages.iter().filter(|stage| !stage.bonus);
         let minutes: u32 = core.map(|stage| stage.minutes).sum();
         println!(
-            "{sign}{}  {} {}",
+            "{solved}{}  {} {}",
             styled(STRONG, &exercise.name),
             exercise.about.title,
             styled(FAINT, &format!("({minutes} minutes, estimated)"))
         );
         for stage in stages {
             let bonus = if stage.bonus { "  (bonus)" } else { "" };
+            let counts = graded.map_or(&[][..], |graded| &graded.stages);
+            let mut counts = counts.iter().filter(|count| count.name == stage.name);
+            let verdict = counts.next().map(|stage| stage.count.verdict());
             println!(
-                "  {:<10} {:>3} min  {}{bonus}",
-                stage.name, stage.minutes, stage.title
+                "  {} {:<10} {:>3} min  {}{bonus}",
+                sign(verdict.unwrap_or(Verdict::NotStarted)),
+                stage.name,
+                stage.minutes,
+                stage.title
             );
         }
     }

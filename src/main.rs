@@ -5,11 +5,12 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anstream::eprintln;
+use anstream::{eprintln, print};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use workbook::grade::Format;
+use workbook::words::Prompt;
 use workbook::{bench, doctor, drill, grade, hint, list, read, reset, root, solution, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
@@ -17,10 +18,18 @@ use workbook::{bench, doctor, drill, grade, hint, list, read, reset, root, solut
 /// Without a command, in a terminal, it grades the first exercise that is not solved, and again whenever you save; `?`
 /// shows what you can type meanwhile. Without a terminal it grades every exercise once.
 #[derive(Parser)]
-#[command(name = "workbook", bin_name = "cargo run --", version)]
+#[command(
+    name = "workbook",
+    bin_name = "cargo run --",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Show the book in the browser.
+    #[arg(long)]
+    open: bool,
 }
 
 #[derive(Subcommand)]
@@ -40,6 +49,9 @@ enum Command {
         /// Where to write the first failure.
         #[arg(long, hide = true)]
         failure: Option<PathBuf>,
+        /// Of cargo only what is wrong.
+        #[arg(long, hide = true)]
+        quiet: bool,
     },
     /// Grade whatever you save, as you save it.
     Watch {
@@ -49,6 +61,9 @@ enum Command {
         /// Serve the book meanwhile.
         #[arg(long)]
         read: bool,
+        /// Serve it, and show it in the browser.
+        #[arg(long)]
+        open: bool,
     },
     /// Read the book in the browser: verdicts appear on its pages, its programs run on your kernel.
     Read {
@@ -72,9 +87,9 @@ enum Command {
     List,
     /// Show the next hint: a nudge first, then the concept, then nearly the code.
     Hint {
-        /// The exercise, as in `list`.
-        exercise: String,
-        /// The stage; without it the first that did not pass.
+        /// The exercise, as in `list`; without it the first that you have not solved.
+        exercise: Option<String>,
+        /// The stage; without it the first that failed, or else the first that you have not begun.
         stage: Option<String>,
         /// Which rung of its ladder; without it the one after the last shown.
         rung: Option<usize>,
@@ -147,6 +162,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
             let options = watch::Options {
                 read: true,
+                open: arguments.open,
                 ..watch::Options::default()
             };
             return watch::run(&root, options);
@@ -157,16 +173,19 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             json,
             strict,
             failure,
+            quiet,
         }) => {
             let options = grade::Options {
                 report: json.then_some(Format::Json),
                 strict,
                 failure,
+                quiet,
             };
             return grade::run(&root, exercise.as_deref(), &options);
         }
-        Some(Command::Watch { poll, read }) => {
-            return watch::run(&root, watch::Options { poll, read });
+        Some(Command::Watch { poll, read, open }) => {
+            let read = read || open;
+            return watch::run(&root, watch::Options { poll, read, open });
         }
         Some(Command::Read { port, open }) => return read::run(&root, port, open),
         Some(Command::Drill { arguments }) => return drill::run(&root, &arguments),
@@ -175,8 +194,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             exercise,
             stage,
             rung,
-        }) => hint::run(&root, &exercise, stage.as_deref(), rung)?,
-        Some(Command::Solution { exercise, spoil }) => solution::run(&root, &exercise, spoil)?,
+        }) => {
+            let exercise = exercise.as_deref();
+            hint::run(&root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
+        }
+        Some(Command::Solution { exercise, spoil }) => {
+            solution::run(&root, &exercise, spoil, Prompt::Shell)?;
+        }
         Some(Command::Reset { exercise }) => reset::run(&root, &exercise)?,
         Some(Command::Bench {
             learner,
@@ -203,7 +227,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Some(Command::Completions { shell }) => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "workbook", &mut io::stdout());
+            // By itself it panics where nobody reads to the end.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "workbook", &mut text);
+            print!("{}", String::from_utf8_lossy(&text));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -32,10 +32,11 @@ impl Progress {
         self.last_graded(name).is_some_and(|graded| graded.solved)
     }
 
-    /// The first stage of the exercise that did not pass when it was graded last.
+    /// The first stage of the exercise that failed when it was graded last; or else the first that was not begun.
     pub fn first_unsolved_stage(&self, name: &str) -> Option<&str> {
-        let mut stages = self.last_graded(name)?.stages.iter();
-        let unsolved = stages.find(|stage| stage.count.failed + stage.count.not_started > 0);
+        let stages = &self.last_graded(name)?.stages;
+        let failed = stages.iter().find(|stage| stage.count.failed > 0);
+        let unsolved = failed.or_else(|| stages.iter().find(|stage| stage.count.not_started > 0));
         unsolved.map(|stage| stage.name.as_str())
     }
 

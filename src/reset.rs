@@ -1,6 +1,7 @@
 //! `workbook reset`: puts an exercise's stub back, and keeps the reader's file aside.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anstream::println;
@@ -15,15 +16,26 @@ use crate::state;
 /// If there is no such exercise, or the reader's file cannot be kept: then nothing is changed.
 pub fn run(root: &Path, name: &str) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
-    let file = exercise.folder().join("src/lib.rs");
+    let file = exercise.answer();
     let stub = fs::read_to_string(exercise.tests().join("answers/stub.rs"))?;
-    let yours = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    if yours == stub {
+    let write = || fs::write(&file, &stub).with_context(|| file.display().to_string());
+    let yours = match fs::read(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        read => Some(read.with_context(|| file.display().to_string())?),
+    };
+    if yours.as_deref() == Some(stub.as_bytes()) {
         println!("{name} is as it was given.");
         return Ok(());
     }
-    let kept = keep_aside(root, name, &file)?;
-    fs::write(&file, stub).with_context(|| file.display().to_string())?;
+    if yours.is_none() {
+        write()?;
+        println!("{name} is as it was given; there was no file of yours.");
+        return Ok(());
+    }
+    let kept = keep_aside(root, name, &file).context(
+        "your file cannot be kept aside, and nothing is changed (WORKBOOK_HOME can name another folder for it)",
+    )?;
+    write()?;
     println!(
         "{name} is as it was given. Your file is {}.",
         kept.display()
@@ -41,10 +53,13 @@ fn keep_aside(root: &Path, name: &str, file: &Path) -> Result<PathBuf> {
             Ok(mut copy) => {
                 let mut original = fs::File::open(file)?;
                 let copied = std::io::copy(&mut original, &mut copy).and_then(|_| copy.sync_all());
+                if copied.is_err() {
+                    let _ = fs::remove_file(&kept);
+                }
                 copied.with_context(|| kept.display().to_string())?;
                 return Ok(kept);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).with_context(|| kept.display().to_string()),
         }
     }

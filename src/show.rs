@@ -1,125 +1,169 @@
-//! Shows verdicts to people.
+//! Shows verdicts to people: stage by stage, each as soon as it is whole.
 
-use std::io::{IsTerminal, Write};
+use std::collections::BTreeSet;
 
-use anstream::{eprint, eprintln, println};
+use anstream::println;
 
-use crate::exercise::Exercise;
+use crate::exercise::{Exercise, Stage};
 use crate::grader::{Case, Verdict};
-use crate::verdicts::{Count, Stage, Verdicts};
-use crate::words::{FAINT, STRONG, sign, styled};
+use crate::verdicts::{Count, Verdicts, is_of};
+use crate::words::{
+    FAINT, Prompt, STRONG, clear_passing_line, hanging, indented, passing_line, sign, styled,
+};
 
-/// On a terminal: each failure as it comes, and a line that counts the verdicts while more are to come.
-pub struct Progress {
-    of: usize,
-    done: usize,
-    shown: bool,
+/// What is shown while an exercise is graded: the stages whose verdicts have all come, in their order, and on a terminal
+/// a line that counts.
+pub struct Screen<'a> {
+    exercise: &'a Exercise,
+    /// Nothing but the count where verdicts go to a machine.
+    prompt: Option<Prompt>,
+    /// The cases without a verdict.
+    missing: BTreeSet<String>,
+    cases: Vec<Case>,
+    /// The stages that have been shown.
+    shown: usize,
+    /// Whether a failure has been shown with all that helps.
+    helped: bool,
 }
 
-impl Progress {
-    /// Of that many to come.
-    pub fn of(of: usize) -> Progress {
-        let shown = std::io::stderr().is_terminal();
-        let done = 0;
-        Progress { of, done, shown }
+impl<'a> Screen<'a> {
+    /// Before the first verdict.
+    pub fn begin(
+        exercise: &'a Exercise,
+        cases: BTreeSet<String>,
+        prompt: Option<Prompt>,
+    ) -> Screen<'a> {
+        let screen = Screen {
+            exercise,
+            prompt,
+            missing: cases,
+            cases: Vec::new(),
+            shown: 0,
+            helped: false,
+        };
+        screen.count();
+        screen
     }
 
-    /// One more has come.
-    pub fn show(&mut self, case: &Case) {
-        self.done += 1;
-        if !self.shown {
-            return;
-        }
-        if case.verdict == Verdict::Failed {
-            self.clear();
-            let sentence = case.sentence.as_deref().unwrap_or_default();
-            eprintln!("{} {}: {sentence}", sign(case.verdict), case.name);
-        }
-        eprint!("\r{} of {} verdicts", self.done, self.of);
-        let _ = std::io::stderr().flush();
+    /// One more verdict has come.
+    pub fn add(&mut self, case: Case) {
+        self.missing.remove(&case.name);
+        self.cases.push(case);
+        self.show_whole_stages();
+        self.count();
     }
 
-    /// They have all come.
-    pub fn clear(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
+    /// They have all come, or no more will.
+    pub fn end(self, whole: bool) -> Verdicts {
+        clear_passing_line();
+        let verdicts = Verdicts::sort(self.exercise, self.cases);
+        if let Some(prompt) = self.prompt.filter(|_| whole) {
+            println!("\n{}", sum(verdicts.core));
+            if verdicts.bonus.possible > 0 {
+                println!("Bonus: {}", sum(verdicts.bonus));
+            }
+            if let Some(next) = next(self.exercise, &verdicts, prompt) {
+                println!("{next}");
+            }
+        }
+        verdicts
+    }
+
+    fn count(&self) {
+        let done = self.cases.len();
+        let all = done + self.missing.len();
+        let mut told = format!("{done} of {all} verdicts");
+        // The first time that takes half a minute.
+        if done < all && self.missing.iter().all(|case| self.asks_the_compiler(case)) {
+            told += "; the compiler is asked";
+        }
+        passing_line(&told);
+    }
+
+    fn asks_the_compiler(&self, case: &str) -> bool {
+        let file = case.replacen("::", "/", 1) + ".rs";
+        self.exercise
+            .tests()
+            .join("compile_fail")
+            .join(file)
+            .is_file()
+    }
+
+    fn show_whole_stages(&mut self) {
+        let exercise = self.exercise;
+        while let Some(stage) = exercise.about.stages.get(self.shown)
+            && !self.missing.iter().any(|name| is_of(name, &stage.name))
+        {
+            self.shown += 1;
+            if let Some(prompt) = self.prompt {
+                clear_passing_line();
+                if self.shown == 1 {
+                    println!("\n{}\n", styled(STRONG, &exercise.about.title));
+                }
+                let cases = self.cases.iter();
+                let mut cases: Vec<_> = cases
+                    .filter(|case| is_of(&case.name, &stage.name))
+                    .collect();
+                cases.sort_by(|one, other| one.name.cmp(&other.name));
+                show_stage(exercise, stage, &cases, &mut self.helped, prompt);
+            }
         }
     }
 }
 
-/// Every verdict by stage, all that helps with the first failure, and what to do next.
-pub fn verdicts(exercise: &Exercise, verdicts: &Verdicts) {
-    println!("\n{}\n", styled(STRONG, &exercise.about.title));
-    let mut first_failure = true;
-    for stage in &verdicts.stages {
-        show_stage(exercise, stage, &mut first_failure);
-    }
-    println!("\n{}", sum(verdicts.core));
-    if verdicts.bonus.possible > 0 {
-        println!("Bonus: {}", sum(verdicts.bonus));
-    }
-    if let Some(next) = next(exercise, verdicts) {
-        println!("{next}");
-    }
-}
-
-fn show_stage(exercise: &Exercise, stage: &Stage, first_failure: &mut bool) {
-    let count = Count::of(&stage.cases);
-    let (verdict, told) = match count {
-        Count {
-            not_started,
-            possible,
-            ..
-        } if not_started == possible => {
-            let told = format!("not started; about {} minutes, estimated", stage.minutes);
-            (Verdict::NotStarted, told)
-        }
-        Count {
-            passed, possible, ..
-        } => {
-            let verdict = match count {
-                Count { failed: 1.., .. } => Verdict::Failed,
-                Count {
-                    not_started: 1.., ..
-                } => Verdict::NotStarted,
-                Count { skipped: 1.., .. } => Verdict::Skipped,
-                _ => Verdict::Passed,
-            };
-            (verdict, format!("{passed} of {possible}"))
-        }
+fn show_stage(
+    exercise: &Exercise,
+    stage: &Stage,
+    cases: &[&Case],
+    helped: &mut bool,
+    prompt: Prompt,
+) {
+    let count = Count::of(cases.iter().copied());
+    let begun = count.not_started < count.possible;
+    let told = match begun {
+        true => format!("{} of {}", count.passed, count.possible),
+        false => format!("not started; about {} minutes", stage.minutes),
     };
     let bonus = if stage.bonus { "bonus; " } else { "" };
+    let told = styled(FAINT, &format!("({bonus}{told})"));
+    let first = format!("{} {:<10} ", sign(count.verdict()), stage.name);
+    let margin = " ".repeat(13);
     println!(
-        "{} {:<10} {} {}",
-        sign(verdict),
-        stage.name,
-        stage.title,
-        styled(FAINT, &format!("({bonus}{told})"))
+        "{}",
+        hanging(&first, &margin, &format!("{} {told}", stage.title))
     );
-    for case in &stage.cases {
-        match case.verdict {
-            Verdict::Passed => {}
-            Verdict::NotStarted if count.not_started == count.possible => {}
-            Verdict::Failed if *first_failure => {
-                *first_failure = false;
-                show_failure(exercise, stage, case);
-            }
-            _ => show_case(case),
+    if !begun {
+        return;
+    }
+    for case in cases.iter().filter(|case| case.verdict == Verdict::Failed) {
+        show_cases(&[case]);
+        if !*helped {
+            *helped = true;
+            show_help(exercise, stage, case, prompt);
         }
+    }
+    // The same sentence is said once.
+    let mut others = cases.to_vec();
+    others.retain(|case| matches!(case.verdict, Verdict::Skipped | Verdict::NotStarted));
+    others.sort_by_key(|case| (&case.sentence, &case.name));
+    for alike in others.chunk_by(|one, other| one.sentence == other.sentence) {
+        show_cases(alike);
     }
 }
 
-fn show_case(case: &Case) {
-    let sentence = case.sentence.as_deref().unwrap_or_default();
-    println!("    {} {}", sign(case.verdict), short_name(case));
-    println!("      {sentence}");
+/// Cases of which the same is said.
+fn show_cases(cases: &[&Case]) {
+    let names: Vec<_> = cases.iter().map(|case| short_name(case)).collect();
+    let sentence = cases[0].sentence.as_deref().unwrap_or_default();
+    let first = format!("    {} ", sign(cases[0].verdict));
+    println!("{}", hanging(&first, "      ", &names.join(", ")));
+    println!("{}", indented(6, sentence));
 }
 
 /// The first failure is shown with all that helps.
-fn show_failure(exercise: &Exercise, stage: &Stage, case: &Case) {
-    show_case(case);
+fn show_help(exercise: &Exercise, stage: &Stage, case: &Case, prompt: Prompt) {
     for line in &case.details {
-        println!("      {line}");
+        println!("{}", indented(6, line));
     }
     if let Some(diff) = &case.diff {
         for line in diff.lines() {
@@ -141,10 +185,9 @@ fn show_failure(exercise: &Exercise, stage: &Stage, case: &Case) {
     if let Some(debug) = &case.debug {
         println!("      In a debugger: {debug}");
     }
-    println!(
-        "      A hint: cargo run -- hint {} {}",
-        exercise.name, stage.name
-    );
+    if prompt == Prompt::Shell {
+        println!("      A hint: {}", prompt.hint(&exercise.name, &stage.name));
+    }
 }
 
 fn show_calls(whose: &str, transcript: &str) {
@@ -184,7 +227,7 @@ fn sum(count: Count) -> String {
 }
 
 /// Where there is no failure to mend: the next thing to do.
-fn next(exercise: &Exercise, verdicts: &Verdicts) -> Option<String> {
+fn next(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option<String> {
     let name = &exercise.name;
     if verdicts.core.failed + verdicts.bonus.failed > 0 {
         return None;
@@ -193,25 +236,31 @@ fn next(exercise: &Exercise, verdicts: &Verdicts) -> Option<String> {
         let mut stages = verdicts.stages.iter();
         stages.find(|stage| stage.bonus == bonus && Count::of(&stage.cases).not_started > 0)
     };
-    let task = |stage: &Stage| {
-        format!(
-            "{}. The task is in exercises/{name}/README.md, your code goes in exercises/{name}/src/lib.rs.",
-            stage.name
-        )
+    let task = |what: &str, stage: &str| {
+        let told = format!(
+            "{what}: {stage}. The task is in exercises/{name}/README.md, your code goes in exercises/{name}/src/lib.rs."
+        );
+        indented(0, &told)
     };
     if let Some(stage) = waiting(false) {
-        return Some(format!("Next: {}", task(stage)));
+        return Some(task("Next", &stage.name));
     }
     if verdicts.core.skipped + verdicts.bonus.skipped > 0 {
         return None;
     }
-    let mut told = format!(
-        "Solved. Compare with solutions/src/{}.rs, and see tests/{name}/answers for {} ways to be wrong.",
-        exercise.library(),
-        wrong_answers(exercise)
+    let how = match prompt {
+        Prompt::Shell => format!("cargo run -- solution {name}"),
+        Prompt::Watch => format!("solutions/src/{}.rs", exercise.library()),
+    };
+    let mut told = indented(
+        0,
+        &format!(
+            "Solved. Compare with {how}, and see tests/{name}/answers for {} ways to be wrong.",
+            wrong_answers(exercise)
+        ),
     );
     if let Some(stage) = waiting(true) {
-        told += &format!("\nFor more: {}", task(stage));
+        told += &format!("\n{}", task("For more", &stage.name));
     }
     Some(told)
 }

@@ -10,7 +10,7 @@ use similar::{ChangeTag, TextDiff};
 use crate::exercise::Exercise;
 use crate::progress::Progress;
 use crate::state::{self, Log, Record};
-use crate::words::{ADDED, REMOVED, styled};
+use crate::words::{ADDED, Prompt, REMOVED, styled};
 
 /// Lines around each difference.
 const AROUND: usize = 3;
@@ -19,15 +19,16 @@ const AROUND: usize = 3;
 ///
 /// # Errors
 /// If there is no such exercise, a file cannot be read, or the exercise is not solved and `spoil` is not set.
-pub fn run(root: &Path, name: &str, spoil: bool) -> Result<()> {
+pub fn run(root: &Path, name: &str, spoil: bool, prompt: Prompt) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
     if !spoil && !Progress::read(root)?.is_solved(name) {
         bail!(
-            "{name} is not solved yet: to see the solution all the same, cargo run -- solution {name} --spoil"
+            "{name} is not solved yet. To see the solution all the same: {}",
+            prompt.spoil(name)
         );
     }
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-    let yours = read(&exercise.folder().join("src/lib.rs"))?;
+    let yours = read(&exercise.answer())?;
     let solution = read(&exercise.solution())?;
     let record = Record::Solution {
         at: state::now(),

@@ -18,7 +18,10 @@ use crate::verdicts::{Count, Verdicts};
 
 /// The folder of the log: `WORKBOOK_HOME` where that is set, otherwise `.workbook` in the clone.
 pub fn home(root: &Path) -> PathBuf {
-    env::var_os("WORKBOOK_HOME").map_or_else(|| root.join(".workbook"), PathBuf::from)
+    let set = env::var_os("WORKBOOK_HOME");
+    // What is started elsewhere is to find the same folder.
+    let set = set.and_then(|home| std::path::absolute(home).ok());
+    set.unwrap_or_else(|| root.join(".workbook"))
 }
 
 /// The log.
@@ -176,7 +179,7 @@ impl Log {
 
     fn not_written(&self) -> String {
         format!(
-            "{} cannot be written, and nothing was recorded",
+            "{} cannot be written, and nothing was recorded (WORKBOOK_HOME can name another folder)",
             self.path.display()
         )
     }

@@ -1,9 +1,10 @@
 //! Notices that an exercise's stub has changed, as after a `git pull`: the reader's file is never touched, so he is told.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use similar::TextDiff;
 
 use crate::exercise::Exercise;
@@ -20,12 +21,19 @@ pub fn news(root: &Path, exercise: &Exercise) -> Result<Option<String>> {
     if before.as_ref() == Some(&now) {
         return Ok(None);
     }
-    if let Some(folder) = remembered.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&remembered, &now)?;
+    remember(&remembered, &now)?;
     Ok(before.map(|before| {
         let diff = TextDiff::from_lines(&before, &now);
         diff.unified_diff().context_radius(2).to_string()
     }))
+}
+
+/// Whole or not at all: on a full disk half of it would differ from the stub for ever.
+fn remember(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().context("a file is in a folder")?;
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }

@@ -63,6 +63,18 @@ impl Count {
         }
         count
     }
+
+    /// What they come to together.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Count { failed: 1.., .. } => Verdict::Failed,
+            Count {
+                not_started: 1.., ..
+            } => Verdict::NotStarted,
+            Count { skipped: 1.., .. } => Verdict::Skipped,
+            _ => Verdict::Passed,
+        }
+    }
 }
 
 impl std::ops::AddAssign for Count {
@@ -75,16 +87,20 @@ impl std::ops::AddAssign for Count {
     }
 }
 
+/// Whether the case is of that stage: `region::zeroed` of `region`.
+pub fn is_of(case: &str, stage: &str) -> bool {
+    case.split_once("::").is_some_and(|(of, _)| of == stage)
+}
+
 impl Verdicts {
     /// Sorts the cases into the exercise's stages.
     pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
         cases.sort_by(|one, other| one.name.cmp(&other.name));
         let mut stages = Vec::new();
         for stage in &exercise.about.stages {
-            let prefix = format!("{}::", stage.name);
             let (mine, others) = cases
                 .into_iter()
-                .partition(|case| case.name.starts_with(&prefix));
+                .partition(|case| is_of(&case.name, &stage.name));
             cases = others;
             stages.push(Stage {
                 name: stage.name.clone(),

@@ -1,20 +1,25 @@
 //! `workbook watch`: grades what is saved, as it is saved, and takes short commands between.
 
+mod book;
+mod events;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, BufRead, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::Duration;
 
-use anstream::{eprint, eprintln, println};
-use anyhow::{Context, Result};
-use notify::{EventKind, RecursiveMode, Watcher};
+use anstream::{eprintln, println};
+use anyhow::{Context, Result, ensure};
 
 use crate::exercise::Exercise;
-use crate::words::{FAINT, STRONG, styled};
-use crate::{hint, list, read, reset, root, solution, state};
+use crate::progress::Progress;
+use crate::words::{FAINT, Prompt, STRONG, clear_passing_line, indented, passing_line, styled};
+use crate::{hint, list, reset, solution};
+use book::{Book, News};
+use events::{Event, Events};
 
 /// How to watch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,24 +28,8 @@ pub struct Options {
     pub poll: bool,
     /// Serve the book meanwhile.
     pub read: bool,
-}
-
-/// An editor may write a file in several steps: what follows within this time is the same save.
-const SAME_SAVE: Duration = Duration::from_millis(20);
-
-/// How often to look where changes must be looked for.
-const POLL: Duration = Duration::from_millis(300);
-
-/// What can happen while it watches.
-enum Event {
-    /// This file was saved.
-    Saved(PathBuf),
-    /// The reader typed a line.
-    Typed(String),
-    /// The reader closed the input, or pressed Ctrl-C.
-    Left,
-    /// The run with that number has ended, with that status.
-    Graded(u64, Option<i32>),
+    /// Show the book in the browser.
+    pub open: bool,
 }
 
 /// Grades the first exercise that is not solved, and then whatever is saved, until the reader leaves.
@@ -48,55 +37,13 @@ enum Event {
 /// # Errors
 /// If the exercises cannot be read or watched.
 pub fn run(root: &Path, options: Options) -> Result<ExitCode> {
-    let (sender, events) = mpsc::channel();
-    let _watcher = watch_files(root, options, sender.clone())?;
-    listen(sender.clone())?;
-    let mut session = Session::begin(root, sender, options.read)?;
+    let (sender, receiver) = mpsc::channel();
+    let _watcher = events::watch_files(root, options.poll, sender.clone())?;
+    events::listen(sender.clone())?;
+    let mut session = Session::begin(root, options, sender)?;
     session.grade();
-    session.follow(&events)
-}
-
-/// Tells of each save of an answer, for as long as what it returns is kept.
-fn watch_files(root: &Path, options: Options, sender: Sender<Event>) -> Result<Box<dyn Watcher>> {
-    let handler = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        if matches!(event.kind, EventKind::Access(_)) {
-            return;
-        }
-        for path in event.paths {
-            if path.extension().is_some_and(|ending| ending == "rs") {
-                let _ = sender.send(Event::Saved(path));
-            }
-        }
-    };
-    let config = notify::Config::default().with_poll_interval(POLL);
-    let exercises = root.join("exercises");
-    if !options.poll && !root::is_on_a_network(root) {
-        let mut watcher = notify::RecommendedWatcher::new(handler.clone(), config)?;
-        if watcher.watch(&exercises, RecursiveMode::Recursive).is_ok() {
-            return Ok(Box::new(watcher));
-        }
-    }
-    let mut watcher = notify::PollWatcher::new(handler, config)?;
-    watcher
-        .watch(&exercises, RecursiveMode::Recursive)
-        .context("the exercises cannot be watched")?;
-    Ok(Box::new(watcher))
-}
-
-/// Tells of each line that is typed, of the input's end, and of Ctrl-C.
-fn listen(sender: Sender<Event>) -> Result<()> {
-    let left = sender.clone();
-    ctrlc::set_handler(move || {
-        let _ = left.send(Event::Left);
-    })?;
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            let _ = sender.send(Event::Typed(line));
-        }
-        let _ = sender.send(Event::Left);
-    });
-    Ok(())
+    session.follow(Events::of(receiver));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A grading that runs in a process of its own, so that it can be ended.
@@ -107,34 +54,55 @@ struct Run {
 
 struct Session<'a> {
     root: &'a Path,
+    options: Options,
     exercises: Vec<Exercise>,
     /// The exercise that is worked on.
     current: usize,
+    /// The exercises that are solved: who goes on with such a one is not led away from it.
+    solved: BTreeSet<usize>,
+    /// The exercises whose dependencies are built: cargo's progress is news only before.
+    built: BTreeSet<usize>,
     run: Option<Run>,
     runs: u64,
     /// The first failure of the last run, and how many runs in a row have had it.
     failure: Option<(String, u32)>,
-    /// Whether the book is still to be served: the first verdict comes first.
-    to_read: bool,
-    reader: Option<Child>,
+    /// Where a run writes its first failure: two sessions at once have a file each.
+    failure_file: tempfile::NamedTempFile,
+    /// The first verdict comes first, then the book is built.
+    book: Option<Book>,
+    /// Where it is served.
+    address: Option<String>,
     sender: Sender<Event>,
 }
 
 impl<'a> Session<'a> {
-    fn begin(root: &'a Path, sender: Sender<Event>, to_read: bool) -> Result<Session<'a>> {
+    fn begin(root: &'a Path, options: Options, sender: Sender<Event>) -> Result<Session<'a>> {
+        let exercises = Exercise::all(root)?;
+        ensure!(!exercises.is_empty(), "there is no exercise");
+        let progress = Progress::read(root)?;
+        let all = 0..exercises.len();
+        let solved: BTreeSet<usize> = all
+            .clone()
+            .filter(|index| is_solved(&exercises[*index], &progress))
+            .collect();
+        let current = all.clone().find(|index| !solved.contains(index));
         println!(
             "{}",
             styled(STRONG, "Save an exercise, and it is graded. ? for help.")
         );
         Ok(Session {
             root,
-            exercises: Exercise::all(root)?,
-            current: 0,
+            options,
+            current: current.unwrap_or(exercises.len() - 1),
+            exercises,
+            solved,
+            built: BTreeSet::new(),
             run: None,
             runs: 0,
             failure: None,
-            to_read,
-            reader: None,
+            failure_file: tempfile::NamedTempFile::new().context("no room for a passing file")?,
+            book: None,
+            address: None,
             sender,
         })
     }
@@ -144,32 +112,25 @@ impl<'a> Session<'a> {
     }
 
     /// What happens, until the reader leaves.
-    fn follow(&mut self, events: &Receiver<Event>) -> Result<ExitCode> {
-        for event in events {
+    fn follow(&mut self, mut events: Events) {
+        while let Some(event) = events.next() {
             match event {
-                Event::Saved(path) => {
-                    let mut saved = vec![path];
-                    while let Ok(Event::Saved(path)) = events.recv_timeout(SAME_SAVE) {
-                        saved.push(path);
-                    }
-                    self.saved(&saved);
-                }
+                Event::Saved(paths) => self.saved(&paths),
                 Event::Typed(line) => {
+                    clear_passing_line();
                     if self.typed(line.trim()) {
                         break;
                     }
                 }
                 Event::Graded(number, status) => self.graded(number, status),
+                Event::Book(news) => self.tell_of_book(news),
                 Event::Left => break,
             }
         }
         self.stop();
-        if let Some(mut reader) = self.reader.take() {
-            kill_group(reader.id());
-            let _ = reader.wait();
-        }
+        // Ends its server.
+        drop(self.book.take());
         println!("Your answers are as you saved them. Go on with cargo run.");
-        Ok(ExitCode::SUCCESS)
     }
 
     fn saved(&mut self, paths: &[PathBuf]) {
@@ -178,17 +139,22 @@ impl<'a> Session<'a> {
             exercises.position(|exercise| path.starts_with(exercise.folder()))
         };
         if let Some(exercise) = paths.iter().rev().find_map(exercise_of) {
-            if exercise != self.current {
-                self.current = exercise;
-                self.failure = None;
-            }
+            self.turn_to(exercise);
             self.grade();
+        }
+    }
+
+    fn turn_to(&mut self, exercise: usize) {
+        if exercise != self.current {
+            self.current = exercise;
+            self.failure = None;
         }
     }
 
     /// Grades the current exercise; a run that is under way would be of an older save, and is ended.
     fn grade(&mut self) {
         self.stop();
+        clear_passing_line();
         self.runs += 1;
         let number = self.runs;
         match self.start() {
@@ -207,30 +173,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn start(&self) -> Result<Child> {
+    fn start(&self) -> io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["grade", &self.exercise().name, "--failure"])
-            .arg(self.failure_file())
+            .arg(self.failure_file.path())
             .env("WORKBOOK_ROOT", self.root)
             .stdin(Stdio::null());
-        #[cfg(unix)]
+        if self.built.contains(&self.current) {
+            command.arg("--quiet");
+        }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Ok(command.spawn()?)
-    }
-
-    fn failure_file(&self) -> PathBuf {
-        state::home(self.root).join("failure")
+        command.spawn()
     }
 
     /// Ends the run that is under way, with all that it has started.
     fn stop(&mut self) {
         if let Some(run) = self.run.take() {
             kill_group(run.process);
-            if io::stderr().is_terminal() {
-                // It may have been counting.
-                eprint!("\r\x1b[K");
-            }
+            // It may have been counting.
+            clear_passing_line();
         }
     }
 
@@ -240,33 +202,47 @@ impl<'a> Session<'a> {
             return;
         }
         self.run = None;
-        if std::mem::take(&mut self.to_read) {
-            match read::beside(self.root) {
-                Ok(reader) => self.reader = Some(reader),
-                Err(error) => eprintln!("The book cannot be served: {error:#}."),
-            }
+        if self.options.read && self.book.is_none() {
+            self.book = Some(Book::start(
+                self.root,
+                self.options.open,
+                self.sender.clone(),
+            ));
+        }
+        if let Some(0 | 1 | 3) = status {
+            self.built.insert(self.current);
         }
         match status {
             Some(0 | 3) => self.solved(),
-            _ => self.offer_help(),
+            Some(1) => self.offer_help(),
+            // It was not graded, and has said why.
+            _ => self.tell("Save it again when that is mended."),
         }
     }
 
-    /// Goes on to the first exercise behind this one that is not solved; each is graded to see that.
+    /// The first time, goes on to the next exercise that is not solved; that is graded to show where it begins.
     fn solved(&mut self) {
         self.failure = None;
-        if self.current + 1 < self.exercises.len() {
-            self.current += 1;
-            self.grade();
-        } else {
-            println!("{}", styled(STRONG, "That was the last exercise."));
+        let is_news = self.solved.insert(self.current);
+        let count = self.exercises.len();
+        let mut others = (1..count).map(|steps| (self.current + steps) % count);
+        match others.find(|index| !self.solved.contains(index)) {
+            Some(next) if is_news => {
+                self.turn_to(next);
+                self.grade();
+            }
+            Some(_) => self.tell("Type n for the next exercise."),
+            None if is_news => println!("{}", styled(STRONG, "That was the last exercise.")),
+            None => {}
         }
     }
 
     /// The same failure a second time offers the hint, and a third time the lesson.
     fn offer_help(&mut self) {
-        let failure = fs::read_to_string(self.failure_file()).unwrap_or_default();
+        self.solved.remove(&self.current);
+        let failure = fs::read_to_string(self.failure_file.path()).unwrap_or_default();
         if failure.is_empty() {
+            // Nothing is wrong: it has said what comes next.
             self.failure = None;
             return;
         }
@@ -276,16 +252,41 @@ impl<'a> Session<'a> {
         };
         self.failure = Some((failure, times));
         match times {
-            1 => {}
-            2 => println!(
-                "{}",
-                styled(FAINT, "The same as before. Type h for a hint.")
-            ),
+            1 => self.tell("Mend the first failure and save, or type h for a hint."),
+            2 => self.tell("The same as before. Type h for a hint."),
             _ => {
                 let page = &self.exercise().about.page;
-                let told =
-                    format!("Still the same. Type h for a hint; the lesson is book/src/{page}.");
-                println!("{}", styled(FAINT, &told));
+                let lesson = match &self.address {
+                    Some(address) => format!("{address}/{}", page.replace(".md", ".html")),
+                    None => format!("book/src/{page}"),
+                };
+                self.tell(&format!(
+                    "Still the same. The lesson is {lesson}; type h for a hint."
+                ));
+            }
+        }
+    }
+
+    /// What can be done next.
+    fn tell(&self, what: &str) {
+        println!("{}", styled(FAINT, &indented(0, what)));
+    }
+
+    fn tell_of_book(&mut self, news: News) {
+        match news {
+            // The line would stand among the verdicts.
+            News::Built(_, _) if self.run.is_some() => {}
+            News::Built(done, of) => {
+                passing_line(&format!("The book's server: {done} of {of} built"));
+            }
+            News::Served(address) => {
+                clear_passing_line();
+                println!("The book, with your verdicts on its pages: {address}");
+                self.address = Some(address);
+            }
+            News::Said(line) => {
+                clear_passing_line();
+                eprintln!("{line}");
             }
         }
     }
@@ -298,20 +299,25 @@ impl<'a> Session<'a> {
                 self.grade();
                 Ok(())
             }
-            "hint" | "h" => hint::run(self.root, &name, None, None),
+            "hint" | "h" => hint::run(self.root, Some(&name), None, None, Prompt::Watch),
             "list" | "l" => list::run(self.root),
             "next" | "n" => {
-                self.current = (self.current + 1) % self.exercises.len();
-                self.failure = None;
+                self.turn_to((self.current + 1) % self.exercises.len());
                 self.grade();
                 Ok(())
             }
-            "solution" | "s" => solution::run(self.root, &name, false),
-            "solution --spoil" => solution::run(self.root, &name, true),
+            "solution" | "s" => solution::run(self.root, &name, false, Prompt::Watch),
+            "solution --spoil" | "s --spoil" => {
+                solution::run(self.root, &name, true, Prompt::Watch)
+            }
             "reset" => reset::run(self.root, &name),
             "quit" | "q" => return true,
-            _ => {
+            "?" | "help" => {
                 println!("{HELP}");
+                Ok(())
+            }
+            other => {
+                println!("There is no {other}. What there is:\n{HELP}");
                 Ok(())
             }
         };
@@ -322,6 +328,19 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether the answer is as it was when its core passed.
+fn is_solved(exercise: &Exercise, progress: &Progress) -> bool {
+    let graded = progress.last_graded(&exercise.name);
+    let Some(graded) = graded.filter(|graded| graded.solved) else {
+        return false;
+    };
+    let changed = fs::metadata(exercise.answer())
+        .and_then(|about| about.modified())
+        .ok();
+    let changed = changed.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    changed.is_some_and(|time| time.as_secs() as i64 <= graded.at)
+}
+
 /// Ends a process that was started as the first of a group, with all that it has started.
 fn kill_group(process: u32) {
     use nix::sys::signal::{Signal, killpg};
@@ -329,10 +348,10 @@ fn kill_group(process: u32) {
 }
 
 const HELP: &str = "\
-Enter     grade again
-h hint    a hint for the first stage that is not solved
-n next    another exercise
-l list    all exercises
-s solution  the difference between your answer and the solution
-reset     put the stub back; your file is kept aside
-q quit    leave; nothing is lost";
+Enter       grade again
+h hint      a hint: a nudge first, each time a little more
+n next      another exercise
+l list      all exercises, and what is solved
+s solution  how your answer differs from the solution
+reset       put the stub back; your file is kept aside
+q quit      leave; nothing is lost";

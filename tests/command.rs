@@ -141,7 +141,7 @@ fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
-    let told = "Could not grade private-alloc: private-alloc does not build";
+    let told = "private-alloc cannot be graded: it does not build:";
     assert!(stderr.contains(told), "{stderr}");
 
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
@@ -188,8 +188,12 @@ struct Watching {
 
 impl Watching {
     fn begin(copy: &Copy) -> Watching {
+        Watching::begin_with(copy, Stdio::piped())
+    }
+
+    fn begin_with(copy: &Copy, stdin: Stdio) -> Watching {
         let mut child = workbook(copy, &["watch"])
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
@@ -252,13 +256,14 @@ fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     watching.hears("2 failed.");
     watching.is_told("h");
     watching.hears("private-alloc, region:");
+    watching.hears("More: h");
     watching.is_told("");
     watching.hears("The same as before. Type h for a hint.");
     watching.is_told("a");
-    watching.hears("the lesson is book/src/private-alloc.md");
+    watching.hears("The lesson is book/src/private-alloc.md; type h for a hint.");
     watching.is_told("s");
-    watching.is_told("l");
-    let said = watching.hears("threshold-alloc");
+    watching.is_told("?");
+    let said = watching.hears("reset       put the stub back");
     assert!(
         !said.contains("+++"),
         "the solution, and it is not solved: {said}"
@@ -291,6 +296,162 @@ fn a_save_during_a_run_starts_it_anew() {
     );
     watching.is_told("q");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+}
+
+/// What was solved in one session is not begun with in the next.
+#[test]
+fn a_session_goes_on_where_the_last_one_ended() {
+    let copy = copy();
+    copy.answer(&copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let mut watching = Watching::begin(&copy);
+    let said = watching.hears("Next: by_hand.");
+    assert!(said.contains("Memory between processes"), "{said}");
+    assert!(!said.contains("Private allocation"), "{said}");
+
+    // Who goes back to what is solved is not led away from it.
+    copy.answer(&format!("{}// tidier\n", copy.solution()));
+    watching.hears("Solved.");
+    watching.hears("Type n for the next exercise.");
+
+    // The stub is no solution, whatever the log says.
+    watching.is_told("reset");
+    watching.hears("Your file is");
+    watching.hears("Next: by_hand.");
+    watching.is_told("q");
+    watching.hears("Your answers are as you saved them.");
+    let again = Watching::begin(&copy);
+    let said = again.hears("Next: by_hand.");
+    assert!(said.contains("Private allocation"), "{said}");
+}
+
+/// As vim and others do: the old file is moved away, the new one moved there.
+#[test]
+fn a_save_by_renaming_is_seen_by_every_watcher_and_so_is_a_file_that_has_gone() {
+    let copy = copy();
+    let stub = fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap();
+    copy.answer(&stub);
+    let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
+    let watchers = [Watching::begin(&copy), Watching::begin(&copy)];
+    for watching in &watchers {
+        watching.hears("Next: by_hand.");
+    }
+    let folder = copy.root.join("exercises/private-alloc/src");
+    fs::write(folder.join(".lib.rs.new"), copy.solution()).unwrap();
+    fs::rename(folder.join("lib.rs"), folder.join("lib.rs~")).unwrap();
+    fs::rename(folder.join(".lib.rs.new"), folder.join("lib.rs")).unwrap();
+    for watching in &watchers {
+        watching.hears("Solved.");
+        watching.hears("Next: by_hand.");
+    }
+    let log = workbook::state::Log::in_folder(&copy.root.join(".workbook"));
+    let lines = log.read::<Value>().expect("a log");
+    assert_eq!((lines.records.len(), lines.torn.len()), (6, 0));
+
+    fs::remove_file(folder.join("lib.rs~")).unwrap();
+    fs::remove_file(folder.join("lib.rs")).unwrap();
+    watchers[0].hears("Save it again when that is mended.");
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(2), "{stdout}");
+    let told = "exercises/private-alloc/src/lib.rs is gone. To begin again, copy tests/private-alloc/answers/stub.rs there";
+    assert!(stderr.contains(told), "{stderr}");
+    let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    assert_eq!(fs::read_to_string(folder.join("lib.rs")).unwrap(), stub);
+}
+
+/// Nobody can type at /dev/null, and nobody has left.
+#[test]
+fn a_watcher_without_an_input_stays() {
+    use nix::sys::signal::{Signal, kill};
+    let copy = copy();
+    copy.answer(&copy.solution());
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let mut watching = Watching::begin_with(&copy, Stdio::null());
+    watching.hears("Next: by_hand.");
+    copy.answer(&format!("{}// again\n", copy.solution()));
+    watching.hears("Solved.");
+    let pid = nix::unistd::Pid::from_raw(watching.child.id() as i32);
+    kill(pid, Signal::SIGTERM).expect("it is there");
+    watching.hears("Your answers are as you saved them.");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+}
+
+/// The terminal is closed while an answer loops.
+#[test]
+fn a_session_that_is_hung_up_on_leaves_no_process() {
+    use nix::sys::signal::{Signal, kill};
+    let copy = copy();
+    let loops = copy.solution().replace(
+        "pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {",
+        "pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {\n    while len > 0 {}",
+    );
+    assert_ne!(loops, copy.solution());
+    copy.answer(&loops);
+    let mut watching = Watching::begin(&copy);
+    let watcher = watching.child.id();
+    let begun = Instant::now();
+    let grader = loop {
+        // The watcher's child grades, and a child of that is the grader.
+        let below = children(watcher).into_iter().flat_map(children);
+        if let Some(grader) = below.into_iter().find(|process| is_grader(*process)) {
+            break grader;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is graded"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let all: Vec<u32> = children(watcher).into_iter().chain([grader]).collect();
+    let pid = nix::unistd::Pid::from_raw(watcher as i32);
+    kill(pid, Signal::SIGHUP).expect("it is there");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+    let end = Instant::now() + Duration::from_secs(5);
+    while all.iter().any(|process| runs(*process)) {
+        assert!(Instant::now() < end, "{all:?} go on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    copy.answer(&copy.solution());
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten();
+    let lists = tasks.flatten().map(|task| task.path().join("children"));
+    let lists: Vec<String> = lists.flat_map(fs::read_to_string).collect();
+    let numbers = lists.iter().flat_map(|list| list.split_whitespace());
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+fn is_grader(process: u32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{process}/comm"));
+    name.is_ok_and(|name| name.starts_with("grader"))
+}
+
+/// What is dead and not waited for does not run.
+fn runs(process: u32) -> bool {
+    let about = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = about.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
+/// `| head -1`
+#[test]
+fn a_reader_who_has_gone_is_no_reason_to_panic() {
+    let copy = copy();
+    for arguments in [
+        &["list"][..],
+        &["completions", "bash"],
+        &["hint", "private-alloc"],
+    ] {
+        let mut command = workbook(&copy, arguments);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (_, _, stderr) = run(command.stdout(writer));
+        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    }
 }
 
 /// The chapter is complete with the core; what lies beyond is offered, and not missed.
@@ -388,6 +549,20 @@ fn reset_keeps_what_was_written() {
 }
 
 #[test]
+fn nothing_is_reset_where_nothing_can_be_kept() {
+    let copy = copy();
+    copy.answer(&copy.solution());
+    let mut command = workbook(&copy, &["reset", "private-alloc"]);
+    let (status, _, stderr) = run(command.env("WORKBOOK_HOME", "/dev/null/nowhere"));
+    assert_eq!(status, Some(2), "{stderr}");
+    for words in ["nothing is changed", "WORKBOOK_HOME"] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let file = copy.root.join("exercises/private-alloc/src/lib.rs");
+    assert_eq!(fs::read_to_string(file).unwrap(), copy.solution());
+}
+
+#[test]
 fn the_solution_is_shown_once_it_is_solved() {
     let copy = copy();
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
@@ -414,6 +589,13 @@ fn the_solution_is_shown_once_it_is_solved() {
 fn a_hint_is_followed_by_the_next() {
     let copy = copy();
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["hint"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    let begins = "private-alloc, by_hand:\n1 nudge\n";
+    assert!(
+        stdout.starts_with(begins),
+        "where nothing is solved: {stdout}"
+    );
     let mut rungs = Vec::new();
     for _ in 0..4 {
         let (status, stdout, _) = run(&mut workbook(&copy, &["hint", "private-alloc", "region"]));
@@ -470,7 +652,22 @@ fn the_doctor_tells_what_is_skipped() {
         .iter()
         .map(|one| &one["what"])
         .collect();
-    for what in ["kernel", "page size", "ptrace", "overcommit", "toolchain"] {
+    for what in [
+        "kernel",
+        "page size",
+        "huge pages",
+        "overcommit",
+        "ptrace",
+        "memory",
+        "sandbox",
+        "clone",
+        "progress",
+        "toolchain",
+    ] {
         assert!(found.iter().any(|found| *found == what), "{what}: {stdout}");
     }
+    let mut command = workbook(&copy, &["doctor"]);
+    let (_, stdout, _) = run(command.env("WORKBOOK_HOME", "/proc/nowhere"));
+    let told = "no verdict or hint is remembered: WORKBOOK_HOME can name another folder";
+    assert!(stdout.contains(told), "{stdout}");
 }

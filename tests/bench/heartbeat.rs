@@ -1,15 +1,22 @@
-//! From an edit to its verdict: how much longer than plain cargo, as ratios of medians of runs that take turns.
+//! From a save to its verdict, and from a page's edit to the browser: how much longer than plain cargo, as ratios of
+//! medians of runs that take turns.
 //!
 //! `cargo test --test heartbeat` prints them; nothing is asserted, because a time is no verdict.
 
 #[path = "../copy/mod.rs"]
 mod copy;
+#[path = "heartbeat/live.rs"]
+mod live;
+#[path = "heartbeat/watching.rs"]
+mod watching;
 
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use copy::Copy;
+use live::Live;
+use watching::Watching;
 
 const ROUNDS: usize = 11;
 /// Cases in the file that measures what a case costs.
@@ -18,68 +25,156 @@ const CASES: u32 = 100;
 fn main() {
     let copy = Copy::make("bench");
     add_tests(&copy);
-    let cargo_test = |arguments: &[&str]| {
-        let mut command = copy.command(env!("CARGO"));
-        command.args(["test", "-q", "-p", "private-alloc"]);
-        command.args(arguments);
-        command
-    };
-    let bare = || cargo_test(&["--test", "empty"]);
-    let behaviour = || cargo_test(&["--test", "grader", "--", "--skip", "compile_fail"]);
-    let all = || cargo_test(&["--test", "grader"]);
-    let grade = || {
-        let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
-        command.args(["grade", "private-alloc"]);
-        command
-    };
-    // Not the first build, but the edit.
+    // Everything is solved: `cargo test` ends well, and a watcher is led nowhere else.
+    let exercises = workbook::exercise::Exercise::all(&copy.root).expect("exercises");
+    for exercise in &exercises {
+        fs::copy(exercise.solution(), exercise.answer()).expect("a solution");
+    }
+    after_a_save(&copy);
+    whole_workbook(&copy);
+    one_case(&copy);
+    page(&copy);
+}
+
+fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
+    let mut command = copy.command(env!("CARGO"));
+    command.args(["test", "-q"]);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    command.args(arguments);
+    command
+}
+
+/// Of the first exercise's solution, each time with another comment.
+fn after_a_save(copy: &Copy) {
+    let packages = ["private-alloc"];
+    let bare = || cargo_test(copy, &packages, &["--test", "empty"]);
+    let skip = ["--test", "grader", "--", "--skip", "compile_fail"];
+    let behaviour = || cargo_test(copy, &packages, &skip);
+    let all = || cargo_test(copy, &packages, &["--test", "grader"]);
+    let grade = || workbook(copy, &["grade", "private-alloc"]);
     let mut edits = 0;
-    let mut after_edit = |command: Command| {
+    let mut save = || {
         edits += 1;
         copy.answer(&format!("{}// edit {edits}\n", copy.solution()));
-        time(command)
     };
+    // Not the first build, but the edit; and the log is told that all is solved.
+    time(workbook(copy, &["grade"]));
     for command in [bare(), behaviour(), all(), grade()] {
-        after_edit(command);
+        save();
+        time(command);
     }
-    let [mut of_bare, mut of_behaviour, mut of_all, mut of_grade] = [const { Vec::new() }; 4];
+    let mut watching = Watching::begin(workbook(copy, &["watch"]));
+    let mut of = Times::default();
     for _ in 0..ROUNDS {
-        of_bare.push(after_edit(bare()));
-        of_behaviour.push(after_edit(behaviour()));
-        of_all.push(after_edit(all()));
-        of_grade.push(after_edit(grade()));
+        for (what, command) in [
+            ("bare", bare()),
+            ("behaviour", behaviour()),
+            ("all", all()),
+            ("grade", grade()),
+        ] {
+            // What the watcher makes of it must not be in the way.
+            watching.pause();
+            save();
+            of.add(what, time(command));
+            watching.go_on();
+        }
+        let (stages, whole) = watching.sees(&mut save);
+        of.add("watched stages", stages);
+        of.add("watched", whole);
     }
-    let [bare, behaviour, all, grade] = [of_bare, of_behaviour, of_all, of_grade].map(median);
-    println!("edit to verdict, medians of {ROUNDS} runs each:");
-    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let line = |what: &str, time: Duration, over: Duration, goal: f64| {
-        println!(
-            "  {what:<42} {:>5.0} ms   {:.2} (goal {goal:.2})",
-            ms(time),
-            ms(time) / ms(over)
-        );
-    };
-    println!(
-        "  {:<42} {:>5.0} ms",
-        "an empty test in the same crate",
-        ms(bare)
-    );
-    line("the behaviour's verdicts, over that", behaviour, bare, 1.25);
-    line("all verdicts, compile-fail included", all, bare, 2.0);
-    line("workbook grade, over plain cargo test", grade, all, 1.2);
+    watching.end();
 
-    let trivial = || cargo_test(&["--test", "trivial", "--", "--test-threads=1"]);
-    let plain = || cargo_test(&["--test", "empty", "--", "--test-threads=1"]);
-    time(trivial());
-    let [mut of_trivial, mut of_plain] = [const { Vec::new() }; 2];
-    for _ in 0..ROUNDS {
-        of_trivial.push(time(trivial()));
-        of_plain.push(time(plain()));
+    println!("from a save to its verdicts, medians of {ROUNDS} runs each:");
+    let [bare, behaviour, all] = ["bare", "behaviour", "all"].map(|what| of.median(what));
+    line("cargo test, an empty test in the same crate", bare, None);
+    line(
+        "cargo test, behaviour, over that",
+        behaviour,
+        Some((bare, 1.25)),
+    );
+    line("cargo test, all, over that", all, Some((bare, 2.0)));
+    for (what, name, over, goal) in [
+        (
+            "watched stages",
+            "watch, behaviour, over cargo test of it",
+            behaviour,
+            1.2,
+        ),
+        ("watched", "watch, all, over cargo test of it", all, 1.2),
+        ("grade", "workbook grade, over cargo test of all", all, 1.2),
+    ] {
+        line(name, of.median(what), Some((over, goal)));
     }
-    let each = median(of_trivial).saturating_sub(median(of_plain)) / CASES;
+    println!("  (watch waits 20 ms for the end of a save; that is included)");
+}
+
+/// All exercises, where everything is built.
+fn whole_workbook(copy: &Copy) {
+    let exercises = workbook::exercise::Exercise::all(&copy.root).expect("exercises");
+    let packages: Vec<_> = exercises.iter().map(|one| one.name.as_str()).collect();
+    let plain = || cargo_test(copy, &packages, &["--test", "grader"]);
+    time(plain());
+    let mut of = Times::default();
+    for _ in 0..3 {
+        of.add("plain", time(plain()));
+        of.add("grade", time(workbook(copy, &["grade"])));
+    }
+    println!("the whole workbook, built, medians of 3 runs each:");
+    let plain = of.median("plain");
+    line("cargo test of the same graders", plain, None);
+    line("workbook grade", of.median("grade"), Some((plain, 1.5)));
+}
+
+/// What the judge adds to a trivial case.
+fn one_case(copy: &Copy) {
+    let one_thread = |test| {
+        cargo_test(
+            copy,
+            &["private-alloc"],
+            &["--test", test, "--", "--test-threads=1"],
+        )
+    };
+    time(one_thread("trivial"));
+    let mut of = Times::default();
+    for _ in 0..ROUNDS {
+        of.add("trivial", time(one_thread("trivial")));
+        of.add("plain", time(one_thread("empty")));
+    }
+    let each = of.median("trivial").saturating_sub(of.median("plain")) / CASES;
     println!(
         "what the judge adds to a trivial case, traced: {:.2} ms (goal 2.00)",
         ms(each)
+    );
+}
+
+/// From the disk to whoever listens, as a browser does.
+fn page(copy: &Copy) {
+    time({
+        let mut command = copy.command(env!("CARGO"));
+        command.args(["build", "-q", "-p", "reader"]);
+        command
+    });
+    let mut live = Live::serve(copy);
+    let mut of = Times::default();
+    for round in 0..ROUNDS {
+        of.add("page", live.sees_page(round));
+        of.add("verdict", live.sees_verdict(round));
+    }
+    println!("the live book, medians of {ROUNDS}:");
+    line(
+        "a page is edited, to the browser's being told",
+        of.median("page"),
+        None,
+    );
+    line(
+        "a verdict is recorded, to the same",
+        of.median("verdict"),
+        None,
+    );
+    println!(
+        "  (the server waits 50 ms for the end of an edit, and looks for verdicts every 100 ms)"
     );
 }
 
@@ -100,6 +195,12 @@ fn add_tests(copy: &Copy) {
     fs::write(folder.join("trivial.rs"), cases).expect("as above");
 }
 
+fn workbook(copy: &Copy, arguments: &[&str]) -> Command {
+    let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
+    command.args(arguments);
+    command
+}
+
 fn time(mut command: Command) -> Duration {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
@@ -110,7 +211,31 @@ fn time(mut command: Command) -> Duration {
     taken
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// What was measured, by name.
+#[derive(Default)]
+struct Times(Vec<(&'static str, Duration)>);
+
+impl Times {
+    fn add(&mut self, what: &'static str, time: Duration) {
+        self.0.push((what, time));
+    }
+
+    fn median(&self, what: &str) -> Duration {
+        let times = self.0.iter().filter(|(name, _)| *name == what);
+        let mut times: Vec<_> = times.map(|(_, time)| *time).collect();
+        times.sort();
+        times[times.len() / 2]
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// A time; and where it is compared, over what, and the goal.
+fn line(what: &str, time: Duration, over: Option<(Duration, f64)>) {
+    let ratio = over.map_or(String::new(), |(over, goal)| {
+        format!("   {:.2} (goal {goal:.2})", ms(time) / ms(over))
+    });
+    println!("  {what:<46} {:>5.0} ms{ratio}", ms(time));
 }

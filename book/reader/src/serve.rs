@@ -99,7 +99,10 @@ impl Server {
     pub async fn start(options: Options) -> Result<Server> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
         let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("port {} is taken", options.port))?;
+        let listener = listener.with_context(|| {
+            let port = options.port;
+            format!("port {port} of 127.0.0.1 cannot be had: --port 0 takes any that is free")
+        })?;
         let site = Site::build(&options.clone.join("book"), 1)?;
         let live = Live {
             address: listener.local_addr()?,
@@ -185,7 +188,7 @@ async fn follow(live: Arc<Live>, log: PathBuf) {
         for verdict in tail.new_verdicts() {
             live.keep(verdict);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

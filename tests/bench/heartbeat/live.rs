@@ -1,0 +1,101 @@
+//! The book's server, and somebody who listens to it as a browser does.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::copy::Copy;
+
+pub struct Live {
+    copy_root: std::path::PathBuf,
+    server: Child,
+    events: BufReader<TcpStream>,
+}
+
+impl Live {
+    /// Of the server that is built already.
+    pub fn serve(copy: &Copy) -> Live {
+        let program = copy.target.join("debug/reader");
+        let mut command = copy.command(program.to_str().expect("a path in UTF-8"));
+        command.args(["serve", "--port", "0", "--events"]);
+        command.arg(copy.root.join(".workbook/log.jsonl"));
+        let mut server = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        let stdout = server.stdout.take().expect("a pipe was asked for");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("an address");
+        let (_, rest) = line.split_once("http://").expect("an address");
+        let address = rest.split_whitespace().next().expect("an address");
+        let ask = |path: &str| {
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("it reads");
+            stream
+        };
+        let mut page = String::new();
+        ask("/").read_to_string(&mut page).expect("a page");
+        let (_, rest) = page.split_once("data-token=\"").expect("a token");
+        let (token, _) = rest.split_once('"').expect("a token");
+        let events = ask(&format!("/live/events?token={token}"));
+        let patience = Some(Duration::from_secs(60));
+        events.set_read_timeout(patience).expect("a timeout");
+        let mut live = Live {
+            copy_root: copy.root.clone(),
+            server,
+            events: BufReader::new(events),
+        };
+        live.hears("event: book");
+        live
+    }
+
+    /// Waits for a line with these words.
+    fn hears(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let read = self.events.read_line(&mut line).expect("an event");
+            assert!(read > 0, "the server has gone");
+        }
+    }
+
+    /// From a page's edit to the word that there is a new book.
+    pub fn sees_page(&mut self, round: usize) -> Duration {
+        let page = self.copy_root.join("book/src/fork.md");
+        let text = fs::read_to_string(&page).expect("a page") + &format!("\nEdit {round}.\n");
+        let begun = Instant::now();
+        fs::write(&page, text).expect("the copy can be changed");
+        self.hears("event: book");
+        begun.elapsed()
+    }
+
+    /// From a line in the log to the verdict.
+    pub fn sees_verdict(&mut self, round: usize) -> Duration {
+        // Not always at the same moment of the server's looking.
+        thread::sleep(Duration::from_millis(17 * round as u64));
+        let log = self.copy_root.join(".workbook/log.jsonl");
+        let passed = 1000 + round;
+        let stage = format!(
+            r#"{{"name":"by_hand","passed":{passed},"failed":0,"skipped":0,"not_started":0}}"#
+        );
+        let line =
+            format!("{{\"exercise\":\"private-alloc\",\"stages\":[{stage}],\"solved\":false}}\n");
+        let mut log = OpenOptions::new().append(true).open(log).expect("a log");
+        let begun = Instant::now();
+        log.write_all(line.as_bytes())
+            .expect("the log can be written");
+        self.hears(&format!("\"passed\":{passed},"));
+        begun.elapsed()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}

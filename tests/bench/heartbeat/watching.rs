@@ -1,0 +1,73 @@
+//! A `workbook watch`, and when it said what.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub struct Watching {
+    child: Child,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Watching {
+    /// Starts it, and waits for its first verdict.
+    pub fn begin(mut command: Command) -> Watching {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+        let (sender, lines) = mpsc::channel();
+        let stdout = child.stdout.take().expect("a pipe was asked for");
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send((Instant::now(), line));
+            }
+        });
+        let watching = Watching { child, lines };
+        watching.hears(|line| line.contains(" passed"));
+        watching
+    }
+
+    fn hears(&self, wanted: impl Fn(&str) -> bool) -> Instant {
+        loop {
+            let heard = self.lines.recv_timeout(Duration::from_secs(120));
+            let (at, line) = heard.expect("it goes on");
+            if wanted(&line) {
+                return at;
+            }
+        }
+    }
+
+    /// From a save to the stages that are all behaviour, and to the last verdict.
+    pub fn sees(&self, save: impl FnOnce()) -> (Duration, Duration) {
+        // What came of an earlier save is over.
+        while self.lines.recv_timeout(Duration::from_millis(1500)).is_ok() {}
+        let begun = Instant::now();
+        save();
+        let stages = self.hears(|line| line.contains("populate "));
+        let whole = self.hears(|line| line.contains("35 of 35 passed"));
+        (stages - begun, whole - begun)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is there");
+    }
+
+    pub fn pause(&self) {
+        while self.lines.recv_timeout(Duration::from_millis(1500)).is_ok() {}
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    pub fn end(&mut self) {
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe was asked for");
+        writeln!(stdin, "q").expect("it listens");
+        self.child.wait().expect("it ends");
+    }
+}
