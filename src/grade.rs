@@ -6,16 +6,15 @@ use std::process::ExitCode;
 
 use anstream::{eprintln, println};
 use anyhow::Result;
-use serde::Serialize;
 
 use crate::exercise::Exercise;
-use crate::grader::{self, Grader, Verdict};
+use crate::grader::{self, Grader};
 use crate::report;
 pub use crate::report::Format;
 use crate::show::Screen;
 use crate::state;
 use crate::stub;
-use crate::verdicts::{Count, Verdicts};
+use crate::verdicts::{Count, Outcome, Stage, Verdicts};
 use crate::words::Prompt;
 
 /// How to grade.
@@ -29,21 +28,6 @@ pub struct Options {
     pub failure: Option<PathBuf>,
     /// Of cargo only what is wrong.
     pub quiet: bool,
-}
-
-/// What became of one exercise.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub enum Graded {
-    /// It was graded.
-    Graded(Verdicts),
-    /// It could not be.
-    CouldNot {
-        /// Its name.
-        name: String,
-        /// Why.
-        error: String,
-    },
 }
 
 /// Grades the exercise of that name, or all.
@@ -75,22 +59,22 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
     for exercise in &exercises {
         let grader = grader::build(exercise, options.quiet);
         let result = match grader.and_then(|grader| run_one(exercise, &grader, prompt)) {
-            Ok(verdicts) => Graded::Graded(verdicts),
-            Err(error) => Graded::CouldNot {
+            Ok(verdicts) => Outcome::Graded(verdicts),
+            Err(error) => Outcome::CouldNot {
                 name: exercise.name.clone(),
                 error: format!("{error:#}"),
             },
         };
         match &result {
-            Graded::Graded(verdicts) => {
+            Outcome::Graded(verdicts) => {
                 if let Err(error) = state::Graded::of(exercise, verdicts).record(root) {
                     eprintln!("These verdicts could not be recorded: {error:#}.");
                 }
             }
-            Graded::CouldNot { name, error } if prompt.is_some() => {
+            Outcome::CouldNot { name, error } if prompt.is_some() => {
                 eprintln!("{name} cannot be graded: {error}.");
             }
-            Graded::CouldNot { .. } => {}
+            Outcome::CouldNot { .. } => {}
         }
         graded.push(result);
     }
@@ -100,7 +84,7 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
     }
     let (mut core, mut bonus) = (Count::default(), Count::default());
     for result in &graded {
-        if let Graded::Graded(verdicts) = result {
+        if let Outcome::Graded(verdicts) = result {
             core += verdicts.core;
             bonus += verdicts.bonus;
         }
@@ -108,7 +92,7 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
     if let Some(format) = options.report {
         println!("{}", report::text(format, &graded, core, bonus)?);
     }
-    let could_not = |result: &Graded| matches!(result, Graded::CouldNot { .. });
+    let could_not = |result: &Outcome| matches!(result, Outcome::CouldNot { .. });
     let skipped = core.skipped + bonus.skipped;
     Ok(ExitCode::from(match () {
         () if graded.iter().any(could_not) => 2,
@@ -120,14 +104,12 @@ pub fn run(root: &Path, name: Option<&str>, options: &Options) -> Result<ExitCod
 }
 
 /// Name and sentence of the first case that failed.
-fn first_failure(graded: &[Graded]) -> String {
-    let verdicts = graded.iter().filter_map(|result| match result {
-        Graded::Graded(verdicts) => Some(verdicts),
-        Graded::CouldNot { .. } => None,
+fn first_failure(graded: &[Outcome]) -> String {
+    let stages = graded.iter().flat_map(|result| match result {
+        Outcome::Graded(verdicts) => verdicts.stages.as_slice(),
+        Outcome::CouldNot { .. } => &[],
     });
-    let mut cases =
-        verdicts.flat_map(|verdicts| verdicts.stages.iter().flat_map(|stage| &stage.cases));
-    let failed = cases.find(|case| case.verdict == Verdict::Failed);
+    let failed = stages.into_iter().find_map(Stage::first_failure);
     failed.map_or(String::new(), |case| {
         format!(
             "{}: {}",

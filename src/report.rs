@@ -5,9 +5,8 @@ use clap::ValueEnum;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use crate::grade::Graded;
 use crate::grader::{Case, Verdict};
-use crate::verdicts::Count;
+use crate::verdicts::{Count, Outcome};
 
 /// A form of report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,7 +20,7 @@ pub enum Format {
 /// The JSON document.
 #[derive(Serialize)]
 struct Document<'a> {
-    exercises: &'a [Graded],
+    exercises: &'a [Outcome],
     #[serde(flatten)]
     core: Count,
     bonus: Count,
@@ -31,7 +30,7 @@ struct Document<'a> {
 ///
 /// # Errors
 /// If it cannot be written in that form.
-pub fn text(format: Format, graded: &[Graded], core: Count, bonus: Count) -> Result<String> {
+pub fn text(format: Format, graded: &[Outcome], core: Count, bonus: Count) -> Result<String> {
     match format {
         Format::Json => Ok(serde_json::to_string_pretty(&Document {
             exercises: graded,
@@ -43,11 +42,11 @@ pub fn text(format: Format, graded: &[Graded], core: Count, bonus: Count) -> Res
 }
 
 /// An exercise is a suite; its stage is a case's class.
-fn junit(graded: &[Graded]) -> Report {
+fn junit(graded: &[Outcome]) -> Report {
     let mut report = Report::new("workbook");
     for result in graded {
         match result {
-            Graded::Graded(verdicts) => {
+            Outcome::Graded(verdicts) => {
                 let mut suite = TestSuite::new(verdicts.name.as_str());
                 for stage in &verdicts.stages {
                     for case in &stage.cases {
@@ -56,7 +55,7 @@ fn junit(graded: &[Graded]) -> Report {
                 }
                 report.add_test_suite(suite);
             }
-            Graded::CouldNot { name, error } => {
+            Outcome::CouldNot { name, error } => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
                 status.set_message(error.as_str());
                 let mut suite = TestSuite::new(name.as_str());

@@ -63,6 +63,9 @@ pub struct StageCount {
     /// Of its cases.
     #[serde(flatten)]
     pub count: Count,
+    /// What the learner was told of the first case that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A record of this command's; another's are `Other`.
@@ -107,6 +110,7 @@ impl Graded {
             name: stage.name.clone(),
             bonus: stage.bonus,
             count: Count::of(&stage.cases),
+            failure: stage.first_failure().and_then(|case| case.sentence.clone()),
         });
         let core = verdicts.core;
         Graded {

@@ -5,6 +5,21 @@ use serde::{Deserialize, Serialize};
 use crate::exercise::Exercise;
 use crate::grader::{Case, Verdict};
 
+/// What became of one exercise.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// It was graded.
+    Graded(Verdicts),
+    /// It could not be.
+    CouldNot {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: String,
+    },
+}
+
 /// The verdicts on one answer.
 #[derive(Debug, Serialize)]
 pub struct Verdicts {
@@ -34,6 +49,14 @@ pub struct Stage {
     pub bonus: bool,
     /// By name.
     pub cases: Vec<Case>,
+}
+
+impl Stage {
+    /// The first of its cases that failed, by name.
+    pub fn first_failure(&self) -> Option<&Case> {
+        let mut cases = self.cases.iter();
+        cases.find(|case| case.verdict == Verdict::Failed)
+    }
 }
 
 /// How many cases came to what.

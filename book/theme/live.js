@@ -1,26 +1,27 @@
-// Under `cargo run -- read`: verdicts as they come, programs run on this kernel, pages that follow an edit.
+// Under `cargo run -- read`: live verdicts, programs run on this kernel, pages that follow an edit.
 (function () {
 	const meta = document.querySelector('meta[name=workbook-live]');
 	if (!meta || workbook.print) return;
 
 	const { make, button } = workbook;
 	const { token, build } = meta.dataset;
-	const worst = ({ passed, failed, skipped, not_started: waiting }) => (failed ? 'failed'
-		: waiting ? 'waiting' : skipped ? 'skipped' : passed ? 'passed' : 'waiting');
+	const worst = ({ failed, skipped, not_started: waiting }) => (failed ? 'failed'
+		: waiting ? 'waiting' : skipped ? 'skipped' : 'passed');
 
 	function verdict({ exercise, stages, solved }) {
-		const passed = stages.filter((stage) => worst(stage) === 'passed').length;
+		const core = stages.filter((stage) => !stage.bonus);
+		const passed = core.filter((stage) => worst(stage) === 'passed').length;
 		const failed = stages.some((stage) => stage.failed);
 		for (const element of document.querySelectorAll(`[data-exercise="${CSS.escape(exercise)}"]`)) {
 			if (element.localName === 'li') {
 				tell(element, solved ? 'passed' : failed ? 'failed' : 'waiting',
-					solved ? 'solved' : `${passed} of ${stages.length} stages pass`);
+					solved ? 'solved' : `${passed} of ${core.length} stages pass`);
 				continue;
 			}
 			for (const stage of stages) {
 				const item = element.querySelector(`[data-stage="${CSS.escape(stage.name)}"]`);
 				const all = stage.passed + stage.failed + stage.skipped + stage.not_started;
-				if (item) tell(item, worst(stage), `${stage.passed} of ${all} cases pass`);
+				if (item) tell(item, worst(stage), `${stage.passed} of ${all} cases pass. ${stage.failure ?? ''}`);
 			}
 			element.querySelector('.wb-head').textContent = solved ? 'Solved.' : 'Not solved yet. Grade it again:';
 		}
@@ -44,7 +45,7 @@
 	document.addEventListener('visibilitychange', listen);
 	listen();
 
-	// A button that asks the kernel, and says what is wrong where it cannot.
+	// A button that asks the kernel, or says why not.
 	function asking(words, path, show) {
 		const made = button(words, async () => {
 			if (made.ariaDisabled) return;

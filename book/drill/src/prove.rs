@@ -65,12 +65,12 @@ impl Proof {
 }
 
 impl Prover {
-    /// Proves in that clone. It builds where cargo is told to build, or else in `.workbook/target`.
+    /// Proves in that clone. It builds where cargo is told to build, or else apart from the learner's builds.
     pub fn new(root: &Path) -> Prover {
         let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         Prover::building_in(
             root,
-            &target.unwrap_or_else(|| root.join(".workbook/target")),
+            &target.unwrap_or_else(|| workbook::cargo::target_apart(root)),
         )
     }
 

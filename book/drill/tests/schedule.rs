@@ -79,6 +79,7 @@ impl Life {
             stages: vec![StageCount {
                 name: "first".to_owned(),
                 bonus: false,
+                failure: None,
                 count: Count {
                     passed: 3,
                     failed,

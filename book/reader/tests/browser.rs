@@ -553,6 +553,10 @@ fn a_save_turns_the_open_page_from_failed_to_passed() {
         within(patience, to, || page.js(verdict) == to);
     };
     turns("failed");
+    page.says(
+        "[data-stage=views]",
+        "A &Region cannot be shared with another thread",
+    );
     copy.answer(&right);
     turns("passed");
     page.says("wb-grade .wb-head", "Solved.");

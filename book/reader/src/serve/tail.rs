@@ -33,6 +33,9 @@ pub struct Stage {
     pub failed: u32,
     pub skipped: u32,
     pub not_started: u32,
+    /// What the first case that failed says.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 impl Tail {
