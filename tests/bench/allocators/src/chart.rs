@@ -31,7 +31,7 @@ const MOST: f64 = 10_000.0;
 /// An SVG without an empty line, to be included in a page: its colours are the book's themes'.
 pub fn svg(report: &Report) -> String {
     let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 10px sans-serif; fill: var(--fg)">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 12px sans-serif; fill: var(--fg)">
 <title id="allocators-title">CPU time for each page of a large block, by the block's size</title>
 <desc id="allocators-desc">{}</desc>
 <text x="4" y="14">ns a page: allocate, write to every byte, free</text>
