@@ -17,9 +17,12 @@ fn add_to_each(start: NonNull<u8>, warm: NonNull<u8>) -> u32 {
     for start in [warm, start] {
         let before = faults();
         for number in 0..PAGES {
-            // SAFETY: the byte lies in a mapping of PAGES pages, and every process uses it as an atomic.
-            let byte = unsafe { AtomicU8::from_ptr(page(start, number)) };
-            byte.fetch_add(1, Relaxed);
+            let byte = page(start, number);
+            // A plain write comes first: aarch64 reports an addition to a page without an entry as a read.
+            // SAFETY: the next byte lies in the same page of a mapping of PAGES pages, and is used as an atomic.
+            unsafe { AtomicU8::from_ptr(byte.wrapping_add(1)) }.store(1, Relaxed);
+            // SAFETY: and so does this one, and is.
+            unsafe { AtomicU8::from_ptr(byte) }.fetch_add(1, Relaxed);
         }
         taken = faults() - before;
     }
