@@ -5,7 +5,8 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heap::{Chunk, Heap};
@@ -216,7 +217,7 @@ impl ThresholdAlloc {
     }
 
     fn in_heap(&self, block: *mut u8) -> bool {
-        (self.start.load(Relaxed)..self.end.load(Relaxed)).contains(&block.addr())
+        block.addr() < self.end.load(Acquire) && self.start.load(Relaxed) <= block.addr()
     }
 
     fn with_heap<R>(&self, f: impl FnOnce(&mut Heap) -> R) -> R {
@@ -231,9 +232,8 @@ impl ThresholdAlloc {
         let block = self.with_heap(|heap| {
             if heap.start == 0 {
                 heap.reserve(self.reserve)?;
-                // In this order: what stands between them is empty until both are known.
                 self.start.store(heap.start, Relaxed);
-                self.end.store(heap.end, Relaxed);
+                self.end.store(heap.end, Release); // last, as `in_heap` looks at it first
             }
             heap.alloc(layout)
         });
