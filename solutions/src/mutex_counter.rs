@@ -62,7 +62,7 @@ impl Counter {
         let counter = Counter {
             shared: start.cast(),
         };
-        // SAFETY: the memory is this function's own until it returns, and no process has been forked since.
+        // SAFETY: until it returns, this function alone knows the address: nobody else uses the mutex.
         unsafe { set_up(counter.shared().mutex.get()) }?;
         Ok(counter)
     }

@@ -121,8 +121,8 @@ impl Region {
     ///
     /// # Errors
     /// What madvise(2) says of MADV_POPULATE_WRITE: ENOMEM or EFAULT where the kernel cannot provide a page. Before
-    /// Linux 5.14 there is no such advice; there the pages are touched, and where memory is short the process is
-    /// killed instead.
+    /// Linux 5.14 there is no such advice; there the pages are touched, and where memory is short there is nobody to
+    /// tell: the kernel kills a process.
     pub fn prefault(&mut self) -> io::Result<()> {
         let start = self.start.as_ptr().cast();
         // SAFETY: the pages are this region's own, and the advice changes nothing that they hold.

@@ -18,6 +18,8 @@ const PANICKED: i32 = 101;
 
 /// Forks a child that calls `answer` and hands the number to its parent through shared memory.
 ///
+/// `answer` only computes. It must need no lock, the allocator's included: the child is a copy of this thread alone.
+///
 /// # Errors
 /// What the kernel says where it refuses; and if the child did not end well.
 pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
@@ -37,7 +39,7 @@ pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     let number = start.cast::<u64>();
-    // SAFETY: the child calls `answer` and nothing else of this process's; what `answer` needs is its own matter.
+    // SAFETY: the child calls `answer`, which needs no lock, writes and ends: no other thread's state matters to it.
     let answered = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
@@ -145,6 +147,12 @@ fn wait_for(child: Pid) -> io::Result<()> {
     let status = loop {
         match waitpid(child, None) {
             Err(Errno::EINTR) => {}
+            // The child has been waited for: nix has no name for the signal that killed it.
+            Err(Errno::EINVAL) => {
+                return Err(io::Error::other(
+                    "the child was killed by a real-time signal",
+                ));
+            }
             status => break status?,
         }
     };

@@ -57,8 +57,10 @@ pub struct Stats {
 /// The allocator. As a `static` it can be the program's `#[global_allocator]`.
 ///
 /// No call unwinds. A heap that has been written over, or a block that is freed twice, ends the process by `abort`, where
-/// it is noticed. A `fork` in one thread waits until no other thread is inside an allocator: the child's heap is whole,
-/// and not locked. What the reservation holds is never unmapped, also where the allocator is dropped.
+/// it is noticed. What the reservation holds is never unmapped, also where the allocator is dropped.
+///
+/// Once it has given out a small block, a `fork` in one thread waits until no other thread is inside an allocator: the
+/// child's heap is whole, and not locked. Fork handlers that were registered before that block must not allocate here.
 pub struct ThresholdAlloc {
     threshold: AtomicUsize,
     max_maps: AtomicUsize,
@@ -278,8 +280,7 @@ impl ThresholdAlloc {
             corrupted();
         }
         self.mapped_bytes.fetch_sub(len, Relaxed);
-        // SAFETY: the block has this mapping for itself, and its owner has given it up.
-        if unsafe { libc::munmap(block.cast(), len) } != 0 {
+        if pages::unmap(block, len).is_err() {
             corrupted();
         }
         if self.moving.load(Relaxed) && len <= MOVES_UP_TO {
@@ -763,6 +764,24 @@ mod pages {
         match unsafe { libc::mremap(block.cast(), old, new, flags, place) } {
             libc::MAP_FAILED => Err(io::Error::last_os_error()),
             moved => Ok(moved.cast()),
+        }
+    }
+
+    /// munmap(2). At the limit on mappings (vm.max_map_count) the kernel cannot cut one in two, and refuses: then the
+    /// pages go back all the same, and only the addresses are lost.
+    pub fn unmap(block: *mut u8, len: usize) -> io::Result<()> {
+        // SAFETY: the block has this mapping for itself, and its owner has given it up.
+        if unsafe { libc::munmap(block.cast(), len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::OutOfMemory {
+            return Err(error);
+        }
+        // SAFETY: as above: nobody reads these pages again.
+        match unsafe { libc::madvise(block.cast(), len, libc::MADV_DONTNEED) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 /// Stage 1: forks a child that calls `answer` and hands the number to its parent through shared memory.
 ///
 /// By raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child, `munmap`. The child
-/// ends by `_exit`.
+/// ends by `_exit`. `answer` only computes: it needs no lock and no memory.
 ///
 /// # Errors
 /// What the kernel says where it refuses.
