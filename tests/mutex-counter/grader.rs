@@ -313,9 +313,15 @@ mod paths {
             let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
                 let _ = counter.with_lock(|_, _| panic!("on purpose"));
             }));
+            let Err(payload) = panicked else {
+                judge::fail(
+                    "A panic in the closure must go on to the caller of with_lock, and was lost."
+                        .to_owned(),
+                )
+            };
             check!(
-                panicked.is_err(),
-                "A panic in the closure must go on to the caller of with_lock, and was lost."
+                payload.downcast_ref::<&str>() == Some(&"on purpose"),
+                "A panic in the closure must go on to the caller of with_lock as it is, and another one came."
             );
             let told = lock_in_a_child(
                 &counter,
@@ -340,7 +346,7 @@ mod paths {
             let read = locked(&counter, |_, _| counter.get().is_err());
             check!(
                 read,
-                "get() inside with_lock must be an error: it reads what a &mut is held of."
+                "get() inside with_lock must be an error: it would read the number while the closure holds a &mut to it."
             );
             let told = lock_in_a_child(
                 &counter,
@@ -414,7 +420,7 @@ mod death {
     fn expect_told(told: Option<Entry>, expected: Entry, when: &str) {
         check!(
             told == Some(expected),
-            "{when} with_lock must say {expected:?}, and it {}.",
+            "{when}, with_lock must say {expected:?}, and it {}.",
             match told {
                 Some(told) => format!("said {told:?}"),
                 None => "gave an error".to_owned(),

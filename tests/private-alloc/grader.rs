@@ -81,16 +81,20 @@ fn faults_of_writing(bytes: &mut [u8], value: u8) -> u64 {
 mod by_hand {
     use super::*;
 
+    const NO_FILE: &str =
+        "mmap failed with EBADF: it looked for an open file, because MAP_ANONYMOUS is missing.";
+
     fn mapped() -> *mut u8 {
         let error = match map_by_hand(LEN) {
             Ok(start) => return start,
             Err(error) => error,
         };
         judge::fail(match error.raw_os_error() {
-            Some(libc::EBADF) => "mmap failed with EBADF: it looked for an open file, because MAP_ANONYMOUS is missing."
-                .to_owned(),
-            Some(libc::EINVAL) => "mmap failed with EINVAL: it wants a length, and one of MAP_PRIVATE and MAP_SHARED."
-                .to_owned(),
+            Some(libc::EBADF) => NO_FILE.to_owned(),
+            Some(libc::EINVAL) => {
+                "mmap failed with EINVAL: it wants a length, and one of MAP_PRIVATE and MAP_SHARED."
+                    .to_owned()
+            }
             _ => format!("map_by_hand must map 512 KiB, and gave an error: {error}."),
         })
     }
@@ -141,11 +145,14 @@ mod by_hand {
                             "mmap refuses {why}, and your function said that it was mapped."
                         ));
                     }
-                    Err(error) => check!(
-                        error.raw_os_error() == Some(errno),
-                        "mmap refused {why}, and your error does not carry its errno: \
-                         io::Error::last_os_error() does."
-                    ),
+                    Err(error) => {
+                        check!(error.raw_os_error() != Some(libc::EBADF), "{NO_FILE}");
+                        check!(
+                            error.raw_os_error() == Some(errno),
+                            "mmap refused {why}, and your error does not carry its errno: \
+                             io::Error::last_os_error() does."
+                        );
+                    }
                 }
             }
         })
@@ -191,6 +198,24 @@ mod by_hand {
 
 mod region {
     use super::*;
+
+    /// Clones a region, if the answer lets it be cloned: an inherent function goes before a trait's.
+    struct Cloned<T>(std::marker::PhantomData<T>);
+
+    #[allow(dead_code)] // One of the two is used.
+    impl<T: Clone> Cloned<T> {
+        fn copy_of(original: &T) -> Option<T> {
+            Some(original.clone())
+        }
+    }
+
+    trait NotCloned<T> {
+        fn copy_of(_: &T) -> Option<T> {
+            None
+        }
+    }
+
+    impl<T> NotCloned<T> for Cloned<T> {}
 
     #[test]
     fn zeroed() {
@@ -322,6 +347,13 @@ mod region {
             let len = 16 * page - 1;
             let region = region(len);
             let start = region.as_slice().as_ptr();
+            if let Some(copy) = Cloned::<Region>::copy_of(&region) {
+                check!(
+                    copy.as_slice().as_ptr() != start,
+                    "A clone of a region is at the same address, and each of the two will unmap it: a mapping has one \
+                     owner."
+                );
+            }
             drop(region);
             let left = mapped_pages(start, len);
             check!(

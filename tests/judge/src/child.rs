@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{env, process, thread};
+use std::{env, process, ptr, thread};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -33,6 +33,7 @@ struct ChildFailed(String);
 /// Runs `body` as the case; never returns.
 pub fn run(nonce: &str, body: &mut dyn FnMut()) -> ! {
     let me = process::id();
+    keep_off_the_stack();
     report_panics(nonce.to_owned(), me);
     forget_output();
     if env::var_os(protocol::TRACED).is_some() {
@@ -107,6 +108,15 @@ fn failed_in_child(why: String) -> ! {
 fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes any value and ends the process without running any handler.
     unsafe { libc::_exit(code) }
+}
+
+/// Puts a mapping that nobody may touch below this thread's stack, where the kernel would put the case's next one: a byte
+/// too far in that would hit the stack's guard page, and be taken for a stack that overflows.
+fn keep_off_the_stack() {
+    const LEN: usize = 1 << 20;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped. Where it refuses, nothing is lost.
+    unsafe { libc::mmap(ptr::null_mut(), LEN, libc::PROT_NONE, flags, -1, 0) };
 }
 
 /// What libtest has printed so far is no output of the learner's.

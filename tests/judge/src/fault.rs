@@ -78,8 +78,13 @@ fn place(tid: i32, signal: i32, address: u64, space: &Space) -> Place {
             len: mapping.len,
         };
     }
-    if let Some(foreign) = foreign(tid, address) {
-        return foreign;
+    let foreign = foreign(tid, address);
+    let is_guard = matches!(&foreign, Some(Place::Foreign { permissions, .. }) if permissions.starts_with("---"));
+    // Where nothing may be touched, what lies beside it tells more.
+    if let Some(foreign) = &foreign
+        && !is_guard
+    {
+        return foreign.clone();
     }
     if let Some((mapping, by)) = space.ending_before(address, NEAR) {
         return Place::PastEnd {
@@ -93,7 +98,7 @@ fn place(tid: i32, signal: i32, address: u64, space: &Space) -> Place {
             len: mapping.len,
         };
     }
-    Place::Nowhere
+    foreign.unwrap_or(Place::Nowhere)
 }
 
 /// What /proc says of an address that no call of the case has mapped: program, libraries, heap, stack.

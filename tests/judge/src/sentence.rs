@@ -93,7 +93,9 @@ fn failed(failure: &Failure) -> String {
             format!("The compiler refuses this, as it must, but not for what is at stake: {lesson}")
         }
         Failure::Twin(sentence) => {
-            format!("This case waits for its legal twin, which failed: {sentence}")
+            format!(
+                "The same program without the mistake must run first, and it failed: {sentence}"
+            )
         }
         Failure::Grader(why) => format!("The grader itself is at fault: {why}."),
     }
