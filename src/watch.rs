@@ -250,19 +250,26 @@ impl<'a> Session<'a> {
             Some((before, times)) if before == failure => times + 1,
             _ => 1,
         };
+        self.tell(&self.help_with(&failure, times));
         self.failure = Some((failure, times));
+    }
+
+    /// What helps with a failure that has been seen so many times in a row.
+    fn help_with(&self, failure: &str, times: u32) -> String {
         match times {
-            1 => self.tell("Mend the first failure and save, or type h for a hint."),
-            2 => self.tell("The same as before. Type h for a hint."),
+            1 => {
+                // It may stand many lines above.
+                let (case, _) = failure.split_once(": ").unwrap_or((failure, ""));
+                format!("Mend {case} first and save, or type h for a hint.")
+            }
+            2 => "The same as before. Type h for a hint.".to_owned(),
             _ => {
                 let page = &self.exercise().about.page;
                 let lesson = match &self.address {
                     Some(address) => format!("{address}/{}", page.replace(".md", ".html")),
                     None => format!("book/src/{page}"),
                 };
-                self.tell(&format!(
-                    "Still the same. The lesson is {lesson}; type h for a hint."
-                ));
+                format!("Still the same. The lesson is {lesson}; type h for a hint.")
             }
         }
     }

@@ -254,6 +254,7 @@ fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     copy.answer(&shared);
     watching.hears("its parent sees it: this memory is shared, not private.");
     watching.hears("2 failed.");
+    watching.hears("Mend region::leaves_nothing first");
     watching.is_told("h");
     watching.hears("private-alloc, region:");
     watching.hears("More: h");
