@@ -2,12 +2,21 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
 /// The process that task `tid` is a thread of.
 pub fn process_of(tid: i32) -> Option<i32> {
     status_field(tid, "Tgid:")?.parse().ok()
+}
+
+/// How long a task has been ready to run while others ran; zero where the kernel does not count it
+/// (/proc/PID/schedstat: Documentation/scheduler/sched-stats.rst).
+pub fn waited_for_a_cpu(tid: i32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
+    let waited = text.split_whitespace().nth(1);
+    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 /// Bytes resident in the process `pid`.

@@ -23,7 +23,7 @@ pub fn watch(
     done: &Receiver<()>,
     census: impl Fn(&Shared),
 ) {
-    let deadline = Instant::now() + limits.wall;
+    let begun = Instant::now();
     let mut last = None;
     let mut still = 0;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
@@ -47,7 +47,9 @@ pub fn watch(
             && still >= STILL
         {
             Stop::Deadlock(deadlock::describe(waits))
-        } else if Instant::now() > deadline {
+        } else if begun.elapsed() > limits.wall
+            && time_is_up(begun.elapsed(), limits.wall, longest_wait(live.keys()))
+        {
             Stop::Time(limits.wall.as_secs())
         } else {
             last = now;
@@ -58,9 +60,57 @@ pub fn watch(
     }
 }
 
+/// Whether a case has had its time. What it spent ready to run, while the machine ran others, does not count: a right
+/// answer on a busy machine is no endless loop. Not even so may it last for ever.
+fn time_is_up(elapsed: Duration, wall: Duration, waited: Duration) -> bool {
+    elapsed > wall + waited.min(wall * 5)
+}
+
+/// The longest that one of the tasks has waited for a processor.
+fn longest_wait<'a>(tasks: impl Iterator<Item = &'a i32>) -> Duration {
+    tasks
+        .map(|tid| procfs::waited_for_a_cpu(*tid))
+        .max()
+        .unwrap_or_default()
+}
+
 /// Bytes resident of the test program itself: its code, libtest's and the first stacks. A case that RLIMIT_DATA stops
 /// is told so by its own failed allocation, before the judge ends it.
 const PROGRAM: u64 = 32 << 20;
 
 /// libtest's own thread and the one that runs the case.
 pub const LIBTEST: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_processor_does_not_count() {
+        let seconds = Duration::from_secs;
+        let up = |elapsed, waited| time_is_up(seconds(elapsed), seconds(10), seconds(waited));
+        assert!(!up(10, 0) && up(11, 0), "an idle machine");
+        assert!(!up(19, 9) && up(20, 9), "a busy one");
+        assert!(up(61, 60), "not for ever");
+    }
+
+    #[test]
+    fn the_kernel_counts_the_waiting() {
+        if !std::path::Path::new("/proc/self/schedstat").exists() {
+            eprintln!("skipped: this kernel does not count it (CONFIG_SCHED_INFO)");
+            return;
+        }
+        // More threads than processors, none of which ever sleeps: each waits.
+        let spinning = || {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(200) {
+                std::hint::spin_loop();
+            }
+            procfs::waited_for_a_cpu(nix::unistd::gettid().as_raw())
+        };
+        let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| std::thread::spawn(spinning)).collect();
+        let waits = threads.into_iter().map(|thread| thread.join().unwrap());
+        assert!(waits.max() > Some(Duration::ZERO));
+    }
+}
