@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::state;
+use crate::root;
 
 /// Said where cargo cannot be started.
 pub const NO_CARGO: &str = "cargo cannot be started: is Rust installed? https://rustup.rs";
@@ -93,7 +93,7 @@ pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
 /// Where the book's server, the drill and the benchmark are built: in cargo's usual directory a save would wait for its
 /// lock until they are.
 pub fn target_apart(root: &Path) -> PathBuf {
-    state::home(root).join("target")
+    root::home(root).join("target")
 }
 
 /// Downloads what the lock file names and is not here yet, for this kind of machine. Where all is here it needs no

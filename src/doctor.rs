@@ -13,7 +13,6 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
 use crate::root;
-use crate::state;
 use crate::words::{FAINT, STRONG, styled};
 
 /// One thing that was looked at.
@@ -240,7 +239,7 @@ fn place(clone: &Path) -> Finding {
 
 /// Where verdicts and hints are recorded; tried with a file that nobody sees.
 fn record(clone: &Path) -> Finding {
-    let home = state::home(clone);
+    let home = root::home(clone);
     let there = home.ancestors().find(|folder| folder.is_dir());
     let written = there.map(|folder| {
         let mut file = tempfile::tempfile_in(folder)?;

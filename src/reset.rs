@@ -8,7 +8,7 @@ use anstream::println;
 use anyhow::{Context, Result};
 
 use crate::exercise::Exercise;
-use crate::state;
+use crate::root;
 
 /// Puts the stub back.
 ///
@@ -45,7 +45,7 @@ pub fn run(root: &Path, name: &str) -> Result<()> {
 
 /// Copies the file to the first number that is free.
 fn keep_aside(root: &Path, name: &str, file: &Path) -> Result<PathBuf> {
-    let folder = state::home(root).join("kept");
+    let folder = root::home(root).join("kept");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     for number in 1.. {
         let kept = folder.join(format!("{name}-{number}.rs"));

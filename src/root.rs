@@ -1,4 +1,4 @@
-//! Where the workbook's clone is.
+//! Where the workbook's clone is, and the folder of what the reader did.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,14 @@ pub fn find() -> Result<PathBuf> {
         root.display()
     );
     Ok(root.canonicalize()?)
+}
+
+/// The folder of what the reader did, and of what is built apart: `WORKBOOK_HOME` where that is set, otherwise `.workbook` in the clone.
+pub fn home(root: &Path) -> PathBuf {
+    let set = env::var_os("WORKBOOK_HOME");
+    // What is started elsewhere is to find the same folder.
+    let set = set.and_then(|home| std::path::absolute(home).ok());
+    set.unwrap_or_else(|| root.join(".workbook"))
 }
 
 /// Whether the kernel may not tell of changes there: a network's file system, or a foreign one below WSL's /mnt.

@@ -3,7 +3,6 @@
 //! A line is acknowledged when it is on the disk: it is written at the end under a lock (`O_APPEND`, flock, fsync). What
 //! a killed writer left of a line is passed over, and said; the next line begins after it.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,15 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exercise::Exercise;
+use crate::root;
 use crate::verdicts::{Count, Verdicts};
-
-/// The folder of the log: `WORKBOOK_HOME` where that is set, otherwise `.workbook` in the clone.
-pub fn home(root: &Path) -> PathBuf {
-    let set = env::var_os("WORKBOOK_HOME");
-    // What is started elsewhere is to find the same folder.
-    let set = set.and_then(|home| std::path::absolute(home).ok());
-    set.unwrap_or_else(|| root.join(".workbook"))
-}
 
 /// The log.
 #[derive(Debug, Clone)]
@@ -138,7 +130,7 @@ impl Graded {
 impl Log {
     /// The log of that clone.
     pub fn of(root: &Path) -> Log {
-        Log::in_folder(&home(root))
+        Log::in_folder(&root::home(root))
     }
 
     /// The log in that folder.

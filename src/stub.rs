@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use similar::TextDiff;
 
 use crate::exercise::Exercise;
-use crate::state;
+use crate::root;
 
 /// How the stub differs from the one that this was asked of last; `None` where it does not, or was never asked of.
 ///
@@ -16,7 +16,7 @@ use crate::state;
 /// If the stub cannot be read, or remembered.
 pub fn news(root: &Path, exercise: &Exercise) -> Result<Option<String>> {
     let now = fs::read_to_string(exercise.tests().join("answers/stub.rs"))?;
-    let remembered = state::home(root).join(format!("stubs/{}.rs", exercise.name));
+    let remembered = root::home(root).join(format!("stubs/{}.rs", exercise.name));
     let before = fs::read_to_string(&remembered).ok();
     if before.as_ref() == Some(&now) {
         return Ok(None);

@@ -203,11 +203,10 @@ impl<'a> Session<'a> {
         }
         self.run = None;
         if self.options.read && self.book.is_none() {
-            self.book = Some(Book::start(
-                self.root,
-                self.options.open,
-                self.sender.clone(),
-            ));
+            let sender = self.sender.clone();
+            self.book = Some(Book::start(self.root, self.options.open, move |news| {
+                let _ = sender.send(Event::Book(news));
+            }));
         }
         if let Some(0 | 1 | 3) = status {
             self.built.insert(self.current);

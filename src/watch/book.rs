@@ -4,13 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use super::events::Event;
 use super::kill_group;
 use crate::read;
 
@@ -39,17 +37,17 @@ struct Group {
 
 impl Book {
     /// Builds and serves it, and tells of that.
-    pub fn start(root: &Path, open: bool, sender: Sender<Event>) -> Book {
+    pub fn start(root: &Path, open: bool, tell: impl Fn(News) + Send + Sync + 'static) -> Book {
         let group = Arc::new(Mutex::new(Group::default()));
         let serving = Serving {
             root: root.to_owned(),
             open,
-            sender,
+            tell: Arc::new(tell),
             group: Arc::clone(&group),
         };
         thread::spawn(move || {
             if let Err(error) = serving.run() {
-                serving.tell(News::Said(format!("The book is not served: {error:#}.")));
+                (serving.tell)(News::Said(format!("The book is not served: {error:#}.")));
             }
         });
         Book { group }
@@ -73,18 +71,14 @@ fn lock(group: &Mutex<Group>) -> std::sync::MutexGuard<'_, Group> {
 struct Serving {
     root: PathBuf,
     open: bool,
-    sender: Sender<Event>,
+    tell: Arc<dyn Fn(News) + Send + Sync>,
     group: Arc<Mutex<Group>>,
 }
 
 impl Serving {
-    fn tell(&self, news: News) {
-        let _ = self.sender.send(Event::Book(news));
-    }
-
     fn run(&self) -> Result<()> {
         if !read::is_built(&self.root) {
-            self.tell(News::Said(format!("{} Go on meanwhile.", read::FIRST)));
+            (self.tell)(News::Said(format!("{} Go on meanwhile.", read::FIRST)));
         }
         let mut build = read::build(&self.root);
         // Into a pipe it would not write it by itself.
@@ -107,17 +101,17 @@ impl Serving {
             return Ok(());
         };
         let stderr = server.stderr.take().expect("a pipe was asked for");
-        let sender = self.sender.clone();
+        let tell = Arc::clone(&self.tell);
         let words = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = sender.send(Event::Book(News::Said(line)));
+                tell(News::Said(line));
             }
         });
         let stdout = server.stdout.take().expect("a pipe was asked for");
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let mut words = line.split_whitespace();
             if let Some(address) = words.find(|word| word.starts_with("http://")) {
-                self.tell(News::Served(address.to_owned()));
+                (self.tell)(News::Served(address.to_owned()));
             }
         }
         self.wait(server)?;
@@ -162,7 +156,7 @@ impl Serving {
                     let tenth = done * 10 / of;
                     if tenth > told {
                         told = tenth;
-                        self.tell(News::Built(done, of));
+                        (self.tell)(News::Built(done, of));
                     }
                 }
                 None => said.push_str(&piece),
