@@ -59,13 +59,9 @@ pub fn between_anchors(text: &str, name: &str) -> Option<String> {
         .take_while(|line| !is(line, false))
         .filter(|line| anchor(line).is_none())
         .collect();
-    let indent = |line: &&str| line.len() - line.trim_start().len();
-    let filled = inside.iter().filter(|line| !line.trim().is_empty());
-    let indent = filled.map(indent).min()?;
-    let inside = inside
-        .iter()
-        .map(|line| line.get(indent..).unwrap_or_default());
-    Some(inside.collect::<Vec<_>>().join("\n").trim_end().to_owned())
+    let inside = textwrap::dedent(&inside.join("\n"));
+    let inside = inside.trim_end();
+    (!inside.is_empty()).then(|| inside.to_owned())
 }
 
 #[cfg(test)]

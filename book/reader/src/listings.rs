@@ -28,11 +28,7 @@ fn without_margin(block: &str) -> String {
     let [first, inner @ .., last] = lines.as_slice() else {
         return block.to_owned();
     };
-    let written = inner.iter().filter(|line| !line.trim().is_empty());
-    let margins = written.map(|line| line.len() - line.trim_start_matches(' ').len());
-    let margin = margins.min().unwrap_or(0);
-    let inner = inner.iter().map(|line| line.get(margin..).unwrap_or("\n"));
-    [*first].into_iter().chain(inner).chain([*last]).collect()
+    format!("{first}{}{last}", textwrap::dedent(&inner.concat()))
 }
 
 #[cfg(test)]
