@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::libc;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use crate::launch::{Launched, launch, tracing_forbidden};
 use crate::limits::Limits;
@@ -123,8 +123,9 @@ fn under_watch<R>(
     follow: impl FnOnce() -> R,
 ) -> R {
     let (done, watched) = mpsc::channel();
+    let judge = gettid();
     thread::scope(|scope| {
-        scope.spawn(move || watchdog::watch(shared, root, limits, &watched, census));
+        scope.spawn(move || watchdog::watch(shared, root, judge, limits, &watched, census));
         let result = follow();
         drop(done);
         result

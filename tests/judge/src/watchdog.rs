@@ -15,15 +15,17 @@ const STEP: Duration = Duration::from_millis(20);
 const STILL: usize = 5;
 
 /// Watches until `done` is closed, or ends the case. `census` is taken first at each look: it brings `shared` up to
-/// date where no tracer does.
+/// date where no tracer does. `judge` is the thread that the case's calls stop for.
 pub fn watch(
     shared: &Shared,
     root: Pid,
+    judge: Pid,
     limits: &Limits,
     done: &Receiver<()>,
     census: impl Fn(&Shared),
 ) {
     let begun = Instant::now();
+    let judge_waited = procfs::waited_for_a_cpu(judge.as_raw());
     let mut last = None;
     let mut still = 0;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
@@ -39,6 +41,11 @@ pub fn watch(
             .filter(|tid| procfs::process_of(**tid) == Some(**tid))
             .map(|tid| procfs::resident_bytes(*tid))
             .sum();
+        // A stopped task is not ready to run: while it waits for the judge, the judge waits for a processor.
+        let waited = || {
+            let judge = procfs::waited_for_a_cpu(judge.as_raw()).saturating_sub(judge_waited);
+            longest_wait(live.keys()) + judge
+        };
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
         } else if resident > limits.memory + PROGRAM {
@@ -48,7 +55,7 @@ pub fn watch(
         {
             Stop::Deadlock(deadlock::describe(waits))
         } else if begun.elapsed() > limits.wall
-            && time_is_up(begun.elapsed(), limits.wall, longest_wait(live.keys()))
+            && time_is_up(begun.elapsed(), limits.wall, waited())
         {
             Stop::Time(limits.wall.as_secs())
         } else {
