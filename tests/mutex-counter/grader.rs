@@ -55,6 +55,37 @@ fn child(f: impl FnOnce()) -> Pid {
     }
 }
 
+/// A child that comes to a locked door.
+struct Waiter {
+    pid: Pid,
+    error: PipeReader,
+}
+
+impl Waiter {
+    /// Forks; the child runs `f`, which is to wait until it gets in.
+    fn new(f: impl FnOnce() -> io::Result<()>) -> Waiter {
+        let (error, mut tell) = io::pipe().expect("a pipe");
+        let pid = child(|| {
+            if let Err(error) = f() {
+                write!(tell, "{error}").expect("the pipe is open");
+            }
+        });
+        Waiter { pid, error }
+    }
+
+    /// Fails the case if `call`, which the child made, has given an error.
+    fn expect_no_error(mut self, call: &str) {
+        let mut error = String::new();
+        self.error
+            .read_to_string(&mut error)
+            .expect("the child has ended");
+        check!(
+            error.is_empty(),
+            "{call} must wait until another process gives the lock back, and gave an error: {error}."
+        );
+    }
+}
+
 /// A message between processes.
 struct Message {
     from: PipeReader,
@@ -89,8 +120,11 @@ const SOON: Duration = Duration::from_secs(3);
 /// Long enough for a process at the door to get in, where nothing keeps it out.
 const A_WHILE: Duration = Duration::from_millis(100);
 
-/// Locks in a child, and fails with the sentence if that takes too long. Returns what the child was told.
-fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Option<Entry> {
+/// What `with_lock` told a child, or its error in words.
+type Told = Result<Entry, String>;
+
+/// Locks in a child, and fails with the sentence if that takes too long.
+fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Told {
     let (mut told, tell) = io::pipe().expect("a pipe");
     let locked = Message::new();
     let pid = child(|| {
@@ -98,12 +132,14 @@ fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Option<Entry> {
             *number += 1;
             entry
         });
-        let word = match entry {
-            Ok(Entry::Clean) => b"c",
-            Ok(Entry::OwnerDied) => b"d",
-            Err(_) => b"e",
+        let words = match entry {
+            Ok(Entry::Clean) => CLEAN.to_owned(),
+            Ok(Entry::OwnerDied) => OWNER_DIED.to_owned(),
+            Err(error) => error.to_string(),
         };
-        (&tell).write_all(word).expect("the pipe is open");
+        (&tell)
+            .write_all(words.as_bytes())
+            .expect("the pipe is open");
         locked.send();
     });
     let in_time = locked.comes_within(SOON);
@@ -112,12 +148,25 @@ fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Option<Entry> {
     }
     let _ = waitpid(pid, None);
     check!(in_time, "{otherwise}");
-    let mut word = [0];
-    told.read_exact(&mut word).expect("the child has told");
-    match &word {
-        b"c" => Some(Entry::Clean),
-        b"d" => Some(Entry::OwnerDied),
-        _ => None,
+    drop(tell);
+    let mut words = String::new();
+    told.read_to_string(&mut words).expect("the child has told");
+    match words.as_str() {
+        CLEAN => Ok(Entry::Clean),
+        OWNER_DIED => Ok(Entry::OwnerDied),
+        _ => Err(words),
+    }
+}
+
+/// As a child says it.
+const CLEAN: &str = "clean";
+const OWNER_DIED: &str = "owner died";
+
+/// `said Clean`, `gave an error: ...`.
+fn in_words(told: &Told) -> String {
+    match told {
+        Ok(entry) => format!("said {entry:?}"),
+        Err(error) => format!("gave an error: {error}"),
     }
 }
 
@@ -207,8 +256,9 @@ mod lock {
                 "After one process had dropped its counter another could not lock it: Drop must only unmap.",
             );
             check!(
-                told == Some(Entry::Clean),
-                "After one process had dropped its counter another got an error: Drop must only unmap."
+                told == Ok(Entry::Clean),
+                "After one process had dropped its counter, with_lock in another {}: Drop must only unmap.",
+                in_words(&told)
             );
         })
     }
@@ -232,23 +282,24 @@ mod exclusion {
                 });
             });
             inside.wait();
-            let second = child(|| {
+            let second = Waiter::new(|| {
                 at_the_door.send();
-                locked(&counter, |number, _| {
+                counter.with_lock(|number, _| {
                     second_inside.send();
                     *number += 1;
-                });
+                })
             });
             at_the_door.wait();
             let both = second_inside.comes_within(A_WHILE);
             leave.send();
             let after = both || second_inside.comes_within(SOON);
             if !after {
-                let _ = kill(second, Signal::SIGKILL);
+                let _ = kill(second.pid, Signal::SIGKILL);
             }
-            for pid in [first, second] {
+            for pid in [first, second.pid] {
                 let _ = waitpid(pid, None);
             }
+            second.expect_no_error("with_lock");
             check!(
                 !both,
                 "A second process had the number while the first still had it: the lock does not keep it out."
@@ -279,21 +330,23 @@ mod exclusion {
                 });
             });
             inside.wait();
-            let second = child(|| {
+            let second = Waiter::new(|| {
                 at_the_door.send();
-                got(&counter);
+                counter.get()?;
                 read.send();
+                Ok(())
             });
             at_the_door.wait();
             let early = read.comes_within(A_WHILE);
             leave.send();
             let after = early || read.comes_within(SOON);
             if !after {
-                let _ = kill(second, Signal::SIGKILL);
+                let _ = kill(second.pid, Signal::SIGKILL);
             }
-            for pid in [first, second] {
+            for pid in [first, second.pid] {
                 let _ = waitpid(pid, None);
             }
+            second.expect_no_error("get()");
             check!(
                 !early,
                 "get() read the number while another process was changing it: it must lock, too."
@@ -328,8 +381,9 @@ mod paths {
                 "After a panic in the closure the lock was never given back: unlock where the closure unwinds, too.",
             );
             check!(
-                told == Some(Entry::Clean),
-                "After a panic in the closure the lock must be given back, and the next one had {told:?}."
+                told == Ok(Entry::Clean),
+                "After a panic in the closure the lock must be given back, and the next with_lock {}.",
+                in_words(&told)
             );
         })
     }
@@ -353,8 +407,9 @@ mod paths {
                 "After a refused with_lock the lock was never given back: only who has locked unlocks.",
             );
             check!(
-                told == Some(Entry::Clean),
-                "After a refused with_lock the next one must find all well, and had {told:?}."
+                told == Ok(Entry::Clean),
+                "After a refused with_lock the next one must find all well, and it {}.",
+                in_words(&told)
             );
         })
     }
@@ -417,14 +472,11 @@ mod death {
 
     const NEVER: &str = "A process died with the lock, and the next one waits for it forever: ask for a robust mutex.";
 
-    fn expect_told(told: Option<Entry>, expected: Entry, when: &str) {
+    fn expect_told(told: Told, expected: Entry, when: &str) {
         check!(
-            told == Some(expected),
+            told == Ok(expected),
             "{when}, with_lock must say {expected:?}, and it {}.",
-            match told {
-                Some(told) => format!("said {told:?}"),
-                None => "gave an error".to_owned(),
-            }
+            in_words(&told)
         );
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use judge::probe::{mapped_pages, page_size, resident_pages, rights};
-use judge::{case, check, in_child, watch, watched};
+use judge::{case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shared_ipc::{Shared, ask_a_child};
@@ -185,6 +185,24 @@ mod shared {
             },
             |seen| seen.expect_ledger("refused"),
         )
+    }
+
+    /// Aligned to the largest page of aarch64.
+    #[derive(FromBytes)]
+    #[repr(C, align(65536))]
+    struct PageAligned([u8; 64 << 10]);
+
+    #[test]
+    fn asks_the_page_size() {
+        case(|| {
+            pretend::page_size(align_of::<PageAligned>());
+            if let Err(error) = Shared::<PageAligned>::new() {
+                judge::fail(format!(
+                    "On a machine whose pages are 64 KiB a mapping has room for a value aligned to 64 KiB, and \
+                     Shared::new() gave an error ({error}): the page size must come from sysconf."
+                ));
+            }
+        })
     }
 
     #[test]

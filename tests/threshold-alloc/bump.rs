@@ -11,7 +11,8 @@ fn small_blocks_lie_in_the_heap() {
             let heap = heap();
             check!(
                 block.ends().iter().all(|byte| heap.contains(&byte.addr())),
-                "A block of {size} bytes does not lie between the heap's first byte and its break."
+                "A block of {size} does not lie between the heap's first byte and its break.",
+                size = amount(size)
             );
         }
     })
@@ -55,11 +56,19 @@ fn all_of_it_can_be_touched_and_nothing_beyond() {
     case(|| {
         block(100).fill(1);
         let heap = heap();
-        for byte in [heap.start, heap.end - 1] {
+        for (byte, name) in [
+            (heap.start, "The heap's first byte"),
+            (heap.end - 1, "The last byte before the heap's break"),
+        ] {
             let rights = rights(at(byte));
             check!(
-                rights.read && rights.write && !rights.execute,
-                "From the heap's first byte to its break, all must be readable and writable, and not executable."
+                rights.read && rights.write,
+                "{name} cannot be read and written: heap_range() must name what can be touched, and not all that is \
+                 reserved."
+            );
+            check!(
+                !rights.execute,
+                "{name} can be executed: leave PROT_EXEC out."
             );
         }
         let beyond = rights(at(heap.end));
@@ -88,8 +97,8 @@ fn grows_in_place() {
             );
             check!(
                 heap().len() >= 8 * MIB,
-                "8 MiB of small blocks are live, and the heap is {} bytes long.",
-                heap().len()
+                "8 MiB of small blocks are live, and the heap is {} long.",
+                amount(heap().len())
             );
         },
         |seen| {
@@ -149,7 +158,8 @@ fn lazy() {
         let resident = resident_in(&heap());
         check!(
             resident <= 2 * MIB,
-            "8 MB of small blocks were given out and not touched, and {resident} bytes of the heap are resident."
+            "8 MB of small blocks were given out and not touched, and {resident} of the heap are resident.",
+            resident = amount(resident)
         );
     })
 }

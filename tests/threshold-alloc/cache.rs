@@ -114,7 +114,8 @@ fn bounded() {
         check!(
             moved <= 256 * KIB,
             "A thread may keep 16 KiB for itself. It was given 10000 blocks of 200 bytes to free, and for 10000 \
-             more the break had to move by {moved} bytes."
+             more the break had to move by {moved}.",
+            moved = amount(moved)
         );
         blocks.into_iter().for_each(free);
         drop(end);
@@ -138,8 +139,9 @@ fn a_thread_that_ends_gives_back() {
         let moved = heap().end.saturating_sub(before);
         check!(
             moved <= 128 * KIB,
-            "200 threads, one after the other, freed all that they had, and the break moved by {moved} bytes: \
-             what a thread has kept must go back when it ends."
+            "200 threads, one after the other, freed all that they had, and the break moved by {moved}: \
+             what a thread has kept must go back when it ends.",
+            moved = amount(moved)
         );
     })
 }
@@ -199,8 +201,9 @@ fn trim_empties_it() {
         let left = heap().len();
         check!(
             left <= 64 * KIB,
-            "Every block was freed, and the heap trimmed: {left} bytes of it are left. What this thread keeps in \
-             its cache must go back, too."
+            "Every block was freed, and the heap trimmed: {left} of it are left. What this thread keeps in \
+             its cache must go back, too.",
+            left = amount(left)
         );
     })
 }

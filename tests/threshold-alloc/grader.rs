@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use judge::probe::{faults, mapped_pages, page_size, resident_pages, rights};
-use judge::{case, check, in_child, pretend, watch, watched};
+use judge::{amount, case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -76,11 +76,14 @@ fn checked(start: *mut u8, layout: Layout, call: &str) -> Block {
     let (size, align) = (layout.size(), layout.align());
     check!(
         !start.is_null(),
-        "{call} must give a block of {size} bytes, and gave null."
+        "{call} must give a block of {size}, and gave null.",
+        size = amount(size)
     );
     check!(
         start.addr().is_multiple_of(align),
-        "{call} was asked for {size} bytes aligned to {align}, and the block's address is no multiple of that."
+        "{call} was asked for {size} aligned to {align}, and the block's address is no multiple of that.",
+        size = amount(size),
+        align = amount(align)
     );
     Block { start, layout }
 }
@@ -110,8 +113,9 @@ impl Block {
         if let Some(offset) = self.bytes().iter().position(|byte| *byte != value) {
             let size = self.size();
             judge::fail(format!(
-                "{what}: byte {offset} of a block of {size} bytes was {value}, and now reads {}.",
-                self.bytes()[offset]
+                "{what}: byte {offset} of a block of {size} was {value}, and now reads {}.",
+                self.bytes()[offset],
+                size = amount(size)
             ));
         }
     }

@@ -63,7 +63,8 @@ fn lazy() {
         let resident = resident_pages(block.start, block.size()) * page_size();
         check!(
             resident <= page_size(),
-            "{resident} bytes of a new large block are resident before anything has touched them."
+            "{resident} of a new large block are resident before anything has touched them.",
+            resident = amount(resident)
         );
     })
 }
@@ -78,8 +79,9 @@ fn gone_when_freed() {
             let left = mapped_pages(block.start, block.size());
             check!(
                 left == 0,
-                "A block of {size} bytes was freed, and {left} of its pages are still mapped: its memory must go \
-                 back to the kernel at once, to the last page."
+                "A block of {size} was freed, and {left} of its pages are still mapped: its memory must go \
+                 back to the kernel at once, to the last page.",
+                size = amount(size)
             );
         }
     })
@@ -167,7 +169,8 @@ fn refused_is_null() {
             let start = unsafe { ALLOC.alloc(layout(size, ALIGN)) };
             check!(
                 start.is_null(),
-                "alloc was asked for {size} bytes, more than any address space holds, and did not give null."
+                "alloc was asked for {size}, more than any address space holds, and did not give null.",
+                size = amount(size)
             );
         }
         block(LARGE).fill(1);

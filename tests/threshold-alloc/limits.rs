@@ -9,11 +9,13 @@ fn expect_place(block: &Block, mapped: bool, when: &str) {
     match mapped {
         true => check!(
             !block.is_in(&heap),
-            "{when} a block of {size} bytes must have a mapping of its own, and lies in the heap."
+            "{when} a block of {size} must have a mapping of its own, and lies in the heap.",
+            size = amount(size)
         ),
         false => check!(
             block.is_in(&heap),
-            "{when} a block of {size} bytes must lie in the heap, and has a mapping of its own."
+            "{when} a block of {size} must lie in the heap, and has a mapping of its own.",
+            size = amount(size)
         ),
     }
 }
@@ -125,8 +127,9 @@ fn no_mapping_at_all() {
         let moved = heap().end.saturating_sub(before);
         check!(
             moved == 0,
-            "100 times a block of 1 MiB was allocated from the heap and freed, and the break moved by {moved} \
-             bytes: a large block's memory must be used again, too."
+            "100 times a block of 1 MiB was allocated from the heap and freed, and the break moved by {moved}: \
+             a large block's memory must be used again, too.",
+            moved = amount(moved)
         );
     })
 }
@@ -174,8 +177,8 @@ fn a_full_heap_is_not_the_end() {
         let heap = heap_of(&SMALL);
         check!(
             heap.len() <= MIB,
-            "1 MiB was to be reserved for the heap, and it is {} bytes long.",
-            heap.len()
+            "1 MiB was to be reserved for the heap, and it is {} long.",
+            amount(heap.len())
         );
         for block in blocks {
             free_to(&SMALL, block);
@@ -211,8 +214,9 @@ fn counted() {
             .sum();
         check!(
             (least..=least + 3 * page).contains(&stats.mapped_bytes),
-            "The mappings of three blocks come to {least} bytes in whole pages, and stats() says {}.",
-            stats.mapped_bytes
+            "The mappings of three blocks come to {least} in whole pages, and stats() says {}.",
+            amount(stats.mapped_bytes),
+            least = amount(least)
         );
         check!(
             stats.threshold == 128 * KIB,
@@ -223,9 +227,9 @@ fn counted() {
         let stats = ALLOC.stats();
         check!(
             (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-            "No block has a mapping of its own any more, and stats() says {} with {} bytes.",
+            "No block has a mapping of its own any more, and stats() says {} with {}.",
             stats.mapped_blocks,
-            stats.mapped_bytes
+            amount(stats.mapped_bytes)
         );
     })
 }

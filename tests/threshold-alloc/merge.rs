@@ -29,14 +29,16 @@ fn empty_in_the_end() {
             let left = heap().len();
             check!(
                 left <= 64 * KIB,
-                "Every block was freed, {order}, and the heap trimmed: {left} bytes of it are left, and at most \
-                 64 KiB may be."
+                "Every block was freed, {order}, and the heap trimmed: {left} of it are left, and at most \
+                 64 KiB may be.",
+                left = amount(left)
             );
             let resident = resident_in(&full);
             check!(
                 resident <= 64 * KIB,
-                "The break has moved down, and {resident} bytes beyond it are still resident: the kernel must get \
-                 the pages back."
+                "The break has moved down, and {resident} beyond it are still resident: the kernel must get \
+                 the pages back.",
+                resident = amount(resident)
             );
             check!(
                 !rights(at(heap().end)).write,
@@ -57,13 +59,15 @@ fn the_end_comes_back_by_itself() {
         let left = heap().len();
         check!(
             left <= MIB,
-            "16 MiB of small blocks were freed, the last one first, and the heap is still {left} bytes long: where \
-             more than 128 KiB lie free at its end, it must give them back by itself, and keep at most 1 MiB."
+            "16 MiB of small blocks were freed, the last one first, and the heap is still {left} long: where \
+             more than 128 KiB lie free at its end, it must give them back by itself, and keep at most 1 MiB.",
+            left = amount(left)
         );
         let resident = resident_in(&full);
         check!(
             resident <= MIB,
-            "The break moved down, and {resident} bytes of the old heap are still resident."
+            "The break moved down, and {resident} of the old heap are still resident.",
+            resident = amount(resident)
         );
     })
 }
@@ -107,7 +111,8 @@ fn sizes_in_turn() {
         check!(
             most <= 4 * MIB,
             "2 MiB of blocks of one size were freed, then 2 MiB of another size allocated, and so on: the heap \
-             grew to {most} bytes. Memory of one size must become memory of another."
+             grew to {most}. Memory of one size must become memory of another.",
+            most = amount(most)
         );
     })
 }
@@ -129,7 +134,8 @@ fn neighbours_join() {
         check!(
             moved <= MIB,
             "8000 blocks of 1000 bytes side by side were freed, and 70 of 100000 bytes allocated: the break moved \
-             by {moved} bytes, and there was room for them, once neighbours are joined."
+             by {moved}, and there was room for them, once neighbours are joined.",
+            moved = amount(moved)
         );
         free(guard);
     })
@@ -157,8 +163,10 @@ fn utilisation() {
         let percent = bytes * 100 / length;
         check!(
             percent >= 70,
-            "After 60000 random calls {bytes} bytes are live, in a heap of {length}: {percent} %, and at least \
-             70 % must be in use."
+            "After 60000 random calls {bytes} are live, in a heap of {length}: {percent} %, and at least \
+             70 % must be in use.",
+            bytes = amount(bytes),
+            length = amount(length)
         );
     })
 }

@@ -32,7 +32,9 @@ fn expect_numbers(block: &Block, bytes: usize, from: usize) {
     if let Some(offset) = wrong {
         let size = block.size();
         judge::fail(format!(
-            "A block of {from} bytes was made {size} bytes long, and byte {offset} is not what it was."
+            "A block of {from} was made {size} long, and byte {offset} is not what it was.",
+            from = amount(from),
+            size = amount(size)
         ));
     }
 }
@@ -168,7 +170,8 @@ fn large_alignments_are_kept() {
                 check!(
                     taken <= 64,
                     "A block aligned to {align} was made longer, and took a page fault for each page: its bytes were copied. \
-                     mremap can be told where to (MREMAP_FIXED)."
+                     mremap can be told where to (MREMAP_FIXED).",
+                    align = amount(align)
                 );
                 let kept = Block {
                     layout: old.layout,
@@ -227,9 +230,9 @@ fn refused_is_null_and_the_old_block_stays() {
         let stats = ALLOC.stats();
         check!(
             (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-            "All blocks are freed, and stats() says {} mapped, with {} bytes: a refused realloc has been counted.",
+            "All blocks are freed, and stats() says {} mapped, with {}: a refused realloc has been counted.",
             stats.mapped_blocks,
-            stats.mapped_bytes
+            amount(stats.mapped_bytes)
         );
     })
 }
@@ -246,14 +249,16 @@ fn counted() {
         let least = (LARGE + 1).next_multiple_of(page);
         check!(
             blocks == 1 && (least..=least + page).contains(&bytes),
-            "One block is live, with a mapping of {least} bytes, and stats() says {blocks} with {bytes}."
+            "One block is live, with a mapping of {least}, and stats() says {blocks} with {bytes}.",
+            least = amount(least),
+            bytes = amount(bytes)
         );
         free(block);
         check!(
             ALLOC.stats().mapped_blocks == 0 && ALLOC.stats().mapped_bytes == 0,
-            "All blocks are freed, and stats() says {} mapped, with {} bytes.",
+            "All blocks are freed, and stats() says {} mapped, with {}.",
             ALLOC.stats().mapped_blocks,
-            ALLOC.stats().mapped_bytes
+            amount(ALLOC.stats().mapped_bytes)
         );
     })
 }
@@ -269,8 +274,9 @@ fn zeros_where_memory_was_used() {
                 let block = zeroed(size);
                 if let Some(offset) = block.bytes().iter().position(|byte| *byte != 0) {
                     judge::fail(format!(
-                        "alloc_zeroed gave {size} bytes that had been used before, and byte {offset} reads {}.",
-                        block.bytes()[offset]
+                        "alloc_zeroed gave {size} that had been used before, and byte {offset} reads {}.",
+                        block.bytes()[offset],
+                        size = amount(size)
                     ));
                 }
                 free(block);
@@ -286,8 +292,9 @@ fn zeros_without_touching() {
         let resident = resident_pages(block.start, block.size()) * page_size();
         check!(
             resident <= page_size(),
-            "alloc_zeroed gave 64 MiB, and {resident} bytes of them are resident: a fresh mapping is zero \
-             already, and to write zeros there costs all the memory."
+            "alloc_zeroed gave 64 MiB, and {resident} of them are resident: a fresh mapping is zero \
+             already, and to write zeros there costs all the memory.",
+            resident = amount(resident)
         );
     })
 }

@@ -14,8 +14,11 @@ fn pairs(size: usize, align: usize, count: usize) {
     let moved = heap().end.saturating_sub(before.end);
     check!(
         moved == 0,
-        "{count} times a block of {size} bytes aligned to {align} was allocated and freed, and the break moved by \
-         {moved} bytes: what is freed must be used again."
+        "{count} times a block of {size} aligned to {align} was allocated and freed, and the break moved by \
+         {moved}: what is freed must be used again.",
+        size = amount(size),
+        moved = amount(moved),
+        align = amount(align)
     );
 }
 
@@ -61,7 +64,8 @@ fn freed_in_any_order() {
             check!(
                 moved == 0,
                 "1000 blocks of 200 bytes were freed, {order}, and 1000 more allocated: the break moved by \
-                 {moved} bytes, and there was room for all of them."
+                 {moved}, and there was room for all of them.",
+                moved = amount(moved)
             );
         }
     })

@@ -172,8 +172,16 @@ fn trace(
                 let layout = layout(size, align);
                 // SAFETY: the size is not 0.
                 let start = unsafe { allocator.alloc(layout) };
-                if start.is_null() || !start.addr().is_multiple_of(align) {
-                    return Err("A block was refused, or is not aligned as asked.".to_owned());
+                if start.is_null() {
+                    return Err(format!(
+                        "alloc must give a block of {}, and gave null.",
+                        amount(size)
+                    ));
+                }
+                if !start.addr().is_multiple_of(align) {
+                    return Err(format!(
+                        "A block's address is no multiple of {align}, to which it must be aligned."
+                    ));
                 }
                 let maps = live.iter().filter(|block| block.mapped).count();
                 let block = Live {
@@ -218,12 +226,14 @@ fn agrees(allocator: &ThresholdAlloc, live: &[Live]) -> Result<(), String> {
         match (block.mapped, block.block.is_in(&heap)) {
             (true, true) => {
                 return Err(format!(
-                    "A block of {size} bytes must have a mapping of its own, and lies in the heap."
+                    "A block of {size} must have a mapping of its own, and lies in the heap.",
+                    size = amount(size)
                 ));
             }
             (false, false) => {
                 return Err(format!(
-                    "A block of {size} bytes must lie in the heap, and does not."
+                    "A block of {size} must lie in the heap, and does not.",
+                    size = amount(size)
                 ));
             }
             _ => {}

@@ -6,6 +6,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::procfs;
+use crate::sentence::process_words;
 
 /// What one task waits for. The address tells two locks apart from one look to the next; it is never shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +62,19 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
 /// One line for each task.
 pub fn describe(waits: &[Wait]) -> Vec<String> {
     let line = |wait: &Wait| {
+        let who = match waits {
+            [_] => "your code".to_owned(),
+            [first, rest @ ..] if rest.iter().all(|wait| wait.process == first.process) => {
+                "a thread".to_owned()
+            }
+            _ => process_words(&wait.process),
+        };
         let what = match wait.call {
             libc::SYS_futex => "waits for a lock (futex)",
             libc::SYS_wait4 | libc::SYS_waitid => "waits for a child",
             _ => "waits for a signal",
         };
-        format!("{} {what}", wait.process)
+        format!("{who} {what}")
     };
     waits.iter().map(line).collect()
 }

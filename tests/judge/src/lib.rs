@@ -116,6 +116,11 @@ macro_rules! check {
     };
 }
 
+/// `bytes` as a sentence names them, in the largest unit that divides them: `512 KiB`, `5000 bytes`.
+pub fn amount(bytes: usize) -> String {
+    call::size(bytes as u64)
+}
+
 /// Fails the case with this sentence.
 ///
 /// # Panics
@@ -177,8 +182,12 @@ fn judged(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, 
     Some((case, outcome))
 }
 
-/// Puts the grader's questions to what was seen.
+/// Puts the grader's questions to what was seen; one is the same for all.
 fn ask(outcome: &mut Outcome, seen: &Seen, check: Check) {
+    if let Some(bytes) = seen.unmapped_twice() {
+        outcome.verdict = Verdict::Failed(Failure::UnmappedTwice(bytes));
+        return;
+    }
     let Err(payload) = snapshot::quietly(&mut || check(seen)) else {
         return;
     };

@@ -29,6 +29,8 @@ pub struct Record {
     lines: BTreeMap<String, Vec<Line>>,
     /// Whether anything was watched.
     pub watched: bool,
+    /// Bytes that were unmapped while watched, and had been before.
+    pub unmapped_twice: Option<u64>,
 }
 
 impl Record {
@@ -82,6 +84,9 @@ impl Record {
         };
         // An address is named as it was before the call: munmap(A) names what A was.
         let line = watching.then(|| self.words(process, number, args));
+        if watching && number == libc::SYS_munmap && result.is_ok() {
+            self.look_for_second_unmap(process, args);
+        }
         let outcome = match result {
             Ok(value) => self.apply(process, number, args, value),
             Err(_) => None,
@@ -106,6 +111,17 @@ impl Record {
             args,
             result,
         });
+    }
+
+    /// Before a munmap: whether all that it names had been mapped, and was no longer.
+    fn look_for_second_unmap(&mut self, process: &str, [start, len, ..]: [u64; 6]) {
+        let range = start..start.saturating_add(whole_pages(len));
+        let again = self.spaces.get(process).is_some_and(|space| {
+            space.pieces(&range).next().is_none() && space.gone_at(start).is_some()
+        });
+        if again {
+            self.unmapped_twice.get_or_insert(len);
+        }
     }
 
     /// The transcript, one line per call, or `None` if nothing was watched.

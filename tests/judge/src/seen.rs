@@ -26,6 +26,10 @@ impl Seen {
         Seen { record }
     }
 
+    pub(crate) fn unmapped_twice(&self) -> Option<u64> {
+        self.record.unmapped_twice
+    }
+
     /// The watched calls of that name, as in its manual page, in all of the case's processes.
     pub fn calls(&self, name: &str) -> Vec<&Call> {
         let named = |call: &&Call| call.name == name;
@@ -61,9 +65,15 @@ impl Seen {
     #[track_caller]
     pub fn expect_transcript(&self, name: &str) {
         let got = self.transcript();
-        self.compare(Location::caller(), name, &got, |expected| {
-            Failure::Calls(transcript::first_difference(expected, &got))
-        });
+        self.compare(
+            Location::caller(),
+            name,
+            &got,
+            |expected| match transcript::first_difference(expected, &got) {
+                Some(difference) => Failure::Calls(difference),
+                None => Failure::Grader(format!("its snapshot {name} is not a transcript")),
+            },
+        );
     }
 
     fn compare(

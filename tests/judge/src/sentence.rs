@@ -8,6 +8,7 @@ use crate::fault::{Fault, Place};
 use crate::ledger::Difference;
 use crate::limits::Stop;
 use crate::protocol::Panic;
+use crate::record::FIRST;
 use crate::transcript::CallDifference;
 use crate::verdict::{Failure, Verdict};
 
@@ -84,6 +85,10 @@ fn failed(failure: &Failure) -> String {
                 .to_owned()
         }
         Failure::Stopped(stop) => stopped(stop),
+        Failure::UnmappedTwice(bytes) => format!(
+            "Your code called munmap on {} that were unmapped already: by then another thread's mapping may lie there.",
+            size(*bytes)
+        ),
         Failure::Ledger(differences) => differences
             .first()
             .map_or_else(|| "The effect is not the one asked for.".to_owned(), ledger),
@@ -117,10 +122,15 @@ fn stopped(stop: &Stop) -> String {
             "Stopped with more than {count} processes and threads at once: a fork whose child does \
              not end?"
         ),
-        Stop::Deadlock(waits) => format!(
-            "Deadlock: nothing can ever run again ({}).",
-            waits.join(", ")
-        ),
+        Stop::Deadlock(waits) => match &waits[..] {
+            [alone] => {
+                format!("Deadlock: {alone}, and nothing else runs that could end the wait.")
+            }
+            _ => format!(
+                "Deadlock: nothing can ever run again ({}).",
+                waits.join(", ")
+            ),
+        },
     }
 }
 
@@ -233,14 +243,35 @@ fn ledger(difference: &Difference) -> String {
 }
 
 fn calls(difference: &CallDifference) -> String {
-    let CallDifference { asked, made } = difference;
+    let CallDifference {
+        process,
+        asked,
+        made,
+    } = difference;
+    let (where_, who) = match process.as_str() {
+        FIRST => ("Where".to_owned(), "Your code".to_owned()),
+        other => (
+            format!("In {}, where", process_words(other)),
+            format!("In {} your code", process_words(other)),
+        ),
+    };
     match (asked, made) {
         (Some(asked), Some(made)) => {
-            format!("Where the task asks for {asked}, your code called {made}.")
+            format!("{where_} the task asks for {asked}, your code called {made}.")
         }
-        (Some(asked), None) => format!("Your code did not call {asked}."),
-        (None, Some(made)) => format!("Your code called more than the task asks for: {made}."),
+        (Some(asked), None) => format!("{who} did not call {asked}."),
+        (None, Some(made)) => format!("{who} called {made}, for which the task does not ask."),
         (None, None) => "The calls are not the ones asked for.".to_owned(),
+    }
+}
+
+/// A process of a case, by its name in the transcript: `P.1` is the first child of `P`.
+pub fn process_words(name: &str) -> String {
+    match name.split('.').collect::<Vec<_>>()[..] {
+        [_] => "the parent".to_owned(),
+        [_, "1"] => "the child".to_owned(),
+        [_, number] => format!("child {number}"),
+        _ => name.to_owned(),
     }
 }
 
@@ -287,6 +318,7 @@ pub fn kind(verdict: &Verdict) -> &'static str {
         Failure::Stopped(Stop::Memory(_)) => "memory",
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
         Failure::Stopped(Stop::Deadlock(_)) => "deadlock",
+        Failure::UnmappedTwice(_) => "unmapped-twice",
         Failure::Ledger(_) => "ledger",
         Failure::Calls(_) => "calls",
         Failure::Compiled(_) => "compiled",

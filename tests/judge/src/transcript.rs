@@ -3,7 +3,9 @@
 //! Addresses become letters in the order in which a reader meets them; lines are grouped by process, because how
 //! two processes interleave is luck.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use similar::{Algorithm, DiffTag, capture_diff_slices};
 
 use crate::call::{self, Line, Part};
 
@@ -29,32 +31,40 @@ pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {
     text
 }
 
-/// The first call of a transcript that is not as asked for; `None` where there is none.
+/// The first call of a transcript that is not as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallDifference {
+    /// The process that made it, or should have.
+    pub process: String,
     pub asked: Option<String>,
     pub made: Option<String>,
 }
 
-/// Where `got` first differs from `expected`.
-pub fn first_difference(expected: &str, got: &str) -> CallDifference {
-    let mut expected = expected.trim().lines();
-    let mut got = got.trim().lines();
-    loop {
-        let (asked, made) = (expected.next(), got.next());
-        if asked != made || asked.is_none() {
-            return CallDifference {
-                asked: asked.map(without_process),
-                made: made.map(without_process),
-            };
-        }
-    }
+/// Where `got` first differs from `expected`, process by process: a call of one never stands for a call of another.
+pub fn first_difference(expected: &str, got: &str) -> Option<CallDifference> {
+    let (expected, got) = (by_process(expected), by_process(got));
+    let processes: BTreeSet<_> = expected.keys().chain(got.keys()).collect();
+    processes.into_iter().find_map(|process| {
+        let asked = expected.get(process).map_or(&[][..], Vec::as_slice);
+        let made = got.get(process).map_or(&[][..], Vec::as_slice);
+        let ops = capture_diff_slices(Algorithm::Myers, asked, made);
+        let differs = ops.iter().find(|op| op.tag() != DiffTag::Equal)?;
+        let first = |calls: &[&str]| calls.first().map(|call| (*call).to_owned());
+        Some(CallDifference {
+            process: (*process).to_owned(),
+            asked: first(&asked[differs.old_range()]),
+            made: first(&made[differs.new_range()]),
+        })
+    })
 }
 
-/// `P: munmap(A) = 0` without the process that made the call.
-fn without_process(line: &str) -> String {
-    let (_, call) = line.split_once(": ").unwrap_or(("", line));
-    call.to_owned()
+/// `P: munmap(A) = 0` as a call of the process `P`.
+fn by_process(transcript: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (process, call) in transcript.lines().filter_map(|line| line.split_once(": ")) {
+        calls.entry(process).or_default().push(call);
+    }
+    calls
 }
 
 #[derive(Default)]
@@ -88,9 +98,24 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_told_without_the_process() {
-        let difference = first_difference("P: a() = 0\nP: b() = 0\n", "P: a() = 0\n");
-        assert_eq!(difference.asked.as_deref(), Some("b() = 0"));
-        assert_eq!(difference.made, None);
+    fn the_first_difference_is_one_processs() {
+        let told = |expected, got| {
+            let difference = first_difference(expected, got)?;
+            Some((difference.process, difference.asked, difference.made))
+        };
+        let some = |call: &str| Some(call.to_owned());
+        let parent = "P: a() = 0\nP: b() = 0\n";
+        assert_eq!(told(parent, parent), None);
+        let missing = ("P".to_owned(), some("b() = 0"), None);
+        assert_eq!(told(parent, "P: a() = 0\n"), Some(missing.clone()));
+        // What another process does is not what it does instead.
+        assert_eq!(told(parent, "P: a() = 0\nP.1: c() = 0\n"), Some(missing));
+        let too_much = ("P.1".to_owned(), None, some("c() = 0"));
+        assert_eq!(
+            told("P.1: exit(0)\n", "P.1: c() = 0\nP.1: exit(0)\n"),
+            Some(too_much)
+        );
+        let another = ("P".to_owned(), some("b() = 0"), some("c() = 0"));
+        assert_eq!(told(parent, "P: a() = 0\nP: c() = 0\n"), Some(another));
     }
 }

@@ -54,6 +54,8 @@ pub enum Failure {
     StackOverflow,
     /// The judge ended the case.
     Stopped(Stop),
+    /// So many bytes were unmapped that had been before.
+    UnmappedTwice(u64),
     /// The net effect differs from what was asked for.
     Ledger(Vec<Difference>),
     /// The calls themselves differ, where the task fixes them.
@@ -119,11 +121,11 @@ impl Evidence {
         }
         if self.ended().any(|ended| *ended == Ended::InChild) {
             return Verdict::Failed(match self.unforeseen().find(|panic| panic.in_child) {
-                Some(panic) if panic.what == Panicked::Check => {
-                    Failure::CheckInChild(panic.message.clone())
+                // A check that it came to was meant for its parent.
+                Some(panic) if panic.what != Panicked::Check => {
+                    Failure::ChildPanicked(panic.clone())
                 }
-                Some(panic) => Failure::ChildPanicked(panic.clone()),
-                None => Failure::Escaped,
+                _ => Failure::Escaped,
             });
         }
         if let Some(stop) = &self.stop {
@@ -162,7 +164,9 @@ impl Evidence {
         if self.output.contains("has overflowed its stack") {
             return Failure::StackOverflow;
         }
-        match self.panics().last() {
+        // Where a panic cannot unwind the library panics itself, and names a place of its own.
+        let own = |panic: &&Panic| !panic.at.starts_with("/rustc/");
+        match self.panics().rfind(own).or(self.panics().last()) {
             Some(panic) if signal == libc::SIGABRT => Failure::AbortedByPanic(panic.clone()),
             _ => Failure::Killed(signal, self.fault_of(signal)),
         }

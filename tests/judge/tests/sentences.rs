@@ -245,7 +245,7 @@ fn loops_forever() {
 #[test]
 fn deadlocks() {
     says(
-        "Deadlock: nothing can ever run again (P waits for a lock (futex)).",
+        "Deadlock: your code waits for a lock (futex), and nothing else runs that could end the wait.",
         || {
             let lock = std::sync::Mutex::new(());
             let first = lock.lock();
@@ -360,6 +360,36 @@ fn stack_overflow() {
         || {
             std::hint::black_box(deeper(0));
         },
+    );
+}
+
+#[test]
+fn panics_in_drop_while_it_panics() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("in Drop");
+        }
+    }
+    says(
+        "The code panicked at tests/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
+         panic, or across extern \"C\"), so the process aborted: in Drop.",
+        || {
+            let _bad = Bad;
+            panic!("first");
+        },
+    );
+}
+
+#[test]
+fn panics_across_a_c_function() {
+    extern "C" fn handler() {
+        panic!("in a handler");
+    }
+    says(
+        "The code panicked at tests/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
+         panic, or across extern \"C\"), so the process aborted: in a handler.",
+        || handler(),
     );
 }
 

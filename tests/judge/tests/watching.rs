@@ -357,6 +357,60 @@ fn a_transcript_that_differs_names_the_first_call() {
 }
 
 #[test]
+fn a_childs_calls_stand_for_none_of_its_parents() {
+    let outcome = observe_watched(
+        || {
+            let start = watch(|| map(LEN, PRIVATE));
+            watch(|| {
+                let pid = child(|| unmap(start, LEN));
+                waitpid(pid, None).unwrap();
+            });
+        },
+        |seen| seen.expect_transcript("fork"),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "In the child your code called munmap(A, 512 KiB) = 0, for which the task does not ask."
+        )
+    );
+}
+
+#[test]
+fn what_is_unmapped_twice_is_told() {
+    let outcome = observe_watched(
+        || {
+            watch(|| {
+                let start = map(LEN, PRIVATE);
+                unmap(start, LEN);
+                unmap(start, LEN);
+            });
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "Your code called munmap on 512 KiB that were unmapped already: by then another thread's mapping may lie there."
+        )
+    );
+}
+
+#[test]
+fn what_is_mapped_anew_may_be_unmapped_anew() {
+    passes(
+        || {
+            watch(|| {
+                for _ in 0..2 {
+                    unmap(map(LEN, PRIVATE), LEN);
+                }
+            });
+        },
+        |_| (),
+    );
+}
+
+#[test]
 fn a_transcript_that_is_as_asked_for_passes() {
     passes(leak, |seen| seen.expect_transcript("map"));
 }
