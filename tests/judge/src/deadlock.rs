@@ -20,12 +20,12 @@ pub struct Wait {
 pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
     let mut waits = Vec::new();
     for (&tid, process) in live {
-        if tid == root.as_raw() {
-            continue; // libtest's main thread: it waits for the case's
-        }
         // One that is stopped for the tracer goes on as soon as that one does.
         if !procfs::sleeps(tid)? {
             return None;
+        }
+        if tid == root.as_raw() {
+            continue; // libtest's main thread: where it sleeps, it waits for the case's
         }
         let (call, args) = procfs::blocked_in(tid)?;
         let untimed = match call {
@@ -77,4 +77,57 @@ pub fn describe(waits: &[Wait]) -> Vec<String> {
         format!("{who} {what}")
     };
     waits.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use nix::unistd::gettid;
+
+    use super::*;
+
+    /// On a busy machine libtest's thread may hold what the case waits for, and wait for a processor itself.
+    #[test]
+    fn what_libtests_thread_may_still_do_is_no_deadlock() {
+        let lock = Mutex::new(());
+        let go_on = AtomicBool::new(false);
+        let (tell, told) = mpsc::channel();
+        let looks = thread::scope(|scope| {
+            let root = scope.spawn(|| {
+                let held = lock.lock().unwrap();
+                tell.send(gettid()).unwrap();
+                while !go_on.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                thread::park();
+                drop(held);
+            });
+            let root_tid = told.recv().unwrap();
+            scope.spawn(|| {
+                tell.send(gettid()).unwrap();
+                drop(lock.lock());
+            });
+            let case_tid = told.recv().unwrap();
+            let until_asleep = |tid: Pid| {
+                while procfs::sleeps(tid.as_raw()) != Some(true) {
+                    thread::yield_now();
+                }
+            };
+            let live = [root_tid, case_tid].map(|tid| (tid.as_raw(), "P".to_owned()));
+            let live = BTreeMap::from(live);
+            until_asleep(case_tid);
+            let while_it_runs = waits(root_tid, &live);
+            go_on.store(true, Ordering::Relaxed);
+            until_asleep(root_tid);
+            let while_it_sleeps = waits(root_tid, &live);
+            root.thread().unpark();
+            [while_it_runs, while_it_sleeps].map(|waits| waits.map(|waits| describe(&waits)))
+        });
+        let waits = vec!["your code waits for a lock (futex)".to_owned()];
+        assert_eq!(looks, [None, Some(waits)]);
+    }
 }
