@@ -164,8 +164,8 @@ impl Evidence {
         if self.output.contains("has overflowed its stack") {
             return Failure::StackOverflow;
         }
-        // Where a panic cannot unwind the library panics itself, and names a place of its own.
-        let own = |panic: &&Panic| !panic.at.starts_with("/rustc/");
+        // Where a panic cannot unwind core panics itself, and names a place of its own.
+        let own = |panic: &&Panic| !panic.at.contains("core/src/panicking.rs:");
         match self.panics().rfind(own).or(self.panics().last()) {
             Some(panic) if signal == libc::SIGABRT => Failure::AbortedByPanic(panic.clone()),
             _ => Failure::Killed(signal, self.fault_of(signal)),
