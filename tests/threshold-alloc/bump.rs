@@ -157,7 +157,8 @@ fn lazy() {
         }
         let resident = resident_in(&heap());
         check!(
-            resident <= 2 * MIB,
+            // A header in each of the 80 blocks touches a page: with 64 KiB pages that is most of them.
+            resident <= (2 * MIB).max(96 * page_size()),
             "8 MB of small blocks were given out and not touched, and {resident} of the heap are resident.",
             resident = amount(resident)
         );
