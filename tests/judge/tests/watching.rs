@@ -397,6 +397,20 @@ fn what_is_unmapped_twice_is_told() {
 }
 
 #[test]
+fn a_rest_may_be_unmapped_with_what_went_before_it() {
+    passes(
+        || {
+            watch(|| {
+                let start = map(LEN, PRIVATE);
+                unmap(start, LEN / 2);
+                unmap(start, LEN);
+            });
+        },
+        |_| (),
+    );
+}
+
+#[test]
 fn what_is_mapped_anew_may_be_unmapped_anew() {
     passes(
         || {
