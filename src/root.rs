@@ -20,7 +20,8 @@ pub fn find() -> Result<PathBuf> {
     Ok(root.canonicalize()?)
 }
 
-/// The folder of what the reader did, and of what is built apart: `WORKBOOK_HOME` where that is set, otherwise `.workbook` in the clone.
+/// The folder of what the reader did, and of what is built apart: `WORKBOOK_HOME` where that is set, otherwise
+/// `.workbook` in the clone.
 pub fn home(root: &Path) -> PathBuf {
     let set = env::var_os("WORKBOOK_HOME");
     // What is started elsewhere is to find the same folder.
