@@ -55,35 +55,45 @@ fn child(f: impl FnOnce()) -> Pid {
     }
 }
 
-/// A child that comes to a locked door.
-struct Waiter {
+/// A child that says something once it is done.
+struct Speaker {
     pid: Pid,
-    error: PipeReader,
+    said: PipeReader,
 }
 
-impl Waiter {
-    /// Forks; the child runs `f`, which is to wait until it gets in.
-    fn new(f: impl FnOnce() -> io::Result<()>) -> Waiter {
-        let (error, mut tell) = io::pipe().expect("a pipe");
-        let pid = child(|| {
-            if let Err(error) = f() {
-                write!(tell, "{error}").expect("the pipe is open");
-            }
-        });
-        Waiter { pid, error }
+impl Speaker {
+    /// Forks; the child runs `f`, and says what that gives.
+    fn new(f: impl FnOnce() -> String) -> Speaker {
+        let (said, mut say) = io::pipe().expect("a pipe");
+        let pid = child(|| say.write_all(f().as_bytes()).expect("the pipe is open"));
+        Speaker { pid, said }
     }
 
-    /// Fails the case if `call`, which the child made, has given an error.
-    fn expect_no_error(mut self, call: &str) {
-        let mut error = String::new();
-        self.error
-            .read_to_string(&mut error)
+    /// What it has said; nothing if it was killed.
+    fn said(mut self) -> String {
+        let mut said = String::new();
+        self.said
+            .read_to_string(&mut said)
             .expect("the child has ended");
-        check!(
-            error.is_empty(),
-            "{call} must wait until another process gives the lock back, and gave an error: {error}."
-        );
+        said
     }
+}
+
+/// A child that is to wait at a locked door: it says the error if `f` gives one.
+fn waiter(f: impl FnOnce() -> io::Result<()>) -> Speaker {
+    Speaker::new(|| {
+        f().err()
+            .map_or_else(String::new, |error| error.to_string())
+    })
+}
+
+/// Fails the case if `call`, which the waiter made, has given an error.
+fn expect_no_error(waiter: Speaker, call: &str) {
+    let error = waiter.said();
+    check!(
+        error.is_empty(),
+        "{call} must wait until another process gives the lock back, and gave an error: {error}."
+    );
 }
 
 /// A message between processes.
@@ -125,36 +135,29 @@ type Told = Result<Entry, String>;
 
 /// Locks in a child, and fails with the sentence if that takes too long.
 fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Told {
-    let (mut told, tell) = io::pipe().expect("a pipe");
     let locked = Message::new();
-    let pid = child(|| {
+    let child = Speaker::new(|| {
         let entry = counter.with_lock(|number, entry| {
             *number += 1;
             entry
         });
-        let words = match entry {
+        locked.send();
+        match entry {
             Ok(Entry::Clean) => CLEAN.to_owned(),
             Ok(Entry::OwnerDied) => OWNER_DIED.to_owned(),
             Err(error) => error.to_string(),
-        };
-        (&tell)
-            .write_all(words.as_bytes())
-            .expect("the pipe is open");
-        locked.send();
+        }
     });
     let in_time = locked.comes_within(SOON);
     if !in_time {
-        let _ = kill(pid, Signal::SIGKILL);
+        let _ = kill(child.pid, Signal::SIGKILL);
     }
-    let _ = waitpid(pid, None);
+    let _ = waitpid(child.pid, None);
     check!(in_time, "{otherwise}");
-    drop(tell);
-    let mut words = String::new();
-    told.read_to_string(&mut words).expect("the child has told");
-    match words.as_str() {
-        CLEAN => Ok(Entry::Clean),
-        OWNER_DIED => Ok(Entry::OwnerDied),
-        _ => Err(words),
+    match child.said() {
+        said if said == CLEAN => Ok(Entry::Clean),
+        said if said == OWNER_DIED => Ok(Entry::OwnerDied),
+        error => Err(error),
     }
 }
 
@@ -282,7 +285,7 @@ mod exclusion {
                 });
             });
             inside.wait();
-            let second = Waiter::new(|| {
+            let second = waiter(|| {
                 at_the_door.send();
                 counter.with_lock(|number, _| {
                     second_inside.send();
@@ -299,7 +302,7 @@ mod exclusion {
             for pid in [first, second.pid] {
                 let _ = waitpid(pid, None);
             }
-            second.expect_no_error("with_lock");
+            expect_no_error(second, "with_lock");
             check!(
                 !both,
                 "A second process had the number while the first still had it: the lock does not keep it out."
@@ -330,7 +333,7 @@ mod exclusion {
                 });
             });
             inside.wait();
-            let second = Waiter::new(|| {
+            let second = waiter(|| {
                 at_the_door.send();
                 counter.get()?;
                 read.send();
@@ -346,7 +349,7 @@ mod exclusion {
             for pid in [first, second.pid] {
                 let _ = waitpid(pid, None);
             }
-            second.expect_no_error("get()");
+            expect_no_error(second, "get()");
             check!(
                 !early,
                 "get() read the number while another process was changing it: it must lock, too."
