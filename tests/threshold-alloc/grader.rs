@@ -73,19 +73,23 @@ fn block_of(allocator: &ThresholdAlloc, layout: Layout) -> Block {
 }
 
 fn checked(start: *mut u8, layout: Layout, call: &str) -> Block {
-    let (size, align) = (layout.size(), layout.align());
-    check!(
-        !start.is_null(),
-        "{call} must give a block of {size}, and gave null.",
-        size = amount(size)
-    );
-    check!(
-        start.addr().is_multiple_of(align),
-        "{call} was asked for {size} aligned to {align}, and the block's address is no multiple of that.",
-        size = amount(size),
-        align = amount(align)
-    );
-    Block { start, layout }
+    given(start, layout, call).unwrap_or_else(|sentence| judge::fail(sentence))
+}
+
+/// What a call has given; otherwise the sentence that says what is wrong with it.
+fn given(start: *mut u8, layout: Layout, call: &str) -> Result<Block, String> {
+    let (size, align) = (amount(layout.size()), amount(layout.align()));
+    if start.is_null() {
+        return Err(format!(
+            "{call} must give a block of {size}, and gave null."
+        ));
+    }
+    if !start.addr().is_multiple_of(layout.align()) {
+        return Err(format!(
+            "{call} was asked for {size} aligned to {align}, and the block's address is no multiple of that."
+        ));
+    }
+    Ok(Block { start, layout })
 }
 
 fn free(block: Block) {

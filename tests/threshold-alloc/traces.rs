@@ -172,20 +172,10 @@ fn trace(
                 let layout = layout(size, align);
                 // SAFETY: the size is not 0.
                 let start = unsafe { allocator.alloc(layout) };
-                if start.is_null() {
-                    return Err(format!(
-                        "alloc must give a block of {}, and gave null.",
-                        amount(size)
-                    ));
-                }
-                if !start.addr().is_multiple_of(align) {
-                    return Err(format!(
-                        "A block's address is no multiple of {align}, to which it must be aligned."
-                    ));
-                }
+                let block = given(start, layout, "alloc")?;
                 let maps = live.iter().filter(|block| block.mapped).count();
                 let block = Live {
-                    block: Block { start, layout },
+                    block,
                     value: number as u8 + 1,
                     mapped: size >= threshold && maps < max_maps,
                 };
