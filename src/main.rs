@@ -5,18 +5,19 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anstream::{eprintln, print};
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use workbook::grade::Format;
-use workbook::words::Prompt;
-use workbook::{bench, doctor, drill, grade, hint, list, read, reset, root, solution, watch};
+use course::root;
+use workbook::commands::{bench, doctor, drill, grade, hint, list, read, reset, solution};
+use workbook::grade::report::Format;
+use workbook::terminal::Prompt;
+use workbook::{say, warn, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
 ///
-/// Without a command, in a terminal, it grades the first exercise that is not solved, and again whenever you save; `?`
-/// shows what you can type meanwhile. Without a terminal it grades every exercise once.
+/// Without a command, in a terminal, it grades the first exercise that is not solved, and grades again whenever you save;
+/// type `?` and Enter to see what else it does. Without a terminal it grades every exercise once.
 #[derive(Parser)]
 #[command(
     name = "workbook",
@@ -27,188 +28,211 @@ use workbook::{bench, doctor, drill, grade, hint, list, read, reset, root, solut
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Show the book in the browser.
+    /// Open the book in the browser.
     #[arg(long)]
     open: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Grade an exercise, or all.
+    /// Grade all exercises, one exercise, or one stage.
     ///
-    /// Exit status: 0 all passed, bonus stages aside; 1 not all; 2 could not grade; 3 passed, but something was skipped.
+    /// Exit status: 0 if everything passed, bonus stages aside; 1 if not; 2 if an answer could not be graded; 3 if
+    /// everything passed, but something was skipped.
     Grade {
-        /// The exercise, as in `list`.
+        /// Name of the exercise, as in `list`.
         exercise: Option<String>,
+        /// Name of the stage, as in `list`. The verdicts on one stage are not recorded.
+        stage: Option<String>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
         /// Count a skipped case as failed.
         #[arg(long)]
         strict: bool,
-        /// Where to write the first failure.
-        #[arg(long, hide = true)]
-        failure: Option<PathBuf>,
-        /// Of cargo only what is wrong.
-        #[arg(long, hide = true)]
-        quiet: bool,
     },
-    /// Grade whatever you save, as you save it.
+    /// Grade whatever you save, as soon as you save it.
     Watch {
-        /// Look at the files again and again: for file systems that do not tell of changes.
+        /// The exercise to begin with; by default the first that is not solved.
+        exercise: Option<String>,
+        /// Poll the files, for file systems that do not report changes.
         #[arg(long)]
         poll: bool,
-        /// Serve the book meanwhile.
+        /// Also serve the book.
         #[arg(long)]
         read: bool,
-        /// Serve it, and show it in the browser.
+        /// Also serve the book, and open it in the browser.
         #[arg(long)]
         open: bool,
     },
-    /// Read the book in the browser: verdicts appear on its pages, its programs run on your kernel.
+    /// Read the book in the browser, with your verdicts on its pages and its programs run on your kernel.
     Read {
-        /// Of 127.0.0.1; 0 for any that is free.
+        /// Port of 127.0.0.1; 0 chooses a free one.
         #[arg(long, default_value_t = read::PORT)]
         port: u16,
-        /// Show it in the browser.
+        /// Open the book in the browser.
         #[arg(long)]
         open: bool,
     },
-    /// Be asked the book's questions at the right time, and have the answers proved on this machine.
+    /// Answer interview questions, repeated at the right time, with the answers proved on this machine.
     ///
-    /// `drill --help` says more; the first time, it is built.
+    /// `drill --help` shows its own options. The first time, the drill is built.
     #[command(disable_help_flag = true)]
     Drill {
-        /// As the drill knows them.
+        /// Arguments passed on to the drill.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
     /// List the exercises, their stages, and what you have solved.
     List,
-    /// Show the next hint: a nudge first, then the concept, then nearly the code.
+    /// Show the next hint: first a nudge, then the concept, then almost the code.
     Hint {
-        /// The exercise, as in `list`; without it the first that you have not solved.
+        /// Name of the exercise, as in `list`; by default the first that is not solved.
         exercise: Option<String>,
-        /// The stage; without it the first that failed, or else the first that you have not begun.
+        /// Name of the stage; by default the first that failed, or else the first that is not started.
         stage: Option<String>,
-        /// Which rung of its ladder; without it the one after the last shown.
+        /// Number of the hint; by default the one after the last that was shown.
         rung: Option<usize>,
     },
     /// Show how your answer differs from the reference solution.
     Solution {
-        /// The exercise, as in `list`.
+        /// Name of the exercise, as in `list`.
         exercise: String,
-        /// Also before it is solved.
+        /// Show it even if the exercise is not solved.
         #[arg(long)]
         spoil: bool,
+        /// Include the bonus stages.
+        #[arg(long)]
+        bonus: bool,
     },
-    /// Put an exercise's stub back; your file is kept aside.
+    /// Restore an exercise's stub. A copy of your file is kept.
     Reset {
-        /// The exercise, as in `list`.
-        exercise: String,
+        /// Name of the exercise, as in `list`.
+        #[arg(required_unless_present = "all")]
+        exercise: Option<String>,
+        /// Restore the stubs of all exercises.
+        #[arg(long, conflicts_with = "exercise")]
+        all: bool,
     },
-    /// Run the allocator of threshold-alloc against others: counts, instructions, CPU time.
+    /// Compare the allocator of threshold-alloc with others: counts, instructions, CPU time.
     ///
-    /// Yours, if its stages pass, bonus aside; otherwise the solution.
+    /// Measures your allocator if it passes all stages that are not bonus stages, otherwise the solution's.
     Bench {
-        /// Yours, or nothing.
+        /// Benchmark only your own allocator.
         #[arg(long, conflicts_with = "solution")]
         learner: bool,
-        /// The solution.
+        /// Benchmark the solution.
         #[arg(long)]
         solution: bool,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
-        /// Rounds in which the allocators take turns.
+        /// Number of rounds in which the allocators take turns.
         #[arg(long)]
         rounds: Option<u16>,
-        /// Write a chart there.
+        /// Write a chart to FILE.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
-    /// Tell what this machine is, and what that means for grading.
+    /// Describe this machine, and what that means for grading.
     Doctor {
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// Grade everything once, and print a report for a machine.
+    /// Grade everything once, and print a report for machines.
     Report {
-        /// Its form.
+        /// Format of the report.
         #[arg(long, default_value = "json")]
         format: Format,
     },
-    /// Print a shell's completions, for `workbook` on your path.
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
+    /// Print the completions for a shell, if `workbook` is on your path.
+    Completions { shell: Shell },
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("workbook: {error:#}.");
+            warn!("workbook: {error:#}.");
             ExitCode::from(2)
         }
     }
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
+    // Completions are the same for every clone, and work outside of one.
+    if let Some(Command::Completions { shell }) = arguments.command {
+        completions(shell);
+        return Ok(ExitCode::SUCCESS);
+    }
     let root = root::find()?;
-    match arguments.command {
-        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
-            let options = watch::Options {
-                read: true,
-                open: arguments.open,
-                ..watch::Options::default()
-            };
-            return watch::run(&root, options);
+    let Some(command) = arguments.command else {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return grade::run(&root, None, None, &grade::Options::default());
         }
-        None => return grade::run(&root, None, &grade::Options::default()),
-        Some(Command::Grade {
+        let options = watch::Options {
+            read: true,
+            open: arguments.open,
+            ..watch::Options::default()
+        };
+        return watch::run(&root, &options);
+    };
+    match command {
+        Command::Grade {
             exercise,
+            stage,
             json,
             strict,
-            failure,
-            quiet,
-        }) => {
-            let options = grade::Options {
-                report: json.then_some(Format::Json),
-                strict,
-                failure,
-                quiet,
+        } => {
+            let report = json.then_some(Format::Json);
+            let options = grade::Options { report, strict };
+            return grade::run(&root, exercise.as_deref(), stage.as_deref(), &options);
+        }
+        Command::Watch {
+            exercise,
+            poll,
+            read,
+            open,
+        } => {
+            let options = watch::Options {
+                exercise,
+                poll,
+                read: read || open,
+                open,
             };
-            return grade::run(&root, exercise.as_deref(), &options);
+            return watch::run(&root, &options);
         }
-        Some(Command::Watch { poll, read, open }) => {
-            let read = read || open;
-            return watch::run(&root, watch::Options { poll, read, open });
-        }
-        Some(Command::Read { port, open }) => return read::run(&root, port, open),
-        Some(Command::Drill { arguments }) => return drill::run(&root, &arguments),
-        Some(Command::List) => list::run(&root)?,
-        Some(Command::Hint {
+        Command::Read { port, open } => return read::run(&root, port, open),
+        Command::Drill { arguments } => return drill::run(&root, &arguments),
+        Command::List => list::run(&root)?,
+        Command::Hint {
             exercise,
             stage,
             rung,
-        }) => {
+        } => {
             let exercise = exercise.as_deref();
             hint::run(&root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
         }
-        Some(Command::Solution { exercise, spoil }) => {
-            solution::run(&root, &exercise, spoil, Prompt::Shell)?;
+        Command::Solution {
+            exercise,
+            spoil,
+            bonus,
+        } => {
+            let options = solution::Options { spoil, bonus };
+            solution::run(&root, &exercise, options, Prompt::Shell)?;
         }
-        Some(Command::Reset { exercise }) => reset::run(&root, &exercise)?,
-        Some(Command::Bench {
+        Command::Reset { exercise, .. } => match exercise {
+            Some(exercise) => reset::run(&root, &exercise)?,
+            None => reset::run_all(&root)?,
+        },
+        Command::Bench {
             learner,
             solution,
             json,
             rounds,
             svg,
-        }) => {
+        } => {
             let wanted = match (learner, solution) {
                 (true, _) => bench::Wanted::Learner,
                 (_, true) => bench::Wanted::Solution,
@@ -217,21 +241,23 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let options = bench::Options { json, rounds, svg };
             return bench::run(&root, wanted, &options);
         }
-        Some(Command::Doctor { json }) => doctor::run(&root, json)?,
-        Some(Command::Report { format }) => {
+        Command::Doctor { json } => doctor::run(&root, json)?,
+        Command::Report { format } => {
             let options = grade::Options {
                 report: Some(format),
                 ..grade::Options::default()
             };
-            return grade::run(&root, None, &options);
+            return grade::run(&root, None, None, &options);
         }
-        Some(Command::Completions { shell }) => {
-            let mut command = Arguments::command();
-            // By itself it panics where nobody reads to the end.
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut command, "workbook", &mut text);
-            print!("{}", String::from_utf8_lossy(&text));
-        }
+        Command::Completions { .. } => unreachable!("handled above"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: Shell) {
+    let mut command = Arguments::command();
+    // Into memory, because clap_complete panics if its output cannot be written.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "workbook", &mut text);
+    say!("{}", String::from_utf8_lossy(&text).trim_end());
 }

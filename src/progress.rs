@@ -1,25 +1,20 @@
-//! How far the reader is, from the log: what was graded last, and which hints were shown.
+//! The learner's progress, as the log shows it: the last verdicts, and the hints that were shown.
 
 use std::path::Path;
 
 use anyhow::Result;
+use course::log::{Graded, Log, Record};
 
-use crate::state::{Graded, Log, Record};
-
-/// What this command has recorded.
 #[derive(Debug)]
 pub struct Progress(Vec<Record>);
 
 impl Progress {
-    /// From the log of that clone.
-    ///
     /// # Errors
-    /// If there is a log, and it cannot be read.
+    /// Returns an error if the log exists and cannot be read.
     pub fn read(root: &Path) -> Result<Progress> {
         Ok(Progress(Log::of(root).read()?.records))
     }
 
-    /// The exercise's last grading.
     pub fn last_graded(&self, name: &str) -> Option<&Graded> {
         self.0.iter().rev().find_map(|record| match record {
             Record::Exercise(graded) if graded.exercise == name => Some(graded),
@@ -27,12 +22,12 @@ impl Progress {
         })
     }
 
-    /// Whether the exercise's core passed when it was graded last.
+    /// Returns whether all stages but the bonus stages passed when the exercise was last graded.
     pub fn is_solved(&self, name: &str) -> bool {
         self.last_graded(name).is_some_and(|graded| graded.solved)
     }
 
-    /// The first stage of the exercise that failed when it was graded last; or else the first that was not begun.
+    /// Returns the first stage that failed when the exercise was last graded, or else the first that was not started.
     pub fn first_unsolved_stage(&self, name: &str) -> Option<&str> {
         let stages = &self.last_graded(name)?.stages;
         let failed = stages.iter().find(|stage| stage.count.failed > 0);
@@ -40,7 +35,7 @@ impl Progress {
         unsolved.map(|stage| stage.name.as_str())
     }
 
-    /// How far up the stage's ladder of hints the reader has come: the highest rung.
+    /// Returns the number of the last hint that was shown for the stage; 0 if none was.
     pub fn hints_shown(&self, name: &str, of: &str) -> usize {
         let rungs = self.0.iter().filter_map(|record| match record {
             Record::Hint {

@@ -12,7 +12,7 @@ use answers::Expected;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 fn root() -> PathBuf {
-    workbook::root::find().expect("a clone")
+    course::root::find().expect("a clone")
 }
 
 fn read(path: &Path) -> String {
@@ -216,7 +216,7 @@ fn every_statement_has_its_run() {
 /// After an exercise the book shows the ways to be wrong that its exam knows; the exam sees to it that they are true.
 #[test]
 fn the_ways_to_be_wrong_are_those_of_the_exam() {
-    for exercise in workbook::exercise::Exercise::all(&root()).expect("exercises") {
+    for exercise in course::exercise::Exercise::all(&root()).expect("exercises") {
         let page = exercise.about.page.replace(".md", "-wrong.md");
         let path = root().join("book/src").join(&page);
         let expected = ways_to_be_wrong(&exercise);
@@ -230,7 +230,7 @@ fn the_ways_to_be_wrong_are_those_of_the_exam() {
     }
 }
 
-fn ways_to_be_wrong(exercise: &workbook::exercise::Exercise) -> String {
+fn ways_to_be_wrong(exercise: &course::exercise::Exercise) -> String {
     let mut by_stage: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut count = 0;
     for answer in answers::answers(exercise).expect("answers") {
@@ -280,7 +280,7 @@ fn the_map_has_every_page_and_its_minutes() {
     let mut pages: BTreeSet<String> = pages().into_keys().collect();
     pages.retain(|page| page != "map.md" && !page.ends_with("-wrong.md"));
     assert_eq!(listed.keys().cloned().collect::<BTreeSet<_>>(), pages);
-    for exercise in workbook::exercise::Exercise::all(&root()).expect("exercises") {
+    for exercise in course::exercise::Exercise::all(&root()).expect("exercises") {
         let stages = exercise.about.stages.iter();
         let core: u32 = stages
             .filter(|stage| !stage.bonus)

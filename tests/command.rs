@@ -1,6 +1,6 @@
-//! The `workbook` command as its user meets it: statuses, words, JSON.
+//! The `workbook` command as its users see it: exit statuses, output, JSON.
 //!
-//! It runs on a copy of the clone, so that the reader's own answers stay as they are.
+//! It runs in a copy of the clone, so that the learner's answers are not modified.
 
 mod copy;
 
@@ -11,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use copy::Copy;
+use course::log::{Log, Record};
 use serde_json::Value;
 
-/// The copy; one test at a time changes its answer.
+/// The copy. Only one test at a time may change its answers.
 fn copy() -> MutexGuard<'static, Copy> {
     static COPY: OnceLock<Mutex<Copy>> = OnceLock::new();
     let copy = COPY.get_or_init(|| Mutex::new(Copy::make("copy")));
@@ -36,7 +37,7 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Clones may share a target directory, as this copy shares the clone's: what is built of one grades no other.
+/// Two clones may share a target directory.
 #[test]
 fn an_answer_in_one_clone_is_not_graded_in_another() {
     let other = Copy::make("other");
@@ -49,11 +50,9 @@ fn an_answer_in_one_clone_is_not_graded_in_another() {
 }
 
 #[test]
-fn an_unsolved_exercise_is_told_where_to_begin() {
+fn an_unsolved_exercise_says_where_to_begin() {
     let copy = copy();
-    copy.answer(
-        &fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap(),
-    );
+    copy.answer(&fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap());
     let (status, stdout, _) = run(&mut workbook(&copy, &[]));
     assert_eq!(status, Some(1), "{stdout}");
     assert!(stdout.contains("Next: by_hand."), "{stdout}");
@@ -74,7 +73,7 @@ fn a_solved_exercise_is_status_0() {
 }
 
 #[test]
-fn a_wrong_answer_is_told_its_mistake_and_the_next_hint() {
+fn a_wrong_answer_gets_its_sentence_and_a_hint() {
     let copy = copy();
     let shared = copy
         .solution()
@@ -92,7 +91,7 @@ fn a_wrong_answer_is_told_its_mistake_and_the_next_hint() {
 }
 
 #[test]
-fn json_counts_what_is_possible() {
+fn json_has_the_sums() {
     let copy = copy();
     let forgotten = copy
         .solution()
@@ -116,7 +115,7 @@ fn json_counts_what_is_possible() {
 }
 
 #[test]
-fn a_skip_is_status_3_and_strictly_a_failure() {
+fn a_skip_is_status_3_and_with_strict_a_failure() {
     let copy = copy();
     copy.answer(&copy.solution());
     let mut command = workbook(&copy, &["grade", "private-alloc", "--json"]);
@@ -135,23 +134,26 @@ fn a_skip_is_status_3_and_strictly_a_failure() {
 }
 
 #[test]
-fn what_does_not_compile_is_shown_once_as_cargo_shows_it() {
+fn a_compile_error_is_printed_once_and_is_part_of_the_json() {
     let copy = copy();
     copy.answer("pub fn map_by_hand() { let x: u8 = \"\"; }");
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
-    let told = "private-alloc cannot be graded: it does not build:";
+    let told = "private-alloc cannot be graded: it does not build; see the errors above.";
     assert!(stderr.contains(told), "{stderr}");
 
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(2));
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
-    assert!(document["exercises"][0]["error"].is_string(), "{stdout}");
+    let error = document["exercises"][0]["error"]
+        .as_str()
+        .expect("an error");
+    assert!(error.contains("error[E0308]: mismatched types"), "{error}");
 }
 
 #[test]
-fn an_answer_that_ends_the_grader_still_gets_a_verdict_on_every_case() {
+fn an_answer_that_ends_the_grader_gets_a_verdict_on_every_case() {
     let copy = copy();
     // A constructor runs before main, in the judge itself.
     let hostile = "#[used]\n#[unsafe(link_section = \".init_array\")]\nstatic END: extern \"C\" fn() = end;\n\
@@ -166,11 +168,13 @@ fn an_answer_that_ends_the_grader_still_gets_a_verdict_on_every_case() {
 }
 
 #[test]
-fn an_unknown_name_is_told_the_known_ones() {
+fn an_unknown_name_lists_the_known_ones() {
     let copy = copy();
     for arguments in [
         ["grade", "private"].as_slice(),
+        &["grade", "private-alloc", "regions"],
         &["hint", "private-alloc", "regions"],
+        &["watch", "private"],
         &["hint", "private-alloc", "region", "4"],
     ] {
         let (status, _, stderr) = run(&mut workbook(&copy, arguments));
@@ -180,7 +184,7 @@ fn an_unknown_name_is_told_the_known_ones() {
     }
 }
 
-/// A `workbook watch`, and what it has said.
+/// A running `workbook watch` and its output.
 struct Watching {
     child: std::process::Child,
     said: std::sync::Arc<Mutex<String>>,
@@ -192,13 +196,16 @@ impl Watching {
     }
 
     fn begin_with(copy: &Copy, stdin: Stdio) -> Watching {
-        let mut child = workbook(copy, &["watch"])
-            .stdin(stdin)
+        Watching::start(workbook(copy, &["watch"]).stdin(stdin))
+    }
+
+    fn start(command: &mut Command) -> Watching {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
         let said = std::sync::Arc::new(Mutex::new(String::new()));
-        let stdout = child.stdout.take().expect("a pipe was asked for");
+        let stdout = child.stdout.take().expect("a pipe was requested");
         let heard = said.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -208,7 +215,7 @@ impl Watching {
         Watching { child, said }
     }
 
-    /// Waits until it says that, and forgets all it has said up to there.
+    /// Waits for these words in the output. Returns the output before them, and forgets both.
     fn hears(&self, words: &str) -> String {
         let patience = Duration::from_secs(120);
         let begun = Instant::now();
@@ -220,15 +227,15 @@ impl Watching {
             }
             assert!(
                 begun.elapsed() < patience,
-                "it never said {words:?}: {said}"
+                "it never printed {words:?}: {said}"
             );
             drop(said);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn is_told(&mut self, line: &str) {
-        let mut stdin = self.child.stdin.as_ref().expect("a pipe was asked for");
+    fn types(&mut self, line: &str) {
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe was requested");
         writeln!(stdin, "{line}").expect("it listens");
     }
 }
@@ -243,7 +250,7 @@ impl Drop for Watching {
 #[test]
 fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     let copy = copy();
-    let stub = fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap();
+    let stub = fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap();
     copy.answer(&stub);
     let mut watching = Watching::begin(&copy);
     watching.hears("Next: by_hand.");
@@ -254,31 +261,31 @@ fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
     copy.answer(&shared);
     watching.hears("its parent sees it: this memory is shared, not private.");
     watching.hears("2 failed.");
-    watching.hears("Mend region::leaves_nothing first");
-    watching.is_told("h");
+    watching.hears("Fix region::leaves_nothing first");
+    watching.types("h");
     watching.hears("private-alloc, region:");
     watching.hears("More: h");
-    watching.is_told("");
+    watching.types("");
     watching.hears("The same as before. Type h for a hint.");
-    watching.is_told("a");
-    watching.hears("The lesson is book/src/private-alloc.md; type h for a hint.");
-    watching.is_told("s");
-    watching.is_told("?");
-    let said = watching.hears("reset       put the stub back");
+    watching.types("a");
+    watching.hears("The page on it is book/src/private-alloc.md; type h for a hint.");
+    watching.types("s");
+    watching.types("?");
+    let said = watching.hears("reset       restore the stub");
     assert!(
         !said.contains("+++"),
-        "the solution, and it is not solved: {said}"
+        "the solution was shown before it was solved: {said}"
     );
 
     copy.answer(&copy.solution());
     watching.hears("Solved.");
     watching.hears("Memory between processes");
-    watching.is_told("q");
+    watching.types("q");
     watching.hears("Your answers are as you saved them.");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
-/// Two saves, one while the first is graded: the verdict on screen is the second one's.
+/// The verdict on the screen must be that of the second save.
 #[test]
 fn a_save_during_a_run_starts_it_anew() {
     let copy = copy();
@@ -287,21 +294,20 @@ fn a_save_during_a_run_starts_it_anew() {
         .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
     copy.answer(&shared);
     let mut watching = Watching::begin(&copy);
-    watching.hears("? for help.");
+    watching.hears("type ? and Enter.");
     std::thread::sleep(Duration::from_millis(200));
     copy.answer(&copy.solution());
     let said = watching.hears("Solved.");
     assert!(
         !said.contains("failed."),
-        "a verdict on the older save: {said}"
+        "a verdict on the first save: {said}"
     );
-    watching.is_told("q");
+    watching.types("q");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
-/// What was solved in one session is not begun with in the next.
 #[test]
-fn a_session_goes_on_where_the_last_one_ended() {
+fn a_session_begins_with_the_first_unsolved_exercise() {
     let copy = copy();
     copy.answer(&copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
@@ -310,27 +316,27 @@ fn a_session_goes_on_where_the_last_one_ended() {
     assert!(said.contains("Memory between processes"), "{said}");
     assert!(!said.contains("Private allocation"), "{said}");
 
-    // Who goes back to what is solved is not led away from it.
+    // A learner who goes back to a solved exercise is not led away from it.
     copy.answer(&format!("{}// tidier\n", copy.solution()));
     watching.hears("Solved.");
     watching.hears("Type n for the next exercise.");
 
-    // The stub is no solution, whatever the log says.
-    watching.is_told("reset");
+    // The log says that it is solved, but the file is newer.
+    watching.types("reset");
     watching.hears("Your file is");
     watching.hears("Next: by_hand.");
-    watching.is_told("q");
+    watching.types("q");
     watching.hears("Your answers are as you saved them.");
     let again = Watching::begin(&copy);
     let said = again.hears("Next: by_hand.");
     assert!(said.contains("Private allocation"), "{said}");
 }
 
-/// As vim and others do: the old file is moved away, the new one moved there.
+/// As vim does: the old file is renamed, and the new file takes its place.
 #[test]
-fn a_save_by_renaming_is_seen_by_every_watcher_and_so_is_a_file_that_has_gone() {
+fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
     let copy = copy();
-    let stub = fs::read_to_string(copy.root.join("tests/private-alloc/answers/stub.rs")).unwrap();
+    let stub = fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap();
     copy.answer(&stub);
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
     let watchers = [Watching::begin(&copy), Watching::begin(&copy)];
@@ -345,23 +351,23 @@ fn a_save_by_renaming_is_seen_by_every_watcher_and_so_is_a_file_that_has_gone() 
         watching.hears("Solved.");
         watching.hears("Next: by_hand.");
     }
-    let log = workbook::state::Log::in_folder(&copy.root.join(".workbook"));
-    let lines = log.read::<Value>().expect("a log");
+    let log = Log::in_folder(&copy.root.join(".workbook"));
+    let lines = log.read().expect("a log");
     assert_eq!((lines.records.len(), lines.torn.len()), (6, 0));
 
     fs::remove_file(folder.join("lib.rs~")).unwrap();
     fs::remove_file(folder.join("lib.rs")).unwrap();
-    watchers[0].hears("Save it again when that is mended.");
+    watchers[0].hears("Fix that and save again.");
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}");
-    let told = "exercises/private-alloc/src/lib.rs is gone. To begin again, copy tests/private-alloc/answers/stub.rs there";
+    let told = "exercises/private-alloc/src/lib.rs is missing; `cargo run -- reset private-alloc` puts the stub there";
     assert!(stderr.contains(told), "{stderr}");
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(fs::read_to_string(folder.join("lib.rs")).unwrap(), stub);
 }
 
-/// Nobody can type at /dev/null, and nobody has left.
+/// The end of /dev/null does not mean that the learner has quit.
 #[test]
 fn a_watcher_without_an_input_stays() {
     use nix::sys::signal::{Signal, kill};
@@ -380,7 +386,7 @@ fn a_watcher_without_an_input_stays() {
 
 /// The terminal is closed while an answer loops.
 #[test]
-fn a_session_that_is_hung_up_on_leaves_no_process() {
+fn a_session_whose_terminal_is_closed_leaves_no_process() {
     use nix::sys::signal::{Signal, kill};
     let copy = copy();
     let loops = copy.solution().replace(
@@ -393,9 +399,10 @@ fn a_session_that_is_hung_up_on_leaves_no_process() {
     let watcher = watching.child.id();
     let begun = Instant::now();
     let grader = loop {
-        // The watcher's child grades, and a child of that is the grader.
-        let below = children(watcher).into_iter().flat_map(children);
-        if let Some(grader) = below.into_iter().find(|process| is_grader(*process)) {
+        if let Some(grader) = children(watcher)
+            .into_iter()
+            .find(|process| is_grader(*process))
+        {
             break grader;
         }
         assert!(
@@ -404,13 +411,13 @@ fn a_session_that_is_hung_up_on_leaves_no_process() {
         );
         std::thread::sleep(Duration::from_millis(10));
     };
-    let all: Vec<u32> = children(watcher).into_iter().chain([grader]).collect();
+    let all: Vec<u32> = children(grader).into_iter().chain([grader]).collect();
     let pid = nix::unistd::Pid::from_raw(watcher as i32);
     kill(pid, Signal::SIGHUP).expect("it is there");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
     let end = Instant::now() + Duration::from_secs(5);
     while all.iter().any(|process| runs(*process)) {
-        assert!(Instant::now() < end, "{all:?} go on");
+        assert!(Instant::now() < end, "some of {all:?} still run");
         std::thread::sleep(Duration::from_millis(10));
     }
     copy.answer(&copy.solution());
@@ -431,7 +438,7 @@ fn is_grader(process: u32) -> bool {
     name.is_ok_and(|name| name.starts_with("grader"))
 }
 
-/// What is dead and not waited for does not run.
+/// A zombie does not run.
 fn runs(process: u32) -> bool {
     let about = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let state = about.rsplit_once(") ").map_or("", |(_, rest)| rest);
@@ -440,7 +447,7 @@ fn runs(process: u32) -> bool {
 
 /// `| head -1`
 #[test]
-fn a_reader_who_has_gone_is_no_reason_to_panic() {
+fn a_closed_pipe_is_no_error() {
     let copy = copy();
     for arguments in [
         &["list"][..],
@@ -455,13 +462,15 @@ fn a_reader_who_has_gone_is_no_reason_to_panic() {
     }
 }
 
-/// The chapter is complete with the core; what lies beyond is offered, and not missed.
 #[test]
-fn an_exercise_is_solved_with_its_core() {
+fn an_exercise_is_solved_without_its_bonus_stages() {
     let copy = copy();
-    let answers = copy.root.join("tests/threshold-alloc/answers");
-    let core = fs::read_to_string(answers.join("right/headers.rs")).unwrap();
-    let stub = fs::read_to_string(answers.join("stub.rs")).unwrap();
+    let core = copy
+        .root
+        .join("tests/answers/threshold-alloc/right/headers.rs");
+    let core = fs::read_to_string(core).unwrap();
+    let stub = copy.root.join("exercises/threshold-alloc/stub.rs");
+    let stub = fs::read_to_string(stub).unwrap();
     copy.answer_to("threshold-alloc", &core);
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "threshold-alloc"]));
     let (_, json, _) = run(&mut workbook(
@@ -474,7 +483,7 @@ fn an_exercise_is_solved_with_its_core() {
         stdout.contains("Bonus: 0 of 35 passed, 35 not started."),
         "{stdout}"
     );
-    assert!(stdout.contains("For more: merge."), "{stdout}");
+    assert!(stdout.contains("Bonus: merge."), "{stdout}");
     let document: Value = serde_json::from_str(&json).expect("one JSON document");
     assert_eq!(document["passed"], document["possible"]);
     assert_eq!(
@@ -483,13 +492,13 @@ fn an_exercise_is_solved_with_its_core() {
     );
 }
 
-/// After a `git pull` the reader's file is as it was, and the new stub is named.
+/// As after a `git pull`.
 #[test]
-fn a_changed_stub_is_told_and_the_answer_kept() {
+fn a_changed_stub_is_reported_once() {
     let copy = copy();
     copy.answer(&copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    let stub = copy.root.join("tests/private-alloc/answers/stub.rs");
+    let stub = copy.root.join("exercises/private-alloc/stub.rs");
     let before = fs::read_to_string(&stub).unwrap();
     fs::write(&stub, before.clone() + "// new in this version\n").unwrap();
     let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
@@ -503,11 +512,11 @@ fn a_changed_stub_is_told_and_the_answer_kept() {
     assert_eq!(fs::read_to_string(file).unwrap(), copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    assert!(!stderr.contains("has changed"), "told once: {stderr}");
+    assert!(!stderr.contains("has changed"), "reported twice: {stderr}");
 }
 
 #[test]
-fn the_drill_is_told_of_every_verdict() {
+fn every_grading_is_recorded() {
     let copy = copy();
     let home = tempfile::tempdir().expect("a folder");
     let grade = |answer: &str| {
@@ -521,42 +530,44 @@ fn the_drill_is_told_of_every_verdict() {
             .solution()
             .replace("unsafe impl Sync for Region {}", ""),
     );
-    let log = workbook::state::Log::in_folder(home.path());
-    let records = log.read::<Value>().expect("a log").records;
-    let told = |record: &Value| {
-        let failed = record["stages"].as_array().expect("stages").iter();
-        let failed: u64 = failed.filter_map(|stage| stage["failed"].as_u64()).sum();
-        (record["exercise"].clone(), record["solved"].clone(), failed)
+    let log = Log::in_folder(home.path());
+    let records = log.read().expect("a log").records;
+    let summary = |record: &Record| match record {
+        Record::Exercise(graded) => (graded.exercise.clone(), graded.solved, graded.failed()),
+        other => panic!("not a grading: {other:?}"),
     };
-    let told: Vec<_> = records.iter().map(told).collect();
-    let expected = [(true, 0), (false, 1)];
-    let expected = expected.map(|(solved, failed)| ("private-alloc".into(), solved.into(), failed));
-    assert_eq!(told, expected);
+    let recorded: Vec<_> = records.iter().map(summary).collect();
+    let expected = [(true, false), (false, true)];
+    let expected = expected.map(|(solved, failed)| ("private-alloc".to_owned(), solved, failed));
+    assert_eq!(recorded, expected);
 }
 
 #[test]
-fn reset_keeps_what_was_written() {
+fn reset_keeps_the_answer() {
     let copy = copy();
     let yours = format!("{}// mine\n", copy.solution());
     copy.answer(&yours);
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
-    let kept = stdout.split("Your file is ").nth(1).expect("it says where");
+    let kept = stdout
+        .split("Your file is ")
+        .nth(1)
+        .expect("the path of the copy");
     let kept = kept.trim().trim_end_matches('.');
     assert_eq!(fs::read_to_string(kept).expect("it is there"), yours);
     let file = copy.root.join("exercises/private-alloc/src/lib.rs");
-    let stub = copy.root.join("tests/private-alloc/answers/stub.rs");
+    let stub = copy.root.join("exercises/private-alloc/stub.rs");
     assert_eq!(fs::read(file).unwrap(), fs::read(stub).unwrap());
 }
 
 #[test]
-fn nothing_is_reset_where_nothing_can_be_kept() {
+fn nothing_is_reset_if_the_answer_cannot_be_kept() {
     let copy = copy();
     copy.answer(&copy.solution());
     let mut command = workbook(&copy, &["reset", "private-alloc"]);
     let (status, _, stderr) = run(command.env("WORKBOOK_HOME", "/dev/null/nowhere"));
     assert_eq!(status, Some(2), "{stderr}");
-    for words in ["nothing is changed", "WORKBOOK_HOME"] {
+    for words in ["nothing was changed", "WORKBOOK_HOME"] {
         assert!(stderr.contains(words), "{stderr}");
     }
     let file = copy.root.join("exercises/private-alloc/src/lib.rs");
@@ -564,7 +575,7 @@ fn nothing_is_reset_where_nothing_can_be_kept() {
 }
 
 #[test]
-fn the_solution_is_shown_once_it_is_solved() {
+fn the_solution_is_shown_after_it_is_solved() {
     let copy = copy();
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
     copy.answer(&copy.solution().replace("isize::MAX", "usize::MAX"));
@@ -593,10 +604,7 @@ fn a_hint_is_followed_by_the_next() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["hint"]));
     assert_eq!(status, Some(0), "{stdout}");
     let begins = "private-alloc, by_hand:\n1 nudge\n";
-    assert!(
-        stdout.starts_with(begins),
-        "where nothing is solved: {stdout}"
-    );
+    assert!(stdout.starts_with(begins), "{stdout}");
     let mut rungs = Vec::new();
     for _ in 0..4 {
         let (status, stdout, _) = run(&mut workbook(&copy, &["hint", "private-alloc", "region"]));
@@ -605,7 +613,7 @@ fn a_hint_is_followed_by_the_next() {
             .lines()
             .filter(|line| line.starts_with(['1', '2', '3']))
             .count();
-        assert_eq!(shown, 1, "one rung at a time: {stdout}");
+        assert_eq!(shown, 1, "one hint at a time: {stdout}");
         rungs.push(stdout.lines().nth(1).unwrap_or_default().to_owned());
     }
     assert_eq!(
@@ -642,7 +650,7 @@ fn a_report_has_a_case_for_each_verdict() {
 }
 
 #[test]
-fn the_doctor_tells_what_is_skipped() {
+fn the_doctor_has_all_findings() {
     let copy = copy();
     let (status, stdout, _) = run(&mut workbook(&copy, &["doctor", "--json"]));
     assert_eq!(status, Some(0));
@@ -669,6 +677,118 @@ fn the_doctor_tells_what_is_skipped() {
     }
     let mut command = workbook(&copy, &["doctor"]);
     let (_, stdout, _) = run(command.env("WORKBOOK_HOME", "/proc/nowhere"));
-    let told = "no verdict or hint is remembered: WORKBOOK_HOME can name another folder";
+    let told = "verdicts and hints are not remembered: WORKBOOK_HOME=FOLDER puts them elsewhere";
     assert!(stdout.contains(told), "{stdout}");
+}
+
+/// The other tests set no root either: it is found from the current directory.
+#[test]
+fn the_root_is_found_upwards_from_the_current_directory() {
+    let copy = copy();
+    let mut command = workbook(&copy, &["doctor", "--json"]);
+    let (status, stdout, _) = run(command.current_dir(copy.root.join("book/src")));
+    assert_eq!(status, Some(0), "{stdout}");
+    let root = copy.root.canonicalize().expect("a folder");
+    assert!(stdout.contains(&*root.to_string_lossy()), "{stdout}");
+
+    let outside = tempfile::tempdir().expect("a folder");
+    let (status, _, stderr) = run(workbook(&copy, &["list"]).current_dir(outside.path()));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("is not inside a clone"), "{stderr}");
+}
+
+#[test]
+fn a_clone_of_another_version_is_refused() {
+    let copy = copy();
+    let other = tempfile::tempdir().expect("a folder");
+    fs::create_dir(other.path().join("exercises")).expect("a folder");
+    let manifest = "[workspace.package]\nversion = \"99.0.0\"\n";
+    fs::write(other.path().join("Cargo.toml"), manifest).expect("a manifest");
+    let (status, _, stderr) = run(workbook(&copy, &["list"]).current_dir(other.path()));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("is version 99.0.0"), "{stderr}");
+}
+
+#[test]
+fn one_stage_is_graded_and_not_recorded() {
+    let copy = copy();
+    let home = tempfile::tempdir().expect("a folder");
+    copy.answer(&copy.solution());
+    for (stage, cases) in [("region", 10), ("views", 6)] {
+        let arguments = ["grade", "private-alloc", stage];
+        let mut command = workbook(&copy, &arguments);
+        let (status, stdout, _) = run(command.env("WORKBOOK_HOME", home.path()));
+        assert_eq!(status, Some(0), "{stdout}");
+        let sum = format!("{cases} of {cases} passed.");
+        assert!(stdout.contains(&sum), "{stdout}");
+    }
+    let lines = Log::in_folder(home.path()).read().expect("no log");
+    assert!(lines.records.is_empty());
+}
+
+#[test]
+fn a_session_can_begin_with_a_named_exercise() {
+    let copy = copy();
+    let mut command = workbook(&copy, &["watch", "mutex-counter"]);
+    let mut watching = Watching::start(command.stdin(Stdio::piped()));
+    let said = watching.hears("Next: lock.");
+    assert!(!said.contains("Private allocation"), "{said}");
+    watching.types("q");
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn reset_restores_all_stubs() {
+    let copy = copy();
+    copy.answer(&copy.solution());
+    let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "--all"]));
+    assert_eq!(status, Some(0), "{stdout}");
+    assert!(
+        stdout.contains("private-alloc is the stub again."),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("shared-ipc is already the stub."),
+        "{stdout}"
+    );
+    let (status, _, _) = run(&mut workbook(&copy, &["reset"]));
+    assert_eq!(status, Some(2));
+}
+
+#[test]
+fn a_stub_is_skipped_in_junit() {
+    let copy = copy();
+    run(&mut workbook(&copy, &["reset", "--all"]));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["report", "--format", "junit"]));
+    assert_eq!(status, Some(1));
+    assert!(stdout.contains(r#"failures="0" errors="0""#), "{stdout}");
+    assert!(stdout.contains("<skipped"), "{stdout}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_not_a_panic() {
+    let copy = copy();
+    let full = fs::File::options().write(true).open("/dev/full");
+    let mut command = workbook(&copy, &["list"]);
+    let (status, _, stderr) = run(command.stdout(full.expect("a device")));
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(
+        stderr.contains("standard output cannot be written"),
+        "{stderr}"
+    );
+}
+
+/// The bonus stages of threshold-alloc are three quarters of its solution.
+#[test]
+fn the_core_of_a_solution_is_shown_first() {
+    let copy = copy();
+    let show = |more: &[&str]| {
+        let arguments = [&["solution", "threshold-alloc", "--spoil"], more].concat();
+        let (status, stdout, _) = run(&mut workbook(&copy, &arguments));
+        assert_eq!(status, Some(0), "{stdout}");
+        stdout
+    };
+    let (core, whole) = (show(&[]), show(&["--bonus"]));
+    assert!(core.contains("solution threshold-alloc --bonus"), "{core}");
+    assert!(core.lines().count() * 2 < whole.lines().count());
 }

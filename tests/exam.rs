@@ -12,13 +12,14 @@ use std::thread;
 
 use answers::{Answer, Expected};
 use anyhow::{Context, Result};
-use workbook::candidates::{self, Candidate};
-use workbook::exercise::Exercise;
-use workbook::grader::{Case, Grader, Verdict};
+use course::exercise::Exercise;
+use course::log::Verdict;
+use workbook::grade::candidates::{self, Candidate};
+use workbook::grade::grader::{Case, Grader};
 
 #[test]
 fn every_answer_gets_its_verdict() -> Result<()> {
-    let root = workbook::root::find()?;
+    let root = course::root::find()?;
     let mut mistakes = Vec::new();
     let mut tables = Vec::new();
     for exercise in Exercise::all(&root)? {

@@ -5,7 +5,6 @@
 
 // Of a wrong answer only its text is graded here.
 #[allow(dead_code)]
-#[path = "../answers/mod.rs"]
 mod answers;
 
 use std::collections::BTreeMap;
@@ -14,9 +13,9 @@ use std::thread;
 
 use answers::{Answer, Expected};
 use anyhow::{Context, Result, ensure};
-use workbook::candidates::{self, Candidate};
-use workbook::exercise::Exercise;
-use workbook::grader::Grader;
+use course::exercise::Exercise;
+use workbook::grade::candidates::{self, Candidate};
+use workbook::grade::grader::Grader;
 
 const ROUNDS: usize = 100;
 const WRONG: usize = 3;
@@ -29,7 +28,7 @@ fn main() -> Result<()> {
         Some(rounds) => rounds.parse().context("the number of rounds")?,
         None => ROUNDS,
     };
-    let root = workbook::root::find()?;
+    let root = course::root::find()?;
     let exercises = match std::env::args().nth(2) {
         Some(name) => vec![Exercise::find(&root, &name)?],
         None => Exercise::all(&root)?,

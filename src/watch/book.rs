@@ -1,153 +1,143 @@
-//! The book beside the verdicts: its server is built through cargo, then started, and ends with this session.
+//! Serves the book beside the verdicts: builds the server with cargo, starts it, and ends it with the session.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use course::process::{Group, Killer};
 
-use super::kill_group;
-use crate::read;
+use crate::commands::read;
 
-/// What is told of the book.
 #[derive(Debug)]
 pub enum News {
-    /// So many parts of its server are built, of so many.
+    /// That many units of the server are built, of that many.
     Built(usize, usize),
-    /// It is served there.
+    /// The server's address.
     Served(String),
-    /// A line for the reader.
-    Said(String),
+    /// A line for the learner.
+    Message(String),
 }
 
-/// The book's server, as it is built or as it runs. Ends with this value.
+/// The book's server, while it is built and while it runs. Dropping it ends both.
 pub struct Book {
-    group: Arc<Mutex<Group>>,
+    state: Arc<Mutex<State>>,
 }
 
-/// The process that is to be ended, if there is one; and whether none may be started any more.
 #[derive(Default)]
-struct Group {
-    process: Option<u32>,
-    over: bool,
+struct State {
+    running: Option<Killer>,
+    /// Nothing may be started any more.
+    ended: bool,
 }
 
 impl Book {
-    /// Builds and serves it, and tells of that.
+    /// Builds and starts the server in a thread, and passes its news to `tell`.
     pub fn start(root: &Path, open: bool, tell: impl Fn(News) + Send + Sync + 'static) -> Book {
-        let group = Arc::new(Mutex::new(Group::default()));
+        let state = Arc::new(Mutex::new(State::default()));
         let serving = Serving {
             root: root.to_owned(),
             open,
             tell: Arc::new(tell),
-            group: Arc::clone(&group),
+            state: Arc::clone(&state),
         };
         thread::spawn(move || {
             if let Err(error) = serving.run() {
-                (serving.tell)(News::Said(format!("The book is not served: {error:#}.")));
+                (serving.tell)(News::Message(format!("The book is not served: {error:#}.")));
             }
         });
-        Book { group }
+        Book { state }
     }
 }
 
 impl Drop for Book {
     fn drop(&mut self) {
-        let mut group = lock(&self.group);
-        group.over = true;
-        if let Some(process) = group.process.take() {
-            kill_group(process);
+        let mut state = lock(&self.state);
+        state.ended = true;
+        if let Some(running) = state.running.take() {
+            running.kill();
         }
     }
 }
 
-fn lock(group: &Mutex<Group>) -> std::sync::MutexGuard<'_, Group> {
-    group.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Serving {
     root: PathBuf,
     open: bool,
     tell: Arc<dyn Fn(News) + Send + Sync>,
-    group: Arc<Mutex<Group>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Serving {
     fn run(&self) -> Result<()> {
         if !read::is_built(&self.root) {
-            (self.tell)(News::Said(format!("{} Go on meanwhile.", read::FIRST)));
+            let message = format!("{} You can go on meanwhile.", read::FIRST_BUILD);
+            (self.tell)(News::Message(message));
         }
         let mut build = read::build(&self.root);
-        // Into a pipe it would not write it by itself.
+        // Without these, cargo shows no progress in a pipe.
         build.env("CARGO_TERM_PROGRESS_WHEN", "always");
         build.env("CARGO_TERM_PROGRESS_WIDTH", "80");
         build.env("CARGO_TERM_COLOR", "never");
         let Some(mut build) = self.spawn(build)? else {
             return Ok(());
         };
-        let said = self.follow_build(build.stderr.take().expect("a pipe was asked for"));
-        if !self.wait(build)? {
-            bail!("cargo does not build its server:\n{said}");
+        let errors = self.follow_build(build.take_stderr().expect("a pipe was requested"));
+        if !build.wait()?.success() {
+            bail!("the server does not build:\n{errors}");
         }
-        let port = if read::is_free(read::PORT) {
-            read::PORT
-        } else {
-            0
+        let port = match read::is_free(read::PORT) {
+            true => read::PORT,
+            false => 0,
         };
         let Some(mut server) = self.spawn(read::server(&self.root, port, self.open))? else {
             return Ok(());
         };
-        let stderr = server.stderr.take().expect("a pipe was asked for");
+        let stderr = server.take_stderr().expect("a pipe was requested");
         let tell = Arc::clone(&self.tell);
-        let words = thread::spawn(move || {
+        let errors = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                tell(News::Said(line));
+                tell(News::Message(line));
             }
         });
-        let stdout = server.stdout.take().expect("a pipe was asked for");
+        let stdout = server.take_stdout().expect("a pipe was requested");
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let mut words = line.split_whitespace();
             if let Some(address) = words.find(|word| word.starts_with("http://")) {
                 (self.tell)(News::Served(address.to_owned()));
             }
         }
-        self.wait(server)?;
-        let _ = words.join();
-        // Where it was ended from here, nobody listens any more.
-        bail!("its server has ended. To start it again: cargo run -- read");
+        server.wait()?;
+        let _ = errors.join();
+        // If the session has ended the server, nobody listens any more.
+        bail!("the server has ended; `cargo run -- read` starts it again");
     }
 
-    /// Starts it as the first of a process group; none where the session is over.
-    fn spawn(&self, mut command: Command) -> Result<Option<Child>> {
-        let mut group = lock(&self.group);
-        if group.over {
+    /// Starts a program, or returns `None` if the session has ended.
+    fn spawn(&self, mut command: Command) -> Result<Option<Group>> {
+        let mut state = lock(&self.state);
+        if state.ended {
             return Ok(None);
         }
-        command.stdin(Stdio::null()).process_group(0);
+        command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = command.get_program().to_owned();
-        let child = command.spawn();
-        let child = child.with_context(|| format!("{} does not start", name.display()))?;
-        group.process = Some(child.id());
-        Ok(Some(child))
+        let group = Group::spawn(&mut command)
+            .with_context(|| format!("{} cannot be started", name.display()))?;
+        state.running = Some(group.killer());
+        Ok(Some(group))
     }
 
-    /// Whether it ended well.
-    fn wait(&self, mut child: Child) -> Result<bool> {
-        let status = child.wait();
-        // From now on the number may be another process's.
-        lock(&self.group).process = None;
-        Ok(status?.success())
-    }
-
-    /// Tells of each tenth that cargo has built. Returns what else it has said.
+    /// Passes on each tenth of the build. Returns cargo's other output.
     fn follow_build(&self, stderr: impl Read) -> String {
-        let mut said = String::new();
+        let mut output = String::new();
         let mut told = 0;
-        // It writes its progress over and over, without ending the line.
+        // Cargo overwrites its progress line, and does not end it.
         let pieces = BufReader::new(stderr).split(b'\r').map_while(Result::ok);
         for piece in pieces {
             let piece = String::from_utf8_lossy(&piece);
@@ -159,18 +149,18 @@ impl Serving {
                         (self.tell)(News::Built(done, of));
                     }
                 }
-                None => said.push_str(&piece),
+                None => output.push_str(&piece),
             }
         }
-        let words = said.lines().map(str::trim_end);
-        let words = words.filter(|line| !line.is_empty() && !line.starts_with("   Compiling "));
-        words.collect::<Vec<_>>().join("\n")
+        let lines = output.lines().map(str::trim_end);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("   Compiling "));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
-/// `    Building [=====>    ] 8/97: libc, quote`: 8 of 97.
-fn progress(said: &str) -> Option<(usize, usize)> {
-    let (_, counts) = said
+/// Parses `    Building [=====>    ] 8/97: libc, quote` to (8, 97).
+fn progress(line: &str) -> Option<(usize, usize)> {
+    let (_, counts) = line
         .trim_start()
         .strip_prefix("Building [")?
         .split_once("] ")?;
@@ -185,9 +175,9 @@ mod tests {
     use super::progress;
 
     #[test]
-    fn cargos_progress_is_read() {
-        let said = "    Building [=====>                     ] 8/97: libc, quote";
-        assert_eq!(progress(said), Some((8, 97)));
+    fn cargos_progress_is_parsed() {
+        let line = "    Building [=====>                     ] 8/97: libc, quote";
+        assert_eq!(progress(line), Some((8, 97)));
         assert_eq!(progress("    Building [=====>     ] 96/97"), Some((96, 97)));
         for other in [
             "   Compiling libc v0.2.191\n",

@@ -1,4 +1,4 @@
-//! What can happen while saves are watched: a save, a typed line, the end of a grading, news of the book, leaving.
+//! The events of a session: a save, a typed line, the end of a grading, news of the book, quitting.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,50 +11,52 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use course::root;
 use notify::{EventKind, RecursiveMode, Watcher};
 
 use super::book::News;
-use crate::root;
+use crate::grade::verdicts::Verdicts;
 
-/// An editor may write a file in several steps: what follows within this time is the same save.
+/// An editor may write a file in several steps. Steps within this time are one save.
+///
+/// `notify-debouncer-full` does the same, but it waits for a tick of its own as well: a save would be graded up to 5 ms
+/// later. Here the channel that all events share has the timeout.
 const SAME_SAVE: Duration = Duration::from_millis(20);
 
-/// How often to look where changes must be looked for.
+/// The interval between two looks at the files when they are polled.
 const POLL: Duration = Duration::from_millis(300);
 
-/// What can happen while it watches.
 #[derive(Debug)]
 pub enum Event {
     /// These files were saved.
     Saved(Vec<PathBuf>),
-    /// The reader typed a line.
+    /// The learner typed a line.
     Typed(String),
-    /// The reader closed the input or the terminal, or pressed Ctrl-C.
+    /// The learner closed the input or the terminal, or pressed Ctrl-C.
     Left,
-    /// The run with that number has ended, with that status.
-    Graded(u64, Option<i32>),
-    /// The book.
+    /// The grading with that number has ended.
+    Graded(u64, Result<Verdicts>),
     Book(News),
 }
 
-/// The events in their order, where one save is one event.
+/// The events in their order. The steps of one save are merged.
 pub struct Events {
     receiver: Receiver<Event>,
-    /// It came while the end of a save was waited for.
-    waiting: Option<Event>,
+    /// An event that came before the end of a save was certain.
+    next: Option<Event>,
 }
 
 impl Events {
     pub fn of(receiver: Receiver<Event>) -> Events {
         Events {
             receiver,
-            waiting: None,
+            next: None,
         }
     }
 
-    /// Waits for the next one; none where nobody is left who could send any.
+    /// Waits for the next event. Returns `None` once no sender is left.
     pub fn next(&mut self) -> Option<Event> {
-        let first = match self.waiting.take() {
+        let first = match self.next.take() {
             Some(event) => event,
             None => self.receiver.recv().ok()?,
         };
@@ -65,7 +67,7 @@ impl Events {
             match self.receiver.recv_timeout(SAME_SAVE) {
                 Ok(Event::Saved(more)) => paths.extend(more),
                 Ok(other) => {
-                    self.waiting = Some(other);
+                    self.next = Some(other);
                     break;
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
@@ -75,7 +77,10 @@ impl Events {
     }
 }
 
-/// Tells of each save of an answer, for as long as what it returns is kept.
+/// Sends an event for each saved answer, as long as the returned watcher lives.
+///
+/// # Errors
+/// Returns an error if the exercises cannot be watched.
 pub fn watch_files(root: &Path, poll: bool, sender: Sender<Event>) -> Result<Box<dyn Watcher>> {
     let handler = move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
@@ -83,7 +88,7 @@ pub fn watch_files(root: &Path, poll: bool, sender: Sender<Event>) -> Result<Box
             return;
         }
         let mut paths = event.paths;
-        paths.retain(|path| is_an_answer(path));
+        paths.retain(|path| is_answer(path));
         if !paths.is_empty() {
             let _ = sender.send(Event::Saved(paths));
         }
@@ -92,6 +97,7 @@ pub fn watch_files(root: &Path, poll: bool, sender: Sender<Event>) -> Result<Box
     let exercises = root.join("exercises");
     if !poll && !root::is_on_a_network(root) {
         let mut watcher = notify::RecommendedWatcher::new(handler.clone(), config)?;
+        // Fails if the user's limit of inotify watches is reached.
         if watcher.watch(&exercises, RecursiveMode::Recursive).is_ok() {
             return Ok(Box::new(watcher));
         }
@@ -99,26 +105,31 @@ pub fn watch_files(root: &Path, poll: bool, sender: Sender<Event>) -> Result<Box
     let mut watcher = notify::PollWatcher::new(handler, config)?;
     watcher
         .watch(&exercises, RecursiveMode::Recursive)
-        .context("the exercises cannot be watched")?;
+        .context("the folder exercises/ cannot be watched")?;
     Ok(Box::new(watcher))
 }
 
-/// An editor's own file beside it, such as Emacs's lock `.#lib.rs`, is none.
-fn is_an_answer(path: &Path) -> bool {
-    let hidden = path
+/// Returns whether the file is `src/lib.rs` or another source of an answer. Hidden files belong to editors, such as the
+/// lock `.#lib.rs` of Emacs; what is below `tests/` belongs to the grader.
+fn is_answer(path: &Path) -> bool {
+    let is_hidden = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    path.extension() == Some(OsStr::new("rs")) && !hidden
+    let is_in_src = path.components().any(|part| part.as_os_str() == "src");
+    path.extension() == Some(OsStr::new("rs")) && is_in_src && !is_hidden
 }
 
-/// Tells of each line that is typed, of the input's end, of Ctrl-C, and of the terminal's end.
+/// Sends an event for each typed line, at the end of the input, on Ctrl-C, and when the terminal is closed.
+///
+/// # Errors
+/// Returns an error if the signal handler cannot be installed.
 pub fn listen(sender: Sender<Event>) -> Result<()> {
     let left = sender.clone();
     ctrlc::set_handler(move || {
         let _ = left.send(Event::Left);
     })?;
     if is_a_device(io::stdin().as_fd()) && !io::stdin().is_terminal() {
-        // Nobody can type at /dev/null, and nobody has left.
+        // At the end of /dev/null nobody has quit.
         return Ok(());
     }
     thread::spawn(move || {
@@ -163,34 +174,39 @@ mod tests {
         assert_eq!(events, [r#"Saved(["a.rs", "b.rs"])"#]);
     }
 
-    /// It would have been lost, and the reader have pressed Ctrl-C for nothing.
+    /// Otherwise Ctrl-C right after a save would do nothing.
     #[test]
-    fn what_comes_right_after_a_save_is_not_lost() {
+    fn an_event_right_after_a_save_is_not_lost() {
         let typed = Event::Typed("q".to_owned());
         let events = all([
             saved("a.rs"),
             typed,
             saved("a.rs"),
-            Event::Graded(1, None),
+            Event::Book(News::Built(1, 2)),
             Event::Left,
         ]);
         let expected = [
             r#"Saved(["a.rs"])"#,
             r#"Typed("q")"#,
             r#"Saved(["a.rs"])"#,
-            "Graded(1, None)",
+            "Book(Built(1, 2))",
             "Left",
         ];
         assert_eq!(events, expected);
     }
 
     #[test]
-    fn an_editors_own_files_are_no_answers() {
-        assert!(is_an_answer(Path::new(
-            "exercises/private-alloc/src/lib.rs"
-        )));
-        for other in ["src/.#lib.rs", "src/.lib.rs.swp", "src/lib.rs~", "src/4913"] {
-            assert!(!is_an_answer(Path::new(other)), "{other}");
+    fn only_sources_of_an_answer_count() {
+        assert!(is_answer(Path::new("exercises/private-alloc/src/lib.rs")));
+        for other in [
+            "src/.#lib.rs",
+            "src/.lib.rs.swp",
+            "src/lib.rs~",
+            "src/4913",
+            "exercises/private-alloc/stub.rs",
+            "exercises/private-alloc/tests/grader/main.rs",
+        ] {
+            assert!(!is_answer(Path::new(other)), "{other}");
         }
     }
 }

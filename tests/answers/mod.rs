@@ -1,54 +1,52 @@
-//! The answers whose verdicts are known: the stub, the solution, right ones and wrong ones.
+//! The answers whose verdicts are known: the stub, the solution, and the right and wrong answers beside this file.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use workbook::exercise::Exercise;
+use course::exercise::Exercise;
 
-/// An answer whose verdict is known.
 pub struct Answer {
-    /// The candidate's name: `wrong-shared`.
+    /// The name of the candidate, such as `wrong-shared`.
     pub name: String,
-    /// The text of its `src/lib.rs`.
+    /// The text of `src/lib.rs`.
     pub source: String,
-    /// What it must come to.
     pub expected: Expected,
 }
 
-/// What an answer must come to.
+/// The verdicts that an answer must get.
 pub enum Expected {
     /// Every case reaches a `todo!()`.
     NotStarted,
     /// Every case passes.
     Solution,
-    /// Every case passes, but a bonus stage may not have been started.
+    /// Every case passes; bonus stages may be not started.
     Right,
-    /// One case at least fails.
+    /// At least one case fails.
     Wrong {
-        /// What is wrong with it.
+        /// A description of the mistake.
         wrong: String,
         /// The case that must catch it.
         caught_by: String,
-        /// What the learner must be told there.
+        /// The sentence of that case.
         told: String,
-        /// Whether luck decides which other cases it fails, as where memory is written over.
+        /// Whether the other cases that fail vary between runs, for example because memory is overwritten.
         others_vary: bool,
     },
 }
 
-/// All answers to `exercise`.
+/// Returns all answers to `exercise`.
 ///
 /// # Errors
-/// If one cannot be read, or a patch no longer applies.
+/// Returns an error if an answer cannot be read or a patch does not apply to the solution.
 pub fn answers(exercise: &Exercise) -> Result<Vec<Answer>> {
-    let folder = exercise.tests().join("answers");
+    let folder = exercise.answers();
     let solution = fs::read_to_string(exercise.solution())?;
     let mut answers = vec![
         Answer {
             name: "stub".to_owned(),
-            source: fs::read_to_string(folder.join("stub.rs"))?,
+            source: fs::read_to_string(exercise.stub())?,
             expected: Expected::NotStarted,
         },
         Answer {
@@ -71,18 +69,20 @@ pub fn answers(exercise: &Exercise) -> Result<Vec<Answer>> {
     Ok(answers)
 }
 
-/// From the preamble and the patch.
+/// Parses the header of a wrong answer and applies its patch.
 fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
-    let (preamble, patch) = text
+    let (header, patch) = text
         .split_once("\n\n")
-        .context("no empty line after the preamble")?;
+        .context("there is no empty line after the header")?;
     let line = |key: &str| -> Result<String> {
-        let line = preamble.lines().find_map(|line| line.strip_prefix(key));
-        Ok(line.with_context(|| format!("no line {key}"))?.to_owned())
+        let line = header.lines().find_map(|line| line.strip_prefix(key));
+        Ok(line
+            .with_context(|| format!("the header has no line {key:?}"))?
+            .to_owned())
     };
     let patch = diffy::Patch::from_str(patch)?;
     let source =
-        diffy::apply(solution, &patch).context("the patch no longer applies to the solution")?;
+        diffy::apply(solution, &patch).context("the patch does not apply to the solution")?;
     ensure!(source != solution, "the patch changes nothing");
     Ok(Answer {
         name: format!("wrong-{name}"),
@@ -96,7 +96,7 @@ fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
     })
 }
 
-/// Name and text of each file of a folder, by name.
+/// Returns the name and text of each file of a folder, sorted by name.
 fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {

@@ -1,4 +1,4 @@
-//! The book's server, and somebody who listens to it as a browser does.
+//! The book's server, with a client that listens to its events as a browser does.
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,6 +6,9 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use course::cargo;
+use course::log::{Count, Graded, Record, StageCount, now};
 
 use crate::copy::Copy;
 
@@ -16,15 +19,16 @@ pub struct Live {
 }
 
 impl Live {
-    /// Of the server that is built already.
+    /// Starts the server, which must be built.
     pub fn serve(copy: &Copy) -> Live {
-        let program = copy.target.join("debug/reader");
+        let program = cargo::target_apart(&course::root::find().expect("a clone"));
+        let program = program.join("debug/reader");
         let mut command = copy.command(program.to_str().expect("a path in UTF-8"));
         command.args(["serve", "--port", "0", "--events"]);
         command.arg(copy.root.join(".workbook/log.jsonl"));
         let mut server = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
-        let stdout = server.stdout.take().expect("a pipe was asked for");
+        let stdout = server.stdout.take().expect("a pipe was requested");
         BufReader::new(stdout)
             .read_line(&mut line)
             .expect("an address");
@@ -53,17 +57,17 @@ impl Live {
         live
     }
 
-    /// Waits for a line with these words.
+    /// Waits for a line that contains these words.
     fn hears(&mut self, words: &str) {
         let mut line = String::new();
         while !line.contains(words) {
             line.clear();
             let read = self.events.read_line(&mut line).expect("an event");
-            assert!(read > 0, "the server has gone");
+            assert!(read > 0, "the server has ended");
         }
     }
 
-    /// From a page's edit to the word that there is a new book.
+    /// Returns the time from an edit of a page to the event for it.
     pub fn sees_page(&mut self, round: usize) -> Duration {
         let page = self.copy_root.join("book/src/fork.md");
         let text = fs::read_to_string(&page).expect("a page") + &format!("\nEdit {round}.\n");
@@ -73,17 +77,28 @@ impl Live {
         begun.elapsed()
     }
 
-    /// From a line in the log to the verdict.
+    /// Returns the time from a line in the log to the event for it.
     pub fn sees_verdict(&mut self, round: usize) -> Duration {
-        // Not always at the same moment of the server's looking.
+        // At another phase of the server's polling interval each time.
         thread::sleep(Duration::from_millis(17 * round as u64));
         let log = self.copy_root.join(".workbook/log.jsonl");
         let passed = 1000 + round;
-        let stage = format!(
-            r#"{{"name":"by_hand","passed":{passed},"failed":0,"skipped":0,"not_started":0}}"#
-        );
-        let line =
-            format!("{{\"exercise\":\"private-alloc\",\"stages\":[{stage}],\"solved\":false}}\n");
+        let stage = StageCount {
+            name: "by_hand".to_owned(),
+            bonus: false,
+            count: Count {
+                passed,
+                ..Count::default()
+            },
+            failure: None,
+        };
+        let record = Record::Exercise(Graded {
+            at: now(),
+            exercise: "private-alloc".to_owned(),
+            solved: false,
+            stages: vec![stage],
+        });
+        let line = serde_json::to_string(&record).expect("JSON") + "\n";
         let mut log = OpenOptions::new().append(true).open(log).expect("a log");
         let begun = Instant::now();
         log.write_all(line.as_bytes())

@@ -1,13 +1,11 @@
-//! From a save to its verdict, and from a page's edit to the browser: how much longer than plain cargo, as ratios of
-//! medians of runs that take turns.
+//! Measures the time from a save to its verdicts, and from an edit of a page to the browser, as ratios of medians of
+//! alternating runs.
 //!
-//! `cargo test --test heartbeat` prints them; nothing is asserted, because a time is no verdict.
+//! `cargo test --test heartbeat` prints them. Nothing is asserted: times are not verdicts.
 
 #[path = "../copy/mod.rs"]
 mod copy;
-#[path = "heartbeat/live.rs"]
 mod live;
-#[path = "heartbeat/watching.rs"]
 mod watching;
 
 use std::fs;
@@ -19,14 +17,14 @@ use live::Live;
 use watching::Watching;
 
 const ROUNDS: usize = 11;
-/// Cases in the file that measures what a case costs.
+/// The number of cases in the file that measures the cost of a case.
 const CASES: u32 = 100;
 
 fn main() {
     let copy = Copy::make("bench");
     add_tests(&copy);
-    // Everything is solved: `cargo test` ends well, and a watcher is led nowhere else.
-    let exercises = workbook::exercise::Exercise::all(&copy.root).expect("exercises");
+    // Everything is solved, so `cargo test` succeeds and `watch` stays with one exercise.
+    let exercises = course::exercise::Exercise::all(&copy.root).expect("exercises");
     for exercise in &exercises {
         fs::copy(exercise.solution(), exercise.answer()).expect("a solution");
     }
@@ -46,7 +44,7 @@ fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// Of the first exercise's solution, each time with another comment.
+/// The saves are of the first exercise's solution, each time with another comment.
 fn after_a_save(copy: &Copy) {
     let packages = ["private-alloc"];
     let bare = || cargo_test(copy, &packages, &["--test", "empty"]);
@@ -59,7 +57,7 @@ fn after_a_save(copy: &Copy) {
         edits += 1;
         copy.answer(&format!("{}// edit {edits}\n", copy.solution()));
     };
-    // Not the first build, but the edit; and the log is told that all is solved.
+    // The first build is not measured. The log then says that everything is solved.
     time(workbook(copy, &["grade"]));
     for command in [bare(), behaviour(), all(), grade()] {
         save();
@@ -74,7 +72,7 @@ fn after_a_save(copy: &Copy) {
             ("all", all()),
             ("grade", grade()),
         ] {
-            // What the watcher makes of it must not be in the way.
+            // `watch` must not grade this save at the same time.
             watching.pause();
             save();
             of.add(what, time(command));
@@ -107,12 +105,12 @@ fn after_a_save(copy: &Copy) {
     ] {
         line(name, of.median(what), Some((over, goal)));
     }
-    println!("  (watch waits 20 ms for the end of a save; that is included)");
+    println!("  (including the 20 ms that watch waits for the end of a save)");
 }
 
-/// All exercises, where everything is built.
+/// Grades all exercises, which are built already.
 fn whole_workbook(copy: &Copy) {
-    let exercises = workbook::exercise::Exercise::all(&copy.root).expect("exercises");
+    let exercises = course::exercise::Exercise::all(&copy.root).expect("exercises");
     let packages: Vec<_> = exercises.iter().map(|one| one.name.as_str()).collect();
     let plain = || cargo_test(copy, &packages, &["--test", "grader"]);
     time(plain());
@@ -127,7 +125,7 @@ fn whole_workbook(copy: &Copy) {
     line("workbook grade", of.median("grade"), Some((plain, 1.5)));
 }
 
-/// What the judge adds to a trivial case.
+/// Measures what the judge adds to a trivial case.
 fn one_case(copy: &Copy) {
     let one_thread = |test| {
         cargo_test(
@@ -149,11 +147,17 @@ fn one_case(copy: &Copy) {
     );
 }
 
-/// From the disk to whoever listens, as a browser does.
+/// Measures the time from a change on the disk to the event in the browser.
 fn page(copy: &Copy) {
     time({
         let mut command = copy.command(env!("CARGO"));
-        command.args(["build", "-q", "-p", "reader"]);
+        command.args(["build", "-q", "-p", "reader", "--target-dir"]);
+        command.arg(course::cargo::target_apart(
+            &course::root::find().expect("a clone"),
+        ));
+        command
+            .arg("--manifest-path")
+            .arg(course::cargo::second_workspace(&copy.root));
         command
     });
     let mut live = Live::serve(copy);
@@ -164,21 +168,21 @@ fn page(copy: &Copy) {
     }
     println!("the live book, medians of {ROUNDS}:");
     line(
-        "a page is edited, to the browser's being told",
+        "edit of a page to the browser's event",
         of.median("page"),
         None,
     );
     line(
-        "a verdict is recorded, to the same",
+        "recorded verdict to the browser's event",
         of.median("verdict"),
         None,
     );
     println!(
-        "  (the server waits 50 ms for the end of an edit, and looks for verdicts every 100 ms)"
+        "  (the server waits 50 ms for the end of an edit, and polls for verdicts every 100 ms)"
     );
 }
 
-/// To the exercise's own grader: an empty test, and many trivial cases.
+/// Adds two test targets to the exercise: an empty test, and many trivial cases.
 fn add_tests(copy: &Copy) {
     let folder = copy.root.join("exercises/private-alloc");
     let manifest = folder.join("Cargo.toml");
@@ -211,7 +215,7 @@ fn time(mut command: Command) -> Duration {
     taken
 }
 
-/// What was measured, by name.
+/// Measured times by name.
 #[derive(Default)]
 struct Times(Vec<(&'static str, Duration)>);
 
@@ -232,7 +236,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// A time; and where it is compared, over what, and the goal.
+/// Prints a time, and its ratio to another time with the goal for it.
 fn line(what: &str, time: Duration, over: Option<(Duration, f64)>) {
     let ratio = over.map_or(String::new(), |(over, goal)| {
         format!("   {:.2} (goal {goal:.2})", ms(time) / ms(over))

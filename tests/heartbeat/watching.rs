@@ -1,4 +1,4 @@
-//! A `workbook watch`, and when it said what.
+//! A running `workbook watch`, with the time of each line that it prints.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -15,12 +15,12 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Starts it, and waits for its first verdict.
+    /// Starts it and waits for its first verdicts.
     pub fn begin(mut command: Command) -> Watching {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
         let (sender, lines) = mpsc::channel();
-        let stdout = child.stdout.take().expect("a pipe was asked for");
+        let stdout = child.stdout.take().expect("a pipe was requested");
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.send((Instant::now(), line));
@@ -41,9 +41,9 @@ impl Watching {
         }
     }
 
-    /// From a save to the stages that are all behaviour, and to the last verdict.
+    /// Returns the times from a save to the verdicts on behaviour, and to all verdicts.
     pub fn sees(&self, save: impl FnOnce()) -> (Duration, Duration) {
-        // What came of an earlier save is over.
+        // Skip the output that belongs to an earlier save.
         while self.lines.recv_timeout(Duration::from_millis(1500)).is_ok() {}
         let begun = Instant::now();
         save();
@@ -66,7 +66,7 @@ impl Watching {
     }
 
     pub fn end(&mut self) {
-        let mut stdin = self.child.stdin.as_ref().expect("a pipe was asked for");
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe was requested");
         writeln!(stdin, "q").expect("it listens");
         self.child.wait().expect("it ends");
     }

@@ -1,4 +1,7 @@
-//! Starts cargo and reads what it says to programs.
+//! Calls cargo and parses its JSON messages.
+//!
+//! The crate `cargo_metadata` does the same, but brings seven crates, and every learner would wait for them before the
+//! first verdict.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -9,58 +12,52 @@ use serde::Deserialize;
 
 use crate::root;
 
-/// Said where cargo cannot be started.
-pub const NO_CARGO: &str = "cargo cannot be started: is Rust installed? https://rustup.rs";
+/// The error if cargo cannot be started.
+pub const NO_CARGO: &str = "cargo cannot be started; install Rust from https://rustup.rs";
 
-/// What cargo says on its standard output that matters here.
+/// A message of `--message-format=json`, as far as it matters here.
 #[derive(Deserialize)]
 #[serde(tag = "reason")]
 pub enum Message {
-    /// Something was built.
     #[serde(rename = "compiler-artifact")]
-    Built {
-        /// Of its package.
+    Artifact {
         manifest_path: PathBuf,
-        /// A program, if it is one.
+        /// `None` for a library.
         executable: Option<PathBuf>,
     },
-    /// The compiler said something.
     #[serde(rename = "compiler-message")]
-    Said {
-        /// Of the package that it is about.
+    Diagnostic {
         manifest_path: PathBuf,
-        /// What it said.
         message: Diagnostic,
     },
-    /// Anything else.
     #[serde(other)]
     Other,
 }
 
-/// What the compiler said.
+/// An error or a warning of the compiler.
 #[derive(Deserialize)]
 pub struct Diagnostic {
     /// `error`, `warning`, …
     pub level: String,
-    /// As a person reads it.
+    /// The text for a terminal.
     pub rendered: Option<String>,
 }
 
-/// cargo, as this command was started by, or as the shell finds it.
+/// The cargo that started this program, or else the one on the path.
 pub fn command() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The messages of a run of cargo; a line that is none is passed over.
+/// Parses cargo's standard output. Lines that are not messages are skipped.
 pub fn messages(stdout: impl Read) -> impl Iterator<Item = Message> {
     let lines = BufReader::new(stdout).lines().map_while(Result::ok);
     lines.filter_map(|line| serde_json::from_str(&line).ok())
 }
 
-/// Where cargo builds, in the workspace of `root`.
+/// Returns the target directory of the workspace in `root`.
 ///
 /// # Errors
-/// If cargo cannot tell.
+/// Returns an error if `cargo metadata` fails.
 pub fn target(root: &Path) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -72,42 +69,51 @@ pub fn target(root: &Path) -> Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()
         .context(NO_CARGO)?;
-    ensure!(output.status.success(), "cargo does not read the workspace");
+    ensure!(
+        output.status.success(),
+        "cargo metadata fails in {}",
+        root.display()
+    );
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
     Ok(metadata.target_directory)
 }
 
-/// Where cargo has built that program: the folder above it that cargo has made its own. Asking cargo takes a tenth of a
-/// second, at every save.
+/// Returns the target directory that `program` was built in, without a call of cargo, which would cost 0.1 s at every
+/// save.
 ///
 /// # Errors
-/// If there is no such folder, and cargo cannot tell.
+/// Returns an error if `program` lies in no target directory and `cargo metadata` fails.
 pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
-    let is_cargos = |folder: &&Path| folder.join(".rustc_info.json").is_file();
-    match program.ancestors().skip(1).find(is_cargos) {
+    let is_target = |folder: &&Path| folder.join(".rustc_info.json").is_file();
+    match program.ancestors().skip(1).find(is_target) {
         Some(folder) => Ok(folder.to_owned()),
         None => target(root),
     }
 }
 
-/// Where the book's server, the drill and the benchmark are built: in cargo's usual directory a save would wait for its
-/// lock until they are.
+/// The target directory of reader, drill, benchmark and the book's programs. In the learner's own target directory, a
+/// grading would wait for cargo's lock until they are built.
 pub fn target_apart(root: &Path) -> PathBuf {
     root::home(root).join("target")
 }
 
-/// Downloads what the lock file names and is not here yet, for this kind of machine. Where all is here it needs no
-/// network.
+/// The manifest of the second workspace, which holds reader, drill and benchmark.
+pub fn second_workspace(root: &Path) -> PathBuf {
+    root.join("crates/Cargo.toml")
+}
+
+/// Downloads the crates that the lock file names and that are missing, for this kind of machine. Needs no network if
+/// none is missing.
 ///
 /// # Errors
-/// If something is missing and cannot be downloaded.
+/// Returns an error if a crate is missing and cannot be downloaded.
 pub fn fetch(root: &Path) -> Result<()> {
     let output = command()
         .args(["fetch", "--quiet", "--locked", "--target", "host-tuple"])
         .current_dir(root)
         .output()
         .context(NO_CARGO)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo fetch: {}", said.trim());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo fetch: {}", errors.trim());
     Ok(())
 }

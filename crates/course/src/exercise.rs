@@ -1,4 +1,4 @@
-//! An exercise: its folder's manifest says what it is, and its name finds everything else.
+//! An exercise: its manifest describes it, and its name finds all of its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,53 +9,51 @@ use serde::Deserialize;
 /// One exercise, as its `Cargo.toml` describes it.
 #[derive(Debug, Clone)]
 pub struct Exercise {
-    /// The package's name, and the folder's: `private-alloc`.
+    /// The name of the package and of its folder, such as `private-alloc`.
     pub name: String,
-    /// Where the clone is.
+    /// The root of the clone.
     pub root: PathBuf,
-    /// What the manifest says of it.
     pub about: About,
 }
 
-/// `[package.metadata.workbook]`.
+/// The table `[package.metadata.workbook]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// For people.
     pub title: String,
-    /// The place in the book, from 1.
+    /// The position in the book, from 1.
     pub order: u32,
-    /// The book's page, from `book/src`.
+    /// The path of the book's page, relative to `book/src`.
     pub page: String,
-    /// What a learner can do afterwards.
     pub objectives: Vec<String>,
-    /// In their order.
+    /// In the order in which they are solved.
     pub stages: Vec<Stage>,
 }
 
-/// A part of an exercise that is solved and graded on its own.
+/// A part of an exercise that is solved and graded separately.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    /// The module of its cases in the grader.
+    /// The name of its module in the grader.
     pub name: String,
-    /// For people.
     pub title: String,
-    /// Estimated.
+    /// An estimate of how long it takes.
     pub minutes: u32,
-    /// Whether the exercise is solved without it.
+    /// Whether the exercise counts as solved without this stage.
     #[serde(default)]
     pub bonus: bool,
 }
 
 impl Exercise {
-    /// Every exercise, in the book's order.
+    /// Returns every exercise of the clone, in the book's order.
     ///
     /// # Errors
-    /// If a manifest cannot be read.
+    /// Returns an error if a manifest cannot be read.
     pub fn all(root: &Path) -> Result<Vec<Exercise>> {
         let mut exercises = Vec::new();
-        for entry in fs::read_dir(root.join("exercises"))? {
+        let folder = root.join("exercises");
+        let entries = fs::read_dir(&folder);
+        for entry in entries.with_context(|| format!("{} cannot be read", folder.display()))? {
             let folder = entry?.path();
             if folder.join("Cargo.toml").is_file() {
                 exercises.push(Exercise::read(root, &folder)?);
@@ -65,16 +63,19 @@ impl Exercise {
         Ok(exercises)
     }
 
-    /// The exercise of that name.
+    /// Returns the exercise with that name.
     ///
     /// # Errors
-    /// If there is none, or its manifest cannot be read.
+    /// Returns an error if there is none, or if a manifest cannot be read.
     pub fn find(root: &Path, name: &str) -> Result<Exercise> {
         let all = Exercise::all(root)?;
         let names: Vec<_> = all.iter().map(|exercise| exercise.name.clone()).collect();
         match all.into_iter().find(|exercise| exercise.name == name) {
             Some(exercise) => Ok(exercise),
-            None => bail!("there is no exercise {name}: there is {}", names.join(", ")),
+            None => bail!(
+                "there is no exercise {name}; the exercises are {}",
+                names.join(", ")
+            ),
         }
     }
 
@@ -102,7 +103,30 @@ impl Exercise {
         })
     }
 
-    /// The crate, with the learner's `src/lib.rs`.
+    /// Returns the stage with that name.
+    ///
+    /// # Errors
+    /// Returns an error if there is none.
+    pub fn stage(&self, name: &str) -> Result<&Stage> {
+        let stages = &self.about.stages;
+        match stages.iter().find(|stage| stage.name == name) {
+            Some(stage) => Ok(stage),
+            None => {
+                let names: Vec<_> = stages.iter().map(|stage| stage.name.as_str()).collect();
+                bail!(
+                    "{} has no stage {name}; its stages are {}",
+                    self.name,
+                    names.join(", ")
+                )
+            }
+        }
+    }
+
+    /// The name of the library in code, such as `private_alloc`.
+    pub fn library(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
     pub fn folder(&self) -> PathBuf {
         self.root.join("exercises").join(&self.name)
     }
@@ -112,38 +136,29 @@ impl Exercise {
         self.folder().join("src/lib.rs")
     }
 
-    /// What grades it.
-    pub fn tests(&self) -> PathBuf {
-        self.root.join("tests").join(&self.name)
+    /// A pristine copy of the stub, for `reset`.
+    pub fn stub(&self) -> PathBuf {
+        self.folder().join("stub.rs")
     }
 
-    /// The name that the code knows it by: `private_alloc`.
-    pub fn library(&self) -> String {
-        self.name.replace('-', "_")
+    /// The folder of the grader's source, its snapshots and its compile-fail cases.
+    pub fn grader(&self) -> PathBuf {
+        self.folder().join("tests/grader")
     }
 
-    /// The reference solution's file.
+    /// The system calls that the solution makes in each watched case, as recorded by the exam.
+    pub fn solution_calls(&self) -> PathBuf {
+        self.folder().join("solution-calls.snap")
+    }
+
+    /// The file of the reference solution.
     pub fn solution(&self) -> PathBuf {
         let file = format!("{}.rs", self.library());
         self.root.join("solutions/src").join(file)
     }
 
-    /// The stage of that name.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn stage(&self, name: &str) -> Result<&Stage> {
-        let stages = &self.about.stages;
-        match stages.iter().find(|stage| stage.name == name) {
-            Some(stage) => Ok(stage),
-            None => {
-                let names: Vec<_> = stages.iter().map(|stage| stage.name.as_str()).collect();
-                bail!(
-                    "{} has no stage {name}: its stages are {}",
-                    self.name,
-                    names.join(", ")
-                )
-            }
-        }
+    /// The folder of the exam's answers, `right` and `wrong`.
+    pub fn answers(&self) -> PathBuf {
+        self.root.join("tests/answers").join(&self.name)
     }
 }

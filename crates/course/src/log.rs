@@ -1,7 +1,7 @@
-//! The learner's log: `.workbook/log.jsonl` in the clone, where lines are only ever added. State is a replay of it.
+//! The progress log: `log.jsonl` in the folder of the learner's own data. Lines are only ever added; state is a replay.
 //!
-//! A line is acknowledged when it is on the disk: it is written at the end under a lock (`O_APPEND`, flock, fsync). What
-//! a killed writer left of a line is passed over, and said; the next line begins after it.
+//! A record is acknowledged once it is on the disk: it is appended under a lock (`O_APPEND`, flock, fsync). A partial
+//! line that a killed writer has left is skipped and reported; the next record starts on a new line.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -9,160 +9,230 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::exercise::Exercise;
 use crate::root;
-use crate::verdicts::{Count, Verdicts};
 
-/// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
 }
 
-/// What a log holds.
-#[derive(Debug)]
-pub struct Lines<T> {
+/// The contents of a log.
+#[derive(Debug, Default)]
+pub struct Lines {
     /// In the order in which they were written.
-    pub records: Vec<T>,
-    /// The numbers of the lines, from 1, that are no record: a writer was killed, or the disk was full.
+    pub records: Vec<Record>,
+    /// The numbers, from 1, of the lines that are not records, because their writer was killed or the disk was full.
     pub torn: Vec<usize>,
 }
 
-/// A record of an exercise that was graded.
+/// One line. All times are in seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Graded {
-    /// When, in seconds since 1970.
-    pub at: i64,
-    /// Which.
-    pub exercise: String,
-    /// Whether all but the bonus stages passed.
-    pub solved: bool,
-    /// By stage.
-    pub stages: Vec<StageCount>,
-}
-
-/// How many cases of a stage came to what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageCount {
-    /// As in the manifest.
-    pub name: String,
-    /// Whether the exercise is solved without it.
-    #[serde(default)]
-    pub bonus: bool,
-    /// Of its cases.
-    #[serde(flatten)]
-    pub count: Count,
-    /// What the learner was told of the first case that failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-}
-
-/// A record of this command's; another's are `Other`.
-#[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum Record {
     /// An exercise was graded.
     Exercise(Graded),
     /// A hint was shown.
     Hint {
-        /// When, in seconds since 1970.
         at: i64,
-        /// Of which exercise.
         exercise: String,
-        /// Of which stage.
         stage: String,
         /// From 1.
         rung: usize,
     },
-    /// The solution was shown.
-    Solution {
-        /// When, in seconds since 1970.
+    /// A solution was shown.
+    Solution { at: i64, exercise: String },
+    /// A question of the drill was answered and graded.
+    Grade(Grade),
+    /// A grade no longer counts.
+    Undo {
         at: i64,
-        /// Of which exercise.
-        exercise: String,
+        /// The grade's id.
+        of: String,
     },
-    /// What another command recorded.
+    /// A question's answer was proved on a machine.
+    Proof {
+        at: i64,
+        question: String,
+        result: String,
+        machine: String,
+    },
+    /// A question of a mock interview was answered.
+    Mock(Mock),
+    /// A kind of record that a later version writes.
     #[serde(other)]
     Other,
+}
+
+/// An exercise that was graded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graded {
+    pub at: i64,
+    pub exercise: String,
+    /// Whether every stage passed, bonus stages aside.
+    pub solved: bool,
+    pub stages: Vec<StageCount>,
+}
+
+impl Graded {
+    /// Returns whether a case failed. A case that was not started does not count.
+    pub fn failed(&self) -> bool {
+        self.stages.iter().any(|stage| stage.count.failed > 0)
+    }
+}
+
+/// The verdicts on one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageCount {
+    pub name: String,
+    #[serde(default)]
+    pub bonus: bool,
+    #[serde(flatten)]
+    pub count: Count,
+    /// The sentence of the first case that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// How many cases got each verdict.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+    pub not_started: usize,
+    /// All cases.
+    pub possible: usize,
+}
+
+/// The verdict on a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Passed,
+    Failed,
+    /// This machine cannot check it.
+    Skipped,
+    /// The case reached a `todo!()`.
+    #[serde(rename = "not started")]
+    NotStarted,
+}
+
+impl Count {
+    /// Counts one more case.
+    pub fn add(&mut self, verdict: Verdict) {
+        self.possible += 1;
+        match verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::Failed => self.failed += 1,
+            Verdict::Skipped => self.skipped += 1,
+            Verdict::NotStarted => self.not_started += 1,
+        }
+    }
+
+    /// The verdict on all of the cases together.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Count { failed: 1.., .. } => Verdict::Failed,
+            Count {
+                not_started: 1.., ..
+            } => Verdict::NotStarted,
+            Count { skipped: 1.., .. } => Verdict::Skipped,
+            _ => Verdict::Passed,
+        }
+    }
+}
+
+impl FromIterator<Verdict> for Count {
+    fn from_iter<I: IntoIterator<Item = Verdict>>(verdicts: I) -> Count {
+        let mut count = Count::default();
+        verdicts.into_iter().for_each(|verdict| count.add(verdict));
+        count
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.not_started += other.not_started;
+        self.possible += other.possible;
+    }
+}
+
+/// A question that was answered and graded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grade {
+    /// Identifies the grade, for undo.
+    pub id: String,
+    pub at: i64,
+    pub question: String,
+    /// From 1 (again) to 4 (easy).
+    pub grade: u8,
+    /// How sure the learner was, from 1 (guess) to 3 (certain).
+    pub sure: u8,
+    pub right: bool,
+    /// How long the answer took.
+    pub seconds: i64,
+    /// When the question comes back, as the learner was told.
+    pub due: i64,
+    /// Whether it was crammed, which leaves the schedule unchanged.
+    #[serde(default)]
+    pub cram: bool,
+}
+
+/// A question of a mock interview that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mock {
+    pub at: i64,
+    pub question: String,
+    /// The points that the learner made, from 1.
+    pub made: Vec<usize>,
+    /// The number of points in the rubric.
+    pub points: usize,
+    /// How long the answer took.
+    pub seconds: i64,
 }
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as i64)
-}
-
-impl Graded {
-    /// What is recorded of these verdicts.
-    pub fn of(exercise: &Exercise, verdicts: &Verdicts) -> Graded {
-        let stages = verdicts.stages.iter().map(|stage| StageCount {
-            name: stage.name.clone(),
-            bonus: stage.bonus,
-            count: Count::of(&stage.cases),
-            failure: stage.first_failure().and_then(|case| case.sentence.clone()),
-        });
-        let core = verdicts.core;
-        Graded {
-            at: now(),
-            exercise: exercise.name.clone(),
-            solved: core.possible > 0 && core.failed + core.not_started == 0,
-            stages: stages.collect(),
-        }
-    }
-
-    /// Whether a case failed: one that was not started does not count.
-    pub fn failed(&self) -> bool {
-        self.stages.iter().any(|stage| stage.count.failed > 0)
-    }
-
-    /// Adds it to the log of that clone.
-    ///
-    /// # Errors
-    /// If the log cannot be written.
-    pub fn record(&self, root: &Path) -> Result<()> {
-        Log::of(root).append(&Record::Exercise(self.clone()))
-    }
+    since.map_or(0, |since| since.as_secs().cast_signed())
 }
 
 impl Log {
-    /// The log of that clone.
+    /// The log of a clone.
     pub fn of(root: &Path) -> Log {
         Log::in_folder(&root::home(root))
     }
 
-    /// The log in that folder.
+    /// The log in a folder.
     pub fn in_folder(folder: &Path) -> Log {
         Log {
             path: folder.join("log.jsonl"),
         }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds a record. When this returns, it is on the disk.
+    /// Adds a record. Once this returns, the record is on the disk.
     ///
     /// # Errors
-    /// If it could not be written: then nothing was acknowledged, and the log is as it was.
-    pub fn append(&self, record: &impl Serialize) -> Result<()> {
+    /// Returns an error if the record cannot be written. The log is then unchanged.
+    pub fn append(&self, record: &Record) -> Result<()> {
         let append = || write_line(&mut self.open_locked()?, record);
         append().with_context(|| self.not_written())
     }
 
-    /// Looks at the log and adds what `decide` returns, with no other writer in between. Tells whether it added
-    /// anything.
+    /// Reads the log and adds what `decide` returns, with no other writer in between. Returns whether a record was added.
     ///
     /// # Errors
-    /// If it could not be read or written.
-    pub fn append_if<T: DeserializeOwned, R: Serialize>(
-        &self,
-        decide: impl FnOnce(Lines<T>) -> Option<R>,
-    ) -> Result<bool> {
+    /// Returns an error if the log cannot be read or written.
+    pub fn append_if(&self, decide: impl FnOnce(Lines) -> Option<Record>) -> Result<bool> {
         let append = || {
             let mut file = self.open_locked()?;
             let lines = parse(&read(&mut file)?);
@@ -175,12 +245,12 @@ impl Log {
 
     fn not_written(&self) -> String {
         format!(
-            "{} cannot be written, and nothing was recorded (WORKBOOK_HOME can name another folder)",
+            "{} cannot be written, so nothing was recorded; WORKBOOK_HOME=FOLDER puts the log elsewhere",
             self.path.display()
         )
     }
 
-    /// Closing the file unlocks it; so does the kernel where the writer is killed.
+    /// Closing the file releases the lock, and so does the death of the process.
     fn open_locked(&self) -> Result<File> {
         let file = self.open()?;
         file.lock()?;
@@ -199,23 +269,22 @@ impl Log {
             .append(true)
             .create(true)
             .open(&self.path)?;
-        // The file's name is to survive a crash, too.
+        // The directory entry must survive a crash, too.
         File::open(folder)?.sync_all()?;
         Ok(file)
     }
 
-    /// Reads the log; where there is none yet, it is empty. A record of another kind than `T` knows should be one of
-    /// its own: what does not parse counts as torn.
+    /// Reads the log. A log that does not exist yet is empty.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<Lines<T>> {
+    /// Returns an error if the log exists and cannot be read.
+    pub fn read(&self) -> Result<Lines> {
         let read = || {
             let mut file = match File::open(&self.path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
                 opened => opened?,
             };
-            // Without a lock the half of a line that is just being written would look torn.
+            // Without the lock, a line that is being written would look torn.
             file.lock_shared()?;
             read(&mut file)
         };
@@ -231,8 +300,8 @@ fn read(file: &mut File) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Adds a line to the log, which is locked.
-fn write_line(file: &mut File, record: &impl Serialize) -> Result<()> {
+/// Adds a line to the log, which must be locked.
+fn write_line(file: &mut File, record: &Record) -> Result<()> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
     let before = file.metadata()?.len();
@@ -246,19 +315,19 @@ fn write_line(file: &mut File, record: &impl Serialize) -> Result<()> {
     }
     let written = file.write_all(&line).and_then(|()| file.sync_all());
     if written.is_err() {
-        // A part of the line may be there. Where it cannot be taken away, it is passed over as a torn one.
+        // Part of the line may have been written. If it cannot be removed, it is skipped later as a torn line.
         let _ = file.set_len(before);
     }
     Ok(written?)
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Lines<T> {
-    let mut lines = Lines {
-        records: Vec::new(),
-        torn: Vec::new(),
-    };
+/// Parses the lines of a log.
+pub fn parse(text: &[u8]) -> Lines {
+    // Some editors begin a file with a byte-order mark.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut lines = Lines::default();
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        // A record without its end was not acknowledged, even where it parses.
+        // A record without its newline was not acknowledged, even if it parses.
         let record = line.strip_suffix(b"\n").map(serde_json::from_slice);
         match record {
             Some(Ok(record)) => lines.records.push(record),
@@ -271,8 +340,6 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Lines<T> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn log() -> (tempfile::TempDir, Log) {
@@ -281,45 +348,60 @@ mod tests {
         (folder, log)
     }
 
+    fn record(at: i64) -> Record {
+        Record::Solution {
+            at,
+            exercise: "private-alloc".to_owned(),
+        }
+    }
+
     #[test]
-    fn a_log_that_is_not_there_is_empty() {
+    fn a_missing_log_is_empty() {
         let (_folder, log) = log();
-        let lines = log.read::<Value>().expect("no log");
+        let lines = log.read().expect("no log");
         assert!(lines.records.is_empty() && lines.torn.is_empty());
     }
 
     #[test]
-    fn a_torn_line_is_passed_over_and_the_next_begins_after_it() {
+    fn a_torn_line_is_skipped_and_the_next_record_starts_after_it() {
         let (_folder, log) = log();
-        log.append(&json!({"n": 1})).expect("a line");
-        let torn = [
-            fs::read(log.path()).expect("the log"),
-            b"{\"n\": 2".to_vec(),
-        ]
-        .concat();
-        fs::write(log.path(), torn).expect("a torn line");
-        assert_eq!(log.read::<Value>().expect("lines").torn, [2]);
-        log.append(&json!({"n": 3})).expect("a line");
-        let lines = log.read::<Value>().expect("lines");
-        assert_eq!(lines.records, [json!({"n": 1}), json!({"n": 3})]);
+        log.append(&record(1)).expect("a line");
+        let whole = fs::read(log.path()).expect("the log");
+        fs::write(log.path(), [&whole, &whole[..20]].concat()).expect("a torn line");
+        assert_eq!(log.read().expect("lines").torn, [2]);
+        log.append(&record(3)).expect("a line");
+        let lines = log.read().expect("lines");
+        assert_eq!(lines.records, [record(1), record(3)]);
         assert_eq!(lines.torn, [2]);
     }
 
-    /// Its writer was killed before it could say that the line was there.
+    /// Its writer was killed before it could report success.
     #[test]
-    fn a_whole_record_without_its_end_was_not_acknowledged() {
+    fn a_record_without_its_newline_was_not_acknowledged() {
         let (_folder, log) = log();
-        log.append(&json!({"n": 1})).expect("a line");
+        log.append(&record(1)).expect("a line");
         let text = fs::read(log.path()).expect("the log");
         fs::write(log.path(), &text[..text.len() - 1]).expect("a torn line");
-        assert_eq!(log.read::<Value>().expect("lines").torn, [1]);
+        assert_eq!(log.read().expect("lines").torn, [1]);
     }
 
     #[test]
-    fn nothing_is_added_where_nothing_is_decided() {
+    fn append_if_adds_nothing_for_none() {
         let (_folder, log) = log();
-        let added = log.append_if(|_: Lines<Value>| None::<Value>);
-        assert!(!added.expect("no line"));
+        assert!(!log.append_if(|_| None).expect("no line"));
         assert_eq!(fs::read(log.path()).expect("the log"), b"");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_the_first_record() {
+        let line = serde_json::to_string(&record(1)).expect("JSON");
+        let lines = parse(format!("\u{feff}{line}\n").as_bytes());
+        assert_eq!((lines.records, lines.torn), (vec![record(1)], vec![]));
+    }
+
+    #[test]
+    fn an_unknown_kind_of_record_is_not_torn() {
+        let lines = parse(b"{\"what\":\"later\",\"n\":1}\n");
+        assert_eq!((lines.records, lines.torn), (vec![Record::Other], vec![]));
     }
 }

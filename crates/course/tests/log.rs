@@ -1,4 +1,4 @@
-//! The learner's log under bad luck: writers that are killed, a disk that is full, many at once.
+//! The log under bad conditions: writers that are killed, a full disk, many writers at once.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -8,14 +8,23 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use course::log::{Lines, Log, Record};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use serde_json::{Value, json};
-use workbook::state::Log;
 
-/// Says to a child that it is a writer, and where.
+/// The environment variables that make a child process a writer.
 const FOLDER: &str = "STATE_TEST_FOLDER";
 const NAME: &str = "STATE_TEST_NAME";
+
+/// A record of any size.
+fn record(id: impl Into<String>, size: usize) -> Record {
+    Record::Proof {
+        at: 0,
+        question: id.into(),
+        result: "x".repeat(size),
+        machine: String::new(),
+    }
+}
 
 /// Starts this program again as a writer.
 fn writer(folder: &Path, name: usize, test: &str) -> Child {
@@ -35,12 +44,11 @@ fn write_until_killed() {
         return;
     };
     let log = Log::in_folder(Path::new(&folder));
-    // Long enough that the kernel can be stopped in the middle of it.
-    let ballast = "x".repeat(300_000);
+    // Long enough that a kill can come in the middle of the write.
+    let size = 300_000;
     for number in 0.. {
         let id = format!("{name}-{number}");
-        log.append(&json!({ "id": id, "ballast": ballast }))
-            .expect("a line");
+        log.append(&record(&id, size)).expect("a line");
         // In one call, so that a kill leaves no half of it.
         let said = format!("acknowledged {id}\n");
         std::io::stdout().write_all(said.as_bytes()).expect("said");
@@ -56,8 +64,11 @@ fn acknowledged(said: impl Read) -> BTreeSet<String> {
     ids.collect()
 }
 
-fn ids(records: &[Value]) -> Vec<String> {
-    let id = |record: &Value| record["id"].as_str().expect("an id").to_owned();
+fn ids(records: &[Record]) -> Vec<String> {
+    let id = |record: &Record| match record {
+        Record::Proof { question, .. } => question.clone(),
+        other => panic!("nobody wrote {other:?}"),
+    };
     records.iter().map(id).collect()
 }
 
@@ -85,7 +96,7 @@ fn no_acknowledged_record_is_lost_when_writers_are_killed() {
             child.wait().expect("it is dead");
             told.extend(reader.join().expect("what it said"));
         }
-        let lines = log.read::<Value>().expect("the log");
+        let lines = log.read().expect("the log");
         let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
         let lost: Vec<_> = told.difference(&there).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
@@ -97,9 +108,9 @@ fn no_acknowledged_record_is_lost_when_writers_are_killed() {
         "only {} records were acknowledged",
         told.len()
     );
-    log.append(&json!({ "id": "last" }))
+    log.append(&record("last", 0))
         .expect("a line after all that");
-    let lines = log.read::<Value>().expect("the log");
+    let lines = log.read().expect("the log");
     assert_eq!(ids(&lines.records).last().map(String::as_str), Some("last"));
     println!("{} acknowledged, {torn} torn", told.len());
 }
@@ -116,7 +127,7 @@ fn write_until_full() {
     let log = Log::in_folder(Path::new(&folder));
     let mut written = 0;
     let error = loop {
-        match log.append(&json!({ "id": written.to_string(), "ballast": "x".repeat(100) })) {
+        match log.append(&record(written.to_string(), 100)) {
             Ok(()) if written > 1000 => break "there was always room".to_owned(),
             Ok(()) => written += 1,
             Err(error) => break format!("{error:#}"),
@@ -137,12 +148,10 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     let (_, told) = told.unwrap_or_else(|| panic!("nothing said: {said}"));
     let (written, error) = told.split_once(": ").expect("a number and an error");
     assert!(
-        error.contains("log.jsonl cannot be written, and nothing was recorded"),
+        error.contains("log.jsonl cannot be written, so nothing was recorded"),
         "{error}"
     );
-    let lines = Log::in_folder(folder.path())
-        .read::<Value>()
-        .expect("the log");
+    let lines = Log::in_folder(folder.path()).read().expect("the log");
     assert_eq!(lines.records.len().to_string(), written);
     assert!(lines.torn.is_empty(), "what was begun is taken away");
 }
@@ -156,13 +165,13 @@ fn many_at_once_write_whole_lines() {
             let log = &log;
             scope.spawn(move || {
                 for number in 0..20 {
-                    log.append(&json!({ "id": format!("{writer}-{number}") }))
+                    log.append(&record(format!("{writer}-{number}"), 0))
                         .expect("a line");
                 }
             });
         }
     });
-    let lines = log.read::<Value>().expect("the log");
+    let lines = log.read().expect("the log");
     let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
     assert_eq!((there.len(), lines.torn.len()), (160, 0));
 }
@@ -176,15 +185,13 @@ fn what_is_decided_is_written_before_another_looks() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    let count = |lines: workbook::state::Lines<Value>| {
-                        Some(json!({ "id": lines.records.len().to_string() }))
-                    };
+                    let count = |lines: Lines| Some(record(lines.records.len().to_string(), 0));
                     log.append_if(count).expect("a line");
                 }
             });
         }
     });
-    let lines = log.read::<Value>().expect("the log");
+    let lines = log.read().expect("the log");
     let expected: Vec<_> = (0..160).map(|number| number.to_string()).collect();
     assert_eq!(ids(&lines.records), expected);
 }

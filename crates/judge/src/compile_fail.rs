@@ -20,6 +20,9 @@ use crate::role::{self, Role};
 use crate::verdict::{Failure, Verdict};
 use crate::{child, sentence, supervise};
 
+/// The folder of the cases, relative to the exercise.
+const CASES: &str = "tests/grader/compile_fail";
+
 /// The legal twin of one case: its name and its `main`.
 pub type Twin = (&'static str, fn());
 
@@ -44,7 +47,7 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     }
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let root = Path::new(&root);
-    let folder = root.join("compile_fail").join(stage);
+    let folder = root.join(CASES).join(stage);
     let named = twins.iter().map(|(name, _)| (*name).to_owned()).collect();
     if let Err(error) = same_cases(&folder, named) {
         panic!("{error}");

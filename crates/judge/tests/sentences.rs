@@ -103,7 +103,7 @@ fn check_fails() {
 #[test]
 fn not_started() {
     says(
-        "Not started: a todo!() at tests/judge/tests/sentences.rs:LINE was reached.",
+        "Not started: a todo!() at crates/judge/tests/sentences.rs:LINE was reached.",
         || todo!(),
     );
 }
@@ -111,7 +111,7 @@ fn not_started() {
 #[test]
 fn panics() {
     says(
-        "The code panicked at tests/judge/tests/sentences.rs:LINE: oh no.",
+        "The code panicked at crates/judge/tests/sentences.rs:LINE: oh no.",
         || panic!("oh no"),
     );
 }
@@ -132,7 +132,7 @@ fn child_returns() {
 #[test]
 fn child_panics() {
     says(
-        "A forked child panicked at tests/judge/tests/sentences.rs:LINE: in the child.",
+        "A forked child panicked at crates/judge/tests/sentences.rs:LINE: in the child.",
         || {
             let child = child(|| panic!("in the child"));
             waitpid(child, None).unwrap();
@@ -192,7 +192,7 @@ fn exits_early() {
 #[test]
 fn panic_lost_in_a_thread() {
     says(
-        "Your function returned as if all were well, but a panic at tests/judge/tests/sentences.rs:LINE was lost on the way (in a thread, or in catch_unwind): lost.",
+        "Your function returned as if all were well, but a panic at crates/judge/tests/sentences.rs:LINE was lost on the way (in a thread, or in catch_unwind): lost.",
         || {
             let _ = std::thread::spawn(|| panic!("lost")).join();
         },
@@ -372,7 +372,7 @@ fn panics_in_drop_while_it_panics() {
         }
     }
     says(
-        "The code panicked at tests/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
+        "The code panicked at crates/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
          panic, or across extern \"C\"), so the process aborted: in Drop.",
         || {
             let _bad = Bad;
@@ -387,7 +387,7 @@ fn panics_across_a_c_function() {
         panic!("in a handler");
     }
     says(
-        "The code panicked at tests/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
+        "The code panicked at crates/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
          panic, or across extern \"C\"), so the process aborted: in a handler.",
         || handler(),
     );
@@ -436,7 +436,7 @@ fn a_foreseen_panic_that_is_caught_passes() {
 #[test]
 fn a_foreseen_panic_that_is_not_caught_is_a_panic() {
     says(
-        "The code panicked at tests/judge/tests/sentences.rs:LINE: on purpose.",
+        "The code panicked at crates/judge/tests/sentences.rs:LINE: on purpose.",
         || {
             judge::expect_panics();
             panic!("on purpose");

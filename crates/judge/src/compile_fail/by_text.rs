@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::{Command, Stdio};
 
-use super::{Case, Refusal};
+use super::{CASES, Case, Refusal};
 
 /// Set for the process that only runs trybuild: the test's name, and the cases' paths.
 const ASKED: &str = "JUDGE_COMPILE";
@@ -31,7 +31,7 @@ pub fn ask(test: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
     let stage = test.trim_start_matches("compile_fail::");
     let paths = cases
         .iter()
-        .map(|case| format!("compile_fail/{stage}/{}.rs", case.name));
+        .map(|case| format!("{CASES}/{stage}/{}.rs", case.name));
     let asked = [test.to_owned()].into_iter().chain(paths);
     // By its own name: trybuild reads the build's hash from it, to find the features.
     let output = Command::new(env::current_exe().expect("this program has a name"))
@@ -56,13 +56,14 @@ pub fn ask(test: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
     refusals.collect()
 }
 
-/// From `test compile_fail/views/NAME.rs ... WORD` and what follows it, the text for each name.
+/// From `test tests/grader/compile_fail/views/NAME.rs ... WORD` and what follows it, the text for each name.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let mut said = BTreeMap::new();
     let mut current: Option<String> = None;
     for line in text.lines() {
         if let Some((path, rest)) = line
-            .strip_prefix("test compile_fail/")
+            .strip_prefix("test ")
+            .and_then(|line| line.strip_prefix(CASES))
             .and_then(|line| line.split_once(".rs ... "))
         {
             let name = path.rsplit('/').next().unwrap_or(path).to_owned();
@@ -91,10 +92,10 @@ mod tests {
     #[test]
     fn each_case_gets_what_trybuild_said_of_it() {
         let said = parse(
-            "noise\ntest compile_fail/views/a.rs ... ok\n\
-             test compile_fail/views/b.rs ... error\n\
+            "noise\ntest tests/grader/compile_fail/views/a.rs ... ok\n\
+             test tests/grader/compile_fail/views/b.rs ... error\n\
              Expected test case to fail to compile, but it succeeded.\n\
-             test compile_fail/views/c.rs ... mismatch\n",
+             test tests/grader/compile_fail/views/c.rs ... mismatch\n",
         );
         let of = |name: &str| refusal(&said[name]);
         assert_eq!(of("a"), Refusal::Refused);

@@ -1,19 +1,17 @@
-//! `workbook list`: the exercises, their stages, how long each takes, and what was solved when it was graded last.
+//! `workbook list`: the exercises and their stages, how long each takes, and the last verdicts.
 
 use std::path::Path;
 
-use anstream::println;
 use anyhow::Result;
+use course::exercise::Exercise;
+use course::log::Verdict;
 
-use crate::exercise::Exercise;
-use crate::grader::Verdict;
 use crate::progress::Progress;
-use crate::words::{FAINT, STRONG, sign, styled};
+use crate::say;
+use crate::terminal::{FAINT, STRONG, sign, styled};
 
-/// Lists them all.
-///
 /// # Errors
-/// If a manifest cannot be read.
+/// Returns an error if a manifest or the log cannot be read.
 pub fn run(root: &Path) -> Result<()> {
     let progress = Progress::read(root)?;
     for exercise in Exercise::all(root)? {
@@ -25,20 +23,20 @@ pub fn run(root: &Path) -> Result<()> {
         let stages = &exercise.about.stages;
         let core = stages.iter().filter(|stage| !stage.bonus);
         let minutes: u32 = core.map(|stage| stage.minutes).sum();
-        println!(
+        say!(
             "{solved}{}  {} {}",
             styled(STRONG, &exercise.name),
             exercise.about.title,
-            styled(FAINT, &format!("({minutes} minutes, estimated)"))
+            styled(FAINT, &format!("(about {minutes} minutes)"))
         );
         for stage in stages {
             let bonus = if stage.bonus { "  (bonus)" } else { "" };
             let counts = graded.map_or(&[][..], |graded| &graded.stages);
-            let mut counts = counts.iter().filter(|count| count.name == stage.name);
-            let verdict = counts.next().map(|stage| stage.count.verdict());
-            println!(
+            let count = counts.iter().find(|count| count.name == stage.name);
+            let verdict = count.map_or(Verdict::NotStarted, |stage| stage.count.verdict());
+            say!(
                 "  {} {:<10} {:>3} min  {}{bonus}",
-                sign(verdict.unwrap_or(Verdict::NotStarted)),
+                sign(verdict),
                 stage.name,
                 stage.minutes,
                 stage.title

@@ -1,33 +1,33 @@
-//! `workbook doctor`: what this machine is, and what that means for grading.
+//! `workbook doctor`: describes this machine, and what that means for grading.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anstream::println;
 use anyhow::Result;
 use nix::sys::ptrace;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
-use crate::root;
-use crate::words::{FAINT, STRONG, styled};
+use course::root;
 
-/// One thing that was looked at.
+use crate::say;
+use crate::terminal::{FAINT, STRONG, styled};
+
 #[derive(Debug, Serialize)]
 struct Finding {
     what: &'static str,
     found: String,
-    /// What it means; empty where it is as it should be.
+    /// The consequence for the learner; empty if there is none.
     means: String,
 }
 
-/// Looks at everything, and tells.
+/// Examines this machine and prints the findings.
 ///
 /// # Errors
-/// If the findings cannot be written as JSON.
+/// Returns an error if the findings cannot be represented as JSON.
 pub fn run(clone: &Path, json: bool) -> Result<()> {
     let findings = [
         kernel(),
@@ -38,27 +38,27 @@ pub fn run(clone: &Path, json: bool) -> Result<()> {
         memory(),
         sandbox(),
         place(clone),
-        record(clone),
+        progress(clone),
         toolchain(clone),
         tool(
             "cc",
             "--version",
-            "Rust links with it, and cargo test compiles the book's programs in C: install a C compiler",
+            "rustc needs it as a linker, and `cargo test` compiles the book's C programs: install a C compiler",
         ),
         tool(
             "valgrind",
             "--version",
-            "workbook bench does not count instructions",
+            "`bench` does not count instructions",
         ),
     ];
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        say!("{}", serde_json::to_string_pretty(&findings)?);
         return Ok(());
     }
     for Finding { what, found, means } in &findings {
-        println!("{} {found}", styled(STRONG, &format!("{what:<12}")));
+        say!("{} {found}", styled(STRONG, &format!("{what:<12}")));
         if !means.is_empty() {
-            println!("{:<12} {}", "", styled(FAINT, means));
+            say!("{:<12} {}", "", styled(FAINT, means));
         }
     }
     Ok(())
@@ -72,7 +72,7 @@ fn finding(what: &'static str, found: impl Into<String>, means: impl Into<String
     }
 }
 
-/// A file's text without its last newline; empty where there is none.
+/// Returns a file's text without its last newline; empty if the file cannot be read.
 fn text(path: &str) -> String {
     fs::read_to_string(path)
         .unwrap_or_default()
@@ -80,7 +80,7 @@ fn text(path: &str) -> String {
         .to_owned()
 }
 
-/// `[always] madvise never`: what stands in brackets.
+/// Returns the word in brackets, as in `[always] madvise never`.
 fn chosen(path: &str) -> String {
     let text = text(path);
     let chosen = text
@@ -97,9 +97,9 @@ fn kernel() -> Finding {
         .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let means = match version {
-        version if version < (5, 10) => "the graders are made for Linux 5.10 and later",
+        version if version < (5, 10) => "the graders need Linux 5.10 or later",
         version if version < (5, 14) => {
-            "there is no MADV_POPULATE_WRITE before 5.14: prefault is graded by its other way"
+            "MADV_POPULATE_WRITE exists since Linux 5.14: `prefault` is graded by its fallback"
         }
         _ => "",
     };
@@ -111,7 +111,7 @@ fn page_size() -> Finding {
     let means = match size >> 10 {
         4 => "",
         _ => {
-            "the exam's sentences were recorded with 4 KiB pages: cargo test may differ in numbers, grading does not"
+            "the exam was recorded with 4 KiB pages: numbers in `cargo test` may differ, gradings do not"
         }
     };
     finding("page size", format!("{} KiB", size >> 10), means)
@@ -120,11 +120,11 @@ fn page_size() -> Finding {
 fn huge_pages() -> Finding {
     let setting = chosen("/sys/kernel/mm/transparent_hugepage/enabled");
     match setting.as_str() {
-        "" => finding("huge pages", "not in this kernel", ""),
+        "" => finding("huge pages", "not supported by this kernel", ""),
         "always" => finding(
             "huge pages",
             "always",
-            "graded cases switch them off for themselves; your own programs will take fewer faults than the book says",
+            "graded cases disable them; your own programs will take fewer page faults than the book says",
         ),
         _ => finding("huge pages", setting, ""),
     }
@@ -136,22 +136,22 @@ fn overcommit() -> Finding {
         "1" => finding(
             "overcommit",
             "1, always",
-            "mmap refuses nothing for its size: the book's page on overcommit says what you will see instead",
+            "mmap never fails because of the size: see the book's page on overcommit",
         ),
         "2" => finding(
             "overcommit",
             "2, never",
-            "every promise is counted: large mappings can fail where the book says they succeed",
+            "commit charge is limited: large mappings can fail where the book says that they succeed",
         ),
         other => finding("overcommit", other, ""),
     }
 }
 
-/// Tries it on a process of its own.
+/// Tries to trace a child process.
 fn tracing() -> Finding {
     let sleeper = Command::new("sleep").arg("5").stdin(Stdio::null()).spawn();
     let Ok(mut sleeper) = sleeper else {
-        return finding("ptrace", "not tried: there is no sleep(1)", "");
+        return finding("ptrace", "not tested: sleep(1) cannot be started", "");
     };
     let pid = Pid::from_raw(sleeper.id() as i32);
     let traced = ptrace::seize(pid, ptrace::Options::empty());
@@ -161,8 +161,8 @@ fn tracing() -> Finding {
         Ok(()) => finding("ptrace", "allowed", ""),
         Err(error) => finding(
             "ptrace",
-            format!("refused: {error}"),
-            "system calls cannot be seen, and the cases that ask about them are skipped; in a container: \
+            format!("not permitted: {error}"),
+            "system calls cannot be traced, and the cases that need them are skipped; in a container, add \
              --cap-add=SYS_PTRACE",
         ),
     }
@@ -188,7 +188,7 @@ fn memory() -> Finding {
         .iter()
         .any(|(_, mib)| mib.is_some_and(|mib| mib < 1 << 10))
     {
-        true => "below 1 GiB: cases that map much may fail for want of it",
+        true => "below 1 GiB: cases with large mappings may fail",
         false => "",
     };
     match found.is_empty() {
@@ -197,14 +197,14 @@ fn memory() -> Finding {
     }
 }
 
-/// gVisor, an emulator, WSL: kernels that are not what they seem.
+/// Detects gVisor, an emulator, or WSL.
 fn sandbox() -> Finding {
     let version = text("/proc/version");
     if fs::read_to_string("/proc/sys/kernel/ostype").is_err() || version.contains("gVisor") {
         return finding(
             "sandbox",
-            "perhaps gVisor",
-            "its page tables are not Linux's: cases about resident pages and faults are skipped",
+            "probably gVisor",
+            "its page tables differ from Linux's: cases about resident pages and page faults are skipped",
         );
     }
     if version.contains("icrosoft") {
@@ -218,11 +218,11 @@ fn sandbox() -> Finding {
     if cpu.contains("QEMU Virtual CPU") {
         return finding(
             "sandbox",
-            "QEMU without hardware support, it seems",
-            "everything is slow, nothing is wrong",
+            "probably QEMU without hardware support",
+            "everything is slow, but correct",
         );
     }
-    finding("sandbox", "none seen", "")
+    finding("sandbox", "none detected", "")
 }
 
 fn place(clone: &Path) -> Finding {
@@ -231,32 +231,32 @@ fn place(clone: &Path) -> Finding {
         true => finding(
             "clone",
             found,
-            "on a network or a foreign file system: saves are found by looking, and builds are slow",
+            "on a network or Windows file system: saves are found by polling, and builds are slow",
         ),
         false => finding("clone", found, ""),
     }
 }
 
-/// Where verdicts and hints are recorded; tried with a file that nobody sees.
-fn record(clone: &Path) -> Finding {
+/// Tests with a temporary file whether verdicts and hints can be recorded.
+fn progress(clone: &Path) -> Finding {
     let home = root::home(clone);
     let there = home.ancestors().find(|folder| folder.is_dir());
     let written = there.map(|folder| {
         let mut file = tempfile::tempfile_in(folder)?;
-        file.write_all(b"tried")
+        file.write_all(b"test")
     });
     match written {
         Some(Ok(())) => finding("progress", home.display().to_string(), ""),
         _ => finding(
             "progress",
             format!("{} cannot be written", home.display()),
-            "you are graded, and no verdict or hint is remembered: WORKBOOK_HOME can name another folder",
+            "gradings work, but verdicts and hints are not remembered: WORKBOOK_HOME=FOLDER puts them elsewhere",
         ),
     }
 }
 
-/// The first line that a program prints.
-fn says(program: &str, argument: &str, folder: &Path) -> Option<String> {
+/// Returns the first line that a program prints.
+fn first_line(program: &str, argument: &str, folder: &Path) -> Option<String> {
     let output = Command::new(program)
         .arg(argument)
         .current_dir(folder)
@@ -270,15 +270,19 @@ fn says(program: &str, argument: &str, folder: &Path) -> Option<String> {
 }
 
 fn toolchain(clone: &Path) -> Finding {
-    match says("rustc", "--version", clone) {
+    match first_line("rustc", "--version", clone) {
         Some(version) => finding("toolchain", version, ""),
-        None => finding("toolchain", "no rustc", "install Rust: https://rustup.rs"),
+        None => finding(
+            "toolchain",
+            "rustc not found",
+            "install Rust from https://rustup.rs",
+        ),
     }
 }
 
 fn tool(name: &'static str, argument: &str, without: &str) -> Finding {
-    match says(name, argument, Path::new("/")) {
+    match first_line(name, argument, Path::new("/")) {
         Some(version) => finding(name, version, ""),
-        None => finding(name, "not here", without),
+        None => finding(name, "not found", without),
     }
 }

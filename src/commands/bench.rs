@@ -1,57 +1,57 @@
-//! `workbook bench`: chooses whose allocator is measured, and starts the benchmark, a package of its own.
+//! `workbook bench`: chooses whose allocator is measured, and starts the benchmark, which is a separate package.
 
-use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use anyhow::{Context, Result, bail};
+use course::cargo::{self, NO_CARGO};
+use course::exercise::Exercise;
+use course::log::Count;
 
-use crate::cargo::{self, NO_CARGO};
-use crate::exercise::Exercise;
-use crate::grade;
-use crate::verdicts::{Count, Verdicts};
+use crate::grade::grader::{CargoOutput, Stop};
+use crate::grade::verdicts::Verdicts;
+use crate::grade::{self, Show};
+use crate::warn;
 
-/// Whose allocator.
+/// Whose allocator is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// The learner's.
     Learner,
-    /// The solution's.
     Solution,
-    /// The learner's, if it is right.
+    /// The learner's if it passes, otherwise the solution's.
     Either,
 }
 
-/// What is passed on.
+/// Options that are passed on to the benchmark.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// One JSON document instead of tables.
     pub json: bool,
-    /// Rounds in which the allocators take turns.
+    /// The number of rounds in which the allocators take turns.
     pub rounds: Option<u16>,
-    /// Where a chart is to be written.
+    /// The file for a chart.
     pub svg: Option<PathBuf>,
 }
 
-/// An answer to measure.
+/// The answer that is measured.
 enum Subject {
     Learner {
-        /// The bonus stages that it does not solve.
+        /// The names of the bonus stages that do not pass.
         lacks: Vec<String>,
     },
     Solution,
 }
 
-/// Measures. The status is the benchmark's.
+/// Runs the benchmark and returns its status.
 ///
 /// # Errors
-/// If the learner's answer is wanted and does not pass, or cargo cannot be started.
+/// Returns an error if the learner's allocator is wanted and does not pass, or if cargo cannot be started.
 pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     let subject = choose(root, wanted)?;
     let mut command = cargo::command();
     command
-        .args(["run", "--release", "--quiet", "--package", "allocators"])
+        .args(["run", "--release", "--quiet", "--package", "bench"])
+        .arg("--manifest-path")
+        .arg(cargo::second_workspace(root))
         .arg("--target-dir")
         .arg(cargo::target_apart(root))
         .current_dir(root);
@@ -73,21 +73,25 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     if let Some(svg) = &options.svg {
         command.arg("--svg").arg(absolute(svg)?);
     }
-    if stderr().is_terminal() {
-        eprintln!("The first time the other allocators are built: a minute or two.");
+    if !cargo::target_apart(root).join("release/bench").is_file() {
+        warn!("Building the other allocators. The first time, this takes a minute or two.");
     }
     let status = command.status().context(NO_CARGO)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(2)))
 }
 
-/// Behaviour comes first: a wrong allocator is not measured.
+/// A wrong allocator is not measured.
 fn choose(root: &Path, wanted: Wanted) -> Result<Subject> {
     if wanted == Wanted::Solution {
         return Ok(Subject::Solution);
     }
     let exercise = Exercise::find(root, "threshold-alloc")?;
-    let why = match grade::grade(&exercise) {
+    let show = Show {
+        cargo: CargoOutput::Progress,
+        verdicts: None,
+    };
+    let reason = match grade::grade(&exercise, None, show, &Stop::default()) {
         Ok(verdicts) => match first_that_does_not_pass(&verdicts) {
             None => {
                 let lacks = unsolved_bonus(&verdicts);
@@ -98,28 +102,27 @@ fn choose(root: &Path, wanted: Wanted) -> Result<Subject> {
         Err(error) => format!("{error:#}"),
     };
     match wanted {
-        Wanted::Learner => bail!("your allocator is not measured yet: {why}"),
-        _ => eprintln!("The solution is measured, and not your answer: {why}."),
+        Wanted::Learner => bail!("your allocator is not measured yet: {reason}"),
+        _ => warn!("Measuring the solution, not your answer: {reason}."),
     }
     Ok(Subject::Solution)
 }
 
-/// Of the stages that make the exercise.
 fn first_that_does_not_pass(verdicts: &Verdicts) -> Option<&str> {
     let mut stages = verdicts.stages.iter();
-    let wrong = stages.find(|stage| !stage.bonus && !passes(Count::of(&stage.cases)));
+    let wrong = stages.find(|stage| !stage.bonus && !passes(stage.count()));
     wrong.map(|stage| stage.name.as_str())
 }
 
 fn unsolved_bonus(verdicts: &Verdicts) -> Vec<String> {
     let bonus = verdicts.stages.iter().filter(|stage| stage.bonus);
     bonus
-        .filter(|stage| !passes(Count::of(&stage.cases)))
+        .filter(|stage| !passes(stage.count()))
         .map(|stage| stage.name.clone())
         .collect()
 }
 
-/// A case that could not be checked is held against nobody.
+/// A skipped case does not count against the answer.
 fn passes(count: Count) -> bool {
     count.failed + count.not_started == 0
 }

@@ -1,23 +1,22 @@
-//! Verdicts for machines: one JSON document, or JUnit's XML.
+//! Reports for machines: one JSON document, or JUnit XML.
 
 use anyhow::Result;
 use clap::ValueEnum;
+use course::log::{Count, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
-use crate::grader::{Case, Verdict};
-use crate::verdicts::{Count, Outcome};
+use crate::grade::grader::Case;
+use crate::grade::verdicts::Outcome;
 
-/// A form of report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// One JSON document.
     Json,
-    /// JUnit's XML.
+    /// JUnit XML.
     Junit,
 }
 
-/// The JSON document.
 #[derive(Serialize)]
 struct Document<'a> {
     exercises: &'a [Outcome],
@@ -26,32 +25,28 @@ struct Document<'a> {
     bonus: Count,
 }
 
-/// The report's text.
-///
 /// # Errors
-/// If it cannot be written in that form.
-pub fn text(format: Format, graded: &[Outcome], core: Count, bonus: Count) -> Result<String> {
+/// Returns an error if the outcomes cannot be represented in that format.
+pub fn text(format: Format, outcomes: &[Outcome], core: Count, bonus: Count) -> Result<String> {
     match format {
         Format::Json => Ok(serde_json::to_string_pretty(&Document {
-            exercises: graded,
+            exercises: outcomes,
             core,
             bonus,
         })?),
-        Format::Junit => Ok(junit(graded).to_string()?),
+        Format::Junit => Ok(junit(outcomes).to_string()?),
     }
 }
 
-/// An exercise is a suite; its stage is a case's class.
-fn junit(graded: &[Outcome]) -> Report {
+/// Each exercise is a test suite; a case's class is its stage.
+fn junit(outcomes: &[Outcome]) -> Report {
     let mut report = Report::new("workbook");
-    for result in graded {
-        match result {
+    for outcome in outcomes {
+        match outcome {
             Outcome::Graded(verdicts) => {
                 let mut suite = TestSuite::new(verdicts.name.as_str());
-                for stage in &verdicts.stages {
-                    for case in &stage.cases {
-                        suite.add_test_case(test_case(case, stage.bonus));
-                    }
+                for case in verdicts.stages.iter().flat_map(|stage| &stage.cases) {
+                    suite.add_test_case(test_case(case));
                 }
                 report.add_test_suite(suite);
             }
@@ -67,13 +62,12 @@ fn junit(graded: &[Outcome]) -> Report {
     report
 }
 
-fn test_case(case: &Case, bonus: bool) -> TestCase {
+/// A case that was not started is skipped in JUnit's terms: nothing is wrong with it.
+fn test_case(case: &Case) -> TestCase {
     let (stage, name) = case.name.split_once("::").unwrap_or(("", &case.name));
     let mut status = match case.verdict {
         Verdict::Passed => TestCaseStatus::success(),
         Verdict::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
-        // Nobody has to begin a bonus.
-        Verdict::NotStarted if !bonus => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Verdict::NotStarted | Verdict::Skipped => TestCaseStatus::skipped(),
     };
     if let Some(sentence) = &case.sentence {

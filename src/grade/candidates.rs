@@ -1,8 +1,8 @@
-//! Grades other answers than the learner's own: each becomes a package of one generated workspace.
+//! Builds graders for other answers than the learner's: each answer becomes a package of one generated workspace.
 //!
-//! The workspace lies in `.workbook/candidates/` of the clone. It has the clone's lock file, dependencies, lints and
-//! profiles, and builds into the clone's target directory, where the dependencies are built already. It does not lie
-//! below the target directory: there trybuild prints absolute paths, and no expected error would match.
+//! The workspace is `.workbook/candidates/` in the clone. It has the clone's lock file, dependencies, lints and profiles,
+//! and builds into the clone's target directory, where the dependencies are built already. It cannot be in the target
+//! directory: trybuild would print absolute paths there, and no expected error would match.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,27 +12,25 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
+use course::cargo::{self, Message, NO_CARGO};
+use course::exercise::Exercise;
 use toml::{Table, Value};
 
-use crate::cargo::{self, Message, NO_CARGO};
-use crate::exercise::Exercise;
-use crate::grader::Grader;
+use crate::grade::grader::Grader;
 
 /// An answer to an exercise: the text of a whole `src/lib.rs`.
 ///
-/// A line `// needs: rustix = { version = "1.1" }` names a further crate, which the clone's lock file pins.
+/// A line `// needs: rustix = { version = "1.1" }` adds a dependency, whose version the clone's lock file pins.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
-    /// What it answers.
     pub exercise: &'a Exercise,
-    /// Its name among the exercise's candidates: `wrong-shared`.
+    /// Unique within the exercise, such as `wrong-shared`.
     pub name: String,
-    /// The text.
     pub source: String,
 }
 
 impl Candidate<'_> {
-    /// The package's name, and its folder in the generated workspace.
+    /// The name of the package, and of its folder in the generated workspace.
     pub fn package(&self) -> String {
         format!("{}-{}", self.exercise.name, self.name)
     }
@@ -40,17 +38,17 @@ impl Candidate<'_> {
 
 /// Builds the graders of all candidates in one run of cargo.
 ///
-/// The result holds for each package its grader, or the compiler's words.
+/// Returns for each package its grader, or the compiler's errors.
 ///
 /// # Errors
-/// If the workspace cannot be written, or cargo cannot be run.
+/// Returns an error if the workspace cannot be written or cargo cannot be run.
 pub fn build(
     root: &Path,
     candidates: &[Candidate],
 ) -> Result<BTreeMap<String, Result<Grader, String>>> {
     let workspace = root.join(".workbook/candidates");
     lay_out(root, &workspace, candidates)?;
-    // The build below asks no network: it would look for newer crates than the clone's.
+    // The build below is offline: otherwise cargo would look for newer versions than those in the lock file.
     cargo::fetch(root)?;
     let target = cargo::target(root)?;
     let mut command = cargo::command();
@@ -68,21 +66,21 @@ pub fn build(
         .stderr(Stdio::piped())
         .spawn()
         .context(NO_CARGO)?;
-    let stderr = child.stderr.take().expect("a pipe was asked for");
-    // Read beside the messages: a full pipe would stop cargo.
-    let said = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
+    let stderr = child.stderr.take().expect("a pipe was requested");
+    // Read in parallel, because cargo would stop at a full pipe.
+    let other_errors = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
 
     let mut binaries = BTreeMap::new();
     let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for message in cargo::messages(child.stdout.take().expect("a pipe was asked for")) {
+    for message in cargo::messages(child.stdout.take().expect("a pipe was requested")) {
         match message {
-            Message::Built {
+            Message::Artifact {
                 manifest_path,
                 executable: Some(binary),
             } => {
                 binaries.insert(manifest_path, binary);
             }
-            Message::Said {
+            Message::Diagnostic {
                 manifest_path,
                 message,
             } if message.level == "error" => {
@@ -92,7 +90,7 @@ pub fn build(
         }
     }
     child.wait()?;
-    let said = said.join().unwrap_or_default();
+    let other_errors = other_errors.join().unwrap_or_default();
 
     let result = candidates.iter().map(|candidate| {
         let package = workspace.join(candidate.package());
@@ -104,7 +102,9 @@ pub fn build(
                 root: root.to_owned(),
                 target: target.clone(),
             }),
-            None => Err(errors.remove(&manifest).unwrap_or_else(|| said.clone())),
+            None => Err(errors
+                .remove(&manifest)
+                .unwrap_or_else(|| other_errors.clone())),
         };
         (candidate.package(), grader)
     });
@@ -119,19 +119,20 @@ fn lay_out(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()
         write(&folder.join("src/lib.rs"), &candidate.source)?;
         let manifest = package_manifest(candidate)?;
         write(&folder.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
+        // trybuild looks for the compile-fail cases in the package.
         link(
-            &candidate.exercise.tests().join("compile_fail"),
-            &folder.join("compile_fail"),
+            &candidate.exercise.folder().join("tests"),
+            &folder.join("tests"),
         )?;
     }
     let manifest = workspace_manifest(root, clone, candidates)?;
     write(&workspace.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
-    // Each time anew: what cargo adds to it are the candidates themselves.
+    // Copied each time, because cargo adds the candidates to it.
     fs::copy(root.join("Cargo.lock"), workspace.join("Cargo.lock"))?;
     Ok(())
 }
 
-/// The clone's manifest with other members: the judge's path is made absolute.
+/// The clone's manifest with the candidates as members, and with absolute paths.
 fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -> Result<Table> {
     let members = candidates
         .iter()
@@ -145,13 +146,13 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
         }
     }
     clone.retain(|key, _| ["workspace", "profile"].contains(&key));
-    // A candidate is built once: what would make the next build faster only fills the disk.
+    // A candidate is built once, so incremental compilation would only fill the disk.
     let profile = table(table(&mut clone, "profile")?, "dev")?;
     profile.insert("incremental".to_owned(), false.into());
     Ok(clone)
 }
 
-/// The exercise's manifest under the candidate's name.
+/// The exercise's manifest with the candidate's name.
 fn package_manifest(candidate: &Candidate) -> Result<Table> {
     let exercise = candidate.exercise;
     let mut manifest = manifest(&exercise.folder().join("Cargo.toml"))?;
@@ -159,12 +160,15 @@ fn package_manifest(candidate: &Candidate) -> Result<Table> {
     package.insert("name".to_owned(), candidate.package().into());
     package.remove("metadata");
     table(&mut manifest, "lib")?.insert("name".to_owned(), exercise.library().into());
-    let tests = manifest.get_mut("test").and_then(Value::as_array_mut);
-    for test in tests.into_iter().flatten() {
-        if let Some(path) = test.get_mut("path") {
-            *path = absolute(&exercise.tests().join("grader.rs"));
-        }
-    }
+    // The path of the source file, not of the link: snapshots are beside it.
+    let grader = Table::from_iter([
+        ("name".to_owned(), Value::from("grader")),
+        (
+            "path".to_owned(),
+            absolute(&exercise.grader().join("main.rs")),
+        ),
+    ]);
+    manifest.insert("test".to_owned(), Value::Array(vec![grader.into()]));
     let needs = candidate.source.lines();
     let needs = needs.filter_map(|line| line.strip_prefix("// needs: "));
     for need in needs {
@@ -188,7 +192,7 @@ fn table<'a>(parent: &'a mut Table, key: &str) -> Result<&'a mut Table> {
     child.with_context(|| format!("the manifest has no table {key}"))
 }
 
-/// Writes only what has changed: to cargo a file that is newer has changed.
+/// Writes only what has changed: cargo decides by modification times.
 fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

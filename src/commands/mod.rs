@@ -1,0 +1,11 @@
+//! The commands: one file each.
+
+pub mod bench;
+pub mod doctor;
+pub mod drill;
+pub mod grade;
+pub mod hint;
+pub mod list;
+pub mod read;
+pub mod reset;
+pub mod solution;

@@ -1,0 +1,422 @@
+//! Builds a grader with cargo, runs it, and reads the judge's verdicts as they come.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use course::cargo::{self, Message, NO_CARGO};
+use course::exercise::Exercise;
+use course::log::Verdict;
+use course::process::{Group, Killer};
+use serde::{Deserialize, Serialize};
+
+/// The result of one case: a line of the judge's report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Stage and case, such as `region::zeroed`.
+    #[serde(rename = "case")]
+    pub name: String,
+    pub verdict: Verdict,
+    /// An identifier for what happened.
+    pub kind: String,
+    /// The explanation for the learner; `None` if the case passed.
+    pub sentence: Option<String>,
+    /// Further explanation, line by line.
+    #[serde(default)]
+    pub details: Vec<String>,
+    /// The last lines that the answer printed.
+    #[serde(default)]
+    pub output: Vec<String>,
+    /// The system calls of the watched part.
+    #[serde(default)]
+    pub transcript: Option<String>,
+    /// How the system calls differ from the expected ones, if they were compared.
+    #[serde(default)]
+    pub diff: Option<String>,
+    /// After a crash, the command line of a debugger.
+    #[serde(default)]
+    pub debug: Option<String>,
+}
+
+/// What cargo prints while a grader is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CargoOutput {
+    /// Its progress and the compiler's errors.
+    Progress,
+    /// The compiler's errors.
+    Errors,
+    /// Nothing: the error that `build` returns has the compiler's text.
+    Nothing,
+}
+
+/// Stops a grading from another thread.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Mutex<Stopping>>);
+
+#[derive(Debug, Default)]
+struct Stopping {
+    requested: bool,
+    running: Option<Killer>,
+}
+
+impl Stop {
+    /// Kills the process that is running for the grading, and keeps it from starting another one.
+    pub fn stop(&self) {
+        let mut stopping = self.lock();
+        stopping.requested = true;
+        if let Some(running) = &stopping.running {
+            running.kill();
+        }
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<Group> {
+        let mut stopping = self.lock();
+        ensure!(!stopping.requested, STOPPED);
+        let group = Group::spawn(command)?;
+        stopping.running = Some(group.killer());
+        Ok(group)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(!self.lock().requested, STOPPED);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stopping> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const STOPPED: &str = "the grading was stopped";
+
+/// A grader that is built.
+#[derive(Debug, Clone)]
+pub struct Grader {
+    /// The test binary.
+    pub binary: PathBuf,
+    /// The folder of the package: the exercise's, or a candidate's.
+    pub package: PathBuf,
+    /// The root of the clone.
+    pub root: PathBuf,
+    /// Cargo's target directory.
+    pub target: PathBuf,
+}
+
+/// The module of the tests that grade compile-fail cases.
+const COMPILE_FAIL: &str = "compile_fail::";
+
+/// Builds the exercise's grader.
+///
+/// Each exercise is built by a cargo run of its own: cargo builds the judge once for each *set* of packages, and the first
+/// verdicts need not wait for other graders.
+///
+/// # Errors
+/// Returns an error if the answer or the grader does not compile.
+pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Grader> {
+    let root = &exercise.root;
+    let mut command = cargo::command();
+    command.args(["build", "--package", &exercise.name, "--test", "grader"]);
+    if output != CargoOutput::Progress {
+        command.arg("--quiet");
+    }
+    command.arg(match output {
+        CargoOutput::Nothing => "--message-format=json",
+        _ => "--message-format=json-render-diagnostics",
+    });
+    if output == CargoOutput::Nothing {
+        command.stderr(Stdio::piped());
+    }
+    command
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut cargo = stop.spawn(&mut command).context(NO_CARGO)?;
+    let stdout = cargo.take_stdout().expect("a pipe was requested");
+    // Read in parallel, because cargo would stop at a full pipe.
+    let stderr = cargo.take_stderr();
+    let errors = thread::spawn(move || stderr.and_then(|pipe| io::read_to_string(pipe).ok()));
+    let (mut binary, mut diagnostics) = (None, String::new());
+    for message in cargo::messages(stdout) {
+        match message {
+            Message::Artifact {
+                executable: Some(executable),
+                ..
+            } => binary = Some(executable),
+            Message::Diagnostic { message, .. } if message.level == "error" => {
+                diagnostics += &message.rendered.unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    let built = cargo.wait()?.success();
+    stop.check()?;
+    let errors = errors.join().ok().flatten().unwrap_or_default();
+    let Some(binary) = binary.filter(|_| built) else {
+        return Err(build_error(root, output, &diagnostics, &errors));
+    };
+    Ok(Grader {
+        target: cargo::target_of(root, &binary)?,
+        binary,
+        package: exercise.folder(),
+        root: root.clone(),
+    })
+}
+
+fn build_error(root: &Path, output: CargoOutput, diagnostics: &str, errors: &str) -> anyhow::Error {
+    // Cargo reads the manifests of all exercises, so one missing file stops every build.
+    let mut exercises = Exercise::all(root).unwrap_or_default().into_iter();
+    if let Some(Exercise { name, .. }) = exercises.find(|one| !one.answer().is_file()) {
+        return anyhow!(
+            "exercises/{name}/src/lib.rs is missing; `cargo run -- reset {name}` puts the stub there"
+        );
+    }
+    match (output, diagnostics.trim(), errors.trim()) {
+        (CargoOutput::Nothing, "", errors) => anyhow!("it does not build: {errors}"),
+        (CargoOutput::Nothing, diagnostics, _) => anyhow!("it does not compile:\n{diagnostics}"),
+        _ => anyhow!("it does not build; see the errors above"),
+    }
+}
+
+impl Grader {
+    /// Returns the names of the cases. The name of a compile-fail case is made of its stage and its file.
+    ///
+    /// # Errors
+    /// Returns an error if the grader cannot be run or a folder of cases cannot be read.
+    pub fn cases(&self) -> Result<BTreeSet<String>> {
+        let output = self
+            .command()
+            .args(["--list", "--format", "terse"])
+            .output()
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let mut cases = BTreeSet::new();
+        for line in listed.lines() {
+            let Some(test) = line.strip_suffix(": test") else {
+                continue;
+            };
+            match test.strip_prefix(COMPILE_FAIL) {
+                Some(stage) => cases.extend(self.compile_fail_cases(stage)?),
+                None => {
+                    cases.insert(test.to_owned());
+                }
+            }
+        }
+        ensure!(!cases.is_empty(), "{} lists no case", self.binary.display());
+        Ok(cases)
+    }
+
+    fn compile_fail(&self) -> PathBuf {
+        self.package.join("tests/grader/compile_fail")
+    }
+
+    fn compile_fail_cases(&self, stage: &str) -> Result<BTreeSet<String>> {
+        let folder = self.compile_fail().join(stage);
+        let mut cases = BTreeSet::new();
+        let files = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        for file in files {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "rs")
+                && let Some(name) = path.file_stem()
+            {
+                cases.insert(format!("{stage}::{}", name.to_string_lossy()));
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Runs every case and passes on each verdict as it comes. A case without a verdict has failed.
+    ///
+    /// # Errors
+    /// Returns an error if the grader cannot be run or its report cannot be read.
+    pub fn run(&self, each: impl FnMut(Case)) -> Result<()> {
+        self.run_all(self.cases()?, &Stop::default(), each)
+    }
+
+    /// Like [`Grader::run`], for callers that know the cases.
+    ///
+    /// The compile-fail cases take longer, so they run last and separately.
+    ///
+    /// # Errors
+    /// As for [`Grader::run`], and if the grading was stopped.
+    pub fn run_all(
+        &self,
+        cases: BTreeSet<String>,
+        stop: &Stop,
+        each: impl FnMut(Case),
+    ) -> Result<()> {
+        let mut runs = vec![vec!["--skip".to_owned(), COMPILE_FAIL.to_owned()]];
+        if self.compile_fail().is_dir() {
+            runs.push(vec![COMPILE_FAIL.to_owned()]);
+        }
+        self.run_each(&runs, cases, stop, each)
+    }
+
+    /// Runs the cases of one stage.
+    ///
+    /// # Errors
+    /// As for [`Grader::run_all`].
+    pub fn run_stage(
+        &self,
+        stage: &str,
+        cases: BTreeSet<String>,
+        stop: &Stop,
+        each: impl FnMut(Case),
+    ) -> Result<()> {
+        let exactly = |tests: Vec<String>| [vec!["--exact".to_owned()], tests].concat();
+        let has_compile_fail = self.compile_fail().join(stage).is_dir();
+        let compiled = match has_compile_fail {
+            true => self.compile_fail_cases(stage)?,
+            false => BTreeSet::new(),
+        };
+        let behaviour: Vec<_> = cases.difference(&compiled).cloned().collect();
+        let mut runs = Vec::new();
+        if !behaviour.is_empty() {
+            runs.push(exactly(behaviour));
+        }
+        if has_compile_fail {
+            runs.push(exactly(vec![format!("{COMPILE_FAIL}{stage}")]));
+        }
+        self.run_each(&runs, cases, stop, each)
+    }
+
+    /// Runs the grader once with each list of arguments.
+    fn run_each(
+        &self,
+        runs: &[Vec<String>],
+        mut missing: BTreeSet<String>,
+        stop: &Stop,
+        mut each: impl FnMut(Case),
+    ) -> Result<()> {
+        let mut pass_on = |case: Case| {
+            missing.remove(&case.name);
+            each(case);
+        };
+        let mut printed = Vec::new();
+        for arguments in runs {
+            printed.extend(self.run_once(arguments, stop, &mut pass_on)?);
+        }
+        for name in missing {
+            each(without_verdict(name, &printed));
+        }
+        Ok(())
+    }
+
+    /// Returns the last lines that the grader printed.
+    fn run_once(
+        &self,
+        arguments: &[String],
+        stop: &Stop,
+        each: &mut impl FnMut(Case),
+    ) -> Result<Vec<String>> {
+        let report = tempfile::NamedTempFile::new()
+            .context("no temporary file can be created for the judge's report")?;
+        let mut printed = tempfile::tempfile()?;
+        let mut command = self.command();
+        command
+            .args(arguments)
+            .env("JUDGE_REPORT", report.path())
+            .stdin(Stdio::null())
+            .stdout(printed.try_clone()?)
+            .stderr(printed.try_clone()?);
+        let mut grader = stop
+            .spawn(&mut command)
+            .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let mut lines = Lines::of(report.reopen()?);
+        loop {
+            let ended = grader.try_wait()?.is_some();
+            stop.check()?;
+            for line in lines.complete()? {
+                match serde_json::from_str(&line) {
+                    Ok(case) => each(case),
+                    Err(error) => bail!(
+                        "line {} of the judge's report is not a verdict ({error}): {}",
+                        lines.number,
+                        line.trim_end()
+                    ),
+                }
+            }
+            if ended {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        printed.rewind()?;
+        Ok(last_lines(printed))
+    }
+
+    /// The grader, in the environment that `cargo test` would give it.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .current_dir(&self.package)
+            .env("CARGO_MANIFEST_DIR", &self.package)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("INSTA_WORKSPACE_ROOT", &self.root)
+            .env("INSTA_FORCE_PASS", "0")
+            .env("INSTA_UPDATE", "no")
+            .env("INSTA_OUTPUT", "none")
+            .env("TRYBUILD", "wip")
+            .env_remove("JUDGE_INLINE");
+        command
+    }
+}
+
+fn without_verdict(name: String, printed: &[String]) -> Case {
+    Case {
+        name,
+        verdict: Verdict::Failed,
+        kind: "no-verdict".to_owned(),
+        sentence: Some(
+            "The grader ended and gave no verdict on this case; what it printed follows."
+                .to_owned(),
+        ),
+        details: Vec::new(),
+        output: printed.to_vec(),
+        transcript: None,
+        diff: None,
+        debug: None,
+    }
+}
+
+/// Reads a file that grows by lines.
+struct Lines {
+    file: BufReader<File>,
+    /// The number of the last complete line, from 1.
+    number: usize,
+    /// The beginning of a line whose end has not been written yet.
+    partial: String,
+}
+
+impl Lines {
+    fn of(file: File) -> Lines {
+        Lines {
+            file: BufReader::new(file),
+            number: 0,
+            partial: String::new(),
+        }
+    }
+
+    /// Returns the lines that were completed since the last call.
+    fn complete(&mut self) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        while self.file.read_line(&mut self.partial)? > 0 {
+            if self.partial.ends_with('\n') {
+                self.number += 1;
+                lines.push(std::mem::take(&mut self.partial));
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn last_lines(file: File) -> Vec<String> {
+    const MOST: usize = 40;
+    let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
+    lines[lines.len().saturating_sub(MOST)..].to_vec()
+}

@@ -1,0 +1,69 @@
+//! Grading: builds an exercise's grader, runs it, and shows or reports the verdicts.
+
+pub mod candidates;
+pub mod grader;
+pub mod report;
+mod screen;
+pub mod stub;
+pub mod verdicts;
+
+use std::path::Path;
+
+use anyhow::Result;
+use course::exercise::{Exercise, Stage};
+use course::log::{Log, Record};
+
+use crate::terminal::Prompt;
+use crate::warn;
+use grader::{CargoOutput, Stop};
+use screen::Screen;
+use verdicts::Verdicts;
+
+/// What is shown while an exercise is graded.
+#[derive(Debug, Clone, Copy)]
+pub struct Show {
+    pub cargo: CargoOutput,
+    /// `None` shows no verdicts, only their number while they come in.
+    pub verdicts: Option<Prompt>,
+}
+
+/// Grades an exercise, or one stage of it.
+///
+/// # Errors
+/// Returns an error if the answer does not build, if the grader cannot be run, or if the grading was stopped.
+pub fn grade(
+    exercise: &Exercise,
+    stage: Option<&Stage>,
+    show: Show,
+    stop: &Stop,
+) -> Result<Verdicts> {
+    let grader = grader::build(exercise, show.cargo, stop)?;
+    let mut cases = grader.cases()?;
+    if let Some(stage) = stage {
+        cases.retain(|case| verdicts::is_of(case, &stage.name));
+    }
+    let mut screen = Screen::begin(exercise, cases.clone(), show.verdicts);
+    let ran = match stage {
+        None => grader.run_all(cases, stop, |case| screen.add(case)),
+        Some(stage) => grader.run_stage(&stage.name, cases, stop, |case| screen.add(case)),
+    };
+    let verdicts = screen.end(ran.is_ok());
+    ran.map(|()| verdicts)
+}
+
+/// Records the verdicts on a whole exercise in the log. If that fails, the learner is told, and nothing else is lost.
+pub fn record(root: &Path, verdicts: &Verdicts) {
+    if let Err(error) = Log::of(root).append(&Record::Exercise(verdicts.record())) {
+        warn!("These verdicts could not be recorded: {error:#}.");
+    }
+}
+
+/// Tells the learner if the exercise's stub has changed since the last grading.
+pub fn tell_of_changed_stub(root: &Path, exercise: &Exercise) {
+    if let Ok(Some(diff)) = stub::changes(root, exercise) {
+        warn!(
+            "The stub of {} has changed since the last grading. Your file is not modified. The change:\n{diff}",
+            exercise.name
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! Shows verdicts to people: each stage as soon as it is complete, and a progress line meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use course::exercise::{Exercise, Stage};
+use course::log::{Count, Verdict};
+
+use crate::grade::grader::Case;
+use crate::grade::verdicts::{self, Verdicts, count, is_of};
+use crate::say;
+use crate::terminal::{
+    FAINT, Prompt, STRONG, clear_progress, hanging, indented, show_progress, sign, styled,
+};
+
+/// The output for one exercise while it is graded. Stages are shown in their order.
+pub struct Screen<'a> {
+    exercise: &'a Exercise,
+    /// `None` shows only the progress line.
+    prompt: Option<Prompt>,
+    /// The stages that are graded.
+    stages: Vec<&'a Stage>,
+    /// The cases that have no verdict yet.
+    missing: BTreeSet<String>,
+    cases: Vec<Case>,
+    /// How many stages have been shown.
+    shown: usize,
+    /// Whether a failure has been shown with its details.
+    explained: bool,
+}
+
+impl<'a> Screen<'a> {
+    pub fn begin(
+        exercise: &'a Exercise,
+        cases: BTreeSet<String>,
+        prompt: Option<Prompt>,
+    ) -> Screen<'a> {
+        let has_cases = |stage: &&Stage| cases.iter().any(|case| is_of(case, &stage.name));
+        let screen = Screen {
+            exercise,
+            prompt,
+            stages: exercise.about.stages.iter().filter(has_cases).collect(),
+            missing: cases,
+            cases: Vec::new(),
+            shown: 0,
+            explained: false,
+        };
+        screen.show_progress();
+        screen
+    }
+
+    pub fn add(&mut self, case: Case) {
+        self.missing.remove(&case.name);
+        self.cases.push(case);
+        self.show_complete_stages();
+        self.show_progress();
+    }
+
+    /// Shows the sums, unless the grading was cut short.
+    pub fn end(self, complete: bool) -> Verdicts {
+        clear_progress();
+        let verdicts = Verdicts::sort(self.exercise, self.cases);
+        if let Some(prompt) = self.prompt.filter(|_| complete) {
+            say!();
+            if verdicts.core.possible > 0 {
+                say!("{}", sum(verdicts.core));
+            }
+            if verdicts.bonus.possible > 0 {
+                say!("Bonus: {}", sum(verdicts.bonus));
+            }
+            let is_whole = self.stages.len() == self.exercise.about.stages.len();
+            if let Some(next) = next_step(self.exercise, &verdicts, prompt).filter(|_| is_whole) {
+                say!("{next}");
+            }
+        }
+        verdicts
+    }
+
+    fn show_progress(&self) {
+        let done = self.cases.len();
+        let all = done + self.missing.len();
+        let mut text = format!("{done} of {all} verdicts");
+        // The first time, this takes half a minute.
+        if done < all && self.missing.iter().all(|case| self.is_compile_fail(case)) {
+            text += "; compiling the compile-fail cases";
+        }
+        show_progress(&text);
+    }
+
+    fn is_compile_fail(&self, case: &str) -> bool {
+        let file = case.replacen("::", "/", 1) + ".rs";
+        let folder = self.exercise.grader().join("compile_fail");
+        folder.join(file).is_file()
+    }
+
+    fn show_complete_stages(&mut self) {
+        while let Some(&stage) = self.stages.get(self.shown)
+            && !self.missing.iter().any(|name| is_of(name, &stage.name))
+        {
+            self.shown += 1;
+            let Some(prompt) = self.prompt else { continue };
+            clear_progress();
+            if self.shown == 1 {
+                say!("\n{}\n", styled(STRONG, &self.exercise.about.title));
+            }
+            let cases = self.cases.iter();
+            let mut cases: Vec<_> = cases
+                .filter(|case| is_of(&case.name, &stage.name))
+                .collect();
+            cases.sort_by(|one, other| one.name.cmp(&other.name));
+            show_stage(self.exercise, stage, &cases, &mut self.explained, prompt);
+        }
+    }
+}
+
+fn show_stage(
+    exercise: &Exercise,
+    stage: &Stage,
+    cases: &[&Case],
+    explained: &mut bool,
+    prompt: Prompt,
+) {
+    let count = count(cases.iter().copied());
+    let started = count.not_started < count.possible;
+    let state = match started {
+        true => format!("{} of {}", count.passed, count.possible),
+        false => format!("not started; about {} minutes", stage.minutes),
+    };
+    let bonus = if stage.bonus { "bonus; " } else { "" };
+    let state = styled(FAINT, &format!("({bonus}{state})"));
+    let first = format!("{} {:<10} ", sign(count.verdict()), stage.name);
+    let margin = " ".repeat(13);
+    say!(
+        "{}",
+        hanging(&first, &margin, &format!("{} {state}", stage.title))
+    );
+    if !started {
+        return;
+    }
+    let (failed, mut others): (Vec<_>, Vec<_>) = cases
+        .iter()
+        .copied()
+        .filter(|case| case.verdict != Verdict::Passed)
+        .partition(|case| case.verdict == Verdict::Failed);
+    for alike in with_the_same_sentence(failed) {
+        show_cases(&alike);
+        if !*explained {
+            *explained = true;
+            show_details(exercise, stage, alike[0], prompt);
+        }
+    }
+    others.sort_by_key(|case| (&case.sentence, &case.name));
+    for alike in with_the_same_sentence(others) {
+        show_cases(&alike);
+    }
+}
+
+/// Groups cases, in the order of each group's first, so that no sentence is printed twice.
+fn with_the_same_sentence(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
+    let mut groups: Vec<Vec<&Case>> = Vec::new();
+    for case in cases {
+        let mut known = groups.iter_mut();
+        match known.find(|group| group[0].sentence == case.sentence) {
+            Some(group) => group.push(case),
+            None => groups.push(vec![case]),
+        }
+    }
+    groups
+}
+
+/// Shows cases that have the same sentence.
+fn show_cases(cases: &[&Case]) {
+    let names: Vec<_> = cases.iter().map(|case| short_name(case)).collect();
+    let sentence = cases[0].sentence.as_deref().unwrap_or_default();
+    let first = format!("    {} ", sign(cases[0].verdict));
+    say!("{}", hanging(&first, "      ", &names.join(", ")));
+    say!("{}", indented(6, sentence));
+}
+
+/// Only the first failure is shown with its details.
+fn show_details(exercise: &Exercise, stage: &Stage, case: &Case, prompt: Prompt) {
+    for line in &case.details {
+        say!("{}", indented(6, line));
+    }
+    // A difference has all of the calls in it.
+    if let Some(diff) = &case.diff {
+        for line in diff.lines() {
+            say!("      {line}");
+        }
+    } else if let Some(transcript) = &case.transcript {
+        show_calls("Your code called:", transcript);
+        if let Some(calls) = calls_of_solution(exercise, &case.name) {
+            show_calls("The solution calls:", &calls);
+        }
+    }
+    if !case.output.is_empty() {
+        say!("      Your code printed:");
+        for line in &case.output {
+            say!("        | {line}");
+        }
+    }
+    if let Some(debug) = &case.debug {
+        say!("      In a debugger: {debug}");
+    }
+    if prompt == Prompt::Shell {
+        say!("      A hint: {}", prompt.hint(&exercise.name, &stage.name));
+    }
+}
+
+fn show_calls(title: &str, calls: &str) {
+    say!("      {title}");
+    if calls.trim().is_empty() {
+        say!("        (nothing)");
+    }
+    for line in calls.lines() {
+        say!("        {line}");
+    }
+}
+
+/// Returns the calls of the solution in that case, as the exam has recorded them.
+fn calls_of_solution(exercise: &Exercise, case: &str) -> Option<String> {
+    let recorded = fs::read_to_string(exercise.solution_calls()).ok()?;
+    recorded_calls(&recorded, case).map(str::to_owned)
+}
+
+/// Finds the entry of a case: a line with its name, its calls, and an empty line. A case may have no calls.
+fn recorded_calls<'a>(recorded: &'a str, case: &str) -> Option<&'a str> {
+    let (_, entry) = recorded.split_once(&format!("\n{case}\n"))?;
+    match entry.strip_prefix('\n') {
+        Some(_) => Some(""),
+        None => Some(entry.split("\n\n").next().unwrap_or(entry)),
+    }
+}
+
+fn short_name(case: &Case) -> &str {
+    case.name
+        .split_once("::")
+        .map_or(case.name.as_str(), |(_, name)| name)
+}
+
+fn sum(count: Count) -> String {
+    let mut text = format!("{} of {} passed", count.passed, count.possible);
+    for (number, what) in [
+        (count.failed, "failed"),
+        (count.skipped, "skipped"),
+        (count.not_started, "not started"),
+    ] {
+        if number > 0 {
+            text += &format!(", {number} {what}");
+        }
+    }
+    text + "."
+}
+
+/// Returns what to do next, unless a case failed.
+fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option<String> {
+    let name = &exercise.name;
+    if verdicts.core.failed + verdicts.bonus.failed > 0 {
+        return None;
+    }
+    let not_started = |bonus: bool| {
+        let mut stages = verdicts.stages.iter();
+        stages.find(|stage| stage.bonus == bonus && stage.count().not_started > 0)
+    };
+    let task = |what: &str, stage: &verdicts::Stage| {
+        let stage = &stage.name;
+        let text = format!(
+            "{what}: {stage}. The task is in exercises/{name}/README.md, your code goes in exercises/{name}/src/lib.rs."
+        );
+        indented(0, &text)
+    };
+    if let Some(stage) = not_started(false) {
+        return Some(task("Next", stage));
+    }
+    if verdicts.core.skipped + verdicts.bonus.skipped > 0 {
+        return None;
+    }
+    let how = match prompt {
+        Prompt::Shell => format!("cargo run -- solution {name}"),
+        Prompt::Watch => format!("solutions/src/{}.rs", exercise.library()),
+    };
+    let wrong = fs::read_dir(exercise.answers().join("wrong")).map_or(0, Iterator::count);
+    let solved = format!(
+        "Solved. Compare with {how}, and see tests/answers/{name}/wrong for {wrong} mistakes that the grader knows."
+    );
+    let mut text = indented(0, &solved);
+    if let Some(stage) = not_started(true) {
+        text += &format!("\n{}", task("Bonus", stage));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_without_calls_does_not_show_another_cases_calls() {
+        let recorded = "---\nheader\n---\na::one\n\na::two\nmmap\nmunmap\n\nb::three\nbrk\n";
+        assert_eq!(recorded_calls(recorded, "a::one"), Some(""));
+        assert_eq!(recorded_calls(recorded, "a::two"), Some("mmap\nmunmap"));
+        assert_eq!(recorded_calls(recorded, "b::three"), Some("brk\n"));
+        assert_eq!(recorded_calls(recorded, "b::four"), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! The verdicts on one answer, by stage.
+
+use course::exercise::Exercise;
+use course::log::{Count, Graded, StageCount, Verdict, now};
+use serde::Serialize;
+
+use crate::grade::grader::Case;
+
+/// The result for one exercise.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    Graded(Verdicts),
+    /// It could not be graded.
+    CouldNot {
+        name: String,
+        error: String,
+    },
+}
+
+/// The verdicts on one answer.
+#[derive(Debug, Serialize)]
+pub struct Verdicts {
+    /// The name of the exercise.
+    pub name: String,
+    pub title: String,
+    /// In the manifest's order.
+    pub stages: Vec<Stage>,
+    /// The sums over all stages that are not bonus stages.
+    #[serde(flatten)]
+    pub core: Count,
+    /// The sums over the bonus stages.
+    pub bonus: Count,
+}
+
+/// The verdicts on one stage.
+#[derive(Debug, Serialize)]
+pub struct Stage {
+    pub name: String,
+    pub title: String,
+    /// An estimate of how long it takes.
+    pub minutes: u32,
+    pub bonus: bool,
+    /// Sorted by name.
+    pub cases: Vec<Case>,
+}
+
+impl Stage {
+    pub fn count(&self) -> Count {
+        count(&self.cases)
+    }
+
+    pub fn first_failure(&self) -> Option<&Case> {
+        let mut cases = self.cases.iter();
+        cases.find(|case| case.verdict == Verdict::Failed)
+    }
+}
+
+pub fn count<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Count {
+    cases.into_iter().map(|case| case.verdict).collect()
+}
+
+/// Returns whether the case belongs to the stage, as `region::zeroed` belongs to `region`.
+pub fn is_of(case: &str, stage: &str) -> bool {
+    case.split_once("::").is_some_and(|(of, _)| of == stage)
+}
+
+impl Verdicts {
+    /// Sorts the cases into the exercise's stages. A stage of which no case was run is left out.
+    pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
+        cases.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut stages = Vec::new();
+        for stage in &exercise.about.stages {
+            let (own, others): (Vec<_>, Vec<_>) = cases
+                .into_iter()
+                .partition(|case| is_of(&case.name, &stage.name));
+            cases = others;
+            if !own.is_empty() {
+                stages.push(Stage {
+                    name: stage.name.clone(),
+                    title: stage.title.clone(),
+                    minutes: stage.minutes,
+                    bonus: stage.bonus,
+                    cases: own,
+                });
+            }
+        }
+        // A repository test makes sure that there are none; but a verdict must never get lost.
+        if !cases.is_empty() {
+            stages.push(Stage {
+                name: "other".to_owned(),
+                title: "Cases without a stage".to_owned(),
+                minutes: 0,
+                bonus: false,
+                cases,
+            });
+        }
+        let count = |bonus: bool| {
+            let stages = stages.iter().filter(|stage| stage.bonus == bonus);
+            count(stages.flat_map(|stage| &stage.cases))
+        };
+        Verdicts {
+            name: exercise.name.clone(),
+            title: exercise.about.title.clone(),
+            core: count(false),
+            bonus: count(true),
+            stages,
+        }
+    }
+
+    pub fn first_failure(&self) -> Option<&Case> {
+        self.stages.iter().find_map(Stage::first_failure)
+    }
+
+    /// The record for the log.
+    pub fn record(&self) -> Graded {
+        let stages = self.stages.iter().map(|stage| StageCount {
+            name: stage.name.clone(),
+            bonus: stage.bonus,
+            count: stage.count(),
+            failure: stage.first_failure().and_then(|case| case.sentence.clone()),
+        });
+        Graded {
+            at: now(),
+            exercise: self.name.clone(),
+            solved: self.core.possible > 0 && self.core.failed + self.core.not_started == 0,
+            stages: stages.collect(),
+        }
+    }
+}
