@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_one_processs() {
+    fn the_first_difference_belongs_to_one_process() {
         let told = |expected, got| {
             let difference = first_difference(expected, got)?;
             Some((difference.process, difference.asked, difference.made))
