@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use course::exercise::Exercise;
 use workbook::commands::hint;
 
@@ -144,6 +144,10 @@ fn lacks(exercise: &Exercise) -> Vec<String> {
         met,
         format!("it does not include {{{{#include ../../{include}"),
     );
+    let form = root.join(".github/ISSUE_TEMPLATE/wrong-verdict.yml");
+    let option = format!("- {name}\n");
+    let met = text(&form).contains(&option);
+    need(form, met, format!("it does not offer {name}"));
     for kind in ["right", "wrong"] {
         let folder = exercise.answers().join(kind);
         let count = fs::read_dir(&folder).map_or(0, Iterator::count);
@@ -219,6 +223,41 @@ fn features_are_named_by_the_workspace_only() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// A fork changes `repository` in the root's `Cargo.toml`. This test names the other lines to change.
+#[test]
+fn links_to_the_repository_match_the_manifest() -> Result<()> {
+    const HOST: &str = "https://github.com/";
+    let manifest: toml::Table = read(root().join("Cargo.toml")).parse()?;
+    let repository = manifest["workspace"]["package"]["repository"].as_str();
+    let name = repository.and_then(|url| url.strip_prefix(HOST));
+    let name = name.context("Cargo.toml names a repository on GitHub")?;
+    let mut others = Vec::new();
+    for file in [
+        "book/book.toml",
+        "crates/Cargo.toml",
+        ".github/ISSUE_TEMPLATE/config.yml",
+        ".github/ISSUE_TEMPLATE/wrong-verdict.yml",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
+        for (number, line) in read(root().join(file)).lines().enumerate() {
+            let is_ours = |link: &str| {
+                let rest = link.strip_prefix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '"', ')', '.']))
+            };
+            if !line.split(HOST).skip(1).all(is_ours) {
+                others.push(format!("{file}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(
+        others.is_empty(),
+        "Cargo.toml says that the repository is {HOST}{name}, but these lines link to another one:\n{}",
+        others.join("\n")
+    );
     Ok(())
 }
 
