@@ -1,12 +1,13 @@
-//! The grader's own exam: it grades the stub, the solution, right answers and wrong ones, and must tell them apart.
+//! The exam of the graders: they grade the stub, the solution, right answers and wrong answers, and must tell them apart.
 //!
-//! Each wrong answer is a patch to the solution. Its first lines say what is wrong, which case must catch it, and the
-//! sentence that the learner reads. The table of all answers is a snapshot: `snapshots/exam__EXERCISE.snap`.
+//! Each wrong answer is a patch to the solution. Its header describes the mistake and names the case that must catch it,
+//! with its sentence. The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
 
 mod answers;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
@@ -21,15 +22,15 @@ use workbook::grade::grader::{Case, Grader};
 fn every_answer_gets_its_verdict() -> Result<()> {
     let root = course::root::find()?;
     let mut mistakes = Vec::new();
-    let mut tables = Vec::new();
+    let (mut tables, mut recorded) = (Vec::new(), Vec::new());
     for exercise in Exercise::all(&root)? {
         let answers = answers::answers(&exercise)?;
         let graded = grade(&exercise, &answers)?;
         if let Some(why) = skipped(&graded["solution"]) {
-            // In CI nothing may be skipped for want of a tool or a right.
+            // In CI nothing may be skipped because a tool or a permission is missing.
             assert!(std::env::var_os("CI").is_none(), "{why}");
             let name = &exercise.name;
-            // Past libtest's capture: a skipped exam must not look like a passed one.
+            // Not captured by libtest: a skipped exam must not look like a passed one.
             writeln!(io::stderr(), "the exam of {name} is skipped: {why}")?;
             continue;
         }
@@ -42,22 +43,33 @@ fn every_answer_gets_its_verdict() -> Result<()> {
             );
         }
         tables.push((exercise.name.clone(), table(&answers, &graded)));
-        // Elsewhere a mutex has another size, and so have the mappings.
+        // On other architectures a mutex has another size, and so have the mappings.
         if cfg!(target_arch = "x86_64") {
-            let calls = calls(&graded["solution"]);
-            tables.push((format!("{}-calls", exercise.name), calls));
+            recorded.push((exercise.solution_calls(), calls(&graded["solution"])));
         }
     }
     assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
     println!("To see a difference: INSTA_OUTPUT=diff cargo test --test exam");
-    println!("To bless it, once it is as you want it: INSTA_UPDATE=always cargo test --test exam");
+    println!("To accept it: INSTA_UPDATE=always cargo test --test exam");
     for (name, table) in tables {
         insta::assert_snapshot!(name, table);
+    }
+    for (path, calls) in recorded {
+        assert_recorded(&path, &calls);
     }
     Ok(())
 }
 
-/// All verdicts by the answer's name.
+/// Compares with a snapshot that belongs to the exercise, because the command reads it.
+fn assert_recorded(path: &Path, calls: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(path.parent().expect("a file has a parent folder"));
+    settings.set_prepend_module_to_snapshot(false);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    settings.bind(|| insta::assert_snapshot!(&*name, calls));
+}
+
+/// Grades all answers, and returns their cases by the answer's name.
 fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
     let candidates: Vec<_> = answers
         .iter()
@@ -97,7 +109,7 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
 
 fn run(candidate: &Candidate, grader: &Grader) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    // A learner's file is src/lib.rs.
+    // The learner's file is src/lib.rs.
     let file = format!("{}/src/lib.rs", candidate.package());
     grader.run(|mut case| {
         case.sentence = case.sentence.map(|text| text.replace(&file, "src/lib.rs"));
@@ -107,7 +119,7 @@ fn run(candidate: &Candidate, grader: &Grader) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Why this machine cannot judge even the solution, if it cannot.
+/// Returns why this machine cannot grade the solution completely, if it cannot.
 fn skipped(solution: &[Case]) -> Option<&str> {
     let case = solution
         .iter()
@@ -115,7 +127,7 @@ fn skipped(solution: &[Case]) -> Option<&str> {
     case.sentence.as_deref()
 }
 
-/// What is not as it must be.
+/// Returns how the verdicts differ from the expected ones.
 fn examine(exercise: &Exercise, answer: &Answer, cases: &[Case]) -> Option<String> {
     let other = |allowed: &dyn Fn(&Case) -> bool| {
         let case = cases.iter().find(|case| !allowed(case))?;
@@ -137,10 +149,10 @@ fn examine(exercise: &Exercise, answer: &Answer, cases: &[Case]) -> Option<Strin
         } => match cases.iter().find(|case| case.name == *caught_by) {
             None => Some(format!("there is no case {caught_by}")),
             Some(case) if case.verdict != Verdict::Failed => {
-                Some(format!("{caught_by} must catch it, and did not"))
+                Some(format!("{caught_by} must catch it, but did not"))
             }
             Some(case) if case.sentence.as_deref() != Some(told) => Some(format!(
-                "the learner is told\n  {}\nand not\n  {told}",
+                "expected the sentence\n  {told}\nbut got\n  {}",
                 case.sentence.as_deref().unwrap_or_default()
             )),
             Some(_) => None,
@@ -148,7 +160,7 @@ fn examine(exercise: &Exercise, answer: &Answer, cases: &[Case]) -> Option<Strin
     }
 }
 
-/// The table of answers and verdicts, for people.
+/// The table of answers and verdicts, for reviewers.
 fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
     let mut text = String::new();
     for answer in answers {
@@ -193,15 +205,15 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
     text
 }
 
-/// Where the kernel puts a mapping decides what lies before an aligned address in it: these calls are other ones each time.
-const BY_LUCK: [&str; 1] = ["large::aligned_beyond_a_page"];
+/// Cases whose calls vary, because they depend on the address that the kernel chooses for a mapping.
+const VARYING: [&str; 1] = ["large::aligned_beyond_a_page"];
 
-/// The solution's watched calls.
+/// Returns the calls of every watched case.
 fn calls(cases: &[Case]) -> String {
     let mut text = String::new();
     for case in cases {
         if let Some(transcript) = &case.transcript
-            && !BY_LUCK.contains(&case.name.as_str())
+            && !VARYING.contains(&case.name.as_str())
         {
             text += &format!("{}\n{transcript}\n", case.name);
         }

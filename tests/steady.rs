@@ -1,9 +1,9 @@
-//! Grades the solution and three wrong answers again and again while the machine is busy: every verdict must stay.
+//! Grades the solution and three wrong answers repeatedly while the machine is busy. The verdicts must not change.
 //!
-//! `cargo test --test steady` grades each 100 times; `cargo test --test steady -- 5 private-alloc` makes five rounds of
-//! one exercise.
+//! `cargo test --test steady` grades each answer 100 times; `cargo test --test steady -- 5 private-alloc` grades one
+//! exercise five times.
 
-// Of a wrong answer only its text is graded here.
+// The expected verdicts are not used here.
 #[allow(dead_code)]
 mod answers;
 
@@ -20,7 +20,7 @@ use workbook::grade::grader::Grader;
 const ROUNDS: usize = 100;
 const WRONG: usize = 3;
 
-/// What a grading came to: each case's verdict and sentence.
+/// The result of a grading: the sentence of each case.
 type Told = BTreeMap<String, Option<String>>;
 
 fn main() -> Result<()> {
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The solution, and wrong answers from all over the list.
+/// The solution, and wrong answers spread over the list.
 fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
     let (wrong, others): (Vec<_>, Vec<_>) = answers
         .into_iter()
