@@ -1,4 +1,4 @@
-//! A seal keeps the other side from shrinking a memfd under a mapping, where a touch would end in SIGBUS.
+//! F_SEAL_SHRINK keeps other processes from truncating a mapped memfd. Without it, an access can end in SIGBUS.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -15,58 +15,55 @@ use nix::unistd::ftruncate;
 const NAME: &CStr = c"lab";
 
 // ANCHOR: main
-/// Maps a memfd of one page with those seals, and lets another process cut it to
-/// nothing. Returns what ftruncate told that process, and how a third process ended
-/// that touched the page afterwards.
+/// Maps a memfd of one page with these seals, and lets a child truncate it to length 0.
+/// Returns the result of ftruncate in the child, and the wait status of a second child
+/// that writes to the page afterwards.
 fn cut(seals: SealFlag) -> (Result<(), Errno>, WaitStatus) {
     let memfd = memfd_create(NAME, MFdFlags::MFD_ALLOW_SEALING).expect("memfd_create");
     let page = lab::page_size().try_into().expect("a page is not empty");
     ftruncate(&memfd, lab::page_size() as i64).expect("ftruncate");
     fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).expect("F_ADD_SEALS");
-    let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: without MAP_FIXED the kernel maps where nothing is mapped.
-    let start = unsafe { mmap(None, page, rights, MapFlags::MAP_SHARED, memfd.as_fd(), 0) };
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    let start = unsafe { mmap(None, page, prot, MapFlags::MAP_SHARED, memfd.as_fd(), 0) };
     let byte = start.expect("mmap").cast::<u8>().as_ptr();
 
     let other = Child::start(|| ftruncate(&memfd, 0).map_or_else(|error| error as i32, |()| 0));
-    let told = match other.status() {
+    let truncated = match other.exit_code() {
         0 => Ok(()),
         error => Err(Errno::from_raw(error)),
     };
     let touch = Child::start(|| {
-        // SAFETY: the byte is mapped. Where the file no longer reaches there,
-        // SIGBUS is what this child is for.
+        // SAFETY: the byte is mapped. If the file no longer extends to it, this child
+        // is meant to die by SIGBUS.
         unsafe { lab::write(byte, 1) };
         0
     });
-    (told, touch.end())
+    (truncated, touch.wait())
 }
 // ANCHOR_END: main
 
 fn main() {
-    let (told, touched) = cut(SealFlag::empty());
+    let (truncated, status) = cut(SealFlag::empty());
     println!(
-        "no seal:       ftruncate gives {told:?}, a touch then {}",
-        say(touched)
+        "no seal:       ftruncate gives {truncated:?}, a touch then {}",
+        describe(status)
     );
-    assert_eq!(told, Ok(()));
-    assert!(matches!(
-        touched,
-        WaitStatus::Signaled(_, Signal::SIGBUS, _)
-    ));
-    let (told, touched) = cut(SealFlag::F_SEAL_SHRINK);
+    assert_eq!(truncated, Ok(()));
+    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _)));
+    let (truncated, status) = cut(SealFlag::F_SEAL_SHRINK);
     println!(
-        "F_SEAL_SHRINK: ftruncate gives {told:?}, a touch then {}",
-        say(touched)
+        "F_SEAL_SHRINK: ftruncate gives {truncated:?}, a touch then {}",
+        describe(status)
     );
-    assert_eq!(told, Err(Errno::EPERM));
-    assert!(matches!(touched, WaitStatus::Exited(_, 0)));
+    assert_eq!(truncated, Err(Errno::EPERM));
+    assert!(matches!(status, WaitStatus::Exited(_, 0)));
 }
 
-fn say(status: WaitStatus) -> &'static str {
+fn describe(status: WaitStatus) -> &'static str {
     match status {
         WaitStatus::Exited(_, 0) => "is well",
         WaitStatus::Signaled(_, Signal::SIGBUS, _) => "is SIGBUS",
-        other => panic!("the child ended otherwise: {other:?}"),
+        other => panic!("unexpected wait status: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! After a fork both processes read the same pages; the first write to one copies it, and the other never sees it.
+//! After fork both processes share the same pages. A write copies the page, so the other process does not see it.
 //!
 //! Claims: 42.
 
@@ -8,22 +8,22 @@ use nix::unistd::{ForkResult, fork};
 fn main() {
     // ANCHOR: main
     let byte = lab::map_private(1).as_ptr();
-    // SAFETY: the page is mapped to be written, and nothing else uses it.
+    // SAFETY: the page is mapped writable, and nothing else accesses it.
     unsafe { lab::write(byte, 1) };
 
-    // SAFETY: this process has one thread, so the child finds no lock held.
+    // SAFETY: this process has one thread, so the child inherits no held lock.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
-            // SAFETY: as above; the child's page is its own.
+            // SAFETY: as above; the mapping is private to the child.
             unsafe { lab::write(byte, 2) };
-            // SAFETY: as above.
+            // SAFETY: the page is mapped readable.
             let seen = unsafe { lab::read(byte) };
-            // SAFETY: ends the process at once, and runs nothing of the parent's.
+            // SAFETY: _exit only ends this process. It runs no exit handlers.
             unsafe { nix::libc::_exit(seen.into()) };
         }
         ForkResult::Parent { child } => {
             let status = waitpid(child, None).expect("waitpid");
-            // SAFETY: as above.
+            // SAFETY: the page is mapped readable.
             let seen = unsafe { lab::read(byte) };
             println!("the child wrote 2 and read {}", exit_code(status));
             println!("the parent reads {seen}");
@@ -36,6 +36,6 @@ fn main() {
 fn exit_code(status: WaitStatus) -> i32 {
     match status {
         WaitStatus::Exited(_, code) => code,
-        other => panic!("the child ended otherwise: {other:?}"),
+        other => panic!("unexpected wait status: {other:?}"),
     }
 }

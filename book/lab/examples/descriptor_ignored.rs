@@ -1,17 +1,17 @@
-//! With MAP_ANONYMOUS Linux looks neither at the descriptor nor at an offset of whole pages.
+//! With MAP_ANONYMOUS, Linux ignores the file descriptor and any offset that is a multiple of the page size.
 //!
 //! Claims: 2, 41.
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// Maps one page, and says what became of it.
+/// Maps one page with this descriptor and offset, and returns the result.
 fn map(fd: i32, offset: usize) -> Result<(), Errno> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let nowhere = std::ptr::null_mut();
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { libc::mmap(nowhere, 1, rights, flags, fd, offset as libc::off_t) };
+    let any_address = std::ptr::null_mut();
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    let start = unsafe { libc::mmap(any_address, 1, prot, flags, fd, offset as libc::off_t) };
     match start {
         libc::MAP_FAILED => Err(Errno::last()),
         _ => Ok(()),

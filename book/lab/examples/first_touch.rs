@@ -1,13 +1,13 @@
-//! mmap brings in no page. A read brings in the shared page of zeros, and a write then faults once more.
+//! mmap itself brings in no pages. The first read of a page maps the zero page, and the first write then faults again.
 //!
 //! Claims: 13, 14, 38.
 
-use lab::{faults, page, resident_pages, small_pages_only};
+use lab::{disable_huge_pages, faults, page, resident_pages};
 
 const PAGES: usize = 256;
 
 // ANCHOR: count
-/// The faults and the resident pages that come of doing `touch` to each page.
+/// Calls `touch` for each page. Returns the number of page faults, and of present pages.
 fn count(name: &str, start: std::ptr::NonNull<u8>, touch: impl Fn(*mut u8)) -> (i64, usize) {
     let before = faults();
     for number in 0..PAGES {
@@ -21,18 +21,18 @@ fn count(name: &str, start: std::ptr::NonNull<u8>, touch: impl Fn(*mut u8)) -> (
 // ANCHOR_END: count
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     let read = |byte: *mut u8| {
-        // SAFETY: `count` passes the bytes of a mapping that can be read.
+        // SAFETY: `count` passes addresses in a readable mapping.
         unsafe { lab::read(byte) };
     };
     let write = |byte: *mut u8| {
-        // SAFETY: `count` passes the bytes of a mapping that can be written, and that nothing else uses.
+        // SAFETY: `count` passes addresses in a writable mapping that nothing else accesses.
         unsafe { lab::write(byte, 1) };
     };
     let nothing = |_: *mut u8| {};
 
-    // The first time, this program's own code is touched too: that run counts for nothing.
+    // The first run also faults in the program's own code, so its counts are ignored.
     println!("warming up");
     let warm = lab::map_private(PAGES);
     count("no touch", warm, nothing);

@@ -1,16 +1,16 @@
-//! fork copies the page table and not the pages: each page is copied at the first write to it, and costs a fault.
+//! fork copies the page table, not the pages. The first write to each page faults, and the kernel copies that page.
 //!
 //! Claims: 42.
 
 use std::ptr::NonNull;
 
-use lab::kernel::{Child, RW, entries, map_alone};
-use lab::{faults, page, small_pages_only};
+use lab::kernel::{Child, RW, entries, map_isolated};
+use lab::{disable_huge_pages, faults, page};
 use nix::sys::mman::MapFlags;
 
 const PAGES: usize = 256;
 
-/// How many pages have an entry in the page table, and how many of these are the only one that leads to its frame.
+/// Prints and returns how many pages are present, and how many of them have a frame that no other entry maps.
 fn show(when: &str, start: NonNull<u8>) -> (usize, usize) {
     let entries = entries(start, PAGES);
     let present = entries.iter().filter(|entry| entry.present).count();
@@ -19,25 +19,25 @@ fn show(when: &str, start: NonNull<u8>) -> (usize, usize) {
     (present, exclusive)
 }
 
-/// The faults that it takes to write the first byte of that many pages.
+/// Writes the first byte of each of the first `pages` pages, and returns the number of page faults.
 fn write(start: NonNull<u8>, pages: usize) -> i64 {
     let before = faults();
     for number in 0..pages {
-        // SAFETY: the mapping has `PAGES` pages that can be written, and each process has it to itself.
+        // SAFETY: the mapping has `pages` writable pages, and no other process writes to it meanwhile.
         unsafe { lab::write(page(start, number), 1) };
     }
     faults() - before
 }
 
 fn main() {
-    small_pages_only();
-    // The first time, code and stack are touched too: before the fork here, and after it in each process below.
-    let scratch = map_alone(1, RW, MapFlags::MAP_PRIVATE);
+    disable_huge_pages();
+    // The first call also faults in code and stack. After the fork each process repeats this for its own copies.
+    let scratch = map_isolated(1, RW, MapFlags::MAP_PRIVATE);
     write(scratch, 1);
 
     // ANCHOR: main
-    let private = map_alone(PAGES, RW, MapFlags::MAP_PRIVATE);
-    let shared = map_alone(PAGES, RW, MapFlags::MAP_SHARED);
+    let private = map_isolated(PAGES, RW, MapFlags::MAP_PRIVATE);
+    let shared = map_isolated(PAGES, RW, MapFlags::MAP_SHARED);
     write(private, PAGES);
     write(shared, PAGES);
     assert_eq!(show("parent, before the fork:", private), (PAGES, PAGES));

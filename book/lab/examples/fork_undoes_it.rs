@@ -1,11 +1,12 @@
-//! After a fork the parent's private pages fault again when written; MADV_DONTFORK spares them, and MAP_SHARED does.
+//! After fork, the parent's writes to private pages fault again, unless they are marked MADV_DONTFORK or shared.
+//!
 //! Claims: 17.
 
 use std::ptr::NonNull;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab::{faults, page, small_pages_only};
+use lab::{disable_huge_pages, faults, page};
 use nix::sys::mman::{MmapAdvise, madvise};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
@@ -14,12 +15,13 @@ use nix::unistd::{ForkResult, fork, pause};
 
 const PAGES: usize = 256;
 
-/// How many of the pages fault when each is written. A page counts once, whatever else faults meanwhile: the kernel
-/// notes for the C library (rseq) when it moves the thread to another processor, and after a fork that copies a page.
+/// Writes each page, and returns for how many of them a page fault occurred. A page counts only once, because unrelated
+/// faults can occur at the same time: when the kernel migrates the thread to another CPU, it writes to the C library's
+/// rseq area, and after a fork that write copies a page.
 fn faulting(start: NonNull<u8>) -> usize {
     let faults_at = |number: &usize| {
         let before = faults();
-        // SAFETY: `start` is a mapping of that many pages, and nothing else uses it.
+        // SAFETY: `start` is a writable mapping of `PAGES` pages, and nothing else accesses it.
         unsafe { lab::write(page(start, *number), 1) };
         faults() > before
     };
@@ -27,20 +29,20 @@ fn faulting(start: NonNull<u8>) -> usize {
 }
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     let warm = lab::map_private(PAGES);
     // ANCHOR: main
     let private = lab::map_private(PAGES);
-    let kept_back = lab::map_private(PAGES);
+    let dont_fork = lab::map_private(PAGES);
     let shared = lab::map_shared(PAGES);
     let all = PAGES * lab::page_size();
-    // SAFETY: it keeps the pages out of a child, and the child below does not touch
+    // SAFETY: a child does not get these pages, and the child below does not access
     // them.
-    unsafe { madvise(kept_back.cast(), all, MmapAdvise::MADV_DONTFORK) }.expect("madvise");
-    let mappings = [warm, private, kept_back, shared];
+    unsafe { madvise(dont_fork.cast(), all, MmapAdvise::MADV_DONTFORK) }.expect("madvise");
+    let mappings = [warm, private, dont_fork, shared];
     let _ = mappings.map(faulting);
 
-    // SAFETY: this process has one thread, so the child finds no lock held.
+    // SAFETY: this process has one thread, so the child inherits no held lock.
     let child = match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             set_pdeathsig(Signal::SIGKILL).expect("PR_SET_PDEATHSIG");
@@ -50,8 +52,8 @@ fn main() {
         }
         ForkResult::Parent { child } => child,
     };
-    sleep(Duration::from_millis(1)); // the kernel's own notes are copied now
-    // The first counts for nothing: with it come the parent's own stack and data.
+    sleep(Duration::from_millis(1)); // by now the kernel has written to the rseq area
+    // Ignore the first count: it includes faults in the parent's own stack and data.
     let [_, counts @ ..] = mappings.map(faulting);
     // ANCHOR_END: main
     kill(child, Signal::SIGKILL).expect("the child is there");

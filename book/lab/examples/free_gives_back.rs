@@ -1,4 +1,5 @@
-//! free gives back the heap's end only, until malloc_trim; a block with its own mapping goes at once.
+//! free returns only the end of the heap to the kernel, malloc_trim also the rest. free unmaps a mapped block.
+//!
 //! Claims: 9, 10.
 
 use std::ptr::NonNull;
@@ -11,17 +12,17 @@ use nix::libc;
 const BLOCKS: usize = 64;
 const LEN: usize = 100 * 1024;
 
-/// A block with each byte written.
+/// Allocates a block and writes every byte.
 fn written(len: usize) -> NonNull<u8> {
     let block = malloc(len);
-    // SAFETY: the block has that length, and nothing else uses it.
+    // SAFETY: the block has `len` bytes, and nothing else accesses it.
     unsafe { block.write_bytes(1, len) };
     block
 }
 
-/// Gives a block of malloc's back, which nothing uses any more.
-fn give_back(block: NonNull<u8>) {
-    // SAFETY: this program frees each block once, and then only looks at addresses.
+/// Frees a block. The callers pass each block once, and do not access it afterwards.
+fn release(block: NonNull<u8>) {
+    // SAFETY: the block came from malloc, is freed once, and is not accessed afterwards.
     unsafe { free(block) };
 }
 
@@ -29,20 +30,20 @@ fn main() {
     let page = page_size();
     // ANCHOR: main
     let blocks = [(); BLOCKS].map(|()| written(LEN));
-    // The pages between the first block and the last, without pages that they have
-    // in common with other memory.
+    // Count the pages between the first and the last block, without the pages at either
+    // end, which also hold other data.
     let start = blocks[0].map_addr(|first| first.saturating_add(page));
     let pages = (blocks[BLOCKS - 1].addr().get() - start.addr().get()) / page - 1;
-    let look = || (resident_pages(start, pages), program_break().addr().get());
+    let observe = || (resident_pages(start, pages), program_break().addr().get());
 
-    let full = look();
-    blocks[..BLOCKS - 1].iter().copied().for_each(give_back);
-    let freed = look();
-    // SAFETY: it gives back what is free, and nothing else.
+    let full = observe();
+    blocks[..BLOCKS - 1].iter().copied().for_each(release);
+    let freed = observe();
+    // SAFETY: malloc_trim releases only free memory.
     let trimmed = unsafe { libc::malloc_trim(0) };
-    let after_trim = look();
-    give_back(blocks[BLOCKS - 1]);
-    let after_last = look();
+    let after_trim = observe();
+    release(blocks[BLOCKS - 1]);
+    let after_last = observe();
     // ANCHOR_END: main
 
     // ANCHOR: mapped
@@ -51,12 +52,11 @@ fn main() {
     let block = written(64 * page);
     let mapped = own_mappings() - before;
     let first = block.as_ptr().map_addr(|start| start - start % page);
-    give_back(block);
+    release(block);
     let mut residence = 0;
-    // SAFETY: mincore(2) may be asked about any address, and writes a byte for one
-    // page.
-    let answer = unsafe { libc::mincore(first.cast(), page, &mut residence) };
-    let gone = Errno::result(answer);
+    // SAFETY: mincore accepts any address, and writes one byte for the one page.
+    let returned = unsafe { libc::mincore(first.cast(), page, &mut residence) };
+    let gone = Errno::result(returned);
     // ANCHOR_END: mapped
 
     let share = |resident| match resident {

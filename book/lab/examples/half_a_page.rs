@@ -1,4 +1,4 @@
-//! 4 KiB is half a page where pages have 8: refused as an offset or an address, and as a length rounded up.
+//! Half a page (4 KiB if pages have 8 KiB) is invalid as an offset or address, and is rounded up as a length.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -7,13 +7,13 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MmapAdvise, ProtFlags, madvise, mprotect, munmap};
 
-/// Maps one page privately, at that offset into nothing.
+/// Maps one page of private anonymous memory with this offset, and returns the result.
 fn map_at_offset(offset: usize) -> Result<(), Errno> {
-    let nowhere = std::ptr::null_mut();
+    let any_address = std::ptr::null_mut();
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let offset = offset as libc::off_t;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    match unsafe { libc::mmap(nowhere, 1, libc::PROT_READ, flags, -1, offset) } {
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    match unsafe { libc::mmap(any_address, 1, libc::PROT_READ, flags, -1, offset) } {
         libc::MAP_FAILED => Err(Errno::last()),
         _ => Ok(()),
     }
@@ -23,11 +23,11 @@ fn main() {
     // ANCHOR: main
     let half = lab::page_size() / 2;
     let start: NonNull<c_void> = lab::map_private(2).cast();
-    // SAFETY: it stays within the mapping's first page.
+    // SAFETY: the address is within the mapping's first page.
     let inside = unsafe { start.byte_add(half) };
 
     let mapped = map_at_offset(half);
-    // SAFETY: nothing else uses these two pages.
+    // SAFETY: no reference to these two pages exists.
     let protected = unsafe { mprotect(inside, half, ProtFlags::PROT_NONE) };
     // SAFETY: as above.
     let advised = unsafe { madvise(inside, half, MmapAdvise::MADV_DONTNEED) };
@@ -37,14 +37,14 @@ fn main() {
     let from_the_start = unsafe { munmap(start, half) };
     // ANCHOR_END: main
     let mut residence = [0; 2];
-    // SAFETY: mincore(2) may be asked about any address, and writes a byte for each of two pages.
-    let answer = unsafe { libc::mincore(start.as_ptr(), 4 * half, residence.as_mut_ptr()) };
-    let gone = Errno::result(answer).map(drop);
-    // SAFETY: it stays within the mapping.
+    // SAFETY: mincore accepts any address, and writes one byte for each of two pages.
+    let returned = unsafe { libc::mincore(start.as_ptr(), 4 * half, residence.as_mut_ptr()) };
+    let gone = Errno::result(returned).map(drop);
+    // SAFETY: the address is within the original two pages.
     let second = unsafe { start.byte_add(2 * half) };
-    // SAFETY: as above.
-    let answer = unsafe { libc::mincore(second.as_ptr(), 2 * half, residence.as_mut_ptr()) };
-    let left = Errno::result(answer).map(drop);
+    // SAFETY: mincore accepts any address, and writes one byte for one page.
+    let returned = unsafe { libc::mincore(second.as_ptr(), 2 * half, residence.as_mut_ptr()) };
+    let left = Errno::result(returned).map(drop);
 
     println!("mmap, offset half a page:      {mapped:?}");
     println!("mprotect from half a page on:  {protected:?}");

@@ -1,4 +1,4 @@
-//! `RLIMIT_AS` counts every mapping; `RLIMIT_DATA` counts private memory that may be written, and nothing else.
+//! RLIMIT_AS limits all mappings. RLIMIT_DATA limits only private writable memory.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -8,27 +8,28 @@ const LIMIT: u64 = 32 << 20;
 const LEN: usize = 64 << 20;
 
 // ANCHOR: main
-/// Maps twice what the limit allows. With `later` it is made writable afterwards.
-fn ask(limit: Resource, rights: i32, flags: i32, later: bool) -> Result<(), Errno> {
-    let (before, most) = getrlimit(limit).expect("getrlimit");
-    setrlimit(limit, LIMIT, most).expect("setrlimit");
+/// Maps twice what the limit allows. With `then_writable`, mprotect makes the mapping
+/// writable afterwards.
+fn try_map(limit: Resource, prot: i32, flags: i32, then_writable: bool) -> Result<(), Errno> {
+    let (soft, hard) = getrlimit(limit).expect("getrlimit");
+    setrlimit(limit, LIMIT, hard).expect("setrlimit");
     let flags = flags | libc::MAP_ANONYMOUS;
-    let nowhere = std::ptr::null_mut();
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { libc::mmap(nowhere, LEN, rights, flags, -1, 0) };
+    let any_address = std::ptr::null_mut();
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    let start = unsafe { libc::mmap(any_address, LEN, prot, flags, -1, 0) };
     let mut result = match start {
         libc::MAP_FAILED => Err(Errno::last()),
         _ => Ok(()),
     };
-    if later && result.is_ok() {
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: more rights take nothing from anybody.
-        let answer = unsafe { libc::mprotect(start, LEN, rights) };
-        result = Errno::result(answer).map(drop);
+    if then_writable && result.is_ok() {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: this function made the mapping, and mprotect only adds permissions.
+        let returned = unsafe { libc::mprotect(start, LEN, prot) };
+        result = Errno::result(returned).map(drop);
     }
-    setrlimit(limit, before, most).expect("setrlimit");
+    setrlimit(limit, soft, hard).expect("setrlimit");
     if start != libc::MAP_FAILED {
-        // SAFETY: the mapping is this function's own, and nothing uses it.
+        // SAFETY: this function made the mapping, and nothing accesses it.
         unsafe { libc::munmap(start, LEN) };
     }
     result
@@ -54,9 +55,9 @@ fn main() {
         ("shared, to write", write, shared, false, false),
     ];
     println!("64 MiB, with a limit of   RLIMIT_AS    RLIMIT_DATA");
-    for (name, rights, flags, later, is_data) in rows {
-        let addresses = ask(Resource::RLIMIT_AS, rights, flags, later);
-        let data = ask(Resource::RLIMIT_DATA, rights, flags, later);
+    for (name, prot, flags, then_writable, is_data) in rows {
+        let addresses = try_map(Resource::RLIMIT_AS, prot, flags, then_writable);
+        let data = try_map(Resource::RLIMIT_DATA, prot, flags, then_writable);
         let shown = format!("{addresses:?}");
         println!("{name:<25} {shown:<12} {data:?}");
         assert_eq!(addresses, Err(Errno::ENOMEM));

@@ -1,4 +1,5 @@
-//! malloc's heap is more than the break: a second thread's is mapped, and so is the first's where the break is blocked.
+//! malloc also takes its heap from mmap: for another thread's arena, and for all threads if the break cannot move.
+//!
 //! Claims: 8, 11.
 
 use std::num::NonZero;
@@ -15,15 +16,15 @@ fn main() {
     let first = malloc(KIB);
     let second = thread::spawn(|| malloc(KIB).addr())
         .join()
-        .expect("a thread");
+        .expect("the thread does not panic");
 
-    // One page without access, right behind the heap: now the break cannot move.
+    // An inaccessible page directly after the heap keeps the break from moving.
     let page = NonZero::new(lab::page_size()).expect("a page is not empty");
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
     let end = program_break().addr();
-    // SAFETY: MAP_FIXED_NOREPLACE replaces nothing that is mapped.
-    let wall = unsafe { mmap_anonymous(Some(end), page, ProtFlags::PROT_NONE, flags) };
-    wall.expect("nothing lies behind the heap");
+    // SAFETY: MAP_FIXED_NOREPLACE does not replace an existing mapping.
+    let guard = unsafe { mmap_anonymous(Some(end), page, ProtFlags::PROT_NONE, flags) };
+    guard.expect("the page after the heap is free");
     let blocks = [(); 64].map(|()| malloc(100 * KIB).addr());
     // ANCHOR_END: main
     let own = own_mappings() - own_before;

@@ -1,4 +1,5 @@
-//! Freeing a mapped block of at most 32 MiB moves the threshold up to its size: the next one comes from the heap.
+//! Freeing a mapped block raises the mmap threshold to its size, up to 32 MiB. The next one is in the heap.
+//!
 //! Claims: 6, 9.
 
 use std::ptr::NonNull;
@@ -7,8 +8,8 @@ use lab::glibc::{free, malloc, own_mappings, use_up_reserve};
 
 const MIB: usize = 1024 * 1024;
 
-/// A block, and whether it lies in a mapping of its own. The heap had nothing in reserve for it.
-fn block(len: usize) -> (NonNull<u8>, bool) {
+/// Allocates a block with no reserve left in the heap. Returns it, and whether it has its own mapping.
+fn allocate(len: usize) -> (NonNull<u8>, bool) {
     use_up_reserve();
     let before = own_mappings();
     let block = malloc(len);
@@ -16,13 +17,13 @@ fn block(len: usize) -> (NonNull<u8>, bool) {
 }
 
 // ANCHOR: main
-/// Whether malloc maps a block of that length, and, once that is freed, whether it
-/// maps the next one.
+/// Allocates a block, frees it, and allocates another of the same length. Returns for
+/// each whether malloc mapped it.
 fn twice(len: usize) -> (bool, bool) {
-    let (first, mapped) = block(len);
-    // SAFETY: the block is malloc's, and nothing uses it.
+    let (first, mapped) = allocate(len);
+    // SAFETY: the block came from malloc, and nothing uses it any more.
     unsafe { free(first) };
-    let (_, mapped_again) = block(len);
+    let (_, mapped_again) = allocate(len);
     (mapped, mapped_again)
 }
 

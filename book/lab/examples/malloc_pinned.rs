@@ -1,4 +1,5 @@
-//! mallopt pins the threshold, so that free unmaps each time; beyond M_MMAP_MAX mappings malloc takes the heap.
+//! M_MMAP_THRESHOLD fixes the threshold, so each free unmaps. Beyond M_MMAP_MAX mappings malloc uses the heap.
+//!
 //! Claims: 7, 32, 33.
 
 use lab::glibc::{free, malloc, own_mappings, use_up_reserve};
@@ -6,24 +7,24 @@ use nix::libc;
 
 const KIB: usize = 1024;
 
-/// Whether malloc maps a block of that length.
+/// Allocates a block of `len` bytes, and returns whether malloc mapped it.
 fn mapped(len: usize) -> bool {
     let before = own_mappings();
     malloc(len);
     own_mappings() > before
 }
 
-fn set(switch: i32, value: usize) -> i32 {
+fn set(parameter: i32, value: usize) -> i32 {
     let value = value.try_into().expect("an int");
-    // SAFETY: this program has one thread, and the switch is one of malloc's.
-    unsafe { libc::mallopt(switch, value) }
+    // SAFETY: mallopt accepts any parameter, and no other thread uses malloc.
+    unsafe { libc::mallopt(parameter, value) }
 }
 
 fn main() {
     // ANCHOR: main
     let hole = malloc(120 * KIB);
     use_up_reserve();
-    // SAFETY: the block is malloc's, and nothing uses it.
+    // SAFETY: the block came from malloc, and nothing uses it any more.
     unsafe { free(hole) };
 
     let pinned = set(libc::M_MMAP_THRESHOLD, 64 * KIB);
@@ -36,7 +37,7 @@ fn main() {
         let before = own_mappings();
         let block = malloc(256 * KIB);
         let mapped = own_mappings() > before;
-        // SAFETY: as above.
+        // SAFETY: the block came from malloc, and nothing uses it any more.
         unsafe { free(block) };
         mapped
     });

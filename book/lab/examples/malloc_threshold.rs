@@ -1,4 +1,5 @@
-//! The threshold is 128 KiB with the block's header and rounding, but memory that malloc has already goes before it.
+//! The mmap threshold is 128 KiB including the block's header and padding, but malloc uses free heap memory first.
+//!
 //! Claims: 6, 37.
 
 use lab::glibc::{malloc, own_mappings, use_up_reserve};
@@ -10,7 +11,7 @@ enum Place {
     Mapping,
 }
 
-/// Where malloc puts a block of that length.
+/// Allocates a block of `len` bytes, and returns where malloc placed it.
 fn place(len: usize) -> Place {
     let before = own_mappings();
     malloc(len);
@@ -27,9 +28,9 @@ fn main() {
     let limit = 128 * 1024;
     use_up_reserve();
     let seen = [
-        place(limit - 23), // the heap has less than 1 KiB left
-        place(limit - 24), // so this one moves the break, by 128 KiB more than it needs
-        place(limit - 23), // and the reserve is there
+        place(limit - 23), // less than 1 KiB is left in the heap: a mapping
+        place(limit - 24), // grows the heap by the request plus 128 KiB (M_TOP_PAD)
+        place(limit - 23), // fits into the new reserve
     ];
     // ANCHOR_END: main
     println!("128 KiB less 23: {:?}", seen[0]);

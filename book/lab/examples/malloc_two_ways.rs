@@ -1,4 +1,5 @@
-//! glibc's malloc takes 1 KiB from the heap below the break, and maps 256 KiB for that block alone, and a page more.
+//! glibc's malloc takes 1 KiB from the heap below the program break, and gives 256 KiB a separate mapping.
+//!
 //! Claims: 5, 30, 31.
 
 use lab::glibc::{malloc, own_mapped_bytes, own_mappings, use_up_reserve};
@@ -10,7 +11,7 @@ fn main() {
     let small = malloc(KIB);
     let after_small = own_mappings();
 
-    use_up_reserve(); // or the heap might have room for the next block
+    use_up_reserve(); // otherwise the next block might fit into the heap
     let bytes = own_mapped_bytes();
     let large = malloc(256 * KIB);
     let after_large = own_mappings();

@@ -1,4 +1,4 @@
-//! mmap refuses a promise that all memory and swap could not keep, and adds no promises up: vm.overcommit_memory = 0.
+//! With vm.overcommit_memory = 0, mmap rejects one request larger than memory and swap, but does not add requests up.
 //!
 //! Claims: 15, 43.
 
@@ -22,22 +22,21 @@ const REFUSED: Result<()> = Err(Errno::ENOMEM);
 
 type Len = NonZero<usize>;
 
-fn map(len: Len, rights: ProtFlags, flags: MapFlags) -> Result<NonNull<c_void>> {
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    unsafe { mmap_anonymous(None, len, rights, flags) }
+fn map(len: Len, prot: ProtFlags, flags: MapFlags) -> Result<NonNull<c_void>> {
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    unsafe { mmap_anonymous(None, len, prot, flags) }
 }
 
 fn unmap(start: NonNull<c_void>, len: Len) {
-    // SAFETY: the mapping is this program's own, and nothing uses it.
+    // SAFETY: this program made the mapping, and nothing accesses it.
     unsafe { munmap(start, len.get()) }.expect("munmap");
 }
 
-/// Maps and unmaps.
-fn once(len: Len, rights: ProtFlags, flags: MapFlags) -> Result<()> {
-    map(len, rights, flags).map(|start| unmap(start, len))
+fn once(len: Len, prot: ProtFlags, flags: MapFlags) -> Result<()> {
+    map(len, prot, flags).map(|start| unmap(start, len))
 }
 
-/// Maps three times before anything is unmapped.
+/// Makes three mappings that exist at the same time.
 fn thrice(len: Len) -> Result<()> {
     let mappings = [0; 3].map(|_| map(len, RW, PRIVATE));
     for start in mappings.into_iter().flatten() {
@@ -48,22 +47,25 @@ fn thrice(len: Len) -> Result<()> {
         .try_for_each(|mapping| mapping.map(drop))
 }
 
-/// Maps without access, and asks for it afterwards.
-fn widened(len: Len) -> Result<()> {
+/// Maps inaccessible memory, and makes it writable with mprotect.
+fn then_mprotect(len: Len) -> Result<()> {
     let start = map(len, NONE, PRIVATE)?;
-    // SAFETY: nothing uses the addresses.
+    // SAFETY: this function made the mapping, and nothing accesses it.
     let result = unsafe { mprotect(start, len.get(), RW) };
     unmap(start, len);
     result
 }
 
-/// Nothing can be shown but in mode 0: elsewhere this says so, and prints what mode 0 does.
+/// Prints and checks the result of `attempt` in mode 0. In another mode, prints the expected result of mode 0 instead.
 fn show(what: &str, attempt: impl FnOnce() -> Result<()>, expected: Result<()>) {
     let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").expect("/proc/sys");
     let result = if mode.trim() == "0" {
         attempt()
     } else {
-        eprintln!("vm.overcommit_memory = {}: not tried", mode.trim());
+        eprintln!(
+            "vm.overcommit_memory = {}: printing the result of mode 0",
+            mode.trim()
+        );
         expected
     };
     println!("{what:<28} {result:?}");
@@ -72,17 +74,17 @@ fn show(what: &str, attempt: impl FnOnce() -> Result<()>, expected: Result<()>) 
 
 fn main() {
     // ANCHOR: main
-    let known = sysinfo().expect("sysinfo");
-    let all = (known.ram_total() + known.swap_total()) as usize;
-    let whole_pages = |bytes| Len::new(bytes / page_size() * page_size()).expect("memory");
-    let more = whole_pages(all + all / 16);
-    let less = whole_pages(all - all / 16);
+    let info = sysinfo().expect("sysinfo");
+    let all = (info.ram_total() + info.swap_total()) as usize;
+    let round_down = |bytes| Len::new(bytes / page_size() * page_size()).expect("there is memory");
+    let more = round_down(all + all / 16);
+    let less = round_down(all - all / 16);
 
     println!("a sixteenth more than all memory and swap:");
     show("private, to write", || once(more, RW, PRIVATE), REFUSED);
     show("private, to read", || once(more, READ, PRIVATE), Ok(()));
     show("private, no access", || once(more, NONE, PRIVATE), Ok(()));
-    show("no access, then mprotect", || widened(more), REFUSED);
+    show("no access, then mprotect", || then_mprotect(more), REFUSED);
     show("shared, to write", || once(more, RW, SHARED), REFUSED);
     show("shared, no access", || once(more, NONE, SHARED), REFUSED);
     let flags = PRIVATE | NORESERVE;

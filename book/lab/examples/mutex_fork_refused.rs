@@ -1,4 +1,5 @@
-//! Where fork fails and nobody looks, the one process that there is does half of the work, and reports success.
+//! If fork fails and the program ignores the error, the only process does half of the work and reports success.
+//!
 //! Claims: 26.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,21 +8,21 @@ use lab::sharing::Memory;
 use nix::libc;
 use nix::sys::prctl;
 
-/// From here on the kernel refuses this process every fork, with EAGAIN: a seccomp(2) filter, which needs no privilege.
-fn refuse_forks() {
+/// Installs a seccomp(2) filter with which every fork of this process fails with EAGAIN. This needs no privilege.
+fn make_fork_fail() {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
         jf: 0,
         k,
     };
-    // The number of the call is the first field of what the filter is shown. A match skips to the refusal.
+    // The first field of the filter's input is the system call number. A match skips to the EAGAIN statement.
     let matches = |number: libc::c_long, skip: u8| libc::sock_filter {
         jt: skip,
         ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number as u32)
     };
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
-    // aarch64 has no fork(2): there glibc always takes clone(2).
+    let fail_with_eagain = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
+    // aarch64 has no fork system call: glibc uses clone there.
     #[cfg(target_arch = "x86_64")]
     let fork = libc::SYS_fork;
     #[cfg(not(target_arch = "x86_64"))]
@@ -32,31 +33,31 @@ fn refuse_forks() {
         matches(libc::SYS_clone3, 2),
         matches(fork, 1),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-        statement(libc::BPF_RET | libc::BPF_K, refuse),
+        statement(libc::BPF_RET | libc::BPF_K, fail_with_eagain),
     ];
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
     };
     prctl::set_no_new_privs().expect("PR_SET_NO_NEW_PRIVS");
-    // SAFETY: the program is as long as it says, and outlives the call, which copies it.
+    // SAFETY: `program` holds the right length, and lives until the call has copied it.
     let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
     assert_eq!(set, 0, "PR_SET_SECCOMP");
 }
 
 fn main() {
-    refuse_forks();
-    // The calls go unchecked on purpose, as in the chapter.
+    make_fork_fail();
+    // The results of fork and waitpid are not checked on purpose, as in the chapter.
     // ANCHOR: main
-    let [counter] = Memory::Shared.numbers();
-    // SAFETY: this process has one thread, so a child would find no lock held.
+    let [counter] = Memory::Shared.atomics();
+    // SAFETY: this process has one thread, so the child inherits no held lock.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         counter.fetch_add(1000, Relaxed);
         std::process::exit(0);
     } else {
         counter.fetch_add(1000, Relaxed);
-        // SAFETY: a null pointer asks for no status.
+        // SAFETY: with a null pointer, waitpid stores no status.
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
         println!("final counter: {} (expect 2000)", counter.load(Relaxed));
     }

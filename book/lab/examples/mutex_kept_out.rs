@@ -1,4 +1,5 @@
-//! An addition between another's load and its store is lost, unless one lock in shared memory keeps it out.
+//! An addition between another process's load and store is lost, unless one mutex in shared memory prevents it.
+//!
 //! Claims: 25.
 
 use std::sync::atomic::AtomicU32;
@@ -8,46 +9,46 @@ use std::thread;
 use lab::sharing::{Child, Lock, Memory};
 use nix::libc::{PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_SHARED};
 
-/// Adds 1 if the lock is free, or if there is none; whether it did.
-fn added(number: &AtomicU32, lock: Option<Lock>) -> bool {
+/// Adds 1 if the lock is free or there is no lock. Returns whether it did.
+fn try_add(counter: &AtomicU32, lock: Option<Lock>) -> bool {
     if lock.is_some_and(|lock| lock.try_lock().is_err()) {
         return false;
     }
-    number.store(number.load(Relaxed) + 1, Relaxed);
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
     if let Some(lock) = lock {
-        // SAFETY: this thread has locked it.
+        // SAFETY: this thread owns the lock.
         unsafe { lock.unlock() };
     }
     true
 }
 
 // ANCHOR: main
-/// Adds 1, and between load and store lets a child try to add 1, too. If the child was
-/// kept out, its 1 is added afterwards.
+/// Adds 1, and lets a child try to add 1 between the load and the store. If the lock kept
+/// the child out, adds the child's 1 afterwards. Returns the sum.
 fn two_additions(lock: Option<Lock>) -> u32 {
-    let [number, turn] = Memory::Shared.numbers();
-    // Forked before this process locks: otherwise it would have a locked copy of a
-    // lock in private memory.
+    let [counter, turn] = Memory::Shared.atomics();
+    // Fork before locking. Otherwise the child would inherit a locked copy of a lock in
+    // private memory.
     let child = Child::start(|| {
         while turn.load(Acquire) == 0 {
             thread::yield_now();
         }
-        i32::from(added(number, lock))
+        i32::from(try_add(counter, lock))
     });
 
     if let Some(lock) = lock {
         lock.lock().expect("lock");
     }
-    let loaded = number.load(Relaxed);
+    let loaded = counter.load(Relaxed);
     turn.store(1, Release);
-    let done = child.status() == 1;
-    number.store(loaded + 1, Relaxed);
+    let child_added = child.exit_code() == 1;
+    counter.store(loaded + 1, Relaxed);
     if let Some(lock) = lock {
-        // SAFETY: this thread has locked it.
+        // SAFETY: this thread owns the lock.
         unsafe { lock.unlock() };
     }
-    assert!(done || added(number, lock));
-    number.load(Relaxed)
+    assert!(child_added || try_add(counter, lock));
+    counter.load(Relaxed)
 }
 // ANCHOR_END: main
 

@@ -1,4 +1,5 @@
-//! A mutex that was not told that it is shared lets another process wait, and never wakes it.
+//! A mutex that is not process-shared can block a waiter in another process, and never wakes it.
+//!
 //! Claims: 25.
 
 use std::sync::Mutex;
@@ -7,7 +8,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use lab::sharing::{Child, Lock, Memory};
 use nix::libc::{PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_PRIVATE, PTHREAD_PROCESS_SHARED};
 
-/// Unlocks when it is dropped.
+/// Owns the lock, and unlocks it when dropped.
 struct Held(Lock);
 
 impl Held {
@@ -19,34 +20,34 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: this thread has locked it.
+        // SAFETY: this thread owns the lock.
         unsafe { self.0.unlock() };
     }
 }
 
 // ANCHOR: main
-/// Lets a child wait for a lock that this process holds, and unlocks it. Returns
-/// whether that wakes the child.
+/// Holds a lock while a child waits for it, and then unlocks it. Returns whether the
+/// unlock wakes the child.
 fn wakes<H>(lock: impl Fn() -> H) -> bool {
-    let [about_to_lock] = Memory::Shared.numbers();
+    let [about_to_lock] = Memory::Shared.atomics();
     let held = lock();
     let child = Child::start(|| {
         about_to_lock.store(1, Release);
         drop(lock());
         0
     });
-    // From then on there is only one thing to sleep for.
-    child.wait_until(|| about_to_lock.load(Acquire) == 1 && child.sleeps());
+    // Once the child has set the flag, it can sleep only in the lock call.
+    child.wait_until(|| about_to_lock.load(Acquire) == 1 && child.is_sleeping());
 
     drop(held);
-    // A wake-up ends that sleep before the unlocking call returns.
-    let woken = !child.sleeps();
-    // The lock is free, whether the child knows it or not.
+    // If the unlock wakes the child, it does so before it returns.
+    let woken = !child.is_sleeping();
+    // Locking again shows that the lock is free, even if the child still sleeps.
     drop(lock());
     if woken {
-        assert_eq!(child.status(), 0);
+        assert_eq!(child.exit_code(), 0);
     } else {
-        assert!(child.sleeps());
+        assert!(child.is_sleeping());
     }
     woken
 }
@@ -58,21 +59,21 @@ fn main() {
         move || Held::new(mutex)
     };
     let place = lab::map_shared(1).cast::<Mutex<()>>();
-    // SAFETY: a page has room for a mutex, and nothing else uses it.
+    // SAFETY: the page has room for a mutex, and nothing else accesses it.
     unsafe { place.write(Mutex::new(())) };
-    // SAFETY: it was set up just now, in memory that is never unmapped.
+    // SAFETY: the mutex was initialized above, in memory that is never unmapped.
     let language: &Mutex<()> = unsafe { place.as_ref() };
 
     let default = wakes(pthread(PTHREAD_PROCESS_PRIVATE));
     let language = wakes(|| language.lock().expect("no panic"));
     let shared = wakes(pthread(PTHREAD_PROCESS_SHARED));
-    println!("default pthread mutex:    {}", say(default));
-    println!("the language's own mutex: {}", say(language));
-    println!("process-shared mutex:     {}", say(shared));
+    println!("default pthread mutex:    {}", describe(default));
+    println!("the language's own mutex: {}", describe(language));
+    println!("process-shared mutex:     {}", describe(shared));
     assert_eq!([default, language, shared], [false, false, true]);
 }
 
-fn say(woken: bool) -> &'static str {
+fn describe(woken: bool) -> &'static str {
     match woken {
         true => "the waiter was woken, and got the lock",
         false => "the lock is free, and the waiter sleeps on",

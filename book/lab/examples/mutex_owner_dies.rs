@@ -1,4 +1,5 @@
-//! A mutex whose owner was killed stays locked, and says so only if it is robust.
+//! A mutex stays locked when its owner is killed. Only a robust mutex reports the owner's death.
+//!
 //! Claims: 25.
 
 use lab::sharing::{Child, Lock, Memory};
@@ -7,7 +8,7 @@ use nix::libc::{PTHREAD_MUTEX_ROBUST, PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_SHA
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::WaitStatus;
 
-/// A mutex that a child was killed with.
+/// Returns a mutex whose owner, a child, was killed while it held the lock.
 fn orphan(robust: i32) -> Lock {
     let mutex = Lock::new(Memory::Shared, PTHREAD_PROCESS_SHARED, robust);
     let child = Child::start(|| {
@@ -16,7 +17,7 @@ fn orphan(robust: i32) -> Lock {
         0
     });
     assert!(matches!(
-        child.end(),
+        child.wait(),
         WaitStatus::Signaled(_, Signal::SIGKILL, _)
     ));
     mutex
@@ -27,23 +28,23 @@ fn main() {
     let plain = orphan(PTHREAD_MUTEX_STALLED).try_lock();
 
     let mutex = orphan(PTHREAD_MUTEX_ROBUST);
-    let told = mutex.lock();
+    let first_lock = mutex.lock();
     mutex.consistent().expect("consistent");
-    // SAFETY: EOWNERDEAD, asserted below, gives the lock to this thread.
+    // SAFETY: lock returned EOWNERDEAD, as asserted below, so this thread owns the lock.
     unsafe { mutex.unlock() };
     let repaired = mutex.lock();
 
     let mutex = orphan(PTHREAD_MUTEX_ROBUST);
-    let told_too = mutex.lock();
-    // SAFETY: as above.
+    let second_lock = mutex.lock();
+    // SAFETY: as above, this thread owns the lock.
     unsafe { mutex.unlock() };
     let forgotten = mutex.lock();
     // ANCHOR_END: main
     println!("not robust:                try again: {plain:?}");
-    println!("robust: {told:?}, repaired, then: {repaired:?}");
-    println!("robust: {told_too:?}, unlocked, then: {forgotten:?}");
+    println!("robust: {first_lock:?}, repaired, then: {repaired:?}");
+    println!("robust: {second_lock:?}, unlocked, then: {forgotten:?}");
     assert_eq!(plain, Err(Errno::EBUSY));
-    assert_eq!((told, repaired), (Err(Errno::EOWNERDEAD), Ok(())));
-    assert_eq!(told_too, Err(Errno::EOWNERDEAD));
+    assert_eq!((first_lock, repaired), (Err(Errno::EOWNERDEAD), Ok(())));
+    assert_eq!(second_lock, Err(Errno::EOWNERDEAD));
     assert_eq!(forgotten, Err(Errno::ENOTRECOVERABLE));
 }

@@ -1,4 +1,5 @@
-//! A process-shared mutex in shared memory keeps two processes apart: twice a thousand additions make 2000.
+//! A process-shared mutex serializes two processes: a thousand increments by each of them make 2000.
+//!
 //! Claims: 25, 28, 29.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +10,7 @@ use nix::libc::{PTHREAD_MUTEX_STALLED, PTHREAD_PROCESS_SHARED};
 
 fn main() {
     // ANCHOR: main
-    let [counter] = Memory::Shared.numbers();
+    let [counter] = Memory::Shared.atomics();
     let mutex = Lock::new(
         Memory::Shared,
         PTHREAD_PROCESS_SHARED,
@@ -18,9 +19,9 @@ fn main() {
     let add_a_thousand = || {
         for _ in 0..1000 {
             mutex.lock().expect("lock");
-            // Two steps on purpose: only the mutex makes them one.
+            // Load and store separately on purpose: only the mutex makes this atomic.
             counter.store(counter.load(Relaxed) + 1, Relaxed);
-            // SAFETY: this thread has locked it.
+            // SAFETY: this thread owns the lock.
             unsafe { mutex.unlock() };
         }
     };
@@ -29,17 +30,17 @@ fn main() {
         0
     });
     add_a_thousand();
-    assert_eq!(child.status(), 0);
+    assert_eq!(child.exit_code(), 0);
     println!("{}", counter.load(Relaxed));
     // ANCHOR_END: main
     assert_eq!(counter.load(Relaxed), 2000);
 
     mutex.lock().expect("lock");
-    // SAFETY: it is locked, so the call fails, and the mutex lives on.
+    // SAFETY: glibc does not destroy a locked mutex: the call fails, and the mutex stays valid.
     let locked = unsafe { mutex.destroy() };
-    // SAFETY: this thread has locked it.
+    // SAFETY: this thread owns the lock.
     unsafe { mutex.unlock() };
-    // SAFETY: the child has ended, and this process does not use it again.
+    // SAFETY: the child has ended, and this process does not use the mutex again.
     let unlocked = unsafe { mutex.destroy() };
     println!("destroyed while locked: {locked:?}");
     println!("destroyed after:        {unlocked:?}");

@@ -1,4 +1,4 @@
-//! The same advice does one thing to private memory, and another to shared memory.
+//! The same madvise advice has different effects on private and on shared memory.
 
 use std::ptr::NonNull;
 
@@ -7,41 +7,40 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::wait::WaitStatus;
 
-/// What a child reads there, or the signal that it ends by.
+/// Returns the value that a child reads from the page, or the signal that kills it.
 fn child_reads(start: NonNull<u8>) -> String {
     let child = Child::start(|| {
-        // SAFETY: the page is mapped in the parent. Where it is not in the child, SIGSEGV is what the child is for.
+        // SAFETY: the parent has the page mapped. If the child does not, it is meant to die by SIGSEGV.
         unsafe { lab::read(start.as_ptr()) }.into()
     });
-    match child.end() {
+    match child.wait() {
         WaitStatus::Exited(_, number) => number.to_string(),
         WaitStatus::Signaled(_, signal, _) => signal.to_string(),
-        other => panic!("the child ended otherwise: {other:?}"),
+        other => panic!("unexpected wait status: {other:?}"),
     }
 }
 
 fn reads(start: NonNull<u8>) -> String {
-    // SAFETY: the page is mapped to be read.
+    // SAFETY: the page is mapped readable.
     unsafe { lab::read(start.as_ptr()) }.to_string()
 }
 
 type Read = fn(NonNull<u8>) -> String;
 
 // ANCHOR: main
-/// Gives the advice about a page that holds 7. Returns the kernel's answer, and what is
-/// read afterwards.
+/// Calls madvise on a page that holds 7. Returns its result, and the value that is read
+/// afterwards.
 fn advise(memory: Memory, advice: c_int, read: Read) -> String {
     let start = memory.map(1);
-    // SAFETY: the page is mapped to be written, and nothing else uses it.
+    // SAFETY: the page is mapped writable, and nothing else accesses it.
     unsafe { lab::write(start.as_ptr(), 7) };
-    // SAFETY: the page is this function's own, and holds nothing but bytes: it may
-    // change.
+    // SAFETY: only this function uses the page, and its bytes may change.
     let result = unsafe { libc::madvise(start.as_ptr().cast(), lab::page_size(), advice) };
-    let said = match Errno::result(result) {
+    let outcome = match Errno::result(result) {
         Ok(_) => "ok".to_owned(),
         Err(error) => format!("{error:?}"),
     };
-    format!("{said}, {}", read(start))
+    format!("{outcome}, {}", read(start))
 }
 // ANCHOR_END: main
 

@@ -1,4 +1,4 @@
-//! An address that is taken: as a hint it is passed over, with MAP_FIXED_NOREPLACE refused, with MAP_FIXED replaced.
+//! mmap at an occupied address: a hint is ignored, MAP_FIXED_NOREPLACE fails, MAP_FIXED replaces the mapping.
 
 use std::ptr;
 
@@ -6,23 +6,22 @@ use nix::errno::Errno;
 use nix::libc;
 
 // ANCHOR: main
-/// Maps over a page that holds 7. Returns where the new mapping lies, and what the page
-/// reads then.
+/// Calls mmap with the address of a page that holds 7. Returns whether the new mapping is
+/// at that address, and the value that the page holds afterwards.
 fn map_over(extra: libc::c_int) -> (Result<bool, Errno>, u8) {
-    let taken = lab::map_private(1).as_ptr();
-    // SAFETY: the page is mapped to be written, and nothing else uses it.
-    unsafe { lab::write(taken, 7) };
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let occupied = lab::map_private(1).as_ptr();
+    // SAFETY: the page is mapped writable, and nothing else accesses it.
+    unsafe { lab::write(occupied, 7) };
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra;
-    // SAFETY: at most the page above is replaced, which holds only this function's
-    // byte.
-    let start = unsafe { libc::mmap(taken.cast(), lab::page_size(), rights, flags, -1, 0) };
+    // SAFETY: mmap replaces at most the page above, which only this function uses.
+    let start = unsafe { libc::mmap(occupied.cast(), lab::page_size(), prot, flags, -1, 0) };
     let there = match start {
         libc::MAP_FAILED => Err(Errno::last()),
-        start => Ok(ptr::eq(start.cast(), taken)),
+        start => Ok(ptr::eq(start.cast(), occupied)),
     };
-    // SAFETY: the page is mapped, be it the old or the new one.
-    (there, unsafe { lab::read(taken) })
+    // SAFETY: either the old or the new mapping is at this address.
+    (there, unsafe { lab::read(occupied) })
 }
 // ANCHOR_END: main
 

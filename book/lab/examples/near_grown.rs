@@ -1,4 +1,4 @@
-//! A private mapping grows by mremap, and so does a shared one; but behind the shared one's new page there is nothing.
+//! mremap grows private and shared anonymous mappings, but the shared one has no memory behind its new page.
 
 use std::ptr::NonNull;
 
@@ -8,14 +8,14 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
 // ANCHOR: main
-/// Grows one page to two. Returns what the old page holds then, and how a child ended
-/// that reads the new page, and exits with what it read.
+/// Grows a mapping from one page to two. Returns the value in the old page, and the wait
+/// status of a child that reads the new page and exits with its value.
 fn grow(memory: Memory) -> (u8, WaitStatus) {
     let one = lab::page_size();
     let start = memory.map(1);
-    // SAFETY: the page is mapped to be written, and nothing else uses it.
+    // SAFETY: the page is mapped writable, and nothing else accesses it.
     unsafe { lab::write(start.as_ptr(), 7) };
-    // SAFETY: the page is this function's own, and the old address is not used
+    // SAFETY: only this function uses the page, and it does not use the old address
     // again.
     let grown = unsafe {
         mremap(
@@ -27,14 +27,14 @@ fn grow(memory: Memory) -> (u8, WaitStatus) {
         )
     };
     let grown: NonNull<u8> = grown.expect("mremap").cast();
-    // SAFETY: the first page is the old one.
+    // SAFETY: mremap moved the old page to the start of the new range.
     let old = unsafe { lab::read(grown.as_ptr()) };
     let child = Child::start(|| {
-        // SAFETY: the address is mapped. Where nothing is behind it, SIGBUS is what
-        // this child is for.
+        // SAFETY: the address is mapped. If no memory is behind it, this child is meant
+        // to die by SIGBUS.
         unsafe { lab::read(lab::page(grown, 1)) }.into()
     });
-    (old, child.end())
+    (old, child.wait())
 }
 // ANCHOR_END: main
 
@@ -42,21 +42,21 @@ fn main() {
     let (old, private) = grow(Memory::Private);
     println!(
         "private: the old page reads {old}, the new one {}",
-        say(private)
+        describe(private)
     );
     assert!(old == 7 && matches!(private, WaitStatus::Exited(_, 0)));
     let (old, shared) = grow(Memory::Shared);
     println!(
         "shared:  the old page reads {old}, the new one {}",
-        say(shared)
+        describe(shared)
     );
     assert!(old == 7 && matches!(shared, WaitStatus::Signaled(_, Signal::SIGBUS, _)));
 }
 
-fn say(status: WaitStatus) -> String {
+fn describe(status: WaitStatus) -> String {
     match status {
         WaitStatus::Exited(_, number) => number.to_string(),
         WaitStatus::Signaled(_, signal, _) => format!("ends in {signal}"),
-        other => panic!("the child ended otherwise: {other:?}"),
+        other => panic!("unexpected wait status: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! A guard page ends a stray access with SIGSEGV, a stray system call with EFAULT, and makes one region three.
+//! Access to a guard page raises SIGSEGV, a system call fails with EFAULT, and the guard splits one VMA into three.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -11,48 +11,48 @@ use nix::sys::mman::{ProtFlags, mprotect, munmap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::pipe;
 
-/// How many lines of /proc/self/maps the pages from `start` on touch.
+/// Returns how many lines of /proc/self/maps overlap the `pages` pages from `start`.
 fn lines(start: NonNull<u8>, pages: usize) -> usize {
     let from = start.addr().get();
     let to = from + pages * lab::page_size();
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
-    let touches = |line: &&str| {
+    let overlaps = |line: &&str| {
         let range = line.split_whitespace().next().expect("a range");
         let (first, end) = range.split_once('-').expect("two addresses");
         let [first, end] = [first, end].map(|text| usize::from_str_radix(text, 16).expect("hex"));
         first < to && from < end
     };
-    maps.lines().filter(touches).count()
+    maps.lines().filter(overlaps).count()
 }
 
-/// Nothing is mapped there: `asm-generic/siginfo.h`.
+/// si_code of SIGSEGV if nothing is mapped at the address, from `asm-generic/siginfo.h`.
 const SEGV_MAPERR: i32 = 1;
-/// Something is mapped, without that right.
+/// si_code of SIGSEGV if the mapping does not permit the access.
 const SEGV_ACCERR: i32 = 2;
 
-/// Ends the process with the signal's code as its status.
+/// Exits with the signal's si_code.
 extern "C" fn exit_with_code(_: c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a handler with SA_SIGINFO a siginfo_t.
+    // SAFETY: with SA_SIGINFO, the kernel passes the handler a valid siginfo_t.
     let code = unsafe { (*info).si_code };
-    // SAFETY: allowed in a signal handler, and ends the process at once.
+    // SAFETY: _exit is async-signal-safe, and only ends this process.
     unsafe { libc::_exit(code) }
 }
 
-/// The code of the SIGSEGV that comes of reading there.
+/// Reads the byte in a child, and returns the si_code of the SIGSEGV.
 fn code_of_reading(byte: *const u8) -> &'static str {
     let child = Child::start(|| {
         let handler = SigHandler::SigAction(exit_with_code);
         let action = SigAction::new(handler, SaFlags::SA_SIGINFO, SigSet::empty());
-        // SAFETY: the handler only ends the process.
+        // SAFETY: the handler calls only _exit, which is async-signal-safe.
         unsafe { sigaction(Signal::SIGSEGV, &action) }.expect("sigaction");
-        // SAFETY: it is not readable: SIGSEGV is what this child is for.
+        // SAFETY: the byte is not readable, and this child is meant to get SIGSEGV.
         unsafe { lab::read(byte) };
         0
     });
-    match child.status() {
+    match child.exit_code() {
         SEGV_MAPERR => "SEGV_MAPERR",
         SEGV_ACCERR => "SEGV_ACCERR",
-        other => panic!("no SIGSEGV, or another code: {other}"),
+        other => panic!("the child exited with {other}, which is no si_code of SIGSEGV"),
     }
 }
 
@@ -63,17 +63,17 @@ fn main() {
     let start = lab::map_private(ROOM);
     let before = lines(start, ROOM);
     let guard = NonNull::new(lab::page(start, 1)).expect("an address");
-    // SAFETY: nothing uses that page.
+    // SAFETY: no reference to the page exists.
     unsafe { mprotect(guard.cast(), lab::page_size(), ProtFlags::PROT_NONE) }.expect("mprotect");
     let after = lines(start, ROOM);
     let hole = NonNull::new(lab::page(start, 3)).expect("an address");
-    // SAFETY: as above.
+    // SAFETY: no reference to the page exists.
     unsafe { munmap(hole.cast(), lab::page_size()) }.expect("munmap");
 
     let touched_guard = code_of_reading(guard.as_ptr());
     let touched_hole = code_of_reading(hole.as_ptr());
     let (_reads, writes) = pipe().expect("pipe");
-    // SAFETY: the kernel checks the address, and this process does not use it.
+    // SAFETY: the kernel checks the address, and reports EFAULT if it cannot read it.
     let written = unsafe { libc::write(writes.as_raw_fd(), guard.as_ptr().cast(), 1) };
     let written = Errno::result(written);
     // ANCHOR_END: main

@@ -1,4 +1,4 @@
-//! MAP_POPULATE, MADV_POPULATE_WRITE and mlock take the faults in advance; populated read-only, the writes still fault.
+//! MAP_POPULATE, MADV_POPULATE_WRITE and mlock prefault pages. After a read-only MAP_POPULATE, writes still fault.
 //!
 //! Claims: 16.
 
@@ -7,19 +7,19 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 
 use lab::kernel::RW;
-use lab::{faults, page, page_size, resident_pages, small_pages_only};
+use lab::{disable_huge_pages, faults, page, page_size, resident_pages};
 use nix::errno::Errno;
 use nix::sys::mman::{
     MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap_anonymous, mprotect, munmap,
 };
 
-/// Few enough to be locked by everybody: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
+/// Few enough for an unprivileged process to lock: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
 const PAGES: usize = 4;
 
-fn map(rights: ProtFlags, flags: MapFlags) -> NonNull<c_void> {
+fn map(prot: ProtFlags, flags: MapFlags) -> NonNull<c_void> {
     let flags = MapFlags::MAP_PRIVATE | flags;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    unsafe { mmap_anonymous(None, len(), rights, flags) }.expect("the kernel maps four pages")
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    unsafe { mmap_anonymous(None, len(), prot, flags) }.expect("mmap")
 }
 
 fn len() -> NonZero<usize> {
@@ -28,42 +28,42 @@ fn len() -> NonZero<usize> {
 
 fn write(start: NonNull<c_void>) {
     for number in 0..PAGES {
-        // SAFETY: `main` passes mappings that can be written, and that nothing else uses.
+        // SAFETY: `start` is a writable mapping of `PAGES` pages that nothing else accesses.
         unsafe { lab::write(page(start.cast(), number), 0) };
     }
 }
 
 // ANCHOR: populate
-/// Brings in every page of a mapping, each with a frame of its own.
+/// Prefaults every page of a mapping for writing, so that each has its own frame.
 fn populate_write(start: NonNull<c_void>) {
-    // SAFETY: populating changes no byte.
+    // SAFETY: MADV_POPULATE_WRITE does not change the contents.
     match unsafe { madvise(start, len().get(), MmapAdvise::MADV_POPULATE_WRITE) } {
-        // Linux before 5.14 does not know this advice. A write is as good, while
-        // nobody else uses the memory.
+        // Linux before 5.14 does not know this advice. Writing to each page has the same
+        // effect, as long as nothing else accesses the memory.
         Err(Errno::EINVAL) => write(start),
-        result => result.expect("the kernel finds four pages"),
+        result => result.expect("madvise"),
     }
 }
 // ANCHOR_END: populate
 
-/// How many faults `prepare` takes, how many pages are there then, and how many faults it takes to write them.
+/// Returns the page faults during `prepare`, the pages present after it, and the page faults when they are written.
 fn count(prepare: impl Fn() -> NonNull<c_void>) -> (i64, usize, i64) {
     let before = faults();
     let start = prepare();
     let in_advance = faults() - before;
     let resident = resident_pages(start.cast(), PAGES);
-    // SAFETY: the mapping is this program's own; it stays mapped, with more rights.
+    // SAFETY: this program made the mapping, and mprotect only adds permissions.
     unsafe { mprotect(start, len().get(), RW) }.expect("mprotect");
     let before = faults();
     write(start);
     let later = faults() - before;
-    // SAFETY: nothing uses the mapping after this.
+    // SAFETY: this program made the mapping, and does not access it after this.
     unsafe { munmap(start, len().get()) }.expect("munmap");
     (in_advance, resident, later)
 }
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     // ANCHOR: main
     let nothing = || map(RW, MapFlags::empty());
     let flag = || map(RW, MapFlags::MAP_POPULATE);
@@ -75,7 +75,7 @@ fn main() {
     };
     let lock = || {
         let start = map(RW, MapFlags::empty());
-        // SAFETY: locking changes no byte.
+        // SAFETY: mlock changes neither the mapping nor its contents.
         unsafe { mlock(start, len().get()) }.expect("four pages are within RLIMIT_MEMLOCK");
         start
     };
@@ -87,7 +87,7 @@ fn main() {
         ("mlock", &lock, (4, 4, 0)),
     ];
     // ANCHOR_END: main
-    // The first time, this program's own code is touched too: that counts for nothing.
+    // The first run also faults in the program's own code, so its counts are ignored.
     for (_, prepare, _) in &ways {
         count(prepare);
     }

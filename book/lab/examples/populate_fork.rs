@@ -1,29 +1,29 @@
-//! A fork undoes what populating and locking have done, except for memory that it leaves out.
+//! fork undoes populating and locking: the next writes fault again, except in memory marked MADV_DONTFORK.
 //!
 //! Claims: 16, 17.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-use lab::kernel::{Child, RW, map_alone};
-use lab::{faults, page, page_size, small_pages_only};
+use lab::kernel::{Child, RW, map_isolated};
+use lab::{disable_huge_pages, faults, page, page_size};
 use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mlock};
 
-/// Few enough to be locked by everybody: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
+/// Few enough for an unprivileged process to lock: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
 const PAGES: usize = 4;
 
 fn populated() -> NonNull<u8> {
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
-    map_alone(PAGES, RW, flags)
+    map_isolated(PAGES, RW, flags)
 }
 
-/// For each mapping the faults that it takes to write its pages.
+/// Writes the pages of each mapping, and returns the number of page faults for each mapping.
 fn write(mappings: [NonNull<u8>; 3]) -> [i64; 3] {
     let mut taken = [0; 3];
     for (taken, start) in taken.iter_mut().zip(mappings) {
         let before = faults();
         for number in 0..PAGES {
-            // SAFETY: the mapping can be written, and nothing else uses it.
+            // SAFETY: the mapping is writable and has `PAGES` pages, and nothing else accesses it.
             unsafe { lab::write(page(start, number), 0) };
         }
         *taken = faults() - before;
@@ -32,8 +32,8 @@ fn write(mappings: [NonNull<u8>; 3]) -> [i64; 3] {
 }
 
 fn main() {
-    small_pages_only();
-    // The first time, code and stack are touched too: that counts for nothing.
+    disable_huge_pages();
+    // The first run also faults in code and stack, so its counts are ignored.
     let scratch = [populated(); 3];
     write(scratch);
 
@@ -41,16 +41,17 @@ fn main() {
     let len = PAGES * page_size();
     let plain = populated();
     let locked = populated();
-    // SAFETY: locking changes no byte.
-    unsafe { mlock(locked.cast::<c_void>(), len) }.expect("within RLIMIT_MEMLOCK");
-    let left_out = populated();
+    // SAFETY: mlock changes neither the mapping nor its contents.
+    unsafe { mlock(locked.cast::<c_void>(), len) }.expect("mlock");
+    let dont_fork = populated();
     let advice = MmapAdvise::MADV_DONTFORK;
-    // SAFETY: the child does not use what it does not have.
-    unsafe { madvise(left_out.cast::<c_void>(), len, advice) }.expect("madvise");
-    let mappings = [plain, locked, left_out];
+    // SAFETY: the child does not access these pages, which it does not get.
+    unsafe { madvise(dont_fork.cast::<c_void>(), len, advice) }.expect("madvise");
+    let mappings = [plain, locked, dont_fork];
     let before = write(mappings);
 
-    // This child ends at once, so that every page is the parent's alone again.
+    // The child exits immediately. After that no page is shared any more, but the
+    // parent's page-table entries stay write-protected.
     drop(Child::fork(|_| ()));
     write(scratch);
     let after = write(mappings);

@@ -1,4 +1,4 @@
-//! A private mapping is private to a process: a child's write stays with the child, a thread's write is seen.
+//! A private mapping is private to a process: other threads see a write, the parent of the process does not.
 //!
 //! Claims: 42.
 
@@ -9,7 +9,7 @@ use lab::kernel::Child;
 
 fn main() {
     let start = lab::map_private(1).as_ptr().cast::<AtomicU8>();
-    // SAFETY: the page stays mapped to the end, and is only used through this reference.
+    // SAFETY: the page is never unmapped, and is accessed only through this reference.
     let byte = unsafe { &*start };
     // ANCHOR: main
     byte.store(1, Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! After a fork Rss counts a page for each process that has it; Pss divides it, and adds up to the frames in use.
+//! After fork, Rss counts a page in full in each process that maps it. Pss divides the page among them.
 //!
 //! Claims: 42.
 
 use std::ptr::NonNull;
 
-use lab::kernel::{Child, RW, map_alone, smaps};
-use lab::{page, small_pages_only};
+use lab::kernel::{Child, RW, map_isolated, smaps};
+use lab::{disable_huge_pages, page};
 use nix::sys::mman::MapFlags;
 
 const PAGES: usize = 256;
@@ -21,16 +21,16 @@ fn show(when: &str, start: NonNull<u8>, expected: [usize; 4]) {
 
 fn write(start: NonNull<u8>, pages: usize) {
     for number in 0..pages {
-        // SAFETY: the mapping has that many pages; they can be written, and each process has its own.
+        // SAFETY: the mapping has `pages` writable pages, and is private to the process.
         unsafe { lab::write(page(start, number), 1) };
     }
 }
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     println!("                               Rss  Pss  Shared_Dirty  Private_Dirty");
     // ANCHOR: main
-    let start = map_alone(PAGES, RW, MapFlags::MAP_PRIVATE);
+    let start = map_isolated(PAGES, RW, MapFlags::MAP_PRIVATE);
     write(start, PAGES);
     show("parent, before the fork", start, [256, 256, 0, 256]);
 

@@ -1,4 +1,5 @@
-//! A loop over malloc and a deep stack faults each time; with mallopt, prefaulted heap and stack, and mlockall, never.
+//! A loop with malloc and a deep stack faults each time. With mallopt, prefaulting and mlockall it no longer faults.
+//!
 //! Claims: 17.
 
 use std::hint::black_box;
@@ -13,44 +14,44 @@ const BLOCKS: usize = 64;
 const LEN: usize = 64 * KIB;
 const STACK: usize = 256 * KIB;
 
-/// The loop that must not wait: blocks from malloc, and a deep call. Its page faults.
+/// The work of a real-time loop: blocks from malloc, and a deep call. Returns the number of page faults.
 fn work() -> i64 {
     let before = faults();
     let blocks = [(); BLOCKS].map(|()| malloc(LEN));
     for block in blocks {
-        // SAFETY: the block has that length, and nothing else uses it.
+        // SAFETY: the block has `LEN` bytes, and nothing else accesses it.
         unsafe { block.write_bytes(1, LEN) };
     }
     for block in blocks.into_iter().rev() {
-        // SAFETY: each is freed once, and not used any more.
+        // SAFETY: the block came from malloc, is freed once, and is not used afterwards.
         unsafe { free(block) };
     }
     deep_call::<STACK>();
     faults() - before
 }
 
-/// Writes that much of the stack.
+/// Writes `LEN` bytes of stack.
 #[inline(never)]
 fn deep_call<const LEN: usize>() {
     black_box([1_u8; LEN]);
 }
 
 // ANCHOR: main
-/// Whether memory is locked; it is prefaulted in any case.
+/// Prefaults heap and stack, and locks memory. Returns the result of mlockall.
 fn prepare() -> nix::Result<()> {
-    // malloc keeps all that it gets, and maps nothing for one block alone.
-    for (switch, value) in [(libc::M_TRIM_THRESHOLD, -1), (libc::M_MMAP_MAX, 0)] {
-        // SAFETY: this program has one thread, and these are switches of malloc's.
-        let set = unsafe { libc::mallopt(switch, value) };
-        assert_eq!(set, 1);
+    // malloc no longer returns memory to the kernel, and no longer maps single blocks.
+    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, -1), (libc::M_MMAP_MAX, 0)] {
+        // SAFETY: mallopt accepts any parameter, and no other thread uses malloc.
+        let accepted = unsafe { libc::mallopt(parameter, value) };
+        assert_eq!(accepted, 1);
     }
-    // Twice what the loop takes: by then the free part of the heap and the end of
-    // the stack may lie elsewhere.
+    // Prefault twice what the loop needs, because its heap blocks and its stack may
+    // start at other addresses than those used here.
     let len = 2 * BLOCKS * LEN;
     let heap = malloc(len);
-    // SAFETY: the block has that length, and nothing else uses it.
+    // SAFETY: the block has `len` bytes, and nothing else accesses it.
     unsafe { heap.write_bytes(1, len) };
-    // SAFETY: it is freed once. With these switches it stays in the heap.
+    // SAFETY: the block came from malloc, is freed once, and is not used afterwards.
     unsafe { free(heap) };
     deep_call::<{ 2 * STACK }>();
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
@@ -66,7 +67,7 @@ fn main() {
     println!("second time:  faults: {}", second > 0);
     println!("prepared:     {prepared:?} faults");
     if let Err(error) = locked {
-        eprintln!("prefaulted, and not locked: mlockall says {error}; see RLIMIT_MEMLOCK");
+        eprintln!("memory is prefaulted but not locked: mlockall: {error} (see RLIMIT_MEMLOCK)");
     }
     assert!(first > 0 && second > 0);
     assert_eq!(prepared, [0; 3]);

@@ -1,4 +1,5 @@
-//! fork copies the page table's entries of private memory, and none of shared memory: those come by faults, if at all.
+//! fork copies the page-table entries of private memory, but not those of shared memory: the child faults them in.
+//!
 //! Claims: 18.
 
 use std::ptr::NonNull;
@@ -6,22 +7,22 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lab::sharing::{Child, Memory};
-use lab::{faults, page, resident_pages, small_pages_only};
+use lab::{disable_huge_pages, faults, page, resident_pages};
 
 const PAGES: usize = 256;
 
-/// The faults that come of adding 1 to the first byte of each page.
+/// Adds 1 to the first byte of each page, and returns the number of page faults.
 fn add_to_each(start: NonNull<u8>, warm: NonNull<u8>) -> u32 {
     let mut taken = 0;
-    // After a fork this function's own stack faults too, once: the first round is for that.
+    // After a fork, code and stack of this function fault once as well. The first round absorbs those faults.
     for start in [warm, start] {
         let before = faults();
         for number in 0..PAGES {
             let byte = page(start, number);
-            // A plain write comes first: aarch64 reports an addition to a page without an entry as a read.
-            // SAFETY: the next byte lies in the same page of a mapping of PAGES pages, and is used as an atomic.
+            // Write first: on aarch64, an atomic addition to a page that is not present is reported as a read fault.
+            // SAFETY: the byte is in the same page of a live mapping, and is accessed only as an atomic.
             unsafe { AtomicU8::from_ptr(byte.wrapping_add(1)) }.store(1, Relaxed);
-            // SAFETY: and so does this one, and is.
+            // SAFETY: the byte is in a live mapping, and is accessed only as an atomic.
             unsafe { AtomicU8::from_ptr(byte) }.fetch_add(1, Relaxed);
         }
         taken = faults() - before;
@@ -30,10 +31,10 @@ fn add_to_each(start: NonNull<u8>, warm: NonNull<u8>) -> u32 {
 }
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     let warm = Memory::Private.map(PAGES);
     // ANCHOR: main
-    let seen = Memory::Shared.numbers::<4>();
+    let seen = Memory::Shared.atomics::<4>();
     let both = [Memory::Private, Memory::Shared].map(|memory| memory.map(PAGES));
     for start in both {
         add_to_each(start, warm);
@@ -45,12 +46,12 @@ fn main() {
         }
         0
     });
-    assert_eq!(child.status(), 0);
+    assert_eq!(child.exit_code(), 0);
     let again = both.map(|start| add_to_each(start, warm));
     // ANCHOR_END: main
     let seen = seen.each_ref().map(|number| number.load(Relaxed));
     let first = both.map(|start| {
-        // SAFETY: as in `add_to_each`.
+        // SAFETY: the byte is in a live mapping, and is accessed only as an atomic.
         unsafe { AtomicU8::from_ptr(start.as_ptr()) }.load(Relaxed)
     });
     println!("{:34} private  shared", "");

@@ -1,4 +1,5 @@
-//! Output that waits in a buffer at the fork comes twice where the child ends by exit(3), and once with _exit(2).
+//! Output buffered before fork appears twice if the child ends with exit(3), and once if it ends with _exit(2).
+//!
 //! Claims: 27.
 
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::process;
 use lab::sharing::Child;
 use nix::unistd::{dup2_stdout, pipe};
 
-/// What arrives of "once " where a process prints it before it forks, and the forked one ends by `end`.
+/// Runs a process that prints "once " and forks a child, which ends with `end`. Returns the output of both.
 fn printed(end: fn() -> i32) -> String {
     let (reads, writes) = pipe().expect("pipe");
     let writer = Child::start(|| {
@@ -16,21 +17,21 @@ fn printed(end: fn() -> i32) -> String {
         // ANCHOR: main
         print!("once ");
         let child = Child::start(end);
-        assert_eq!(child.status(), 0);
+        assert_eq!(child.exit_code(), 0);
         process::exit(0)
         // ANCHOR_END: main
     });
     let mut text = String::new();
     File::from(reads).read_to_string(&mut text).expect("read");
-    assert_eq!(writer.status(), 0);
+    assert_eq!(writer.exit_code(), 0);
     text
 }
 
 fn main() {
     let exit = printed(|| process::exit(0));
-    // `Child` ends by _exit with the status that it is given.
-    let at_once = printed(|| 0);
+    // `Child` passes the result of its closure to _exit.
+    let by_underscore_exit = printed(|| 0);
     println!("exit:  {}", exit.trim_end());
-    println!("_exit: {}", at_once.trim_end());
-    assert_eq!((&*exit, &*at_once), ("once once ", "once "));
+    println!("_exit: {}", by_underscore_exit.trim_end());
+    assert_eq!((&*exit, &*by_underscore_exit), ("once once ", "once "));
 }

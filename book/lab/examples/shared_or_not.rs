@@ -1,4 +1,5 @@
-//! A child's writes reach its parent through a shared mapping made before the fork, and through no other.
+//! A parent sees its child's writes only through a shared mapping that was made before the fork.
+//!
 //! Claims: 18, 19, 23, 42.
 
 use std::sync::atomic::AtomicU32;
@@ -20,17 +21,17 @@ fn write(numbers: Numbers) {
 
 fn main() {
     // ANCHOR: main
-    let shared = Memory::Shared.numbers();
-    let private = Memory::Private.numbers();
+    let shared = Memory::Shared.atomics();
+    let private = Memory::Private.atomics();
     let child = Child::start(|| {
-        let too_late = Memory::Shared.numbers();
+        let too_late = Memory::Shared.atomics();
         for numbers in [shared, private, too_late] {
             write(numbers);
         }
         0
     });
-    assert_eq!(child.status(), 0);
-    let too_late = Memory::Shared.numbers();
+    assert_eq!(child.exit_code(), 0);
+    let too_late = Memory::Shared.atomics();
     println!("shared, mapped before the fork:   {:?}", both(shared));
     println!("private, mapped before the fork:  {:?}", both(private));
     println!("shared, mapped by each after it:  {:?}", both(too_late));

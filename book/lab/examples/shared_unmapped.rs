@@ -1,4 +1,5 @@
-//! A process unmaps only its own mapping, and its end does the same: the others keep theirs.
+//! A process unmaps only its own mapping, with munmap or by exiting. Other processes keep theirs.
+//!
 //! Claims: 21, 24.
 
 use std::ptr::NonNull;
@@ -6,24 +7,24 @@ use std::ptr::NonNull;
 use lab::sharing::Child;
 use nix::sys::mman::munmap;
 
-/// Writes a number there in a child, which then does `before_its_end`; gives what the parent reads after that end.
-fn read_after_child(start: NonNull<u8>, number: u8, before_its_end: fn(NonNull<u8>)) -> u8 {
+/// Forks a child that writes `number` to the page and calls `before_exit`. Returns what the parent reads afterwards.
+fn read_after_child(start: NonNull<u8>, number: u8, before_exit: fn(NonNull<u8>)) -> u8 {
     // ANCHOR: main
     let child = Child::start(|| {
-        // SAFETY: the page is mapped to be written, and the parent leaves it alone
-        // until the child has ended.
+        // SAFETY: the page is mapped writable, and the parent does not access it until
+        // the child has ended.
         unsafe { lab::write(start.as_ptr(), number) };
-        before_its_end(start);
+        before_exit(start);
         0
     });
-    assert_eq!(child.status(), 0);
-    // SAFETY: this process has not unmapped the page, whatever the child did.
+    assert_eq!(child.exit_code(), 0);
+    // SAFETY: the page is still mapped in this process, whatever the child did.
     unsafe { lab::read(start.as_ptr()) }
     // ANCHOR_END: main
 }
 
 fn unmap(start: NonNull<u8>) {
-    // SAFETY: nothing uses the page again in the process that calls this.
+    // SAFETY: the calling process does not access the page again.
     unsafe { munmap(start.cast(), lab::page_size()) }.expect("munmap");
 }
 
@@ -32,11 +33,11 @@ fn main() {
     let after_munmap = read_after_child(start, 1, unmap);
     let after_end = read_after_child(start, 2, |_| {});
     unmap(start);
-    let fresh = lab::map_shared(1);
-    // SAFETY: the page is mapped to be read.
-    let anew = unsafe { lab::read(fresh.as_ptr()) };
+    let new_mapping = lab::map_shared(1);
+    // SAFETY: the page is mapped readable.
+    let remapped = unsafe { lab::read(new_mapping.as_ptr()) };
     println!("one child wrote 1, unmapped its own, ended: the parent reads {after_munmap}");
     println!("another wrote 2 and only ended:             the parent reads {after_end}");
-    println!("the parent unmapped, and mapped anew:       the parent reads {anew}");
-    assert_eq!([after_munmap, after_end, anew], [1, 2, 0]);
+    println!("the parent unmapped, and mapped anew:       the parent reads {remapped}");
+    assert_eq!([after_munmap, after_end, remapped], [1, 2, 0]);
 }

@@ -1,4 +1,5 @@
-//! What one process writes to shared memory another reads while both run; a release and an acquire put it in order.
+//! A process reads what another writes to shared memory while both run. Release and acquire order the accesses.
+//!
 //! Claims: 19, 42.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -7,7 +8,7 @@ use lab::sharing::{Child, Memory};
 
 fn main() {
     // ANCHOR: main
-    let [value, turn] = Memory::Shared.numbers();
+    let [value, turn] = Memory::Shared.atomics();
     let child = Child::start(|| {
         value.store(42, Relaxed);
         turn.store(1, Release);
@@ -17,13 +18,13 @@ fn main() {
         value.load(Relaxed) as i32
     });
     child.wait_until(|| turn.load(Acquire) == 1);
-    let question = value.load(Relaxed);
-    assert!(child.runs());
+    let parent_read = value.load(Relaxed);
+    assert!(child.is_running());
     value.store(43, Relaxed);
     turn.store(2, Release);
-    let answer = child.status();
+    let child_read = child.exit_code();
     // ANCHOR_END: main
-    println!("the parent read {question} while the child ran");
-    println!("the child read {answer} and ended");
-    assert_eq!((question, answer), (42, 43));
+    println!("the parent read {parent_read} while the child ran");
+    println!("the child read {child_read} and ended");
+    assert_eq!((parent_read, child_read), (42, 43));
 }

@@ -1,17 +1,17 @@
-//! What pagemap, mincore and smaps count: the zero page is resident and not in Rss, shared memory is a file's.
+//! Compares smaps, pagemap and mincore: the zero page is present but not in Rss, shared memory counts as a file's.
 //!
 //! Claims: 13, 35.
 
 use std::ptr::NonNull;
 
-use lab::kernel::{RW, entries, in_core, map_alone, smaps};
-use lab::{page, small_pages_only};
+use lab::kernel::{RW, entries, in_core, map_isolated, smaps};
+use lab::{disable_huge_pages, page};
 use nix::sys::mman::MapFlags;
 
 const PAGES: usize = 256;
 
 // ANCHOR: count
-/// What is counted of the mapping: three fields of smaps, two bits of pagemap, and what mincore says.
+/// Counts pages of the mapping: three fields of smaps, two bits of pagemap, and mincore.
 fn count(start: NonNull<u8>) -> [usize; 6] {
     let smaps = smaps(start.as_ptr());
     let [size, rss, anonymous] = ["Size", "Rss", "Anonymous"].map(|field| smaps.pages(field));
@@ -31,33 +31,33 @@ fn show(what: &str, start: NonNull<u8>, expected: [usize; 6]) {
     assert_eq!(counts, expected);
 }
 
-fn touch(start: NonNull<u8>, how: impl Fn(*mut u8)) {
+fn touch(start: NonNull<u8>, access: impl Fn(*mut u8)) {
     for number in 0..PAGES {
-        how(page(start, number));
+        access(page(start, number));
     }
 }
 
 fn main() {
-    small_pages_only();
+    disable_huge_pages();
     let read = |byte: *mut u8| {
-        // SAFETY: `touch` passes the bytes of a mapping that can be read.
+        // SAFETY: `touch` passes addresses in a readable mapping.
         unsafe { lab::read(byte) };
     };
     let write = |byte: *mut u8| {
-        // SAFETY: `touch` passes the bytes of a mapping that can be written, and that nothing else uses.
+        // SAFETY: `touch` passes addresses in a writable mapping that nothing else accesses.
         unsafe { lab::write(byte, 1) };
     };
     println!("                        smaps              pagemap");
     println!("                    Size  Rss  Anonymous  present  file  mincore");
     // ANCHOR: main
-    let private = map_alone(PAGES, RW, MapFlags::MAP_PRIVATE);
+    let private = map_isolated(PAGES, RW, MapFlags::MAP_PRIVATE);
     show("private, untouched", private, [256, 0, 0, 0, 0, 0]);
     touch(private, read);
     show("private, read", private, [256, 0, 0, 256, 0, 256]);
     touch(private, write);
     show("private, written", private, [256, 256, 256, 256, 0, 256]);
 
-    let shared = map_alone(PAGES, RW, MapFlags::MAP_SHARED);
+    let shared = map_isolated(PAGES, RW, MapFlags::MAP_SHARED);
     show("shared, untouched", shared, [256, 0, 0, 0, 0, 0]);
     touch(shared, read);
     show("shared, read", shared, [256, 256, 0, 256, 256, 256]);

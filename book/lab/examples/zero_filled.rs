@@ -1,16 +1,16 @@
-//! Fresh anonymous memory reads as zero, and it comes in whole pages.
+//! Fresh anonymous memory reads as zero, and the kernel maps whole pages.
 //!
 //! Claims: 1, 3, 12.
 
 use lab::page_size;
 
-// The older name, and the same flag.
+// MAP_ANON is the older name of the same flag.
 const _: () = assert!(nix::libc::MAP_ANON == nix::libc::MAP_ANONYMOUS);
 
 fn main() {
     // ANCHOR: ask
     let asked = 1;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
     let start = unsafe {
         nix::libc::mmap(
             std::ptr::null_mut(),
@@ -24,8 +24,8 @@ fn main() {
     assert_ne!(start, nix::libc::MAP_FAILED);
     // ANCHOR_END: ask
     // ANCHOR: look
-    // SAFETY: the kernel maps whole pages, so the rest of the page is there too;
-    // nothing else uses it.
+    // SAFETY: the kernel maps whole pages, so all of the page is readable, and nothing
+    // else accesses it.
     let page = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), page_size()) };
     assert!(page.iter().all(|byte| *byte == 0));
     // ANCHOR_END: look

@@ -1,14 +1,14 @@
-//! A large block of zeros from calloc is fresh from the kernel, and touches no page; one of ones touches them all.
+//! A large block from calloc is fresh from the kernel and needs no page. Filling a block with ones touches every page.
 
 use std::hint::black_box;
 use std::ptr::NonNull;
 
-/// Longer than the 2 MiB by which glibc 2.43 extends its heap on aarch64: what fits in there is not mapped.
+/// Longer than the 2 MiB by which glibc 2.43 grows its heap on aarch64: a block that fits there is not mapped.
 const PAGES: usize = 1024;
-/// A block may begin inside a page: that many whole pages it has in any case.
+/// A block may start inside a page, and then contains one whole page less.
 const WHOLE: usize = PAGES - 1;
 
-/// How many of the whole pages in a block of `PAGES` pages are resident.
+/// Returns how many of the `WHOLE` whole pages in the block are present.
 fn resident(block: &[u8]) -> usize {
     let start = NonNull::from(black_box(block)).cast::<u8>();
     let page = lab::page_size();
@@ -18,8 +18,8 @@ fn resident(block: &[u8]) -> usize {
 }
 
 fn main() {
-    // A huge page would be brought in as a whole, by malloc's own header.
-    lab::small_pages_only();
+    // malloc writes its header before the block. With a huge page that write would bring in the whole block.
+    lab::disable_huge_pages();
     // ANCHOR: main
     let len = PAGES * lab::page_size();
     let zeros = vec![0_u8; len];

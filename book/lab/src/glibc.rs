@@ -1,8 +1,8 @@
-//! glibc's malloc, watched from outside: it counts its own mappings and its reserve in mallinfo2(3), and the break is
-//! where sbrk(2) says. For glibc 2.33 and later.
+//! Observes glibc's malloc from outside: mallinfo2(3) reports its mappings and its reserve, and sbrk(2) the program
+//! break. Needs glibc 2.33 or later.
 //!
-//! Rust's own allocations come from the same heap. So between two observations a program calls nothing but this module,
-//! keeps what it saw in arrays, and prints at the end.
+//! Rust allocates from the same heap. Between two observations a program therefore calls only this module, keeps its
+//! results in arrays, and prints them at the end.
 
 use std::hint::black_box;
 use std::ptr::NonNull;
@@ -10,61 +10,55 @@ use std::ptr::NonNull;
 use nix::libc;
 
 fn info() -> libc::mallinfo2 {
-    // SAFETY: it reads malloc's counters, under malloc's own locks.
+    // SAFETY: mallinfo2 only reads malloc's counters, and takes malloc's locks for that.
     unsafe { libc::mallinfo2() }
 }
 
-/// How many blocks lie in a mapping of their own at present.
+/// Returns how many blocks have their own mapping at present.
 pub fn own_mappings() -> usize {
     info().hblks
 }
 
-/// How many bytes those mappings have, all together.
+/// Returns the total length of those mappings in bytes.
 pub fn own_mapped_bytes() -> usize {
     info().hblkhd
 }
 
-/// The end of the heap that brk(2) moves.
-///
-/// # Panics
-/// If sbrk fails, which it does not where nothing is to be moved.
+/// Returns the program break: the end of the heap, which brk(2) moves.
 pub fn program_break() -> NonNull<u8> {
-    // SAFETY: an increment of 0 moves nothing.
+    // SAFETY: an increment of 0 does not move the break.
     let end = unsafe { libc::sbrk(0) };
-    NonNull::new(end.cast()).expect("there is a break")
+    NonNull::new(end.cast()).expect("the program break is not null")
 }
 
-/// A block from malloc(3), uninitialized. The compiler does not know it for one, and cannot leave the call out.
-///
-/// # Panics
-/// If malloc refuses.
+/// Allocates an uninitialized block with malloc(3). `black_box` keeps the compiler from removing the call.
 pub fn malloc(len: usize) -> NonNull<u8> {
-    // SAFETY: any length may be asked for.
+    // SAFETY: malloc accepts any length.
     let block = unsafe { libc::malloc(black_box(len)) };
-    NonNull::new(black_box(block).cast()).expect("malloc has a block")
+    NonNull::new(black_box(block).cast()).expect("malloc")
 }
 
-/// Gives a block back.
+/// Frees a block.
 ///
 /// # Safety
-/// `block` came from `malloc`, was not freed yet, and nothing uses it any more.
+/// `block` must come from `malloc`, must not have been freed, and must not be used afterwards.
 pub unsafe fn free(block: NonNull<u8>) {
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller guarantees that `block` is a live block from malloc.
     unsafe { libc::free(block.as_ptr().cast()) };
 }
 
-/// Takes the reserve at the heap's end until less than 1 KiB of it is left. Later blocks then show what malloc does
-/// when it has to ask the kernel.
+/// Allocates the reserve at the end of the heap until less than 1 KiB of it is left. For the next larger block malloc
+/// then has to ask the kernel.
 pub fn use_up_reserve() {
     const LEFT: usize = 1024;
-    // The first call of all sets the heap up.
+    // The first call to malloc sets up the heap.
     malloc(1);
     loop {
         let reserve = info().keepcost;
         if reserve < LEFT {
             return;
         }
-        // A chunk has a header, so a little less than all of it can be had.
+        // Leave room for the chunk's header.
         malloc(reserve - LEFT / 2);
     }
 }

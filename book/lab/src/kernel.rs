@@ -1,4 +1,4 @@
-//! What the kernel tells of one mapping (smaps, pagemap, mincore), and a child that takes steps when it is asked to.
+//! What the kernel reports about a mapping (smaps, pagemap, mincore), and a child process that runs steps on request.
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
@@ -13,46 +13,42 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::page_size;
 
-/// To read and to write.
+/// Readable and writable.
 pub const RW: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
-/// A fresh anonymous mapping that is joined with no other: what lies before and after it allows no access.
-///
-/// # Panics
-/// If the kernel refuses.
-pub fn map_alone(pages: usize, rights: ProtFlags, flags: MapFlags) -> NonNull<u8> {
+/// Maps anonymous memory between two inaccessible pages, so that the kernel cannot merge it with another mapping.
+pub fn map_isolated(pages: usize, prot: ProtFlags, flags: MapFlags) -> NonNull<u8> {
     let page = page_size();
     let len = NonZero::new(pages * page).expect("at least one page");
-    let all = len.checked_add(2 * page).expect("and one on either side");
+    let all = len
+        .checked_add(2 * page)
+        .expect("the length does not overflow");
     let reserve = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
     let reserved = unsafe { mmap_anonymous(None, all, ProtFlags::PROT_NONE, reserve) };
-    let inside = reserved.expect("addresses").addr().checked_add(page);
-    // SAFETY: MAP_FIXED replaces pages of the reservation, which nothing uses.
-    let start = unsafe { mmap_anonymous(inside, len, rights, flags | MapFlags::MAP_FIXED) };
-    start.expect("the kernel maps a few pages").cast()
+    let inside = reserved.expect("mmap").addr().checked_add(page);
+    // SAFETY: MAP_FIXED replaces pages of the reservation, which nothing else uses.
+    let start = unsafe { mmap_anonymous(inside, len, prot, flags | MapFlags::MAP_FIXED) };
+    start.expect("mmap").cast()
 }
 
-/// What /proc/self/smaps says of one mapping.
+/// The fields that /proc/self/smaps has for one mapping, by name.
 #[derive(Debug)]
 pub struct Smaps(Vec<(String, String)>);
 
 impl Smaps {
-    /// A field that is a number of kilobytes, in pages.
+    /// Returns a field, which smaps has in kB, as a number of pages.
     ///
     /// # Panics
-    /// If this kernel has no such field, or if it is no whole number of pages.
+    /// If the kernel does not report the field, or its value is not a whole number of pages.
     pub fn pages(&self, name: &str) -> usize {
-        let value = self.field(name).strip_suffix(" kB").expect("kilobytes");
+        let value = self.field(name).strip_suffix(" kB").expect("a value in kB");
         let bytes = value.parse::<usize>().expect("a number") * 1024;
         assert!(bytes.is_multiple_of(page_size()), "{name}: {value} kB");
         bytes / page_size()
     }
 
-    /// Whether VmFlags has these two letters: proc_pid_smaps(5).
-    ///
-    /// # Panics
-    /// If this kernel has no such field.
+    /// Returns whether VmFlags contains the flag with these two letters (proc_pid_smaps(5)).
     pub fn flag(&self, letters: &str) -> bool {
         let mut flags = self.field("VmFlags").split_whitespace();
         flags.any(|flag| flag == letters)
@@ -65,10 +61,10 @@ impl Smaps {
     }
 }
 
-/// What /proc/self/smaps says of the mapping that `address` lies in, and of those that are joined with it.
+/// Returns the /proc/self/smaps entry that contains `address`. Mappings that the kernel has merged share an entry.
 ///
 /// # Panics
-/// If it lies in none.
+/// If the address is not mapped.
 pub fn smaps(address: *const u8) -> Smaps {
     let mut fields = Vec::new();
     let mut inside = false;
@@ -89,18 +85,18 @@ pub fn smaps(address: *const u8) -> Smaps {
     Smaps(fields)
 }
 
-/// What anybody may read of a page's entry in /proc/self/pagemap.
+/// The bits of a /proc/self/pagemap entry that a process may read without privilege.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Bit 63: the page table has an entry for the page.
+    /// Bit 63: the page is present in the page table.
     pub present: bool,
-    /// Bit 61: the page belongs to a file, or to shared anonymous memory.
+    /// Bit 61: the page belongs to a file or to shared anonymous memory.
     pub file: bool,
-    /// Bit 56: no other page table entry, of any process, leads to the same frame. Never set for the zero page.
+    /// Bit 56: no other page-table entry of any process maps the same frame. Never set for the zero page.
     pub exclusive: bool,
 }
 
-/// The entries of the `pages` pages from `start` on.
+/// Returns the pagemap entries of the `pages` pages from `start`.
 ///
 /// # Panics
 /// If there is no pagemap, as in some sandboxes.
@@ -122,71 +118,77 @@ pub fn entries(start: NonNull<u8>, pages: usize) -> Vec<Entry> {
     (0..pages).map(entry).collect()
 }
 
-/// How many of the `pages` pages from `start` on mincore(2) calls resident.
-///
-/// # Panics
-/// If part of them is not mapped.
+/// Returns how many of the `pages` pages from `start` are resident according to mincore(2).
 pub fn in_core(start: NonNull<u8>, pages: usize) -> usize {
     let mut found = vec![0; pages];
     let len = pages * page_size();
-    // SAFETY: the kernel writes one byte for each page of the range, and `found` has as many.
+    // SAFETY: mincore writes one byte for each page of the range, and `found` has one for each.
     let result = unsafe { libc::mincore(start.as_ptr().cast(), len, found.as_mut_ptr()) };
     assert_eq!(result, 0, "mincore: {}", nix::errno::Errno::last());
     found.iter().filter(|page| **page & 1 == 1).count()
 }
 
-/// A forked child. It takes a step when it is asked to, and ends when this is dropped.
+/// A forked child that runs a step on request. Dropping it makes the child exit.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
-    ask: Option<PipeWriter>,
-    done: PipeReader,
+    /// Dropping the pipe ends the child.
+    requests: Option<PipeWriter>,
+    replies: PipeReader,
 }
 
 impl Child {
-    /// Forks. The child calls `step` with each number that [`Child::step`] is given.
+    /// Forks. The child calls `step` with each number that is passed to [`Child::step`].
     ///
     /// # Panics
-    /// If this process has more than one thread, or cannot fork.
+    /// If this process has more than one thread: another thread might hold a lock that the child needs.
     pub fn fork(mut step: impl FnMut(u8)) -> Self {
         let threads = fs::read_dir("/proc/self/task").expect("/proc/self/task");
         assert_eq!(threads.count(), 1, "fork copies only one thread");
-        let (mut asked, ask) = pipe().expect("pipe");
-        let (done, mut did) = pipe().expect("pipe");
-        // SAFETY: this process has one thread, so the child finds no lock held.
+        let (mut child_requests, requests) = pipe().expect("pipe");
+        let (replies, mut child_replies) = pipe().expect("pipe");
+        // SAFETY: this process has one thread, so the child inherits no held lock.
         match unsafe { fork() }.expect("fork") {
             ForkResult::Parent { child: pid } => {
-                let ask = Some(ask);
-                Self { pid, ask, done }
+                let requests = Some(requests);
+                Self {
+                    pid,
+                    requests,
+                    replies,
+                }
             }
             ForkResult::Child => {
-                drop((ask, done));
+                drop((requests, replies));
                 let mut number = [0];
-                while asked.read_exact(&mut number).is_ok() {
+                while child_requests.read_exact(&mut number).is_ok() {
                     step(number[0]);
-                    did.write_all(&number).expect("the parent waits");
+                    child_replies
+                        .write_all(&number)
+                        .expect("the parent reads the reply");
                 }
-                // SAFETY: ends the process at once, and runs nothing of the parent's.
+                // SAFETY: _exit only ends this process. It runs no exit handlers.
                 unsafe { libc::_exit(0) }
             }
         }
     }
 
-    /// Has the child take a step, and waits until it has.
+    /// Makes the child run step `number`, and waits until it is done.
     ///
     /// # Panics
-    /// If the child panics.
+    /// If the child has ended, for example by a panic.
     pub fn step(&mut self, number: u8) {
-        let ask = self.ask.as_mut().expect("it is taken at the end only");
-        ask.write_all(&[number]).expect("the child waits");
-        let answer = self.done.read_exact(&mut [0]);
-        answer.expect("the child takes its step");
+        let requests = self.requests.as_mut().expect("only drop takes the pipe");
+        requests
+            .write_all(&[number])
+            .expect("the child reads requests");
+        let reply = self.replies.read_exact(&mut [0]);
+        reply.expect("the child finishes its step");
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        drop(self.ask.take());
+        drop(self.requests.take());
         let status = waitpid(self.pid, None);
         if !std::thread::panicking() {
             assert_eq!(status, Ok(WaitStatus::Exited(self.pid, 0)));

@@ -1,9 +1,11 @@
-//! What the lab's programs ask the kernel: page size, resident pages, page faults, and the line in /proc/self/maps.
+//! Helpers for the programs behind the book's pages: anonymous mappings, page faults, resident pages, /proc/self/maps.
+//!
+//! The helpers panic if a system call fails, because a program of the lab has nothing better to do then.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the lab needs Linux: open the dev container in .devcontainer, or use WSL2");
 
-// Only glibc has what it looks at.
+// mallinfo2(3) exists only in glibc.
 #[cfg(target_env = "gnu")]
 pub mod glibc;
 pub mod kernel;
@@ -19,56 +21,44 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Bytes in a page.
-///
-/// # Panics
-/// If sysconf(3) does not know; POSIX requires it to.
+/// Returns the page size in bytes.
 pub fn page_size() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.expect("sysconf knows the page size") as usize
+    size.expect("POSIX requires sysconf to report the page size") as usize
 }
 
-/// A fresh private anonymous mapping of that many pages, to read and write. It is never unmapped.
-///
-/// # Panics
-/// If the kernel refuses.
+/// Maps `pages` pages of private anonymous memory, readable and writable. The mapping is never unmapped.
 pub fn map_private(pages: usize) -> NonNull<u8> {
     map(pages, MapFlags::MAP_PRIVATE)
 }
 
-/// The same, shared.
-///
-/// # Panics
-/// If the kernel refuses.
+/// Maps `pages` pages of shared anonymous memory, readable and writable. The mapping is never unmapped.
 pub fn map_shared(pages: usize) -> NonNull<u8> {
     map(pages, MapFlags::MAP_SHARED)
 }
 
 fn map(pages: usize, flags: MapFlags) -> NonNull<u8> {
     let len = NonZero::new(pages * page_size()).expect("at least one page");
-    let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { mmap_anonymous(None, len, rights, flags) };
-    start.expect("the kernel maps a few pages").cast()
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    let start = unsafe { mmap_anonymous(None, len, prot, flags) };
+    start.expect("mmap").cast()
 }
 
-/// The first byte of page `page` of a mapping that has more pages than that.
+/// Returns the address of page `page` of the mapping at `start`. Pages are counted from 0.
 pub fn page(start: NonNull<u8>, page: usize) -> *mut u8 {
     start.as_ptr().wrapping_add(page * page_size())
 }
 
-/// Page faults of this thread so far, minor and major: getrusage(2). A kernel before 6.0 counts the first write to a
-/// shared page as major.
-///
-/// # Panics
-/// If getrusage fails.
+/// Returns the number of page faults of this thread so far, minor and major (getrusage(2)). Kernels before 6.0 count
+/// the first write to a shared page as a major fault.
 pub fn faults() -> i64 {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("getrusage");
     usage.minor_page_faults() + usage.major_page_faults()
 }
 
-/// How many of the `pages` pages from `start` this process's page table holds: bit 63 of /proc/self/pagemap, which
-/// needs no privilege.
+/// Returns how many of the `pages` pages from `start` are present in this process's page table: bit 63 of
+/// /proc/self/pagemap, which needs no privilege.
 ///
 /// # Panics
 /// If there is no pagemap, as in some sandboxes.
@@ -86,21 +76,21 @@ pub fn resident_pages(start: NonNull<u8>, pages: usize) -> usize {
     (0..pages).filter(present).count()
 }
 
-/// What /proc/self/maps says of the mapping around an address: its range in bytes, its rights, and its path.
+/// A line of /proc/self/maps.
 #[derive(Debug)]
 pub struct MapsLine {
-    /// Length in bytes. Mappings of one kind side by side are one line.
+    /// Length of the range in bytes. The kernel merges adjacent mappings that are alike into one line.
     pub len: usize,
-    /// `rw-p`: read, write, execute, and `p` for private or `s` for shared.
-    pub rights: String,
+    /// For example `rw-p`: read, write, execute, and `p` for private or `s` for shared.
+    pub permissions: String,
     /// Empty for private anonymous memory.
     pub path: String,
 }
 
-/// The line of /proc/self/maps that `address` lies in.
+/// Returns the line of /proc/self/maps that contains `address`.
 ///
 /// # Panics
-/// If it lies in none.
+/// If the address is not mapped.
 pub fn maps_line(address: *const u8) -> MapsLine {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc/self/maps");
     let found = maps.lines().find_map(|line| {
@@ -110,36 +100,33 @@ pub fn maps_line(address: *const u8) -> MapsLine {
         let end = usize::from_str_radix(end, 16).ok()?;
         (start..end).contains(&address.addr()).then(|| MapsLine {
             len: end - start,
-            rights: fields.next().unwrap_or_default().to_owned(),
-            // Offset, device and inode come before the path, which may hold spaces.
+            permissions: fields.next().unwrap_or_default().to_owned(),
+            // Offset, device and inode come before the path, which may contain spaces.
             path: fields.skip(3).collect::<Vec<_>>().join(" "),
         })
     });
     found.expect("the address is mapped")
 }
 
-/// From here on this process gets no huge pages, so that each page faults for itself.
-///
-/// # Panics
-/// If the kernel knows no such option (before 3.15).
-pub fn small_pages_only() {
+/// Disables transparent huge pages for this process, so that every page is faulted in separately.
+pub fn disable_huge_pages() {
     nix::sys::prctl::set_thp_disable(true).expect("PR_SET_THP_DISABLE");
 }
 
-/// Reads a byte, and the compiler cannot leave it out.
+/// Reads a byte with a volatile access, which the compiler cannot remove.
 ///
 /// # Safety
-/// `byte` points to memory that is mapped to be read.
+/// `byte` must point to memory that is mapped readable.
 pub unsafe fn read(byte: *const u8) -> u8 {
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller guarantees that `byte` is readable.
     unsafe { byte.read_volatile() }
 }
 
-/// Writes a byte, and the compiler cannot leave it out.
+/// Writes a byte with a volatile access, which the compiler cannot remove.
 ///
 /// # Safety
-/// `byte` points to memory that is mapped to be written, and that nothing else uses.
+/// `byte` must point to memory that is mapped writable, and that nothing else accesses at the same time.
 pub unsafe fn write(byte: *mut u8, value: u8) {
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller guarantees that `byte` is writable and not accessed by others.
     unsafe { byte.write_volatile(value) };
 }

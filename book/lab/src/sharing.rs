@@ -1,4 +1,4 @@
-//! What the programs about processes need: children that are never left behind, numbers in memory, and a mutex in it.
+//! Helpers for programs with several processes: children that do not outlive the program, atomics and mutexes.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -25,7 +25,7 @@ pub enum Memory {
 }
 
 impl Memory {
-    /// A fresh mapping of that many pages, all zero, to read and write. It is never unmapped.
+    /// Maps `pages` pages, readable and writable. The mapping is never unmapped.
     pub fn map(self, pages: usize) -> NonNull<u8> {
         match self {
             Memory::Private => crate::map_private(pages),
@@ -33,17 +33,17 @@ impl Memory {
         }
     }
 
-    /// `N` zeros in a fresh mapping.
-    pub fn numbers<const N: usize>(self) -> &'static [AtomicU32; N] {
+    /// Returns `N` atomics with the value 0 in a new mapping.
+    pub fn atomics<const N: usize>(self) -> &'static [AtomicU32; N] {
         let len = size_of::<[AtomicU32; N]>().max(1);
         let start = self.map(len.div_ceil(crate::page_size()));
-        // SAFETY: the mapping is large enough, aligned to a page and never unmapped; its zeros are numbers, and only
-        // these references lead to it.
+        // SAFETY: the mapping is large enough, page-aligned and never unmapped. Zero bytes are valid atomics, and the
+        // memory is accessed only through this reference.
         unsafe { start.cast().as_ref() }
     }
 }
 
-/// A forked process. Dropping it kills the process if it still runs, so no program leaves one behind.
+/// A forked child process. Dropping it kills and reaps the child, unless it was waited for.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -51,86 +51,78 @@ pub struct Child {
 }
 
 impl Child {
-    /// Forks a process that calls `run` and ends at once with the status that `run` gives, by _exit(2). It is killed
-    /// if this process ends first, and leaves no core file where it is meant to crash.
+    /// Forks a child that calls `run` and passes its result to _exit(2), so no exit handlers run. The child is killed
+    /// if this process ends first, and writes no core file if it crashes.
     ///
     /// # Panics
-    /// If the kernel refuses to fork, or if this process has a second thread, which might hold a lock that the child
-    /// needs.
+    /// If this process has more than one thread: another thread might hold a lock that the child needs.
     pub fn start(run: impl FnOnce() -> i32) -> Child {
         let threads = fs::read_dir("/proc/self/task").expect("/proc/self/task");
-        assert_eq!(threads.count(), 1, "only a lone thread may fork");
+        assert_eq!(threads.count(), 1, "fork copies only one thread");
         let parent = getpid();
-        // SAFETY: this is the process's only thread, so the child finds every lock as this thread left it.
+        // SAFETY: this process has one thread, so the child inherits no lock of another thread.
         match unsafe { fork() }.expect("fork") {
             ForkResult::Parent { child: pid } => Child { pid, reaped: false },
             ForkResult::Child => {
                 let run = || {
                     prctl::set_pdeathsig(Signal::SIGKILL).expect("PR_SET_PDEATHSIG");
-                    assert_eq!(getppid(), parent, "the parent is there");
+                    assert_eq!(getppid(), parent, "the parent has ended");
                     setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("RLIMIT_CORE");
                     run()
                 };
                 let status = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or(101);
-                // SAFETY: ends the process at once, and runs nothing of the parent's.
+                // SAFETY: _exit only ends this process. It runs no exit handlers.
                 unsafe { libc::_exit(status) }
             }
         }
     }
 
-    /// Its process id.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Waits until it has ended, and says how.
-    ///
-    /// # Panics
-    /// If waitpid fails.
-    pub fn end(mut self) -> WaitStatus {
+    /// Waits until the child has ended, and returns its wait status.
+    pub fn wait(mut self) -> WaitStatus {
         self.reaped = true;
         waitpid(self.pid, None).expect("waitpid")
     }
 
-    /// Waits until it has ended, and gives its exit status.
+    /// Waits until the child has ended, and returns its exit code.
     ///
     /// # Panics
-    /// If a signal ended it.
-    pub fn status(self) -> i32 {
-        match self.end() {
-            WaitStatus::Exited(_, status) => status,
-            other => panic!("the child ended otherwise: {other:?}"),
+    /// If a signal killed the child.
+    pub fn exit_code(self) -> i32 {
+        match self.wait() {
+            WaitStatus::Exited(_, code) => code,
+            other => panic!("unexpected wait status: {other:?}"),
         }
     }
 
-    /// Waits for something that the child brings about.
+    /// Waits until `condition` holds, which the child brings about.
     ///
     /// # Panics
-    /// If the child ends before that.
+    /// If the child ends before the condition holds.
     pub fn wait_until(&self, condition: impl Fn() -> bool) {
         while !condition() {
-            assert!(self.runs() || condition(), "the child ended too soon");
+            assert!(
+                self.is_running() || condition(),
+                "the child ended before the condition held"
+            );
             thread::yield_now();
         }
     }
 
-    /// Whether it has not ended yet.
-    ///
-    /// # Panics
-    /// If waitid fails.
-    pub fn runs(&self) -> bool {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(Id::Pid(self.pid), look).expect("waitid") == WaitStatus::StillAlive
+    /// Returns whether the child has not ended yet.
+    pub fn is_running(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid), flags).expect("waitid") == WaitStatus::StillAlive
     }
 
-    /// Whether it sleeps in the kernel until somebody wakes it: state `S` in /proc/PID/stat. Whoever wakes a process
-    /// ends that state before the waking call returns.
-    ///
-    /// # Panics
-    /// If there is no such file.
-    pub fn sleeps(&self) -> bool {
+    /// Returns whether the child sleeps in the kernel: state `S` in /proc/PID/stat. A call that wakes it changes the
+    /// state before it returns.
+    pub fn is_sleeping(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("/proc/PID/stat");
-        // The name before the state is in parentheses, and may hold any character.
+        // The state follows the name, which is in parentheses and may contain any character.
         let (_, state) = stat.rsplit_once(") ").expect("a name in parentheses");
         state.starts_with('S')
     }
@@ -139,96 +131,91 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.reaped {
-            // Both can fail only where there is no such process any more, which is what they are for.
+            // An error means that the process no longer exists, which is the goal.
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = waitpid(self.pid, None);
         }
     }
 }
 
-/// A pthread mutex in memory that is never unmapped: as many processes have it as have the memory.
+/// A pthread mutex in a mapping that is never unmapped. In shared memory, forked processes use the same mutex.
 ///
-/// Invariant: the mutex was set up when the memory was fresh.
+/// Invariant: the pointer leads to an initialized mutex.
 #[derive(Debug, Clone, Copy)]
 pub struct Lock(NonNull<libc::pthread_mutex_t>);
 
 impl Lock {
     // ANCHOR: new
-    /// Sets up a mutex in fresh memory.
-    ///
-    /// # Panics
-    /// If a call fails.
-    pub fn new(memory: Memory, shared: libc::c_int, robust: libc::c_int) -> Lock {
+    /// Initializes a mutex in a new mapping. `pshared` and `robust` are the values
+    /// of pthread_mutexattr_setpshared(3) and pthread_mutexattr_setrobust(3).
+    pub fn new(memory: Memory, pshared: libc::c_int, robust: libc::c_int) -> Lock {
         let mutex = memory.map(1).cast();
         let mut attributes = MaybeUninit::uninit();
         let attributes = attributes.as_mut_ptr();
-        // SAFETY: there is room for the attributes.
+        // SAFETY: `attributes` points to memory for the attributes.
         check(unsafe { libc::pthread_mutexattr_init(attributes) }).expect("init");
-        // SAFETY: they are set up now, here and below.
-        check(unsafe { libc::pthread_mutexattr_setpshared(attributes, shared) }).expect("pshared");
+        // SAFETY: the attributes are initialized.
+        check(unsafe { libc::pthread_mutexattr_setpshared(attributes, pshared) }).expect("pshared");
         // SAFETY: as above.
         check(unsafe { libc::pthread_mutexattr_setrobust(attributes, robust) }).expect("robust");
-        // SAFETY: a page has room for a mutex, and nothing else uses it.
+        // SAFETY: the new page has room for a mutex, and the attributes are initialized.
         check(unsafe { libc::pthread_mutex_init(mutex.as_ptr(), attributes) }).expect("mutex");
-        // SAFETY: as above; the mutex does not need its attributes any more.
+        // SAFETY: the attributes are initialized, and the mutex keeps no pointer to them.
         check(unsafe { libc::pthread_mutexattr_destroy(attributes) }).expect("destroy");
         Lock(mutex)
     }
     // ANCHOR_END: new
 
-    /// Waits until no other has the mutex, and takes it.
+    /// Locks the mutex, and waits if another thread owns it.
     ///
     /// # Errors
-    /// pthread_mutex_lock(3). With EOWNERDEAD the caller has the mutex.
+    /// Those of pthread_mutex_lock(3). After EOWNERDEAD the caller owns the mutex.
     pub fn lock(self) -> Result<(), Errno> {
-        // SAFETY: the invariant.
+        // SAFETY: the pointer leads to an initialized mutex.
         check(unsafe { libc::pthread_mutex_lock(self.0.as_ptr()) })
     }
 
-    /// Takes the mutex if nobody has it.
+    /// Locks the mutex if it is free.
     ///
     /// # Errors
-    /// EBUSY if somebody has it.
+    /// Those of pthread_mutex_trylock(3): EBUSY if a thread owns the mutex.
     pub fn try_lock(self) -> Result<(), Errno> {
-        // SAFETY: the invariant.
+        // SAFETY: the pointer leads to an initialized mutex.
         check(unsafe { libc::pthread_mutex_trylock(self.0.as_ptr()) })
     }
 
-    /// Gives the mutex back.
-    ///
-    /// # Panics
-    /// If the call fails.
+    /// Unlocks the mutex.
     ///
     /// # Safety
-    /// This thread has the mutex.
+    /// The calling thread must own the mutex.
     pub unsafe fn unlock(self) {
-        // SAFETY: the invariant, and the caller's contract.
+        // SAFETY: the mutex is initialized, and the caller guarantees that this thread owns it.
         check(unsafe { libc::pthread_mutex_unlock(self.0.as_ptr()) }).expect("unlock");
     }
 
-    /// Says that what the mutex guards is in order again, after EOWNERDEAD.
+    /// Marks the state that the mutex protects as consistent again, after EOWNERDEAD.
     ///
     /// # Errors
-    /// EINVAL if there was no EOWNERDEAD.
+    /// EINVAL if the mutex is not robust, or its state is not inconsistent.
     pub fn consistent(self) -> Result<(), Errno> {
-        // SAFETY: the invariant.
+        // SAFETY: the pointer leads to an initialized mutex.
         check(unsafe { libc::pthread_mutex_consistent(self.0.as_ptr()) })
     }
 
-    /// Ends the mutex's life.
+    /// Destroys the mutex.
     ///
     /// # Errors
-    /// EBUSY from glibc if somebody has it; POSIX leaves that case undefined.
+    /// EBUSY from glibc if a thread owns the mutex. POSIX leaves that case undefined.
     ///
     /// # Safety
-    /// After success nobody uses the mutex again.
+    /// If the call succeeds, no process may use the mutex again.
     pub unsafe fn destroy(self) -> Result<(), Errno> {
-        // SAFETY: the invariant, and the caller's contract.
+        // SAFETY: the mutex is initialized, and the caller guarantees that it is not used again.
         check(unsafe { libc::pthread_mutex_destroy(self.0.as_ptr()) })
     }
 }
 
-/// The pthread functions return their error, and leave errno alone.
+/// Converts the result of a pthread function, which returns its error number and does not set errno.
 fn check(result: libc::c_int) -> Result<(), Errno> {
     match result {
         0 => Ok(()),

@@ -1,7 +1,7 @@
-//! Records what the kernel does to a small mapping, step by step: for each page bits 63 and 56 of
-//! /proc/PID/pagemap, which need no privilege, and the page faults that the step cost.
+//! Records what the kernel does with a small mapping, step by step: bits 63 and 56 of each page's entry in
+//! /proc/PID/pagemap, which need no privilege, and the page faults of the step.
 //!
-//! The steps, and what each must show, stand in `scenarios`; `record` stops where the kernel shows otherwise.
+//! `scenarios` lists the steps and the expected results. `record` panics if the kernel shows anything else.
 
 mod child;
 mod json;
@@ -23,86 +23,73 @@ use measure::{Access, Measured, measure};
 
 pub use scenarios::SCENARIOS;
 
-/// A mapping of a few pages, and what is done to it.
+/// A trace to record: a mapping of a few pages, and the steps that use it.
 #[derive(Debug)]
 pub struct Scenario {
-    /// The trace's.
+    /// Name of the trace and of its file.
     pub name: &'static str,
     /// Whether the mapping is shared; otherwise it is private.
     pub shared: bool,
-    /// In their order; the first maps.
+    /// The first step maps the memory.
     pub steps: &'static [Step],
 }
 
-/// One step, and what it must show.
+/// One step of a trace, and its expected results.
 #[derive(Debug)]
 pub struct Step {
-    /// Who does it.
     pub by: Who,
-    /// What.
     pub op: Op,
-    /// In words, as the end of "Step 1:".
+    /// Caption of the step.
     pub says: &'static str,
-    /// What must have become of the parent's pages: a letter each, as `State::of` reads it.
+    /// Expected state of the parent's pages, one letter each: see `scenarios`.
     pub parent: &'static str,
-    /// The same of the child's; empty while there is none.
+    /// Expected state of the child's pages. Empty if there is no child.
     pub child: &'static str,
-    /// How many page faults it must cost, where that can be told.
+    /// Expected number of page faults. `None` if it is not predictable.
     pub faults: Option<u64>,
-    /// What it must read.
+    /// Expected value of the last byte that the step reads.
     pub value: Option<u8>,
 }
 
-/// Who takes a step.
+/// The process that runs a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// The process that maps.
     Parent,
-    /// The one that it forks.
     Child,
 }
 
-/// What a step does.
+/// The action of a step. Pages are counted from 0.
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
-    /// mmap, with MAP_POPULATE or without.
+    /// Maps the memory, with MAP_POPULATE if `populate` is set.
     Map {
-        /// Whether all pages are brought in at once.
         populate: bool,
     },
     /// Reads the first byte of each of `count` pages from page `first`.
     Read {
-        /// From 0.
         first: usize,
-        /// Pages.
         count: usize,
     },
-    /// Writes `value` to the same bytes.
+    /// Writes `value` to the first byte of each of `count` pages from page `first`.
     Write {
-        /// From 0.
         first: usize,
-        /// Pages.
         count: usize,
-        /// The byte.
         value: u8,
     },
-    /// madvise with MADV_DONTNEED.
+    /// Calls madvise with MADV_DONTNEED on `count` pages from page `first`.
     DontNeed {
-        /// From 0.
         first: usize,
-        /// Pages.
         count: usize,
     },
-    /// fork.
     Fork,
-    /// The child ends.
+    /// Ends the child.
     Exit,
 }
 
-/// Pages in a trace's mapping.
+/// Number of pages in the mapping of a trace.
 pub const PAGES: usize = 8;
 
-/// The bits of a page's entry: present, and mapped nowhere else.
+/// The two bits of a page's pagemap entry that a trace records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bits {
     present: bool,
@@ -118,35 +105,32 @@ impl Bits {
         }
     }
 
-    /// What a page's state must show.
+    /// Returns the bits that the kernel must show for a page in this state.
     fn of_state(state: char) -> Bits {
         let (present, exclusive) = match state {
-            // Untouched.
             '.' => (false, false),
-            // The zero page; shared after a fork; shared.
             '0' | 'f' | 's' => (true, false),
-            // Resident; copied.
             'r' | 'c' => (true, true),
-            other => panic!("{other} is no state"),
+            other => panic!("unknown page state {other:?}"),
         };
         Bits { present, exclusive }
     }
 }
 
-/// What was seen after a step.
+/// What was observed after a step.
 struct Seen {
     parent: Vec<Bits>,
     child: Option<Vec<Bits>>,
     measured: Measured,
 }
 
-/// Records the scenario, and writes it as JSON: one line for each step.
+/// Runs the scenario, and returns its trace as JSON with one line for each step.
 ///
 /// # Panics
-/// If the kernel shows anything but what the scenario says, or there is no pagemap, as in some sandboxes.
+/// If an observation differs from the scenario, or there is no pagemap, as in some sandboxes.
 pub fn record(scenario: &Scenario) -> String {
-    crate::small_pages_only();
-    // The first time, this program's own code is touched too: that run counts for nothing.
+    crate::disable_huge_pages();
+    // The first run also faults in the program's own code, so its counts are ignored.
     play(scenario);
     let seen = play(scenario);
     for (number, (step, seen)) in scenario.steps.iter().zip(&seen).enumerate() {
@@ -168,7 +152,7 @@ fn check(place: &str, step: &Step, seen: &Seen) {
         "{place}: the parent's pages"
     );
     assert_eq!(child, expected(step.child), "{place}: the child's pages");
-    assert_eq!(seen.measured.value, step.value, "{place}: what is read");
+    assert_eq!(seen.measured.value, step.value, "{place}: the value read");
     if step.faults.is_some() {
         assert_eq!(
             Some(seen.measured.faults),
@@ -178,7 +162,7 @@ fn check(place: &str, step: &Step, seen: &Seen) {
     }
 }
 
-/// Takes all the steps on a fresh mapping.
+/// Runs all steps on a new mapping, and returns what was observed after each.
 fn play(scenario: &Scenario) -> Vec<Seen> {
     let mut start = None;
     let mut child: Option<Child> = None;
@@ -195,7 +179,7 @@ fn play(scenario: &Scenario) -> Vec<Seen> {
                 Measured::default()
             }
             (Op::Exit, _) => {
-                child.take().expect("there is a child").end();
+                child.take().expect("there is a child").wait();
                 Measured::default()
             }
             (Op::DontNeed { first, count }, Some(mapped)) => dont_need(mapped, first, count),
@@ -219,8 +203,8 @@ fn play(scenario: &Scenario) -> Vec<Seen> {
 }
 
 fn map(shared: bool, populate: bool) -> (NonNull<u8>, Measured) {
-    let len = NonZero::new(PAGES * page_size()).expect("a few pages");
-    let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let len = NonZero::new(PAGES * page_size()).expect("the length is not 0");
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     let mut flags = match shared {
         true => MapFlags::MAP_SHARED,
         false => MapFlags::MAP_PRIVATE,
@@ -228,12 +212,10 @@ fn map(shared: bool, populate: bool) -> (NonNull<u8>, Measured) {
     flags.set(MapFlags::MAP_POPULATE, populate);
     let mut start = None;
     let measured = measure::faults_of(|| {
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-        start = Some(unsafe { mmap_anonymous(None, len, rights, flags) });
+        // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+        start = Some(unsafe { mmap_anonymous(None, len, prot, flags) });
     });
-    let start = start
-        .expect("mapped above")
-        .expect("the kernel maps a few pages");
+    let start = start.expect("the closure has run").expect("mmap");
     (start.cast(), measured)
 }
 
@@ -241,14 +223,14 @@ fn dont_need(start: NonNull<u8>, first: usize, count: usize) -> Measured {
     let from = NonNull::new(crate::page(start, first)).expect("a page of the mapping");
     let len = count * page_size();
     measure::faults_of(|| {
-        // SAFETY: the pages belong to this module's mapping, and no reference to them exists.
+        // SAFETY: the pages belong to the mapping of the trace, and no reference to them exists.
         unsafe { madvise(from.cast(), len, MmapAdvise::MADV_DONTNEED) }.expect("madvise");
     })
 }
 
-/// The bits of each page's entry in that process.
+/// Returns the bits of each page's pagemap entry in process `pid`.
 fn entries(pid: Pid, start: NonNull<u8>) -> Vec<Bits> {
-    let pagemap = File::open(format!("/proc/{pid}/pagemap")).expect("there is a pagemap");
+    let pagemap = File::open(format!("/proc/{pid}/pagemap")).expect("/proc/PID/pagemap");
     let first = start.addr().get() / page_size();
     let entry = |page: usize| {
         let mut entry = [0; 8];
@@ -264,7 +246,7 @@ fn entries(pid: Pid, start: NonNull<u8>) -> Vec<Bits> {
     (0..PAGES).map(entry).collect()
 }
 
-/// What the trace was recorded on: the kernel's version without what its builder appended, and the architecture.
+/// Returns the kernel version, without the distribution's suffix, and the architecture.
 fn machine() -> (String, String) {
     let name = uname().expect("uname");
     let text = |field: &std::ffi::OsStr| field.to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! Prints the trace of that name, as this machine's kernel makes it; without a name, lists them.
+//! Records the named trace on this machine and prints it as JSON. Without a name, lists the traces.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,10 @@ fn main() -> ExitCode {
     let mut scenarios = trace::SCENARIOS.iter();
     let Some(scenario) = scenarios.find(|scenario| scenario.name == wanted) else {
         let names: Vec<_> = names().collect();
-        eprintln!("there is no trace {wanted}: there is {}", names.join(", "));
+        eprintln!(
+            "unknown trace {wanted:?}. The traces are: {}",
+            names.join(", ")
+        );
         return ExitCode::FAILURE;
     };
     print!("{}", trace::record(scenario));

@@ -1,4 +1,4 @@
-//! The child of a trace: it touches pages when it is told to, and says what that cost.
+//! The child process of a trace: it accesses pages on request, and reports the page faults.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::ptr::NonNull;
@@ -11,27 +11,27 @@ use super::measure::{Access, Measured, measure};
 
 pub struct Child {
     pub pid: Pid,
-    orders: PipeWriter,
-    answers: PipeReader,
+    requests: PipeWriter,
+    replies: PipeReader,
 }
 
 impl Child {
-    /// Forks; the child has the mapping at the same address.
+    /// Forks a child, which has the mapping at the same address `start`.
     pub fn fork(start: NonNull<u8>) -> Child {
-        let (mine, orders) = pipe().expect("a pipe");
-        let (answers, theirs) = pipe().expect("a pipe");
-        // SAFETY: this process has one thread, so the child finds no lock held.
+        let (child_requests, requests) = pipe().expect("pipe");
+        let (replies, child_replies) = pipe().expect("pipe");
+        // SAFETY: this process has one thread, so the child inherits no held lock.
         match unsafe { fork() }.expect("fork") {
             ForkResult::Parent { child } => Child {
                 pid: child,
-                orders,
-                answers,
+                requests,
+                replies,
             },
             ForkResult::Child => {
-                // Otherwise it would wait for its own end of the pipe to close.
-                drop(orders);
-                obey(start, mine, theirs);
-                // SAFETY: ends the process at once, and runs nothing of the parent's.
+                // Otherwise the child would keep its own request pipe open and never see its end.
+                drop(requests);
+                serve(start, child_requests, child_replies);
+                // SAFETY: _exit only ends this process. It runs no exit handlers.
                 unsafe { nix::libc::_exit(0) };
             }
         }
@@ -43,60 +43,65 @@ impl Child {
             count,
             value,
         } = access;
-        let order = [
+        let request = [
             first as u8,
             count as u8,
             u8::from(value.is_some()),
             value.unwrap_or_default(),
         ];
-        self.orders.write_all(&order).expect("the child listens");
-        let mut answer = [0; 3];
-        let answered = self.answers.read_exact(&mut answer);
-        answered.expect("the child answers");
-        let [faults, read, seen] = answer;
+        let sent = self.requests.write_all(&request);
+        sent.expect("the child reads requests");
+        let mut reply = [0; 3];
+        let received = self.replies.read_exact(&mut reply);
+        received.expect("the child replies");
+        let [faults, read, seen] = reply;
         Measured {
             faults: faults.into(),
             value: (read == 1).then_some(seen),
         }
     }
 
-    /// Lets it end, and waits until it has.
-    pub fn end(self) {
+    /// Closes the pipes, which ends the child, and waits for it.
+    pub fn wait(self) {
         let pid = self.pid;
         drop(self);
         let status = waitpid(pid, None).expect("waitpid");
-        assert_eq!(status, WaitStatus::Exited(pid, 0), "the child ends well");
+        assert_eq!(
+            status,
+            WaitStatus::Exited(pid, 0),
+            "the child exits with status 0"
+        );
     }
 }
 
-/// Until the parent closes the pipe.
-fn obey(start: NonNull<u8>, mut orders: PipeReader, mut answers: PipeWriter) {
-    take_old_entries(start);
-    let mut order = [0; 4];
-    while orders.read_exact(&mut order).is_ok() {
-        let [first, count, writes, value] = order;
+/// Serves requests until the parent closes the pipe.
+fn serve(start: NonNull<u8>, mut requests: PipeReader, mut replies: PipeWriter) {
+    mark_accessed(start);
+    let mut request = [0; 4];
+    while requests.read_exact(&mut request).is_ok() {
+        let [first, count, writes, value] = request;
         let access = Access {
             first: first.into(),
             count: count.into(),
             value: (writes == 1).then_some(value),
         };
         let Measured { faults, value } = measure(start, access);
-        let answer = [
+        let reply = [
             faults as u8,
             u8::from(value.is_some()),
             value.unwrap_or_default(),
         ];
-        if answers.write_all(&answer).is_err() {
+        if replies.write_all(&reply).is_err() {
             return;
         }
     }
 }
 
-/// Reads each page that fork has copied an entry of. Such an entry is old, and a processor that does not mark entries as
-/// used by itself (aarch64 before Armv8.1) faults once to have it marked: that is not what a trace is about. Elsewhere the
-/// read costs nothing.
-fn take_old_entries(start: NonNull<u8>) {
-    let most = u64::from(cfg!(target_arch = "aarch64"));
+/// Reads each page whose page-table entry fork has copied. fork clears the accessed flag of the copy. A processor that
+/// does not set this flag itself (aarch64 before Armv8.1) faults once for each entry, and a trace must not count those
+/// faults. On other processors the read does not fault.
+fn mark_accessed(start: NonNull<u8>) {
+    let allowed = u64::from(cfg!(target_arch = "aarch64"));
     for (first, bits) in entries(getpid(), start).iter().enumerate() {
         if bits.present {
             let access = Access {
@@ -105,7 +110,10 @@ fn take_old_entries(start: NonNull<u8>) {
                 value: None,
             };
             let faults = measure(start, access).faults;
-            assert!(faults <= most, "page {first} was copied, and faults");
+            assert!(
+                faults <= allowed,
+                "page {first}: reading a copied entry took {faults} faults"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A trace as JSON. What differs between machines stands in one line, `recorded_on`.
+//! Writes a trace as JSON. Only the line `recorded_on` depends on the machine.
 
 use super::{Bits, Op, PAGES, Scenario, Seen, Step, Who, machine};
 use crate::page_size;
@@ -7,7 +7,7 @@ pub fn trace(scenario: &Scenario, seen: &[Seen]) -> String {
     let (kernel, machine) = machine();
     let mapping = if scenario.shared { "shared" } else { "private" };
     let steps = scenario.steps.iter().zip(seen);
-    let steps: Vec<_> = steps.map(|(told, seen)| step(told, seen)).collect();
+    let steps: Vec<_> = steps.map(|(planned, seen)| step(planned, seen)).collect();
     format!(
         "{{\n  \"name\": {},\n  \"mapping\": \"{mapping}\",\n  \"pages\": {PAGES},\n  \
          \"recorded_on\": {{ \"kernel\": {}, \"machine\": {}, \"page_size\": {} }},\n  \
@@ -40,7 +40,7 @@ fn step(step: &Step, seen: &Seen) -> String {
         None => format!("{{ \"parent\": \"{parent}\" }}"),
     };
     let child = seen.child.as_deref().map(letters);
-    // The faults of a fork are also those of the process's own stack.
+    // Faults that are not predictable are left out: those of fork include faults of the process's own stack.
     let faults = step.faults.map(|_| seen.measured.faults);
     let number =
         |number: Option<u64>| number.map_or("null".to_owned(), |number| number.to_string());
@@ -55,9 +55,12 @@ fn step(step: &Step, seen: &Seen) -> String {
     )
 }
 
-/// The text in quotes.
+/// Returns the text as a JSON string. Control characters are not supported.
 fn string(text: &str) -> String {
     let plain = |letter: char| !letter.is_control();
-    assert!(text.chars().all(plain), "{text:?} needs another writer");
+    assert!(
+        text.chars().all(plain),
+        "{text:?} has control characters, which need escapes"
+    );
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,16 +1,16 @@
-//! Touches pages of a trace's mapping, and counts the faults of that alone.
+//! Accesses pages of a trace's mapping, and counts only the page faults of these accesses.
 
 use std::ptr::NonNull;
 
 use super::Op;
 use crate::{faults, page};
 
-/// Reads or writes the first byte of some pages.
+/// A read or write of the first byte of each of `count` pages from page `first`.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
     pub first: usize,
     pub count: usize,
-    /// What is written; otherwise the bytes are read.
+    /// The value to write, or `None` to read.
     pub value: Option<u8>,
 }
 
@@ -31,36 +31,39 @@ impl Access {
                 count,
                 value: Some(value),
             },
-            other => panic!("{other:?} touches no page by itself"),
+            other => panic!("{other:?} is not a read or a write"),
         }
     }
 }
 
-/// What came of it.
+/// What was measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measured {
     pub faults: u64,
-    /// What the last page read.
+    /// The value read from the last page.
     pub value: Option<u8>,
 }
 
-/// Touches the pages.
+/// Accesses the pages, and counts the page faults.
 ///
-/// After a fork the process's own stack and code fault as well: it first does the same to a page of its own, until that
-/// costs nothing.
+/// After a fork the process's own stack and code fault as well. So the same accesses are first made to a local
+/// variable, until they no longer fault.
 pub fn measure(start: NonNull<u8>, access: Access) -> Measured {
-    let mut own = 0;
-    let rehearsal = |value| Access {
+    let mut local = 0;
+    let trial = |value| Access {
         first: 0,
         count: 1,
         value,
     };
     let settled = (0..100).any(|_| {
-        let own = NonNull::from(&mut own);
-        let cost = |value| touch(own, rehearsal(value)).faults;
+        let local = NonNull::from(&mut local);
+        let cost = |value| touch(local, trial(value)).faults;
         cost(Some(0)) + cost(None) == 0
     });
-    assert!(settled, "this process faults of itself");
+    assert!(
+        settled,
+        "accesses to a local variable still fault after 100 attempts"
+    );
     touch(start, access)
 }
 
@@ -72,11 +75,11 @@ fn touch(start: NonNull<u8>, access: Access) -> Measured {
         let byte = page(start, number);
         match access.value {
             Some(value) => {
-                // SAFETY: the byte can be written, and nothing else uses it at this time.
+                // SAFETY: the byte is mapped writable, and nothing else accesses it at this time.
                 unsafe { crate::write(byte, value) };
             }
             None => {
-                // SAFETY: the byte can be read.
+                // SAFETY: the byte is mapped readable.
                 seen = Some(unsafe { crate::read(byte) });
             }
         }
@@ -87,9 +90,9 @@ fn touch(start: NonNull<u8>, access: Access) -> Measured {
     }
 }
 
-/// The faults of anything else.
+/// Counts the page faults of `act`.
 pub fn faults_of(act: impl FnOnce()) -> Measured {
-    // The first call may touch code of its own.
+    // The first call of `faults` may itself fault in code.
     faults();
     let before = faults();
     act();

@@ -1,12 +1,13 @@
-//! The steps of every trace, and what each must show.
+//! The steps of every trace, and their expected results.
 //!
-//! A page is `.` untouched, `0` the zero page, `r` resident, `f` shared after a fork, `c` copied, `s` shared for good.
+//! The state of a page is one letter: `.` untouched, `0` zero page, `r` resident and mapped once, `f` shared
+//! copy-on-write after fork, `c` private copy, `s` page of shared memory that both processes map.
 
 use super::Op::{DontNeed, Exit, Fork, Map, Read, Write};
 use super::Who::{Child, Parent};
 use super::{Op, Scenario, Step, Who};
 
-/// A step in a process that has no child.
+/// A step of the parent while it has no child.
 const fn alone(op: Op, says: &'static str, pages: &'static str, faults: u64) -> Step {
     step(Parent, op, says, pages, "", Some(faults))
 }
@@ -30,7 +31,7 @@ const fn step(
     }
 }
 
-/// The step, which reads that value.
+/// Adds the value that the step is expected to read.
 const fn reads(step: Step, value: u8) -> Step {
     Step {
         value: Some(value),
@@ -52,7 +53,6 @@ const fn write(first: usize, count: usize, value: u8) -> Op {
     }
 }
 
-/// All of them.
 pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "first-touch",
