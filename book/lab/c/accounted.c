@@ -1,4 +1,4 @@
-// The kernel adds up private mappings that may be written: `ac` among the VmFlags of /proc/self/smaps.
+// Writable private mappings are accounted: the kernel marks them `ac` in the VmFlags of /proc/self/smaps.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@ enum { RW = PROT_READ | PROT_WRITE };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -22,19 +22,19 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// One page, joined with no other mapping: what lies before and after it allows no access.
-static void *map_alone(int rights, int flags)
+// Maps one page between two inaccessible pages, so that the kernel cannot merge it with another mapping.
+static void *map_isolated(int prot, int flags)
 {
     char *reserved = mmap(NULL, 3 * page_size, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     must(reserved != MAP_FAILED, "mmap");
-    void *start = mmap(reserved + page_size, page_size, rights,
+    void *start = mmap(reserved + page_size, page_size, prot,
                        flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     must(start != MAP_FAILED, "mmap");
     return start;
 }
 
-// `ac` where the mapping is accounted, `nr` where it is left out on request.
+// Prints and returns the flag of the mapping: `ac` if it is accounted, `nr` if it was mapped with MAP_NORESERVE.
 static const char *show(const char *what, const void *start)
 {
     FILE *smaps = fopen("/proc/self/smaps", "r");
@@ -65,7 +65,7 @@ static int mode(void)
     FILE *file = fopen("/proc/sys/vm/overcommit_memory", "r");
     must(file != NULL, "/proc/sys/vm/overcommit_memory");
     int mode;
-    must(fscanf(file, "%d", &mode) == 1, "a number");
+    must(fscanf(file, "%d", &mode) == 1, "/proc/sys/vm/overcommit_memory");
     must(fclose(file) == 0, "fclose");
     return mode;
 }
@@ -77,22 +77,22 @@ int main(void)
     page_size = (size_t)size;
 
     // ANCHOR: main
-    expect(show("private, to write", map_alone(RW, MAP_PRIVATE)), "ac");
-    expect(show("private, to read", map_alone(PROT_READ, MAP_PRIVATE)), "neither");
-    void *reserved = map_alone(PROT_NONE, MAP_PRIVATE);
+    expect(show("private, to write", map_isolated(RW, MAP_PRIVATE)), "ac");
+    expect(show("private, to read", map_isolated(PROT_READ, MAP_PRIVATE)), "neither");
+    void *reserved = map_isolated(PROT_NONE, MAP_PRIVATE);
     expect(show("private, no access", reserved), "neither");
     must(mprotect(reserved, page_size, RW) == 0, "mprotect");
     expect(show("no access, then mprotect", reserved), "ac");
-    expect(show("shared, to write", map_alone(RW, MAP_SHARED)), "neither");
+    expect(show("shared, to write", map_isolated(RW, MAP_SHARED)), "neither");
     // ANCHOR_END: main
 
     if (mode() == 2) {
-        fprintf(stderr, "vm.overcommit_memory = 2: MAP_NORESERVE is ignored here, and has ac\n");
+        fprintf(stderr, "vm.overcommit_memory = 2 ignores MAP_NORESERVE (flag ac). Printing the line of mode 0.\n");
         printf("private, MAP_NORESERVE       nr\n");
         return 0;
     }
     // ANCHOR: noreserve
-    void *left_out = map_alone(RW, MAP_PRIVATE | MAP_NORESERVE);
-    expect(show("private, MAP_NORESERVE", left_out), "nr");
+    void *no_reserve = map_isolated(RW, MAP_PRIVATE | MAP_NORESERVE);
+    expect(show("private, MAP_NORESERVE", no_reserve), "nr");
     // ANCHOR_END: noreserve
 }

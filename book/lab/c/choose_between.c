@@ -1,7 +1,9 @@
-// What sets the five kinds of shared memory apart: how another program finds it, and what ends it.
+// Compares five kinds of shared memory: how another program can map each of them, and what removes it.
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,25 +16,26 @@
 
 enum kind { MEMFD, POSIX, SYSTEM_V, FILE_ON_DISK, ANONYMOUS };
 
-// One page of memory, known by something other than a mapping.
+// One page of memory that exists independently of a mapping.
 struct object {
     enum kind kind;
-    char name[128]; // a path, a name or an id
+    char name[128]; // how another program finds it: a path, a name or an id
     int memfd;
 };
 
 static size_t page;
-static struct object *to_remove; // if the program fails
+static struct object *to_remove; // by an exit handler if the program fails
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-static void size_and_close(int fd)
+static void set_size_and_close(int fd)
 {
     must(fd != -1, "open");
     must(ftruncate(fd, (off_t)page) == 0, "ftruncate");
@@ -42,28 +45,28 @@ static void size_and_close(int fd)
 static void make(struct object *object, enum kind kind)
 {
     char *name = object->name;
-    size_t room = sizeof object->name;
+    size_t size = sizeof object->name;
     object->kind = kind;
     switch (kind) {
     case MEMFD:
         object->memfd = memfd_create("lab", MFD_CLOEXEC);
         must(object->memfd != -1 && ftruncate(object->memfd, (off_t)page) == 0, "memfd_create");
-        // As long as this process has the descriptor open, that is a way to it for the same user.
-        snprintf(name, room, "/proc/%d/fd/%d", (int)getpid(), object->memfd);
+        // Processes of the same user can open this path as long as this process has the descriptor open.
+        snprintf(name, size, "/proc/%d/fd/%d", (int)getpid(), object->memfd);
         break;
     case POSIX:
-        snprintf(name, room, "/lab-c-%d", (int)getpid());
-        size_and_close(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+        snprintf(name, size, "/lab-c-%d", (int)getpid());
+        set_size_and_close(shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
         break;
     case SYSTEM_V: {
         int id = shmget(IPC_PRIVATE, page, IPC_CREAT | 0600);
         must(id != -1, "shmget");
-        snprintf(name, room, "%d", id);
+        snprintf(name, size, "%d", id);
         break;
     }
     case FILE_ON_DISK:
-        snprintf(name, room, "/tmp/lab-c-%d", (int)getpid());
-        size_and_close(open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+        snprintf(name, size, "/tmp/lab-c-%d", (int)getpid());
+        set_size_and_close(open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
         break;
     case ANONYMOUS:
         abort();
@@ -71,7 +74,7 @@ static void make(struct object *object, enum kind kind)
     to_remove = object;
 }
 
-static int removed(struct object *object)
+static int remove_object(struct object *object)
 {
     to_remove = NULL;
     switch (object->kind) {
@@ -85,7 +88,7 @@ static int removed(struct object *object)
 static void remove_after_failure(void)
 {
     if (to_remove)
-        removed(to_remove);
+        remove_object(to_remove);
 }
 
 static char *map_fd(int fd)
@@ -99,8 +102,8 @@ static char *map_fd(int fd)
 }
 
 // ANCHOR: map
-// Maps what goes by that name, as any program could. NULL where there is no such
-// thing: see errno.
+// Maps the object with this name, as any other program can. Returns NULL and sets errno
+// if there is no such object.
 static char *map(enum kind kind, const char *name)
 {
     switch (kind) {
@@ -124,13 +127,13 @@ static char *map_anonymous(void)
     return start;
 }
 
-// munmap detaches System V memory too.
+// Unmaps the page. munmap also detaches System V memory.
 static void unmap(char *start)
 {
     must(munmap(start, page) == 0, "munmap");
 }
 
-// This program, started anew by exec: all that it has is a kind and a name.
+// The program that exec starts. It knows only the kind and the name of the object.
 static int other_program(enum kind kind, const char *name)
 {
     if (kind == ANONYMOUS) {
@@ -172,7 +175,7 @@ int main(int count, char **arguments)
     printf("           mapped anew  another program       removed\n");
     volatile char *first = map_anonymous();
     *first = 5;
-    must(run_other_program(ANONYMOUS, "") == 0, "exec keeps no mapping");
+    must(run_other_program(ANONYMOUS, "") == 0, "the other program has the mapping");
     unmap((char *)first);
     int zero = *map_anonymous();
     printf("anonymous            %d  cannot map it         with its last mapping\n", zero);
@@ -180,8 +183,8 @@ int main(int count, char **arguments)
 
     static const struct {
         enum kind kind;
-        const char *title, *by;
-        int gone;
+        const char *title, *found_by;
+        int expected;
     } kinds[] = {
         {MEMFD, "memfd", "descriptor", ENOENT},
         {POSIX, "POSIX shm", "name", ENOENT},
@@ -199,17 +202,18 @@ int main(int count, char **arguments)
 
         start = map(object.kind, object.name);
         must(start != NULL, "map");
-        int anew = *start;
+        int remapped = *start;
         int wrote = run_other_program(object.kind, object.name);
         int seen = *start;
         unmap((char *)start);
 
-        must(removed(&object) == 0, "remove");
+        must(remove_object(&object) == 0, "remove");
         int after = map(object.kind, object.name) ? 0 : errno;
-        printf("%-10s %11d  %d by its %-12s Err(%s)\n", kinds[i].title, anew, seen, kinds[i].by,
+        printf("%-10s %11d  %d by its %-12s Err(%s)\n", kinds[i].title, remapped, seen,
+               kinds[i].found_by,
                after == ENOENT ? "ENOENT" : after == EINVAL ? "EINVAL" : strerror(after));
         // ANCHOR_END: main
-        assert(anew == 5 && wrote == 42 && seen == 42 && after == kinds[i].gone);
+        assert(remapped == 5 && wrote == 42 && seen == 42 && after == kinds[i].expected);
     }
     return 0;
 }

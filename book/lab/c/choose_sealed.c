@@ -1,8 +1,10 @@
-// A seal keeps the other side from shrinking a memfd under a mapping, where a touch would end in SIGBUS.
+// F_SEAL_SHRINK keeps other processes from truncating a mapped memfd. Without it, an access can end in SIGBUS.
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,15 +12,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-static int end_of(pid_t child)
+static int wait_status(pid_t child)
 {
     int status;
     must(waitpid(child, &status, 0) == child, "waitpid");
@@ -26,10 +29,10 @@ static int end_of(pid_t child)
 }
 
 // ANCHOR: main
-// Maps a memfd of one page with those seals, and lets another process cut it to
-// nothing. Returns what ftruncate told that process, and how a third process ended
-// that touched the page afterwards.
-static int cut(int seals, int *touched)
+// Maps a memfd of one page with these seals, and lets a child truncate it to length 0.
+// Returns the error of ftruncate in the child, or 0, and the wait status of a second
+// child that writes to the page afterwards.
+static int cut(int seals, int *touch_status)
 {
     long page = sysconf(_SC_PAGESIZE);
     int memfd = memfd_create("lab", MFD_ALLOW_SEALING);
@@ -42,8 +45,8 @@ static int cut(int seals, int *touched)
     must(other != -1, "fork");
     if (other == 0)
         _exit(ftruncate(memfd, 0) == 0 ? 0 : errno);
-    int told = end_of(other);
-    must(WIFEXITED(told), "child");
+    int truncated = wait_status(other);
+    must(WIFEXITED(truncated), "child");
 
     pid_t touch = fork();
     must(touch != -1, "fork");
@@ -51,13 +54,13 @@ static int cut(int seals, int *touched)
         *start = 1;
         _exit(0);
     }
-    *touched = end_of(touch);
+    *touch_status = wait_status(touch);
     must(close(memfd) == 0, "close");
-    return WEXITSTATUS(told);
+    return WEXITSTATUS(truncated);
 }
 // ANCHOR_END: main
 
-static const char *say(int status)
+static const char *describe(int status)
 {
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS)
         return "is SIGBUS";
@@ -74,12 +77,12 @@ static const char *result(int error)
 int main(void)
 {
     must(setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}) == 0, "RLIMIT_CORE");
-    int touched;
-    int told = cut(0, &touched);
-    printf("no seal:       ftruncate gives %s, a touch then %s\n", result(told), say(touched));
-    assert(told == 0 && WIFSIGNALED(touched));
-    told = cut(F_SEAL_SHRINK, &touched);
-    printf("F_SEAL_SHRINK: ftruncate gives %s, a touch then %s\n", result(told), say(touched));
-    assert(told == EPERM && WIFEXITED(touched));
+    int touch_status;
+    int error = cut(0, &touch_status);
+    printf("no seal:       ftruncate gives %s, a touch then %s\n", result(error), describe(touch_status));
+    assert(error == 0 && WIFSIGNALED(touch_status));
+    error = cut(F_SEAL_SHRINK, &touch_status);
+    printf("F_SEAL_SHRINK: ftruncate gives %s, a touch then %s\n", result(error), describe(touch_status));
+    assert(error == EPERM && WIFEXITED(touch_status));
     return 0;
 }

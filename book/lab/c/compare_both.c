@@ -1,5 +1,7 @@
-// The comparison of private and shared anonymous memory, measured: what is the same, and what is not.
+// Measures what private and shared anonymous memory have in common, and how they differ.
+
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,54 +11,56 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// What is found of one kind.
+// What is measured for one kind of memory.
 struct found {
     int first, inode, after_child;
-    char rights[8], path[64];
+    char permissions[8], path[64];
     long after_read, after_write, anonymous;
 };
 
 static size_t page;
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-// Maps one page between two without access, so that its line in the maps is its own. The descriptor is not open.
-static char *map_alone(int kind)
+// Maps one page between two inaccessible pages, so that it has its own line in the maps. The descriptor is not open.
+static char *map_isolated(int kind)
 {
-    char *room = mmap(NULL, 3 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    must(room != MAP_FAILED, "mmap");
-    char *start = mmap(room + page, page, PROT_READ | PROT_WRITE,
+    char *reserved = mmap(NULL, 3 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(reserved != MAP_FAILED, "mmap");
+    char *start = mmap(reserved + page, page, PROT_READ | PROT_WRITE,
                        kind | MAP_ANONYMOUS | MAP_FIXED, 12345, 0);
     must(start != MAP_FAILED, "mmap");
     return start;
 }
 
-// From /proc/self/smaps, of the mapping that begins there: a value in pages; and its line, if wanted.
+// Returns a field of /proc/self/smaps for the mapping at `start`, as a number of pages. If `line` is not NULL, stores the
+// fields of the mapping's first line there.
 static long pages(const volatile char *start, const char *field, struct found *line)
 {
     char text[8192];
     long kib = -1;
-    int here = 0;
+    int at_start = 0;
     FILE *smaps = fopen("/proc/self/smaps", "r");
     must(smaps != NULL, "/proc/self/smaps");
     while (fgets(text, sizeof text, smaps)) {
         unsigned long first, end, inode;
-        char rights[8], path[64] = "";
-        if (sscanf(text, "%lx-%lx %7s %*x %*x:%*x %lu %63[^\n]", &first, &end, rights, &inode,
+        char permissions[8], path[64] = "";
+        if (sscanf(text, "%lx-%lx %7s %*x %*x:%*x %lu %63[^\n]", &first, &end, permissions, &inode,
                    path) >= 4) {
-            here = first == (uintptr_t)start;
-            if (here && line) {
-                memcpy(line->rights, rights, sizeof rights);
+            at_start = first == (uintptr_t)start;
+            if (at_start && line) {
+                memcpy(line->permissions, permissions, sizeof permissions);
                 memcpy(line->path, path, sizeof path);
                 line->inode = inode != 0;
             }
-        } else if (here && strncmp(text, field, strlen(field)) == 0 && text[strlen(field)] == ':') {
+        } else if (at_start && strncmp(text, field, strlen(field)) == 0 && text[strlen(field)] == ':') {
             kib = atol(text + strlen(field) + 1);
         }
     }
@@ -65,11 +69,11 @@ static long pages(const volatile char *start, const char *field, struct found *l
     return kib * 1024 / (long)page;
 }
 
-static struct found look(int kind)
+static struct found measure(int kind)
 {
     struct found found;
     // ANCHOR: main
-    volatile char *byte = map_alone(kind);
+    volatile char *byte = map_isolated(kind);
     found.first = *byte;
     found.after_read = pages(byte, "Rss", &found);
     *byte = 1;
@@ -92,10 +96,10 @@ int main(void)
 {
     page = (size_t)sysconf(_SC_PAGESIZE);
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "PR_SET_THP_DISABLE");
-    struct found private = look(MAP_PRIVATE), shared = look(MAP_SHARED);
+    struct found private = measure(MAP_PRIVATE), shared = measure(MAP_SHARED);
     printf("%-28s%-9sshared\n", "", "private");
     printf("%-28s%-9d%d\n", "first byte", private.first, shared.first);
-    printf("%-28s%-9s%s\n", "rights in the maps", private.rights, shared.rights);
+    printf("%-28s%-9s%s\n", "rights in the maps", private.permissions, shared.permissions);
     printf("%-28s\"%s\"%7s\"%s\"\n", "path in the maps", private.path, "", shared.path);
     printf("%-28s%-9s%s\n", "a file's inode in the maps", private.inode ? "yes" : "no",
            shared.inode ? "yes" : "no");

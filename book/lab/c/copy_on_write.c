@@ -1,4 +1,4 @@
-// After a fork both processes read the same pages; the first write to one copies it, and the other never sees it.
+// After fork both processes share the same pages. A write copies the page, so the other process does not see it.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {

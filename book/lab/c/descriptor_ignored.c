@@ -1,4 +1,4 @@
-// With MAP_ANONYMOUS Linux looks neither at the descriptor nor at an offset of whole pages.
+// With MAP_ANONYMOUS, Linux ignores the file descriptor and any offset that is a multiple of the page size.
 
 #include <assert.h>
 #include <errno.h>
@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// Maps one page: 0, or what errno says.
+// Maps one page. Returns 0 or the error.
 static int map(int fd, long offset)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS;

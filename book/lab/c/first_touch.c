@@ -1,4 +1,4 @@
-// mmap brings in no page. A read brings in the shared page of zeros, and a write then faults once more.
+// mmap itself brings in no pages. The first read of a page maps the zero page, and the first write then faults again.
 
 #include <assert.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@ enum { PAGES = 256 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -32,7 +32,7 @@ static volatile unsigned char *map_private(void)
     return start;
 }
 
-// Page faults of this thread so far.
+// Returns the number of page faults of this thread so far.
 static long faults(void)
 {
     struct rusage usage;
@@ -40,7 +40,7 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// Pages that the page table holds: bit 63 of /proc/self/pagemap.
+// Returns how many pages are present in the page table: bit 63 of /proc/self/pagemap.
 static int resident_pages(volatile unsigned char *start)
 {
     uint64_t entries[PAGES];
@@ -77,7 +77,7 @@ struct counts {
 };
 
 // ANCHOR: count
-// The faults and the resident pages that come of doing `touch` to each page.
+// Calls `touch` for each page. Returns the number of page faults, and of present pages.
 static struct counts count(const char *name, volatile unsigned char *start,
                            void (*touch)(volatile unsigned char *))
 {
@@ -92,13 +92,13 @@ static struct counts count(const char *name, volatile unsigned char *start,
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page faults for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is faulted in separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
 
-    // The first time, this program's own code is touched too: that run counts for nothing.
+    // The first run also faults in the program's own code, so its counts are ignored.
     printf("warming up\n");
     volatile unsigned char *warm = map_private();
     count("no touch", warm, nothing);

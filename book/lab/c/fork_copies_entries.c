@@ -1,4 +1,4 @@
-// fork copies the page table and not the pages: each page is copied at the first write to it, and costs a fault.
+// fork copies the page table, not the pages. The first write to each page faults, and the kernel copies that page.
 
 #include <assert.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@ enum { PAGES = 256 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -37,8 +37,8 @@ struct counts {
     int present, exclusive;
 };
 
-// How many pages have an entry in the page table (bit 63 of /proc/self/pagemap), and how many of these are the only
-// one that leads to its frame (bit 56).
+// Prints and returns how many pages are present (bit 63 of /proc/self/pagemap), and how many of them have a frame that
+// no other entry maps (bit 56).
 static struct counts show(const char *when, const unsigned char *start)
 {
     uint64_t entries[PAGES];
@@ -57,6 +57,7 @@ static struct counts show(const char *when, const unsigned char *start)
     return counts;
 }
 
+// Returns the number of page faults of this thread so far.
 static long faults(void)
 {
     struct rusage usage;
@@ -64,7 +65,7 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// The faults that it takes to write the first byte of that many pages.
+// Writes the first byte of each of the first `pages` pages, and returns the number of page faults.
 static long write_pages(volatile unsigned char *start, size_t pages)
 {
     long before = faults();
@@ -78,15 +79,15 @@ static void expect(struct counts counts, int present, int exclusive)
     assert(counts.present == present && counts.exclusive == exclusive);
 }
 
-// Waits until the other side has sent a byte.
+// Waits for a byte from the other process.
 static void wait_for(int pipe)
 {
     char byte;
     must(read(pipe, &byte, 1) == 1, "read");
 }
 
-// Sends what was printed so far to its reader, and then a byte to the other side.
-static void tell(int pipe)
+// Flushes stdout, so that the lines appear in order, and sends a byte to the other process.
+static void notify(int pipe)
 {
     must(fflush(stdout) == 0, "fflush");
     must(write(pipe, "", 1) == 1, "write");
@@ -94,14 +95,14 @@ static void tell(int pipe)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page faults for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is faulted in separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
     int to_child[2], to_parent[2];
     must(pipe(to_child) == 0 && pipe(to_parent) == 0, "pipe");
-    // The first time, code and stack are touched too: before the fork here, and after it in each process below.
+    // The first call also faults in code and stack. After the fork each process repeats this for its own copies.
     unsigned char *scratch = map(1, MAP_PRIVATE);
     write_pages(scratch, 1);
 
@@ -119,21 +120,21 @@ int main(void)
         must(close(to_child[1]) == 0 && close(to_parent[0]) == 0, "close");
         expect(show("child, after the fork:", private), PAGES, 0);
         expect(show("child, memory that is shared:", shared), 0, 0);
-        tell(to_parent[1]);
+        notify(to_parent[1]);
         wait_for(to_child[0]);
         write_pages(scratch, 1);
         long taken = write_pages(private, 64);
         printf("child writes 64 pages:            %3ld faults\n", taken);
         assert(taken == 64);
         expect(show("child, after its writes:", private), PAGES, 64);
-        tell(to_parent[1]);
+        notify(to_parent[1]);
         wait_for(to_child[0]);
         _exit(0);
     }
     must(close(to_child[0]) == 0 && close(to_parent[1]) == 0, "close");
     wait_for(to_parent[0]);
     expect(show("parent, after the fork:", private), PAGES, 0);
-    tell(to_child[1]);
+    notify(to_child[1]);
     wait_for(to_parent[0]);
     expect(show("parent, after the child's writes:", private), PAGES, 64);
 
@@ -145,7 +146,7 @@ int main(void)
     taken = write_pages(private, PAGES);
     assert(taken == 0);
     // ANCHOR_END: main
-    tell(to_child[1]);
+    notify(to_child[1]);
     int status;
     must(waitpid(child, &status, 0) == child, "waitpid");
     assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);

@@ -1,4 +1,4 @@
-// After a fork the parent's private pages fault again when written; MADV_DONTFORK spares them, and MAP_SHARED does.
+// After fork, the parent's writes to private pages fault again, unless they are marked MADV_DONTFORK or shared.
 
 #include <assert.h>
 #include <signal.h>
@@ -13,23 +13,27 @@ enum { PAGES = 256 };
 
 static size_t page;
 
-// Page faults of this thread so far.
-static long faults(void) {
+// Returns the number of page faults of this thread so far.
+static long faults(void)
+{
     struct rusage usage;
     int error = getrusage(RUSAGE_THREAD, &usage);
     assert(error == 0);
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-static volatile char *map(int kind) {
+static volatile char *map(int kind)
+{
     void *start = mmap(NULL, PAGES * page, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
     assert(start != MAP_FAILED);
     return start;
 }
 
-// How many of the pages fault when each is written. A page counts once, whatever else faults meanwhile: the kernel
-// notes for the C library (rseq) when it moves the thread to another processor, and after a fork that copies a page.
-static __attribute__((noinline)) int faulting(volatile char *start) {
+// Writes each page, and returns for how many of them a page fault occurred. A page counts only once, because unrelated
+// faults can occur at the same time: when the kernel migrates the thread to another CPU, it writes to the C library's
+// rseq area, and after a fork that write copies a page.
+static __attribute__((noinline)) int faulting(volatile char *start)
+{
     int count = 0;
     for (size_t number = 0; number < PAGES; number++) {
         long before = faults();
@@ -39,21 +43,22 @@ static __attribute__((noinline)) int faulting(volatile char *start) {
     return count;
 }
 
-int main(void) {
+int main(void)
+{
     long size = sysconf(_SC_PAGESIZE);
     assert(size > 0);
     page = (size_t)size;
-    // No huge pages from here on, so that each page faults for itself.
+    // Without huge pages, every page is faulted in separately.
     int error = prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     assert(error == 0);
     volatile char *warm = map(MAP_PRIVATE);
     // ANCHOR: main
     volatile char *private = map(MAP_PRIVATE);
-    volatile char *kept_back = map(MAP_PRIVATE);
+    volatile char *dont_fork = map(MAP_PRIVATE);
     volatile char *shared = map(MAP_SHARED);
-    error = madvise((void *)kept_back, PAGES * page, MADV_DONTFORK);
+    error = madvise((void *)dont_fork, PAGES * page, MADV_DONTFORK);
     assert(error == 0);
-    volatile char *mappings[4] = {warm, private, kept_back, shared};
+    volatile char *mappings[4] = {warm, private, dont_fork, shared};
     for (int i = 0; i < 4; i++)
         faulting(mappings[i]);
 
@@ -65,8 +70,8 @@ int main(void) {
         for (;;)
             pause();
     }
-    usleep(1000); // the kernel's own notes are copied now
-    // The first counts for nothing: with it come the parent's own stack and data.
+    usleep(1000); // by now the kernel has written to the rseq area
+    // Ignore the first count: it includes faults in the parent's own stack and data.
     int counts[4];
     for (int i = 0; i < 4; i++)
         counts[i] = faulting(mappings[i]);

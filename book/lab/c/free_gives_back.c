@@ -1,4 +1,4 @@
-// free gives back the heap's end only, until malloc_trim; a block with its own mapping goes at once.
+// free returns only the end of the heap to the kernel, malloc_trim also the rest. free unmaps a mapped block.
 
 #include <assert.h>
 #include <errno.h>
@@ -15,17 +15,19 @@ enum { BLOCKS = 64, LEN = 100 * 1024 };
 
 static size_t page;
 
-// A block with each byte written.
-static char *written(size_t len) {
+// Allocates a block and writes every byte.
+static char *written(size_t len)
+{
     char *volatile block = malloc(len);
     assert(block != NULL);
     memset(block, 1, len);
     return block;
 }
 
-// Takes the reserve at the heap's end until less than 1 KiB of it is left.
-static void use_up_reserve(void) {
-    void *volatile first = malloc(1); // the first call of all sets the heap up
+// Allocates the reserve at the end of the heap until less than 1 KiB of it is left.
+static void use_up_reserve(void)
+{
+    void *volatile first = malloc(1); // the first call sets up the heap
     assert(first != NULL);
     for (;;) {
         size_t reserve = mallinfo2().keepcost;
@@ -36,8 +38,9 @@ static void use_up_reserve(void) {
     }
 }
 
-// How many of the `pages` pages from `start` the page table holds: bit 63 of pagemap.
-static size_t resident_pages(uintptr_t start, size_t pages) {
+// Returns how many of the `pages` pages from `start` are present in the page table: bit 63 of /proc/self/pagemap.
+static size_t resident_pages(uintptr_t start, size_t pages)
+{
     int pagemap = open("/proc/self/pagemap", O_RDONLY);
     assert(pagemap != -1);
     size_t present = 0;
@@ -52,11 +55,13 @@ static size_t resident_pages(uintptr_t start, size_t pages) {
     return present;
 }
 
-static const char *share(size_t resident, size_t pages) {
+static const char *share(size_t resident, size_t pages)
+{
     return resident == 0 ? "none" : resident == pages ? "all" : "some";
 }
 
-int main(void) {
+int main(void)
+{
     long size = sysconf(_SC_PAGESIZE);
     assert(size > 0);
     page = (size_t)size;
@@ -64,8 +69,8 @@ int main(void) {
     char *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++)
         blocks[i] = written(LEN);
-    // The pages between the first block and the last, without pages that they have
-    // in common with other memory.
+    // Count the pages between the first and the last block, without the pages at either
+    // end, which also hold other data.
     uintptr_t start = (uintptr_t)blocks[0] + page;
     size_t pages = ((uintptr_t)blocks[BLOCKS - 1] - start) / page - 1;
 

@@ -1,31 +1,32 @@
-// 4 KiB is half a page where pages have 8: refused as an offset or an address, and as a length rounded up.
+// Half a page (4 KiB if pages have 8 KiB) is invalid as an offset or address, and is rounded up as a length.
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-// What became of a call that returned this.
-static const char *result(int returned) {
+// Returns the name of a call's result. Must be called before errno changes.
+static const char *result(int returned)
+{
     if (returned == 0)
         return "Ok(())";
     return errno == EINVAL ? "Err(EINVAL)" : "another error";
 }
 
-int main(void) {
+int main(void)
+{
     long page = sysconf(_SC_PAGESIZE);
     assert(page > 0);
     // ANCHOR: main
     size_t half = (size_t)page / 2;
-    int rights = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    char *start = mmap(NULL, 4 * half, rights, flags, -1, 0);
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    char *start = mmap(NULL, 4 * half, prot, flags, -1, 0);
     assert(start != MAP_FAILED);
     char *inside = start + half;
 
-    void *at_offset = mmap(NULL, 1, rights, flags, -1, (off_t)half);
-    const char *mapped = result(at_offset == MAP_FAILED ? -1 : 0);
+    void *with_offset = mmap(NULL, 1, prot, flags, -1, (off_t)half);
+    const char *mapped = result(with_offset == MAP_FAILED ? -1 : 0);
     const char *protected = result(mprotect(inside, half, PROT_NONE));
     const char *advised = result(madvise(inside, half, MADV_DONTNEED));
     const char *unmapped = result(munmap(inside, half));

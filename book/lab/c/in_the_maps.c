@@ -1,4 +1,4 @@
-// What /proc/self/maps calls anonymous memory: nothing where it is private, a deleted /dev/zero where it is shared.
+// Shows the path of anonymous memory in /proc/self/maps: none if it is private, a deleted /dev/zero if it is shared.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -18,11 +18,11 @@ static void must(bool succeeded, const char *call)
 }
 
 struct line {
-    char rights[5];
+    char permissions[5];
     char path[256];
 };
 
-// The line of /proc/self/maps that the address lies in.
+// Returns the line of /proc/self/maps that contains `address`.
 static struct line maps_line(const void *address)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -32,10 +32,10 @@ static struct line maps_line(const void *address)
     while (fgets(text, sizeof text, maps) != NULL) {
         unsigned long start, end;
         struct line line = {"", ""};
-        // Offset, device and inode come before the path, which may hold spaces or be missing.
+        // Offset, device and inode come before the path, which may contain spaces or be missing.
         int read = sscanf(text, "%lx-%lx %4s %*s %*s %*s %255[^\n]", &start, &end,
-                          line.rights, line.path);
-        must(read >= 3, "a line of the maps");
+                          line.permissions, line.path);
+        must(read >= 3, "parsing /proc/self/maps");
         if (start <= (uintptr_t)address && (uintptr_t)address < end)
             found = line;
     }
@@ -55,9 +55,9 @@ int main(void)
     // ANCHOR: main
     struct line private = maps_line(map(MAP_PRIVATE));
     struct line shared = maps_line(map(MAP_SHARED));
-    printf("private: %s \"%s\"\n", private.rights, private.path);
-    printf("shared:  %s \"%s\"\n", shared.rights, shared.path);
+    printf("private: %s \"%s\"\n", private.permissions, private.path);
+    printf("shared:  %s \"%s\"\n", shared.permissions, shared.path);
     // ANCHOR_END: main
-    assert(strcmp(private.rights, "rw-p") == 0 && strcmp(private.path, "") == 0);
-    assert(strcmp(shared.rights, "rw-s") == 0 && strcmp(shared.path, "/dev/zero (deleted)") == 0);
+    assert(strcmp(private.permissions, "rw-p") == 0 && strcmp(private.path, "") == 0);
+    assert(strcmp(shared.permissions, "rw-s") == 0 && strcmp(shared.path, "/dev/zero (deleted)") == 0);
 }

@@ -1,4 +1,4 @@
-// RLIMIT_AS counts every mapping; RLIMIT_DATA counts private memory that may be written, and nothing else.
+// RLIMIT_AS limits all mappings. RLIMIT_DATA limits only private writable memory.
 
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 enum { LIMIT = 32 << 20, LEN = 64 << 20, WRITE = PROT_READ | PROT_WRITE };
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -32,19 +32,19 @@ static const char *name(int error)
 }
 
 // ANCHOR: main
-// Maps twice what the limit allows. With `later` it is made writable afterwards. 0,
-// or what errno says.
-static int ask(int limit, int rights, int flags, bool later)
+// Maps twice what the limit allows. With `then_writable`, mprotect makes the mapping
+// writable afterwards. Returns 0 or the error.
+static int try_map(int limit, int prot, int flags, bool then_writable)
 {
-    struct rlimit before;
-    must(getrlimit(limit, &before) == 0, "getrlimit");
-    struct rlimit low = {LIMIT, before.rlim_max};
+    struct rlimit saved;
+    must(getrlimit(limit, &saved) == 0, "getrlimit");
+    struct rlimit low = {LIMIT, saved.rlim_max};
     must(setrlimit(limit, &low) == 0, "setrlimit");
-    void *start = mmap(NULL, LEN, rights, flags | MAP_ANONYMOUS, -1, 0);
+    void *start = mmap(NULL, LEN, prot, flags | MAP_ANONYMOUS, -1, 0);
     int result = start == MAP_FAILED ? errno : 0;
-    if (later && result == 0)
+    if (then_writable && result == 0)
         result = mprotect(start, LEN, PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
-    must(setrlimit(limit, &before) == 0, "setrlimit");
+    must(setrlimit(limit, &saved) == 0, "setrlimit");
     if (start != MAP_FAILED)
         must(munmap(start, LEN) == 0, "munmap");
     return result;
@@ -53,9 +53,9 @@ static int ask(int limit, int rights, int flags, bool later)
 
 struct row {
     const char *name;
-    int rights;
+    int prot;
     int flags;
-    bool later;
+    bool then_writable;
     bool is_data;
 };
 
@@ -72,8 +72,8 @@ int main(void)
     printf("64 MiB, with a limit of   RLIMIT_AS    RLIMIT_DATA\n");
     for (size_t number = 0; number < sizeof rows / sizeof *rows; number++) {
         const struct row *row = &rows[number];
-        int addresses = ask(RLIMIT_AS, row->rights, row->flags, row->later);
-        int data = ask(RLIMIT_DATA, row->rights, row->flags, row->later);
+        int addresses = try_map(RLIMIT_AS, row->prot, row->flags, row->then_writable);
+        int data = try_map(RLIMIT_DATA, row->prot, row->flags, row->then_writable);
         printf("%-25s %-12s %s\n", row->name, name(addresses), name(data));
         assert(addresses == ENOMEM);
         assert(data == (row->is_data ? ENOMEM : 0));

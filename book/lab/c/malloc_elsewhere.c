@@ -1,4 +1,4 @@
-// malloc's heap is more than the break: a second thread's is mapped, and so is the first's where the break is blocked.
+// malloc also takes its heap from mmap: for another thread's arena, and for all threads if the break cannot move.
 
 #include <assert.h>
 #include <inttypes.h>
@@ -10,19 +10,22 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// A block whose call the compiler cannot leave out.
-static void *block(size_t len) {
+// Allocates a block. The volatile variable keeps the compiler from removing the call.
+static void *allocate(size_t len)
+{
     void *volatile got = malloc(len);
     assert(got != NULL);
     return got;
 }
 
-static void *thread_main(void *len) {
-    return block(*(size_t *)len);
+static void *thread_main(void *len)
+{
+    return allocate(*(size_t *)len);
 }
 
-// The path in the line of /proc/self/maps that `address` lies in.
-static const char *path(const void *address, char *line, int size) {
+// Returns the path in the line of /proc/self/maps that contains `address`.
+static const char *path(const void *address, char *line, int size)
+{
     FILE *maps = fopen("/proc/self/maps", "r");
     assert(maps != NULL);
     while (fgets(line, size, maps) != NULL) {
@@ -39,11 +42,12 @@ static const char *path(const void *address, char *line, int size) {
     return NULL;
 }
 
-int main(void) {
+int main(void)
+{
     size_t kib = 1024;
     size_t own_before = mallinfo2().hblks;
     // ANCHOR: main
-    void *first = block(kib);
+    void *first = allocate(kib);
     pthread_t thread;
     void *second;
     int error = pthread_create(&thread, NULL, thread_main, &kib);
@@ -51,16 +55,16 @@ int main(void) {
     error = pthread_join(thread, &second);
     assert(error == 0);
 
-    // One page without access, right behind the heap: now the break cannot move.
+    // An inaccessible page directly after the heap keeps the break from moving.
     long page = sysconf(_SC_PAGESIZE);
     assert(page > 0);
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     void *end = sbrk(0);
-    void *wall = mmap(end, (size_t)page, PROT_NONE, flags, -1, 0);
-    assert(wall == end);
+    void *guard = mmap(end, (size_t)page, PROT_NONE, flags, -1, 0);
+    assert(guard == end);
     void *blocks[64];
     for (int i = 0; i < 64; i++)
-        blocks[i] = block(100 * kib);
+        blocks[i] = allocate(100 * kib);
     // ANCHOR_END: main
     size_t own = mallinfo2().hblks - own_before;
     assert(sbrk(0) == end);

@@ -1,4 +1,4 @@
-// Freeing a mapped block of at most 32 MiB moves the threshold up to its size: the next one comes from the heap.
+// Freeing a mapped block raises the mmap threshold to its size, up to 32 MiB. The next one is in the heap.
 
 #include <assert.h>
 #include <malloc.h>
@@ -6,9 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-// Takes the reserve at the heap's end until less than 1 KiB of it is left.
-static void use_up_reserve(void) {
-    void *volatile first = malloc(1); // the first call of all sets the heap up
+// Allocates the reserve at the end of the heap until less than 1 KiB of it is left.
+static void use_up_reserve(void)
+{
+    void *volatile first = malloc(1); // the first call sets up the heap
     assert(first != NULL);
     for (;;) {
         size_t reserve = mallinfo2().keepcost;
@@ -19,8 +20,9 @@ static void use_up_reserve(void) {
     }
 }
 
-// A block, and whether it lies in a mapping of its own. The heap had nothing in reserve for it.
-static void *block(size_t len, bool *mapped) {
+// Allocates a block with no reserve left in the heap. Stores in `mapped` whether the block has its own mapping.
+static void *allocate(size_t len, bool *mapped)
+{
     use_up_reserve();
     size_t before = mallinfo2().hblks;
     void *volatile got = malloc(len);
@@ -34,16 +36,18 @@ struct seen {
     bool first, second;
 };
 
-// Whether malloc maps a block of that length, and, once that is freed, whether it
-// maps the next one.
-static struct seen twice(size_t len) {
+// Allocates a block, frees it, and allocates another of the same length. Returns for
+// each whether malloc mapped it.
+static struct seen twice(size_t len)
+{
     struct seen seen;
-    free(block(len, &seen.first));
-    block(len, &seen.second);
+    free(allocate(len, &seen.first));
+    allocate(len, &seen.second);
     return seen;
 }
 
-int main(void) {
+int main(void)
+{
     const size_t mib = 1024 * 1024;
     struct seen seen[5];
     seen[0] = twice(mib / 4);

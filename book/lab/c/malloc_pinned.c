@@ -1,4 +1,4 @@
-// mallopt pins the threshold, so that free unmaps each time; beyond M_MMAP_MAX mappings malloc takes the heap.
+// M_MMAP_THRESHOLD fixes the threshold, so each free unmaps. Beyond M_MMAP_MAX mappings malloc uses the heap.
 
 #include <assert.h>
 #include <malloc.h>
@@ -6,39 +6,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-// A block whose call the compiler cannot leave out.
-static void *block(size_t len) {
+// Allocates a block. The volatile variable keeps the compiler from removing the call.
+static void *allocate(size_t len)
+{
     void *volatile got = malloc(len);
     assert(got != NULL);
     return got;
 }
 
-// Takes the reserve at the heap's end until less than 1 KiB of it is left.
-static void use_up_reserve(void) {
-    block(1); // the first call of all sets the heap up
+// Allocates the reserve at the end of the heap until less than 1 KiB of it is left.
+static void use_up_reserve(void)
+{
+    allocate(1); // the first call sets up the heap
     for (;;) {
         size_t reserve = mallinfo2().keepcost;
         if (reserve < 1024)
             return;
-        block(reserve - 512);
+        allocate(reserve - 512);
     }
 }
 
-// Whether malloc maps a block of that length.
-static bool mapped(size_t len) {
+// Allocates a block of `len` bytes, and returns whether malloc mapped it.
+static bool mapped(size_t len)
+{
     size_t before = mallinfo2().hblks;
-    block(len);
+    allocate(len);
     return mallinfo2().hblks > before;
 }
 
-static const char *place(bool mapped) {
+static const char *place(bool mapped)
+{
     return mapped ? "mapping" : "heap";
 }
 
-int main(void) {
+int main(void)
+{
     const size_t kib = 1024;
     // ANCHOR: main
-    void *hole = block(120 * kib);
+    void *hole = allocate(120 * kib);
     use_up_reserve();
     free(hole);
 
@@ -53,7 +58,7 @@ int main(void) {
     for (int i = 0; i < 3; i++) {
         use_up_reserve();
         size_t before = mallinfo2().hblks;
-        void *large = block(256 * kib);
+        void *large = allocate(256 * kib);
         again[i] = mallinfo2().hblks > before;
         free(large);
     }

@@ -1,4 +1,4 @@
-// The threshold is 128 KiB with the block's header and rounding, but memory that malloc has already goes before it.
+// The mmap threshold is 128 KiB including the block's header and padding, but malloc uses free heap memory first.
 
 #include <assert.h>
 #include <malloc.h>
@@ -6,40 +6,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A block whose call the compiler cannot leave out.
-static void *block(size_t len) {
+// Allocates a block. The volatile variable keeps the compiler from removing the call.
+static void *allocate(size_t len)
+{
     void *volatile got = malloc(len);
     assert(got != NULL);
     return got;
 }
 
-// Takes the reserve at the heap's end until less than 1 KiB of it is left.
-static void use_up_reserve(void) {
-    void *volatile first = malloc(1); // the first call of all sets the heap up
+// Allocates the reserve at the end of the heap until less than 1 KiB of it is left.
+static void use_up_reserve(void)
+{
+    void *volatile first = malloc(1); // the first call sets up the heap
     assert(first != NULL);
     for (;;) {
         size_t reserve = mallinfo2().keepcost;
         if (reserve < 1024)
             return;
-        block(reserve - 512);
+        allocate(reserve - 512);
     }
 }
 
-// Where malloc puts a block of that length.
-static const char *place(size_t len) {
+// Allocates a block of `len` bytes, and returns where malloc placed it.
+static const char *place(size_t len)
+{
     size_t before = mallinfo2().hblks;
-    block(len);
+    allocate(len);
     return mallinfo2().hblks > before ? "Mapping" : "Heap";
 }
 
-int main(void) {
+int main(void)
+{
     // ANCHOR: main
     const size_t limit = 128 * 1024;
     use_up_reserve();
     const char *seen[3];
-    seen[0] = place(limit - 23); // the heap has less than 1 KiB left
-    seen[1] = place(limit - 24); // so this one moves the break, by 128 KiB more than it needs
-    seen[2] = place(limit - 23); // and the reserve is there
+    seen[0] = place(limit - 23); // less than 1 KiB is left in the heap: a mapping
+    seen[1] = place(limit - 24); // grows the heap by the request plus 128 KiB (M_TOP_PAD)
+    seen[2] = place(limit - 23); // fits into the new reserve
     // ANCHOR_END: main
     printf("128 KiB less 23: %s\n", seen[0]);
     printf("128 KiB less 24: %s\n", seen[1]);

@@ -1,34 +1,37 @@
-// glibc's malloc takes 1 KiB from the heap below the break, and maps 256 KiB for that block alone, and a page more.
+// glibc's malloc takes 1 KiB from the heap below the program break, and gives 256 KiB a separate mapping.
 
 #include <assert.h>
-#include <malloc.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-// A block whose call the compiler cannot leave out.
-static void *block(size_t len) {
+// Allocates a block. The volatile variable keeps the compiler from removing the call.
+static void *allocate(size_t len)
+{
     void *volatile got = malloc(len);
     assert(got != NULL);
     return got;
 }
 
-// Takes the reserve at the heap's end until less than 1 KiB of it is left.
-static void use_up_reserve(void) {
-    void *volatile first = malloc(1); // the first call of all sets the heap up
+// Allocates the reserve at the end of the heap until less than 1 KiB of it is left.
+static void use_up_reserve(void)
+{
+    void *volatile first = malloc(1); // the first call sets up the heap
     assert(first != NULL);
     for (;;) {
         size_t reserve = mallinfo2().keepcost;
         if (reserve < 1024)
             return;
-        block(reserve - 512);
+        allocate(reserve - 512);
     }
 }
 
-// The path in the line of /proc/self/maps that `address` lies in.
-static const char *path(const void *address, char *line, int size) {
+// Returns the path in the line of /proc/self/maps that contains `address`.
+static const char *path(const void *address, char *line, int size)
+{
     FILE *maps = fopen("/proc/self/maps", "r");
     assert(maps != NULL);
     while (fgets(line, size, maps) != NULL) {
@@ -45,16 +48,17 @@ static const char *path(const void *address, char *line, int size) {
     return NULL;
 }
 
-int main(void) {
+int main(void)
+{
     const size_t kib = 1024;
     // ANCHOR: main
     size_t before = mallinfo2().hblks;
-    void *small = block(kib);
+    void *small = allocate(kib);
     size_t after_small = mallinfo2().hblks;
 
-    use_up_reserve(); // or the heap might have room for the next block
+    use_up_reserve(); // otherwise the next block might fit into the heap
     size_t bytes = mallinfo2().hblkhd;
-    void *large = block(256 * kib);
+    void *large = allocate(256 * kib);
     size_t after_large = mallinfo2().hblks;
     size_t mapped = mallinfo2().hblkhd - bytes;
     // ANCHOR_END: main

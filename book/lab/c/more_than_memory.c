@@ -1,4 +1,4 @@
-// mmap refuses a promise that all memory and swap could not keep, and adds no promises up: vm.overcommit_memory = 0.
+// With vm.overcommit_memory = 0, mmap rejects one request larger than memory and swap, but does not add requests up.
 
 #include <assert.h>
 #include <errno.h>
@@ -13,7 +13,7 @@ enum { RW = PROT_READ | PROT_WRITE };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -22,22 +22,22 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-static void *map(size_t len, int rights, int flags)
+static void *map(size_t len, int prot, int flags)
 {
-    return mmap(NULL, len, rights, flags | MAP_ANONYMOUS, -1, 0);
+    return mmap(NULL, len, prot, flags | MAP_ANONYMOUS, -1, 0);
 }
 
-// Maps and unmaps: 0, or what errno says.
-static int once(size_t len, int rights, int flags)
+// Maps and unmaps the memory. Returns 0 or the error.
+static int once(size_t len, int prot, int flags)
 {
-    void *start = map(len, rights, flags);
+    void *start = map(len, prot, flags);
     if (start == MAP_FAILED)
         return errno;
     must(munmap(start, len) == 0, "munmap");
     return 0;
 }
 
-// Maps three times before anything is unmapped: 0, or what errno said last.
+// Makes three mappings that exist at the same time. Returns 0 or the last error.
 static int thrice(size_t len)
 {
     void *starts[3];
@@ -53,8 +53,8 @@ static int thrice(size_t len)
     return error;
 }
 
-// Maps without access, and asks for it afterwards.
-static int widened(size_t len)
+// Maps inaccessible memory, and makes it writable with mprotect. Returns 0 or the error of mprotect.
+static int then_mprotect(size_t len)
 {
     void *start = map(len, PROT_NONE, MAP_PRIVATE);
     must(start != MAP_FAILED, "mmap");
@@ -68,16 +68,16 @@ static int mode(void)
     FILE *file = fopen("/proc/sys/vm/overcommit_memory", "r");
     must(file != NULL, "/proc/sys/vm/overcommit_memory");
     int mode;
-    must(fscanf(file, "%d", &mode) == 1, "a number");
+    must(fscanf(file, "%d", &mode) == 1, "/proc/sys/vm/overcommit_memory");
     must(fclose(file) == 0, "fclose");
     return mode;
 }
 
-// Nothing can be shown but in mode 0: elsewhere this says so, and prints what mode 0 does.
+// Prints and checks the result in mode 0. In another mode, prints the expected result of mode 0 instead.
 static void show(const char *what, int error, int expected)
 {
     if (mode() != 0) {
-        fprintf(stderr, "vm.overcommit_memory = %d: the line is that of mode 0\n", mode());
+        fprintf(stderr, "vm.overcommit_memory = %d: printing the result of mode 0\n", mode());
         error = expected;
     }
     printf("%-28s %s\n", what, error == 0 ? "Ok(())" : "Err(ENOMEM)");
@@ -91,9 +91,9 @@ int main(void)
     page_size = (size_t)size;
 
     // ANCHOR: main
-    struct sysinfo known;
-    must(sysinfo(&known) == 0, "sysinfo");
-    size_t all = (known.totalram + known.totalswap) * known.mem_unit;
+    struct sysinfo info;
+    must(sysinfo(&info) == 0, "sysinfo");
+    size_t all = (info.totalram + info.totalswap) * info.mem_unit;
     size_t more = (all + all / 16) / page_size * page_size;
     size_t less = (all - all / 16) / page_size * page_size;
 
@@ -101,7 +101,7 @@ int main(void)
     show("private, to write", once(more, RW, MAP_PRIVATE), ENOMEM);
     show("private, to read", once(more, PROT_READ, MAP_PRIVATE), 0);
     show("private, no access", once(more, PROT_NONE, MAP_PRIVATE), 0);
-    show("no access, then mprotect", widened(more), ENOMEM);
+    show("no access, then mprotect", then_mprotect(more), ENOMEM);
     show("shared, to write", once(more, RW, MAP_SHARED), ENOMEM);
     show("shared, no access", once(more, PROT_NONE, MAP_SHARED), ENOMEM);
     show("private, MAP_NORESERVE", once(more, RW, MAP_PRIVATE | MAP_NORESERVE), 0);

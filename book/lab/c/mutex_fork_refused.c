@@ -1,8 +1,10 @@
-// Where fork fails and nobody looks, the one process that there is does half of the work, and reports success.
+// If fork fails and the program ignores the error, the only process does half of the work and reports success.
+
 #include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -11,28 +13,29 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-// From here on the kernel refuses this process every fork, with EAGAIN: a seccomp(2) filter, which needs no privilege.
-static void refuse_forks(void)
+// Installs a seccomp(2) filter with which every fork of this process fails with EAGAIN. This needs no privilege.
+static void make_fork_fail(void)
 {
 #ifdef SYS_fork
     const unsigned fork_number = SYS_fork;
 #else
-    const unsigned fork_number = SYS_clone; // aarch64 has no fork(2): there glibc always takes clone(2)
+    const unsigned fork_number = SYS_clone; // aarch64 has no fork system call: glibc uses clone there
 #endif
 #ifdef SYS_clone3
     const unsigned clone3_number = SYS_clone3;
 #else
     const unsigned clone3_number = SYS_clone;
 #endif
-    // The number of the call is the first field of what the filter is shown. A match skips to the refusal.
+    // The first field of the filter's input is the system call number. A match skips to the EAGAIN statement.
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 3, 0),
@@ -48,8 +51,8 @@ static void refuse_forks(void)
 
 int main(void)
 {
-    refuse_forks();
-    // The calls go unchecked on purpose, as in the chapter.
+    make_fork_fail();
+    // The results of fork and waitpid are not checked on purpose, as in the chapter.
     // ANCHOR: main
     int *counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,10 +1,12 @@
-// An addition between another's load and its store is lost, unless one lock in shared memory keeps it out.
+// An addition between another process's load and store is lost, unless one mutex in shared memory prevents it.
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +16,20 @@
 #include <unistd.h>
 
 struct shared {
-    int number;
+    int counter;
     atomic_int turn;
 };
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
+// The pthread functions return an error number and do not set errno.
 static void check(int error, const char *call)
 {
     if (error != 0) {
@@ -52,30 +56,30 @@ static pthread_mutex_t *new_lock(int kind)
     return mutex;
 }
 
-// Adds 1 if the lock is free, or if there is none; whether it did.
-static int added(int *number, pthread_mutex_t *lock)
+// Adds 1 if the lock is free or there is no lock. Returns whether it did.
+static bool try_add(int *counter, pthread_mutex_t *lock)
 {
     if (lock) {
         int error = pthread_mutex_trylock(lock);
         if (error == EBUSY)
-            return 0;
+            return false;
         check(error, "pthread_mutex_trylock");
     }
-    ++*number;
+    ++*counter;
     if (lock)
         check(pthread_mutex_unlock(lock), "pthread_mutex_unlock");
-    return 1;
+    return true;
 }
 
 // ANCHOR: main
-// Adds 1, and between load and store lets a child try to add 1, too. If the child was
-// kept out, its 1 is added afterwards.
+// Adds 1, and lets a child try to add 1 between the load and the store. If the lock kept
+// the child out, adds the child's 1 afterwards. Returns the sum.
 static int two_additions(pthread_mutex_t *lock)
 {
     struct shared *shared = map(sizeof *shared, MAP_SHARED);
     pid_t parent = getpid();
-    // Forked before this process locks: otherwise it would have a locked copy of a
-    // lock in private memory.
+    // Fork before locking. Otherwise the child would inherit a locked copy of a lock in
+    // private memory.
     pid_t child = fork();
     must(child != -1, "fork");
     if (child == 0) {
@@ -83,20 +87,21 @@ static int two_additions(pthread_mutex_t *lock)
             _exit(101);
         while (atomic_load(&shared->turn) == 0)
             sched_yield();
-        _exit(added(&shared->number, lock));
+        _exit(try_add(&shared->counter, lock));
     }
 
     if (lock)
         check(pthread_mutex_lock(lock), "pthread_mutex_lock");
-    int loaded = shared->number;
+    int loaded = shared->counter;
     atomic_store(&shared->turn, 1);
     int status;
     must(waitpid(child, &status, 0) == child && WIFEXITED(status), "child");
-    shared->number = loaded + 1;
+    shared->counter = loaded + 1;
     if (lock)
         check(pthread_mutex_unlock(lock), "pthread_mutex_unlock");
-    assert(WEXITSTATUS(status) == 1 || (WEXITSTATUS(status) == 0 && added(&shared->number, lock)));
-    return shared->number;
+    must(WEXITSTATUS(status) == 1 ||
+             (WEXITSTATUS(status) == 0 && try_add(&shared->counter, lock)), "add");
+    return shared->counter;
 }
 // ANCHOR_END: main
 

@@ -1,9 +1,11 @@
-// A mutex that was not told that it is shared lets another process wait, and never wakes it.
+// A mutex that is not process-shared can block a waiter in another process, and never wakes it.
+
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +15,16 @@
 #include <threads.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
+// The pthread functions return an error number and do not set errno.
 static void check(int error, const char *call)
 {
     if (error != 0) {
@@ -46,7 +50,7 @@ static void unlock_pthread(void *mutex)
     check(pthread_mutex_unlock(mutex), "pthread_mutex_unlock");
 }
 
-// The mutex of C11's own library.
+// The mutex of the C11 standard library.
 static void lock_c(void *mutex)
 {
     must(mtx_lock(mutex) == thrd_success, "mtx_lock");
@@ -68,15 +72,16 @@ static pthread_mutex_t *new_pthread(int shared)
     return mutex;
 }
 
-static int runs(pid_t child)
+static bool is_running(pid_t child)
 {
     siginfo_t info = {0};
     must(waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid");
     return info.si_pid == 0;
 }
 
-// State `S` in /proc/PID/stat: whoever wakes a process ends that state before the waking call returns.
-static int sleeps(pid_t child)
+// Returns whether the child sleeps in the kernel: state `S` in /proc/PID/stat. A call that wakes it changes the state
+// before it returns.
+static bool is_sleeping(pid_t child)
 {
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)child);
@@ -90,9 +95,9 @@ static int sleeps(pid_t child)
 }
 
 // ANCHOR: main
-// Lets a child wait for a lock that this process holds, and unlocks it. Returns
-// whether that wakes the child.
-static int wakes(void *mutex, void (*lock)(void *), void (*unlock)(void *))
+// Holds a lock while a child waits for it, and then unlocks it. Returns whether the
+// unlock wakes the child.
+static bool wakes(void *mutex, void (*lock)(void *), void (*unlock)(void *))
 {
     atomic_int *about_to_lock = map(sizeof *about_to_lock);
     pid_t parent = getpid();
@@ -107,30 +112,30 @@ static int wakes(void *mutex, void (*lock)(void *), void (*unlock)(void *))
         unlock(mutex);
         _exit(0);
     }
-    // From then on there is only one thing to sleep for.
-    while (!atomic_load(about_to_lock) || !sleeps(child)) {
-        must(runs(child), "child");
+    // Once the child has set the flag, it can sleep only in the lock call.
+    while (!atomic_load(about_to_lock) || !is_sleeping(child)) {
+        must(is_running(child), "child");
         sched_yield();
     }
 
     unlock(mutex);
-    // A wake-up ends that sleep before the unlocking call returns.
-    int woken = !sleeps(child);
-    // The lock is free, whether the child knows it or not.
+    // If the unlock wakes the child, it does so before it returns.
+    bool woken = !is_sleeping(child);
+    // Locking again shows that the lock is free, even if the child still sleeps.
     lock(mutex);
     unlock(mutex);
     int status;
     if (woken) {
         must(waitpid(child, &status, 0) == child && status == 0, "child");
     } else {
-        assert(sleeps(child));
+        assert(is_sleeping(child));
         must(kill(child, SIGKILL) == 0 && waitpid(child, &status, 0) == child, "kill");
     }
     return woken;
 }
 // ANCHOR_END: main
 
-static const char *say(int woken)
+static const char *describe(bool woken)
 {
     return woken ? "the waiter was woken, and got the lock"
                  : "the lock is free, and the waiter sleeps on";
@@ -140,12 +145,12 @@ int main(void)
 {
     mtx_t *mutex = map(sizeof *mutex);
     must(mtx_init(mutex, mtx_plain) == thrd_success, "mtx_init");
-    int private = wakes(new_pthread(PTHREAD_PROCESS_PRIVATE), lock_pthread, unlock_pthread);
-    int language = wakes(mutex, lock_c, unlock_c);
-    int shared = wakes(new_pthread(PTHREAD_PROCESS_SHARED), lock_pthread, unlock_pthread);
-    printf("default pthread mutex:    %s\n", say(private));
-    printf("the language's own mutex: %s\n", say(language));
-    printf("process-shared mutex:     %s\n", say(shared));
+    bool private = wakes(new_pthread(PTHREAD_PROCESS_PRIVATE), lock_pthread, unlock_pthread);
+    bool language = wakes(mutex, lock_c, unlock_c);
+    bool shared = wakes(new_pthread(PTHREAD_PROCESS_SHARED), lock_pthread, unlock_pthread);
+    printf("default pthread mutex:    %s\n", describe(private));
+    printf("the language's own mutex: %s\n", describe(language));
+    printf("process-shared mutex:     %s\n", describe(shared));
     assert(!private && !language && shared);
     return 0;
 }

@@ -1,8 +1,10 @@
-// A mutex whose owner was killed stays locked, and says so only if it is robust.
+// A mutex stays locked when its owner is killed. Only a robust mutex reports the owner's death.
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +12,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
+// The pthread functions return an error number and do not set errno.
 static void check(int error, const char *call)
 {
     if (error != 0) {
@@ -26,7 +30,7 @@ static void check(int error, const char *call)
     }
 }
 
-// A mutex that a child was killed with.
+// Returns a mutex whose owner, a child, was killed while it held the lock.
 static pthread_mutex_t *orphan(int robust)
 {
     pthread_mutex_t *mutex = mmap(NULL, sizeof *mutex, PROT_READ | PROT_WRITE,
@@ -51,7 +55,7 @@ static pthread_mutex_t *orphan(int robust)
     return mutex;
 }
 
-static const char *say(int error)
+static const char *result_name(int error)
 {
     switch (error) {
     case 0: return "Ok(())";
@@ -68,20 +72,20 @@ int main(void)
     int plain = pthread_mutex_trylock(orphan(PTHREAD_MUTEX_STALLED));
 
     pthread_mutex_t *mutex = orphan(PTHREAD_MUTEX_ROBUST);
-    int told = pthread_mutex_lock(mutex);
+    int first_lock = pthread_mutex_lock(mutex);
     check(pthread_mutex_consistent(mutex), "pthread_mutex_consistent");
     check(pthread_mutex_unlock(mutex), "pthread_mutex_unlock");
     int repaired = pthread_mutex_lock(mutex);
 
     mutex = orphan(PTHREAD_MUTEX_ROBUST);
-    int told_too = pthread_mutex_lock(mutex);
+    int second_lock = pthread_mutex_lock(mutex);
     check(pthread_mutex_unlock(mutex), "pthread_mutex_unlock");
     int forgotten = pthread_mutex_lock(mutex);
     // ANCHOR_END: main
-    printf("not robust:                try again: %s\n", say(plain));
-    printf("robust: %s, repaired, then: %s\n", say(told), say(repaired));
-    printf("robust: %s, unlocked, then: %s\n", say(told_too), say(forgotten));
-    assert(plain == EBUSY && told == EOWNERDEAD && repaired == 0);
-    assert(told_too == EOWNERDEAD && forgotten == ENOTRECOVERABLE);
+    printf("not robust:                try again: %s\n", result_name(plain));
+    printf("robust: %s, repaired, then: %s\n", result_name(first_lock), result_name(repaired));
+    printf("robust: %s, unlocked, then: %s\n", result_name(second_lock), result_name(forgotten));
+    assert(plain == EBUSY && first_lock == EOWNERDEAD && repaired == 0);
+    assert(second_lock == EOWNERDEAD && forgotten == ENOTRECOVERABLE);
     return 0;
 }

@@ -1,7 +1,9 @@
-// A process-shared mutex in shared memory keeps two processes apart: twice a thousand additions make 2000.
+// A process-shared mutex serializes two processes: a thousand increments by each of them make 2000.
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +16,16 @@ struct shared {
     int counter;
 };
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-// The pthread functions return their error, and leave errno alone.
+// The pthread functions return an error number and do not set errno.
 static void check(int error, const char *call)
 {
     if (error != 0) {

@@ -1,7 +1,9 @@
-// The same advice does one thing to private memory, and another to shared memory.
+// The same madvise advice has different effects on private and on shared memory.
+
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,21 +14,22 @@
 
 static size_t page;
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-static void reads(volatile char *start, char *text, size_t room)
+static void reads(volatile char *start, char *text, size_t size)
 {
-    snprintf(text, room, "%d", *start);
+    snprintf(text, size, "%d", *start);
 }
 
-// What a child reads there, or the signal that it ends by.
-static void child_reads(volatile char *start, char *text, size_t room)
+// Stores the value that a child reads from the page, or the signal that kills it.
+static void child_reads(volatile char *start, char *text, size_t size)
 {
     pid_t child = fork();
     must(child != -1, "fork");
@@ -35,10 +38,10 @@ static void child_reads(volatile char *start, char *text, size_t room)
     int status;
     must(waitpid(child, &status, 0) == child, "waitpid");
     if (WIFEXITED(status)) {
-        snprintf(text, room, "%d", WEXITSTATUS(status));
+        snprintf(text, size, "%d", WEXITSTATUS(status));
     } else {
         must(WTERMSIG(status) == SIGSEGV, "child");
-        snprintf(text, room, "SIGSEGV");
+        snprintf(text, size, "SIGSEGV");
     }
 }
 
@@ -50,20 +53,20 @@ struct row {
 };
 
 // ANCHOR: main
-// Gives the advice about a page that holds 7. Returns the kernel's answer, and what is
-// read afterwards.
-static void advise(int kind, const struct row *row, char *text, size_t room)
+// Calls madvise on a page that holds 7. Stores its result, and the value that is read
+// afterwards.
+static void advise(int kind, const struct row *row, char *text, size_t size)
 {
     char *start = mmap(NULL, page, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
     must(start != MAP_FAILED, "mmap");
     *(volatile char *)start = 7;
-    const char *said = "ok";
+    const char *outcome = "ok";
     if (madvise(start, page, row->advice) == -1) {
         must(errno == EINVAL, "madvise");
-        said = "EINVAL";
+        outcome = "EINVAL";
     }
-    int len = snprintf(text, room, "%s, ", said);
-    row->read(start, text + len, room - (size_t)len);
+    int len = snprintf(text, size, "%s, ", outcome);
+    row->read(start, text + len, size - (size_t)len);
 }
 // ANCHOR_END: main
 

@@ -1,37 +1,40 @@
-// An address that is taken: as a hint it is passed over, with MAP_FIXED_NOREPLACE refused, with MAP_FIXED replaced.
+// mmap at an occupied address: a hint is ignored, MAP_FIXED_NOREPLACE fails, MAP_FIXED replaces the mapping.
+
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
 // ANCHOR: main
-// Maps over a page that holds 7. Returns where the new mapping lies, and what the page
-// reads then.
-static const char *map_over(int extra, int *then)
+// Calls mmap with the address of a page that holds 7. Returns where the new mapping is,
+// and stores the value that the page holds afterwards.
+static const char *map_over(int extra, int *value)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    int rights = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    volatile char *taken = mmap(NULL, page, rights, flags, -1, 0);
-    must(taken != MAP_FAILED, "mmap");
-    *taken = 7;
-    char *start = mmap((void *)taken, page, rights, flags | extra, -1, 0);
-    const char *place = start == taken ? "mapped there" : "mapped elsewhere";
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    volatile char *occupied = mmap(NULL, page, prot, flags, -1, 0);
+    must(occupied != MAP_FAILED, "mmap");
+    *occupied = 7;
+    char *start = mmap((void *)occupied, page, prot, flags | extra, -1, 0);
+    const char *place = start == occupied ? "mapped there" : "mapped elsewhere";
     if (start == MAP_FAILED) {
         must(errno == EEXIST, "mmap");
         place = "EEXIST";
     }
-    *then = *taken;
+    *value = *occupied;
     return place;
 }
 // ANCHOR_END: main
@@ -42,17 +45,17 @@ int main(void)
         const char *name;
         int extra;
         const char *place;
-        int then;
+        int value;
     } rows[] = {
         {"only a hint:", 0, "mapped elsewhere", 7},
         {"MAP_FIXED_NOREPLACE:", MAP_FIXED_NOREPLACE, "EEXIST", 7},
         {"MAP_FIXED:", MAP_FIXED, "mapped there", 0},
     };
     for (int i = 0; i < 3; i++) {
-        int then;
-        const char *place = map_over(rows[i].extra, &then);
-        printf("%-21s%-17s the page reads %d\n", rows[i].name, place, then);
-        assert(strcmp(place, rows[i].place) == 0 && then == rows[i].then);
+        int value;
+        const char *place = map_over(rows[i].extra, &value);
+        printf("%-21s%-17s the page reads %d\n", rows[i].name, place, value);
+        assert(strcmp(place, rows[i].place) == 0 && value == rows[i].value);
     }
     return 0;
 }

@@ -1,6 +1,8 @@
-// A private mapping grows by mremap, and so does a shared one; but behind the shared one's new page there is nothing.
+// mremap grows private and shared anonymous mappings, but the shared one has no memory behind its new page.
+
 #include <assert.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,17 +10,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
 // ANCHOR: main
-// Grows one page to two. Returns what the old page holds then, and how a child ended
-// that reads the new page, and exits with what it read.
+// Grows a mapping from one page to two. Returns the value in the old page, and stores the
+// wait status of a child that reads the new page and exits with its value.
 static int grow(int kind, int *status)
 {
     size_t one = (size_t)sysconf(_SC_PAGESIZE);

@@ -1,7 +1,9 @@
-// A guard page ends a stray access with SIGSEGV, a stray system call with EFAULT, and makes one region three.
+// Access to a guard page raises SIGSEGV, a system call fails with EFAULT, and the guard splits one VMA into three.
+
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,32 +15,33 @@
 enum { ROOM = 5 };
 static size_t page;
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-// How many lines of /proc/self/maps the pages from `start` on touch.
+// Returns how many lines of /proc/self/maps overlap the `pages` pages from `start`.
 static int lines(const char *start, size_t pages)
 {
     uintptr_t from = (uintptr_t)start, to = from + pages * page;
     char line[8192];
-    int touched = 0;
+    int overlapping = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
     must(maps != NULL, "/proc/self/maps");
     while (fgets(line, sizeof line, maps)) {
         unsigned long first, end;
         if (sscanf(line, "%lx-%lx", &first, &end) == 2)
-            touched += first < to && from < end;
+            overlapping += first < to && from < end;
     }
     must(fclose(maps) == 0, "/proc/self/maps");
-    return touched;
+    return overlapping;
 }
 
-// Ends the process with the signal's code as its status.
+// Exits with the signal's si_code. _exit is async-signal-safe.
 static void exit_with_code(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
@@ -46,7 +49,7 @@ static void exit_with_code(int signal, siginfo_t *info, void *context)
     _exit(info->si_code);
 }
 
-// The code of the SIGSEGV that comes of reading there.
+// Reads the byte in a child, and returns the si_code of the SIGSEGV.
 static const char *code_of_reading(volatile char *byte)
 {
     pid_t child = fork();
@@ -62,7 +65,7 @@ static const char *code_of_reading(volatile char *byte)
     switch (WEXITSTATUS(status)) {
     case SEGV_MAPERR: return "SEGV_MAPERR";
     case SEGV_ACCERR: return "SEGV_ACCERR";
-    default: return "no SIGSEGV, or another code";
+    default: return "no si_code of SIGSEGV";
     }
 }
 

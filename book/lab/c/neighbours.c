@@ -1,4 +1,4 @@
-// Two mappings side by side are two regions to you, and one line in the maps.
+// Two adjacent mappings are separate for the program, but the kernel merges them into one line of /proc/self/maps.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -18,7 +18,7 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// The length of the line of /proc/self/maps that the address lies in.
+// Returns the length of the range in the line of /proc/self/maps that contains `address`.
 static size_t line_length(const void *address)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -27,7 +27,7 @@ static size_t line_length(const void *address)
     char text[8192];
     while (fgets(text, sizeof text, maps) != NULL) {
         unsigned long start, end;
-        must(sscanf(text, "%lx-%lx", &start, &end) == 2, "a line of the maps");
+        must(sscanf(text, "%lx-%lx", &start, &end) == 2, "parsing /proc/self/maps");
         if (start <= (uintptr_t)address && (uintptr_t)address < end)
             length = end - start;
     }
@@ -35,9 +35,9 @@ static size_t line_length(const void *address)
     return length;
 }
 
-static unsigned char *map_at(void *place, size_t length, int rights, int flags)
+static unsigned char *map_at(void *address, size_t length, int prot, int flags)
 {
-    void *start = mmap(place, length, rights, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    void *start = mmap(address, length, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     must(start != MAP_FAILED, "mmap");
     return start;
 }
@@ -45,11 +45,11 @@ static unsigned char *map_at(void *place, size_t length, int rights, int flags)
 int main(void)
 {
     // ANCHOR: main
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    size_t page = (size_t)known;
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    size_t page = (size_t)size;
 
-    // Four pages without access, so that both neighbours lie where nothing else is.
+    // Reserve four inaccessible pages, so that no other mapping is next to these two.
     unsigned char *reserved = map_at(NULL, 4 * page, PROT_NONE, 0);
     unsigned char *first = reserved + page;
     unsigned char *second = first + page;

@@ -1,4 +1,4 @@
-// A buffer from mmap to munmap: no page at first, then those that were touched, then all of them, then none.
+// Counts the resident pages of a buffer from mmap to munmap: none, those that were touched, all, and none again.
 
 #include <assert.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@ enum { PAGES = 128 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -24,7 +24,7 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// Pages that the page table holds: bit 63 of /proc/self/pagemap.
+// Returns how many pages are present in the page table: bit 63 of /proc/self/pagemap.
 static int resident_pages(const void *start)
 {
     uint64_t entries[PAGES];
@@ -42,10 +42,10 @@ static int resident_pages(const void *start)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page is resident for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page becomes resident separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
 
     // ANCHOR: main

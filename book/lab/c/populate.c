@@ -1,4 +1,4 @@
-// MAP_POPULATE, MADV_POPULATE_WRITE and mlock take the faults in advance; populated read-only, the writes still fault.
+// MAP_POPULATE, MADV_POPULATE_WRITE and mlock prefault pages. After a read-only MAP_POPULATE, writes still fault.
 
 #include <assert.h>
 #include <errno.h>
@@ -12,17 +12,17 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-// As in <linux/mman.h> since 5.14, for older C libraries.
+// The value in <linux/mman.h> since Linux 5.14. Older C libraries do not define it.
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-// Few enough to be locked by everybody: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
+// Few enough for an unprivileged process to lock: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
 enum { PAGES = 4 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -31,9 +31,9 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-static unsigned char *map(int rights, int flags)
+static unsigned char *map(int prot, int flags)
 {
-    void *start = mmap(NULL, PAGES * page_size, rights, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    void *start = mmap(NULL, PAGES * page_size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     must(start != MAP_FAILED, "mmap");
     return start;
 }
@@ -45,13 +45,13 @@ static void write_pages(volatile unsigned char *start)
 }
 
 // ANCHOR: populate
-// Brings in every page of a mapping, each with a frame of its own.
+// Prefaults every page of a mapping for writing, so that each has its own frame.
 static void populate_write(unsigned char *start)
 {
     if (madvise(start, PAGES * page_size, MADV_POPULATE_WRITE) == 0)
         return;
-    // Linux before 5.14 does not know this advice. A write is as good, while nobody
-    // else uses the memory.
+    // Linux before 5.14 does not know this advice. Writing to each page has the same
+    // effect, as long as nothing else accesses the memory.
     must(errno == EINVAL, "madvise");
     write_pages(start);
 }
@@ -104,6 +104,7 @@ static const struct way {
 };
 // ANCHOR_END: main
 
+// Returns the number of page faults of this thread so far.
 static long faults(void)
 {
     struct rusage usage;
@@ -111,7 +112,7 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// Pages that the page table holds: bit 63 of /proc/self/pagemap.
+// Returns how many pages are present in the page table: bit 63 of /proc/self/pagemap.
 static int resident_pages(const unsigned char *start)
 {
     uint64_t entries[PAGES];
@@ -127,7 +128,7 @@ static int resident_pages(const unsigned char *start)
     return resident;
 }
 
-// How many faults `prepare` takes, how many pages are there then, and how many faults it takes to write them.
+// Returns the page faults during `prepare`, the pages present after it, and the page faults when they are written.
 static struct counts count(unsigned char *(*prepare)(void))
 {
     size_t len = PAGES * page_size;
@@ -145,14 +146,14 @@ static struct counts count(unsigned char *(*prepare)(void))
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page faults for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is faulted in separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
 
     size_t number = sizeof ways / sizeof ways[0];
-    // The first time, this program's own code is touched too: that counts for nothing.
+    // The first run also faults in the program's own code, so its counts are ignored.
     for (size_t way = 0; way < number; way++)
         count(ways[way].prepare);
     printf("                         faults  resident  faults at the writes\n");

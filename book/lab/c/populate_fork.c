@@ -1,4 +1,4 @@
-// A fork undoes what populating and locking have done, except for memory that it leaves out.
+// fork undoes populating and locking: the next writes fault again, except in memory marked MADV_DONTFORK.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -10,12 +10,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Few enough to be locked by everybody: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
+// Few enough for an unprivileged process to lock: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
 enum { PAGES = 4, WAYS = 3 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -32,6 +32,7 @@ static unsigned char *populated(void)
     return start;
 }
 
+// Returns the number of page faults of this thread so far.
 static long faults(void)
 {
     struct rusage usage;
@@ -39,7 +40,7 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// The faults that it takes to write each page.
+// Writes each page, and returns the number of page faults.
 static long write_pages(volatile unsigned char *start)
 {
     long before = faults();
@@ -50,12 +51,12 @@ static long write_pages(volatile unsigned char *start)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page faults for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is faulted in separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
-    // The first time, code and stack are touched too: that counts for nothing.
+    // The first run also faults in code and stack, so its counts are ignored.
     unsigned char *scratch = populated();
     write_pages(scratch);
 
@@ -64,14 +65,15 @@ int main(void)
     unsigned char *plain = populated();
     unsigned char *locked = populated();
     must(mlock(locked, len) == 0, "mlock");
-    unsigned char *left_out = populated();
-    must(madvise(left_out, len, MADV_DONTFORK) == 0, "madvise");
-    unsigned char *ways[WAYS] = {plain, locked, left_out};
+    unsigned char *dont_fork = populated();
+    must(madvise(dont_fork, len, MADV_DONTFORK) == 0, "madvise");
+    unsigned char *ways[WAYS] = {plain, locked, dont_fork};
     long before[WAYS], after[WAYS], again[WAYS];
     for (int way = 0; way < WAYS; way++)
         before[way] = write_pages(ways[way]);
 
-    // This child ends at once, so that every page is the parent's alone again.
+    // The child exits immediately. After that no page is shared any more, but the
+    // parent's page-table entries stay write-protected.
     pid_t child = fork();
     must(child != -1, "fork");
     if (child == 0)

@@ -1,4 +1,4 @@
-// MAP_POPULATE does not say that it failed, and what it brought in is not locked.
+// MAP_POPULATE does not report failure, and it does not lock the pages that it brings in.
 
 #include <assert.h>
 #include <errno.h>
@@ -11,17 +11,17 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-// As in <linux/mman.h> since 5.14, for older C libraries.
+// The value in <linux/mman.h> since Linux 5.14. Older C libraries do not define it.
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-// Few enough to be locked by everybody, twice: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
+// Few enough for an unprivileged process to lock twice: RLIMIT_MEMLOCK was 64 KiB before Linux 5.16.
 enum { PAGES = 2 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -30,15 +30,15 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-static unsigned char *map_populated(int rights)
+static unsigned char *map_populated(int prot)
 {
-    void *start = mmap(NULL, PAGES * page_size, rights,
+    void *start = mmap(NULL, PAGES * page_size, prot,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     must(start != MAP_FAILED, "mmap");
     return start;
 }
 
-// Pages that the page table holds: bit 63 of /proc/self/pagemap.
+// Returns how many pages are present in the page table: bit 63 of /proc/self/pagemap.
 static int resident_pages(const unsigned char *start)
 {
     uint64_t entries[PAGES];
@@ -58,7 +58,7 @@ struct shown {
     int error, resident;
 };
 
-// Shows what a call returned, and how many pages are resident after it.
+// Prints the result of a call, and how many pages are resident after it.
 static struct shown show(const char *call, int returned, const unsigned char *start)
 {
     int error = returned == 0 ? 0 : errno;
@@ -71,17 +71,17 @@ static struct shown show(const char *call, int returned, const unsigned char *st
     return shown;
 }
 
-static bool are(struct shown shown, int error, int resident)
+static bool matches(struct shown shown, int error, int resident)
 {
     return shown.error == error && shown.resident == resident;
 }
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page is resident for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page becomes resident separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
 
     // ANCHOR: main
@@ -95,18 +95,18 @@ int main(void)
 
     printf("to read and to write:\n");
     start = map_populated(PROT_READ | PROT_WRITE);
-    struct shown there = show("mmap with MAP_POPULATE", 0, start);
+    struct shown mapped_rw = show("mmap with MAP_POPULATE", 0, start);
     result = madvise(start, len, MADV_DONTNEED);
-    struct shown dropped = show("MADV_DONTNEED", result, start);
-    struct shown held = show("mlock", mlock(start, len), start);
+    struct shown discarded = show("MADV_DONTNEED", result, start);
+    struct shown locked_again = show("mlock", mlock(start, len), start);
     result = madvise(start, len, MADV_DONTNEED);
-    struct shown kept = show("MADV_DONTNEED", result, start);
+    struct shown refused = show("MADV_DONTNEED", result, start);
     // ANCHOR_END: main
-    assert(are(mapped, 0, 0));
-    assert(are(advised, EINVAL, 0));
-    assert(are(locked, ENOMEM, 0));
-    assert(are(there, 0, PAGES));
-    assert(are(dropped, 0, 0));
-    assert(are(held, 0, PAGES));
-    assert(are(kept, EINVAL, PAGES));
+    assert(matches(mapped, 0, 0));
+    assert(matches(advised, EINVAL, 0));
+    assert(matches(locked, ENOMEM, 0));
+    assert(matches(mapped_rw, 0, PAGES));
+    assert(matches(discarded, 0, 0));
+    assert(matches(locked_again, 0, PAGES));
+    assert(matches(refused, EINVAL, PAGES));
 }

@@ -1,4 +1,4 @@
-// A private mapping is private to a process: a child's write stays with the child, a thread's write is seen.
+// A private mapping is private to a process: other threads see a write, the parent of the process does not.
 
 #include <assert.h>
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -20,8 +20,8 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// pthread functions return the error, and leave errno alone.
-static void must_be_zero(int error, const char *call)
+// The pthread functions return an error number and do not set errno.
+static void check(int error, const char *call)
 {
     if (error != 0) {
         fprintf(stderr, "%s: %s\n", call, strerror(error));
@@ -55,8 +55,8 @@ int main(void)
     printf("a child wrote 2:  this thread reads %d\n", after_child);
 
     pthread_t thread;
-    must_be_zero(pthread_create(&thread, NULL, write_3, byte), "pthread_create");
-    must_be_zero(pthread_join(thread, NULL), "pthread_join");
+    check(pthread_create(&thread, NULL, write_3, byte), "pthread_create");
+    check(pthread_join(thread, NULL), "pthread_join");
     int after_thread = atomic_load(byte);
     printf("a thread wrote 3: this thread reads %d\n", after_thread);
     // ANCHOR_END: main

@@ -1,4 +1,4 @@
-// After a fork Rss counts a page for each process that has it; Pss divides it, and adds up to the frames in use.
+// After fork, Rss counts a page in full in each process that maps it. Pss divides the page among them.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -15,7 +15,7 @@ enum { PAGES = 256 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -24,8 +24,8 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// A mapping that is joined with no other: what lies before and after it allows no access.
-static unsigned char *map_alone(int flags)
+// Maps anonymous memory between two inaccessible pages, so that the kernel cannot merge it with another mapping.
+static unsigned char *map_isolated(int flags)
 {
     size_t len = PAGES * page_size;
     unsigned char *reserved = mmap(NULL, len + 2 * page_size, PROT_NONE,
@@ -37,7 +37,7 @@ static unsigned char *map_alone(int flags)
     return start;
 }
 
-// A field of /proc/self/smaps that is a number of kilobytes, in pages.
+// Returns a field of /proc/self/smaps, which is in kB, as a number of pages.
 static int smaps_pages(const unsigned char *address, const char *field)
 {
     FILE *smaps = fopen("/proc/self/smaps", "r");
@@ -75,15 +75,15 @@ static void write_pages(volatile unsigned char *start, size_t pages)
         start[page * page_size] = 1;
 }
 
-// Waits until the other side has sent a byte.
+// Waits for a byte from the other process.
 static void wait_for(int pipe)
 {
     char byte;
     must(read(pipe, &byte, 1) == 1, "read");
 }
 
-// Sends what was printed so far to its reader, and then a byte to the other side.
-static void tell(int pipe)
+// Flushes stdout, so that the lines appear in order, and sends a byte to the other process.
+static void notify(int pipe)
 {
     must(fflush(stdout) == 0, "fflush");
     must(write(pipe, "", 1) == 1, "write");
@@ -91,17 +91,17 @@ static void tell(int pipe)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page counts for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is counted separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
     int to_child[2], to_parent[2];
     must(pipe(to_child) == 0 && pipe(to_parent) == 0, "pipe");
     printf("                               Rss  Pss  Shared_Dirty  Private_Dirty\n");
 
     // ANCHOR: main
-    unsigned char *start = map_alone(MAP_PRIVATE);
+    unsigned char *start = map_isolated(MAP_PRIVATE);
     write_pages(start, PAGES);
     show("parent, before the fork", start, (int[]){256, 256, 0, 256});
     must(fflush(stdout) == 0, "fflush");
@@ -111,22 +111,22 @@ int main(void)
     if (child == 0) {
         must(close(to_child[1]) == 0 && close(to_parent[0]) == 0, "close");
         show("child, after the fork", start, (int[]){256, 128, 256, 0});
-        tell(to_parent[1]);
+        notify(to_parent[1]);
         wait_for(to_child[0]);
         write_pages(start, 64);
         show("child, after it wrote 64 pages", start, (int[]){256, 160, 192, 64});
-        tell(to_parent[1]);
+        notify(to_parent[1]);
         wait_for(to_child[0]);
         _exit(0);
     }
     must(close(to_child[0]) == 0 && close(to_parent[1]) == 0, "close");
     wait_for(to_parent[0]);
     show("parent, after the fork", start, (int[]){256, 128, 256, 0});
-    tell(to_child[1]);
+    notify(to_child[1]);
     wait_for(to_parent[0]);
     show("parent, after those writes", start, (int[]){256, 160, 192, 64});
     // ANCHOR_END: main
-    tell(to_child[1]);
+    notify(to_child[1]);
     int status;
     must(waitpid(child, &status, 0) == child, "waitpid");
     assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);

@@ -1,4 +1,4 @@
-// A loop over malloc and a deep stack faults each time; with mallopt, prefaulted heap and stack, and mlockall, never.
+// A loop with malloc and a deep stack faults each time. With mallopt, prefaulting and mlockall it no longer faults.
 
 #include <assert.h>
 #include <malloc.h>
@@ -10,31 +10,35 @@
 
 enum { KIB = 1024, BLOCKS = 64, LEN = 64 * KIB, STACK = 256 * KIB };
 
-// Page faults of this thread so far.
-static long faults(void) {
+// Returns the number of page faults of this thread so far.
+static long faults(void)
+{
     struct rusage usage;
     int error = getrusage(RUSAGE_THREAD, &usage);
     assert(error == 0);
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// A block with each byte written.
-static void *written(size_t len) {
+// Allocates a block and writes every byte.
+static void *written(size_t len)
+{
     void *volatile block = malloc(len);
     assert(block != NULL);
     memset(block, 1, len);
     return block;
 }
 
-// Writes that much of the stack.
-static __attribute__((noinline)) void deep_call(size_t len) {
-    char room[len];
-    memset(room, 1, len);
-    __asm__ volatile("" : : "r"(room) : "memory");
+// Writes `len` bytes of stack.
+static __attribute__((noinline)) void deep_call(size_t len)
+{
+    char buffer[len];
+    memset(buffer, 1, len);
+    __asm__ volatile("" : : "r"(buffer) : "memory");
 }
 
-// The loop that must not wait: blocks from malloc, and a deep call. Its page faults.
-static __attribute__((noinline)) long work(void) {
+// The work of a real-time loop: blocks from malloc, and a deep call. Returns the number of page faults.
+static __attribute__((noinline)) long work(void)
+{
     long before = faults();
     void *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++)
@@ -46,27 +50,29 @@ static __attribute__((noinline)) long work(void) {
 }
 
 // ANCHOR: main
-// What mlockall returns; memory is prefaulted in any case.
-static int prepare(void) {
-    // malloc keeps all that it gets, and maps nothing for one block alone.
-    int set = mallopt(M_TRIM_THRESHOLD, -1);
-    assert(set == 1);
-    set = mallopt(M_MMAP_MAX, 0);
-    assert(set == 1);
-    // Twice what the loop takes: by then the free part of the heap and the end of
-    // the stack may lie elsewhere.
+// Prefaults heap and stack, and locks memory. Returns the result of mlockall.
+static int prepare(void)
+{
+    // malloc no longer returns memory to the kernel, and no longer maps single blocks.
+    int accepted = mallopt(M_TRIM_THRESHOLD, -1);
+    assert(accepted == 1);
+    accepted = mallopt(M_MMAP_MAX, 0);
+    assert(accepted == 1);
+    // Prefault twice what the loop needs, because its heap blocks and its stack may
+    // start at other addresses than those used here.
     free(written(2 * BLOCKS * LEN));
     deep_call(2 * STACK);
     return mlockall(MCL_CURRENT | MCL_FUTURE);
 }
 // ANCHOR_END: main
 
-int main(void) {
+int main(void)
+{
     long first = work();
     long second = work();
     int locked = prepare();
     if (locked == -1)
-        perror("prefaulted, and not locked: mlockall");
+        perror("memory is prefaulted but not locked: mlockall");
     long prepared[3];
     for (int i = 0; i < 3; i++)
         prepared[i] = work();

@@ -1,7 +1,9 @@
-// fork copies the page table's entries of private memory, and none of shared memory: those come by faults, if at all.
+// fork copies the page-table entries of private memory, but not those of shared memory: the child faults them in.
+
 #include <assert.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +16,10 @@
 enum { PAGES = 256 };
 static size_t page;
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
@@ -29,6 +32,7 @@ static char *map(int kind)
     return start;
 }
 
+// Returns the number of page faults of this thread so far.
 static long faults(void)
 {
     struct rusage usage;
@@ -36,7 +40,7 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-// Bit 63 of each page's entry in /proc/self/pagemap.
+// Returns how many pages are present in the page table: bit 63 of /proc/self/pagemap.
 static long resident(const char *start)
 {
     uint64_t entries[PAGES];
@@ -51,16 +55,16 @@ static long resident(const char *start)
     return present;
 }
 
-// The faults that come of adding 1 to the first byte of each page.
+// Adds 1 to the first byte of each page, and returns the number of page faults.
 static long add_to_each(char *start, char *warm)
 {
     char *rounds[] = {warm, start};
     long taken = 0;
-    // After a fork this function's own stack faults too, once: the first round is for that.
+    // After a fork, code and stack of this function fault once as well. The first round absorbs those faults.
     for (int round = 0; round < 2; round++) {
         long before = faults();
         for (size_t i = 0; i < PAGES; i++) {
-            // A plain write comes first: aarch64 reports an addition to a page without an entry as a read.
+            // Write first: on aarch64, an atomic addition to a page that is not present is reported as a read fault.
             atomic_store_explicit((atomic_char *)(rounds[round] + i * page + 1), 1, memory_order_relaxed);
             atomic_fetch_add((atomic_char *)(rounds[round] + i * page), 1);
         }

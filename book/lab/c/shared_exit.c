@@ -1,21 +1,24 @@
-// Output that waits in a buffer at the fork comes twice where the child ends by exit(3), and once with _exit(2).
+// Output buffered before fork appears twice if the child ends with exit(3), and once if it ends with _exit(2).
+
 #include <assert.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-// What arrives of "once " where a process prints it before it forks, and the forked one ends by `end`.
-static void printed(void (*end)(int), char *text, size_t room)
+// Runs a process that prints "once " and forks a child, which ends with `end`. Stores the output of both in `text`.
+static void printed(void (*end)(int), char *text, size_t size)
 {
     int ends[2], status;
     must(pipe(ends) == 0, "pipe");
@@ -36,7 +39,7 @@ static void printed(void (*end)(int), char *text, size_t room)
     must(close(ends[1]) == 0, "close");
     size_t len = 0;
     ssize_t more;
-    while ((more = read(ends[0], text + len, room - len - 1)) > 0)
+    while ((more = read(ends[0], text + len, size - len - 1)) > 0)
         len += (size_t)more;
     must(more == 0 && close(ends[0]) == 0, "read");
     must(waitpid(writer, &status, 0) == writer && status == 0, "writer");
@@ -47,11 +50,11 @@ static void printed(void (*end)(int), char *text, size_t room)
 
 int main(void)
 {
-    char by_exit[64], at_once[64];
+    char by_exit[64], by_underscore_exit[64];
     printed(exit, by_exit, sizeof by_exit);
-    printed(_exit, at_once, sizeof at_once);
+    printed(_exit, by_underscore_exit, sizeof by_underscore_exit);
     printf("exit:  %s\n", by_exit);
-    printf("_exit: %s\n", at_once);
-    assert(strcmp(by_exit, "once once") == 0 && strcmp(at_once, "once") == 0);
+    printf("_exit: %s\n", by_underscore_exit);
+    assert(strcmp(by_exit, "once once") == 0 && strcmp(by_underscore_exit, "once") == 0);
     return 0;
 }

@@ -1,4 +1,5 @@
-// A child's writes reach its parent through a shared mapping made before the fork, and through no other.
+// A parent sees its child's writes only through a shared mapping that was made before the fork.
+
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static atomic_uint *map(int kind)
     return start;
 }
 
-static void fill(atomic_uint *numbers)
+static void write_numbers(atomic_uint *numbers)
 {
     atomic_store(&numbers[0], 100);
     atomic_store(&numbers[1], 200);
@@ -36,14 +37,14 @@ int main(void)
         return EXIT_FAILURE;
     }
     if (child == 0) {
-        fill(shared);
-        fill(private);
-        fill(map(MAP_SHARED));
+        write_numbers(shared);
+        write_numbers(private);
+        write_numbers(map(MAP_SHARED));
         _exit(0);
     }
     int status;
     if (waitpid(child, &status, 0) != child || status != 0) {
-        fputs("the child did not end well\n", stderr);
+        fputs("the child failed\n", stderr);
         return EXIT_FAILURE;
     }
     atomic_uint *too_late = map(MAP_SHARED);

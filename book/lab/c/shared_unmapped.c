@@ -1,5 +1,7 @@
-// A process unmaps only its own mapping, and its end does the same: the others keep theirs.
+// A process unmaps only its own mapping, with munmap or by exiting. Other processes keep theirs.
+
 #include <assert.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,9 +10,10 @@
 
 static size_t page;
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
@@ -33,15 +36,15 @@ static void nothing(volatile char *start)
     (void)start;
 }
 
-// Writes a number there in a child, which then does `before_its_end`; gives what the parent reads after that end.
-static int read_after_child(volatile char *start, char number, void (*before_its_end)(volatile char *))
+// Forks a child that writes `number` to the page and calls `before_exit`. Returns what the parent reads afterwards.
+static int read_after_child(volatile char *start, char number, void (*before_exit)(volatile char *))
 {
     // ANCHOR: main
     pid_t child = fork();
     must(child != -1, "fork");
     if (child == 0) {
         *start = number;
-        before_its_end(start);
+        before_exit(start);
         _exit(0);
     }
     int status;
@@ -57,10 +60,10 @@ int main(void)
     int after_munmap = read_after_child(start, 1, unmap);
     int after_end = read_after_child(start, 2, nothing);
     unmap(start);
-    int anew = *map();
+    int remapped = *map();
     printf("one child wrote 1, unmapped its own, ended: the parent reads %d\n", after_munmap);
     printf("another wrote 2 and only ended:             the parent reads %d\n", after_end);
-    printf("the parent unmapped, and mapped anew:       the parent reads %d\n", anew);
-    assert(after_munmap == 1 && after_end == 2 && anew == 0);
+    printf("the parent unmapped, and mapped anew:       the parent reads %d\n", remapped);
+    assert(after_munmap == 1 && after_end == 2 && remapped == 0);
     return 0;
 }

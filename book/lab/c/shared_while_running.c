@@ -1,8 +1,10 @@
-// What one process writes to shared memory another reads while both run; a release and an acquire put it in order.
+// A process reads what another writes to shared memory while both run. Release and acquire order the accesses.
+
 #include <assert.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,15 +17,16 @@ struct shared {
     atomic_int turn;
 };
 
-static void must(int holds, const char *call)
+// Exits with an error message if a call has failed.
+static void must(bool succeeded, const char *call)
 {
-    if (!holds) {
+    if (!succeeded) {
         perror(call);
         exit(EXIT_FAILURE);
     }
 }
 
-static int runs(pid_t child)
+static bool is_running(pid_t child)
 {
     siginfo_t info = {0};
     must(waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0, "waitid");
@@ -49,18 +52,18 @@ int main(void)
         _exit(both->value);
     }
     while (atomic_load_explicit(&both->turn, memory_order_acquire) != 1) {
-        must(runs(child), "child");
+        must(is_running(child), "child");
         sched_yield();
     }
-    int question = both->value;
-    int running = runs(child);
+    int parent_read = both->value;
+    bool running = is_running(child);
     both->value = 43;
     atomic_store_explicit(&both->turn, 2, memory_order_release);
     int status;
     must(waitpid(child, &status, 0) == child && WIFEXITED(status), "waitpid");
     // ANCHOR_END: main
-    printf("the parent read %d while the child ran\n", question);
+    printf("the parent read %d while the child ran\n", parent_read);
     printf("the child read %d and ended\n", WEXITSTATUS(status));
-    assert(question == 42 && running && WEXITSTATUS(status) == 43);
+    assert(parent_read == 42 && running && WEXITSTATUS(status) == 43);
     return 0;
 }

@@ -1,4 +1,4 @@
-// What pagemap, mincore and smaps count: the zero page is resident and not in Rss, shared memory is a file's.
+// Compares smaps, pagemap and mincore: the zero page is present but not in Rss, shared memory counts as a file's.
 
 #include <assert.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@ enum { PAGES = 256 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -24,8 +24,8 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// A mapping that is joined with no other: what lies before and after it allows no access.
-static unsigned char *map_alone(int flags)
+// Maps anonymous memory between two inaccessible pages, so that the kernel cannot merge it with another mapping.
+static unsigned char *map_isolated(int flags)
 {
     size_t len = PAGES * page_size;
     unsigned char *reserved = mmap(NULL, len + 2 * page_size, PROT_NONE,
@@ -37,7 +37,7 @@ static unsigned char *map_alone(int flags)
     return start;
 }
 
-// A field of /proc/self/smaps that is a number of kilobytes, in pages.
+// Returns a field of /proc/self/smaps, which is in kB, as a number of pages.
 static int smaps_pages(const unsigned char *address, const char *field)
 {
     FILE *smaps = fopen("/proc/self/smaps", "r");
@@ -63,7 +63,7 @@ struct counts {
 };
 
 // ANCHOR: count
-// What is counted of the mapping: three fields of smaps, two bits of pagemap, and what mincore says.
+// Counts pages of the mapping: three fields of smaps, two bits of pagemap, and mincore.
 static struct counts count(unsigned char *start)
 {
     struct counts counts = {
@@ -113,23 +113,23 @@ static void write_pages(volatile unsigned char *start)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // No huge pages, so that each page counts for itself.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // Without huge pages, every page is counted separately.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
     printf("                        smaps              pagemap\n");
     printf("                    Size  Rss  Anonymous  present  file  mincore\n");
 
     // ANCHOR: main
-    unsigned char *private = map_alone(MAP_PRIVATE);
+    unsigned char *private = map_isolated(MAP_PRIVATE);
     show("private, untouched", private, (struct counts){256, 0, 0, 0, 0, 0});
     read_pages(private);
     show("private, read", private, (struct counts){256, 0, 0, 256, 0, 256});
     write_pages(private);
     show("private, written", private, (struct counts){256, 256, 256, 256, 0, 256});
 
-    unsigned char *shared = map_alone(MAP_SHARED);
+    unsigned char *shared = map_isolated(MAP_SHARED);
     show("shared, untouched", shared, (struct counts){256, 0, 0, 0, 0, 0});
     read_pages(shared);
     show("shared, read", shared, (struct counts){256, 256, 0, 256, 256, 256});

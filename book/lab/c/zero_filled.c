@@ -1,4 +1,4 @@
-// Fresh anonymous memory reads as zero, and it comes in whole pages.
+// Fresh anonymous memory reads as zero, and the kernel maps whole pages.
 
 #include <assert.h>
 #include <stdbool.h>
@@ -9,10 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// The older name, and the same flag.
+// MAP_ANON is the older name of the same flag.
 static_assert(MAP_ANON == MAP_ANONYMOUS, "MAP_ANON");
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -23,9 +23,9 @@ static void must(bool succeeded, const char *call)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    size_t page_size = (size_t)known;
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    size_t page_size = (size_t)size;
 
     // ANCHOR: ask
     size_t asked = 1;
@@ -34,7 +34,7 @@ int main(void)
     must(start != MAP_FAILED, "mmap");
     // ANCHOR_END: ask
     // ANCHOR: look
-    // The kernel maps whole pages, so the rest of the page is there too.
+    // The kernel maps whole pages, so the rest of the page is mapped as well.
     for (size_t byte = 0; byte < page_size; byte++)
         assert(start[byte] == 0);
     // ANCHOR_END: look

@@ -1,4 +1,4 @@
-// A large block of zeros from calloc is fresh from the kernel, and touches no page; one of ones touches them all.
+// A large block from calloc is fresh from the kernel and needs no page. Filling a block with ones touches every page.
 
 #include <assert.h>
 #include <fcntl.h>
@@ -10,13 +10,13 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-// Longer than the 2 MiB by which glibc 2.43 extends its heap on aarch64: what fits in there is not mapped.
-// It may begin inside a page: WHOLE whole pages it has in any case.
+// Longer than the 2 MiB by which glibc 2.43 grows its heap on aarch64: a block that fits there is not mapped.
+// The block may start inside a page, and then contains one whole page less.
 enum { PAGES = 1024, WHOLE = PAGES - 1 };
 
 static size_t page_size;
 
-// Ends the program where a call fails.
+// Exits with an error message if a call has failed.
 static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
@@ -25,7 +25,7 @@ static void must(bool succeeded, const char *call)
     }
 }
 
-// How many of the whole pages in a block of PAGES pages are resident: bit 63 of /proc/self/pagemap.
+// Returns how many of the WHOLE whole pages in the block are present in the page table: bit 63 of /proc/self/pagemap.
 static int resident(const char *block)
 {
     uint64_t entries[WHOLE];
@@ -43,10 +43,10 @@ static int resident(const char *block)
 
 int main(void)
 {
-    long known = sysconf(_SC_PAGESIZE);
-    must(known > 0, "sysconf");
-    page_size = (size_t)known;
-    // A huge page would be brought in as a whole, by malloc's own header.
+    long size = sysconf(_SC_PAGESIZE);
+    must(size > 0, "sysconf");
+    page_size = (size_t)size;
+    // malloc writes its header before the block. With a huge page that write would bring in the whole block.
     must(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0, "prctl");
     // ANCHOR: main
     size_t len = PAGES * page_size;
