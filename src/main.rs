@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use course::root;
-use workbook::commands::{bench, doctor, drill, grade, hint, list, read, reset, solution};
+use workbook::commands::{bench, doctor, drill, grade, hint, list, new, read, reset, solution};
 use workbook::grade::report::Format;
 use workbook::terminal::Prompt;
 use workbook::{say, warn, watch};
@@ -146,8 +146,24 @@ enum Command {
         #[arg(long, default_value = "json")]
         format: Format,
     },
+    /// Add to the repository, for contributors.
+    New {
+        #[command(subcommand)]
+        what: New,
+    },
     /// Print the completions for a shell, if `workbook` is on your path.
     Completions { shell: Shell },
+}
+
+#[derive(Subcommand)]
+enum New {
+    /// Make a wrong answer for the exam from your current file, and show which case catches it.
+    Answer {
+        /// Name of the exercise, as in `list`.
+        exercise: String,
+        /// Name of the answer: what is wrong with it, such as `unmaps_one_page`.
+        slug: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -249,6 +265,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             };
             return grade::run(&root, None, None, &options);
         }
+        Command::New {
+            what: New::Answer { exercise, slug },
+        } => new::answer(&root, &exercise, &slug)?,
         Command::Completions { .. } => unreachable!("handled above"),
     }
     Ok(ExitCode::SUCCESS)

@@ -792,3 +792,39 @@ fn the_core_of_a_solution_is_shown_first() {
     assert!(core.contains("solution threshold-alloc --bonus"), "{core}");
     assert!(core.lines().count() * 2 < whole.lines().count());
 }
+
+#[test]
+fn a_wrong_answer_is_made_from_the_learners_file() {
+    let copy = copy();
+    let wrong = copy
+        .solution()
+        .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
+    let make = |slug| {
+        run(&mut workbook(
+            &copy,
+            &["new", "answer", "private-alloc", slug],
+        ))
+    };
+    copy.answer(&copy.solution());
+    let (status, _, stderr) = make("none");
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("is the solution"), "{stderr}");
+
+    copy.answer(&wrong);
+    let (status, _, stderr) = make("../outside");
+    assert_eq!(status, Some(2), "{stderr}");
+    let (status, stdout, stderr) = make("maps_shared");
+    assert_eq!(status, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("Caught by region::"), "{stdout}");
+    let file = "tests/answers/private-alloc/wrong/maps_shared.patch";
+    let text = fs::read_to_string(copy.root.join(file)).expect("the answer");
+    let (header, patch) = text.split_once("\n\n").expect("a header");
+    assert!(header.contains("\ncaught by: region::"), "{header}");
+    assert!(header.contains("\ntold: "), "{header}");
+    let patch = diffy::Patch::from_str(patch).expect("a patch");
+    let patched = diffy::apply(&copy.solution(), &patch).expect("it applies");
+    assert_eq!(patched, wrong);
+    let (status, _, stderr) = make("maps_shared");
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("exists already"), "{stderr}");
+}

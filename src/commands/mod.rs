@@ -6,6 +6,7 @@ pub mod drill;
 pub mod grade;
 pub mod hint;
 pub mod list;
+pub mod new;
 pub mod read;
 pub mod reset;
 pub mod solution;
