@@ -1,6 +1,6 @@
-//! The book's pages against the programs behind them: code, output, links.
+//! Checks the book's pages against the programs behind them: code, output, links.
 
-#[allow(dead_code)] // Here nothing is graded.
+#[allow(dead_code)] // Nothing is graded here.
 mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The pages' texts by name, as they are written: nothing is included yet.
+/// Returns the pages' sources by file name. Includes are not expanded.
 fn pages() -> BTreeMap<String, String> {
     let mut pages = BTreeMap::new();
     for entry in fs::read_dir(root().join("book/src"))
@@ -39,7 +39,7 @@ fn events(text: &str) -> Parser<'_> {
     Parser::new_ext(text, Options::ENABLE_TABLES)
 }
 
-/// Each fence: its info and its text.
+/// Returns the info string and the text of each fenced code block.
 fn fences(text: &str) -> Vec<(String, String)> {
     let mut fences = Vec::new();
     let mut open: Option<(String, String)> = None;
@@ -60,7 +60,7 @@ fn fences(text: &str) -> Vec<(String, String)> {
     fences
 }
 
-/// Code that only stands on a page is never compiled, and rots.
+/// Code that is only on a page is never compiled.
 #[test]
 fn code_on_a_page_is_included_from_a_program() {
     let mut included = 0;
@@ -73,14 +73,16 @@ fn code_on_a_page_is_included_from_a_program() {
                 .trim()
                 .strip_prefix("{{#include ../")
                 .and_then(|code| code.strip_suffix("}}"))
-                .unwrap_or_else(|| panic!("{page}: this is not one include:\n{code}"));
+                .unwrap_or_else(|| {
+                    panic!("{page}: expected one include and nothing else:\n{code}")
+                });
             let (file, anchor) = include.split_once(':').expect("a file and an anchor");
             let program = read(&root().join("book").join(file));
             let begin = format!("// ANCHOR: {anchor}\n");
             let end = format!("// ANCHOR_END: {anchor}\n");
             assert!(
                 program.contains(&begin) && program.contains(&end),
-                "{page}: {file} has no {anchor}"
+                "{page}: {file} has no anchor {anchor}"
             );
             included += 1;
         }
@@ -88,7 +90,7 @@ fn code_on_a_page_is_included_from_a_program() {
     assert!(included > 0);
 }
 
-/// What each program prints, as a page shows it: page and output by the program's name.
+/// Returns the page and the output that it shows, by the program's name.
 fn shown() -> BTreeMap<String, (String, String)> {
     let mut shown = BTreeMap::new();
     for (page, text) in pages() {
@@ -98,11 +100,14 @@ fn shown() -> BTreeMap<String, (String, String)> {
             }
             let (command, output) = fence.split_once('\n').unwrap_or((&fence, ""));
             let Some(name) = command.strip_prefix("$ cargo run -q -p lab --example ") else {
-                panic!("{page}: a console fence runs a program of the lab, and not {command}");
+                panic!("{page}: a console fence must run a program of the lab; found {command}");
             };
             let before = shown.insert(name.to_owned(), (page.clone(), output.to_owned()));
             if let Some((_, before)) = before {
-                assert_eq!(before, output, "{page}: {name} is shown twice");
+                assert_eq!(
+                    before, output,
+                    "{page}: {name} is shown with two different outputs"
+                );
             }
         }
     }
@@ -117,7 +122,7 @@ fn stems(folder: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every program of the lab is shown, with what it prints; it fails by itself where its claim does not hold.
+/// Every program of the lab is shown with its output. A program fails by itself if its claim does not hold.
 #[test]
 fn a_program_prints_what_its_page_says() {
     let shown = shown();
@@ -136,9 +141,9 @@ fn run(name: &str) -> String {
     output(command, name)
 }
 
-/// The interview is in C: every program has a twin that prints the same.
+/// Interviews are in C, so every program also exists in C.
 #[test]
-fn its_twin_in_c_prints_the_same() {
+fn the_c_program_prints_the_same() {
     let shown = shown();
     let names: BTreeSet<String> = shown.keys().cloned().collect();
     assert_eq!(stems("book/lab/c"), names);
@@ -164,7 +169,7 @@ fn output(command: &mut Command, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The statements that a program of the lab carries: `//! Claims: 13, 14.`
+/// Returns the statements that a program of the lab proves, from its line `//! Claims: 13, 14.`
 fn claims(name: &str) -> BTreeSet<u32> {
     let text = read(&root().join(format!("book/lab/examples/{name}.rs")));
     let line = text
@@ -177,9 +182,9 @@ fn claims(name: &str) -> BTreeSet<u32> {
         .collect()
 }
 
-/// The errata list every statement of the chapter, with exactly the programs that carry it and the pages that show them.
+/// The errata list every statement of the chapter, with the programs that prove it and the pages that show them.
 #[test]
-fn every_statement_has_its_run() {
+fn the_errata_list_every_statement() {
     const STATEMENTS: u32 = 43;
     let mut expected: BTreeMap<u32, BTreeSet<String>> = (1..=STATEMENTS)
         .map(|number| (number, BTreeSet::new()))
@@ -213,24 +218,24 @@ fn every_statement_has_its_run() {
     assert_eq!(listed, expected);
 }
 
-/// After an exercise the book shows the ways to be wrong that its exam knows; the exam sees to it that they are true.
+/// The pages of common mistakes are generated from the exam's wrong answers.
 #[test]
-fn the_ways_to_be_wrong_are_those_of_the_exam() {
+fn the_pages_of_mistakes_match_the_exam() {
     for exercise in course::exercise::Exercise::all(&root()).expect("exercises") {
         let page = exercise.about.page.replace(".md", "-wrong.md");
         let path = root().join("book/src").join(&page);
-        let expected = ways_to_be_wrong(&exercise);
+        let expected = page_of_mistakes(&exercise);
         if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
             fs::write(&path, &expected).expect("the page can be written");
         }
         assert!(
             read(&path) == expected,
-            "{page} is not what the answers say: INSTA_UPDATE=always cargo test --test book wrong"
+            "{page} does not match the wrong answers; `.ci/accept exam` writes it"
         );
     }
 }
 
-fn ways_to_be_wrong(exercise: &course::exercise::Exercise) -> String {
+fn page_of_mistakes(exercise: &course::exercise::Exercise) -> String {
     let mut by_stage: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut count = 0;
     for answer in answers::answers(exercise).expect("answers") {
@@ -263,7 +268,7 @@ fn ways_to_be_wrong(exercise: &course::exercise::Exercise) -> String {
     page
 }
 
-/// The map names every page, with its minutes; an exercise's are those of its core.
+/// The map lists every page with its minutes. An exercise's minutes are those of its stages, bonus stages aside.
 #[test]
 fn the_map_has_every_page_and_its_minutes() {
     let map = read(&root().join("book/src/map.md"));
@@ -291,11 +296,11 @@ fn the_map_has_every_page_and_its_minutes() {
     let sum: u32 = listed.values().sum();
     assert!(
         map.contains(&format!("together {sum}.")),
-        "together they take {sum}"
+        "the sum is {sum}"
     );
 }
 
-/// A page is read in one go: 500 to 900 words of prose, without its listings, outputs and figures.
+/// A page is short enough to be read at once. Listings, outputs and figures do not count.
 #[test]
 fn a_page_has_500_to_900_words() {
     let lists = [
@@ -325,9 +330,9 @@ fn a_page_has_500_to_900_words() {
     }
 }
 
-/// `[first_touch](demand-paging.md)`: a link that names a program leads to the page that shows it.
+/// A link whose text is a program, such as `[first_touch](demand-paging.md)`, leads to the page that shows it.
 #[test]
-fn a_program_is_linked_where_it_is_shown() {
+fn a_link_to_a_program_leads_to_its_page() {
     let shown = shown();
     for (page, text) in pages() {
         for (name, (shown_on, _)) in &shown {
@@ -340,7 +345,7 @@ fn a_program_is_linked_where_it_is_shown() {
 }
 
 #[test]
-fn a_link_leads_somewhere() {
+fn no_link_is_broken() {
     let pages = pages();
     let mut links = 0;
     for (page, text) in &pages {
@@ -354,11 +359,11 @@ fn a_link_leads_somewhere() {
             let (target, fragment) = dest_url.split_once('#').unwrap_or((&dest_url, ""));
             let target = if target.is_empty() { page } else { target };
             let Some(text) = pages.get(target) else {
-                panic!("{page} links to {dest_url}, and there is no such page");
+                panic!("{page} links to {dest_url}, but there is no such page");
             };
             assert!(
                 fragment.is_empty() || headings(text).contains(fragment),
-                "{page} links to {dest_url}, and {target} has no such heading"
+                "{page} links to {dest_url}, but {target} has no such heading"
             );
             links += 1;
         }
@@ -366,7 +371,7 @@ fn a_link_leads_somewhere() {
     assert!(links > 0);
 }
 
-/// The anchors of a page's headings, as mdBook makes them of plain words.
+/// Returns the anchors that mdBook generates for a page's headings.
 fn headings(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut heading: Option<String> = None;
@@ -399,7 +404,7 @@ fn every_page_is_in_the_summary() {
     let summary = read(&root().join("book/src/SUMMARY.md"));
     let listed: BTreeSet<String> = events(&summary)
         .filter_map(|event| match event {
-            // The drill's pages are written from its questions: book/drill looks after them.
+            // The drill's pages are generated and tested by crates/drill.
             Event::Start(Tag::Link { dest_url, .. }) if dest_url.starts_with("drill/") => None,
             Event::Start(Tag::Link { dest_url, .. }) if !dest_url.is_empty() => {
                 Some(dest_url.to_string())

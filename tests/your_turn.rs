@@ -1,9 +1,9 @@
-//! Ends a run of `cargo test` in the workbook's root by saying how the reader's own answers are graded.
+//! Says at the end of `cargo test` how the learner's own answers are graded.
 //!
-//! Cargo runs a package's tests in the order of their names, and the packages too: this is the last.
+//! Cargo runs packages, and the tests of a package, in the order of their names: this one is the last.
 
 fn main() {
-    println!("\nThe workbook is in order. These were its own tests; to have your answers graded:");
-    println!("  cargo run                      all exercises, with hints");
+    println!("\nThese were the tests of the workbook itself. To grade your answers:");
+    println!("  cargo run                      every exercise, as you save it");
     println!("  cargo test -p private-alloc    one exercise, as plain tests\n");
 }
