@@ -1,17 +1,21 @@
-//! Stage 1: `mmap` and `munmap` called through libc.
+//! Stage 1: raw `mmap` and `munmap`.
+
+use nix::libc;
+use private_alloc::{map_by_hand, unmap_by_hand};
 
 use super::*;
 
-const NO_FILE: &str =
+const WITHOUT_MAP_ANONYMOUS: &str =
     "mmap failed with EBADF: it looked for an open file, because MAP_ANONYMOUS is missing.";
 
-fn mapped() -> *mut u8 {
+/// Maps `LEN` bytes with the answer's `map_by_hand`, or fails the case.
+fn map() -> *mut u8 {
     let error = match map_by_hand(LEN) {
         Ok(start) => return start,
         Err(error) => error,
     };
     judge::fail(match error.raw_os_error() {
-        Some(libc::EBADF) => NO_FILE.to_owned(),
+        Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
         Some(libc::EINVAL) => {
             "mmap failed with EINVAL: it wants a length, and one of MAP_PRIVATE and MAP_SHARED."
                 .to_owned()
@@ -24,7 +28,7 @@ fn mapped() -> *mut u8 {
 fn asks_for_one_mapping() {
     watched(
         || {
-            let start = watch(mapped);
+            let start = watch(map);
             // SAFETY: no reference into the mapping exists.
             let _ = watch(|| unsafe { unmap_by_hand(start, LEN) });
         },
@@ -35,9 +39,9 @@ fn asks_for_one_mapping() {
 #[test]
 fn zeroed_and_writable() {
     case(|| {
-        let start = mapped();
+        let start = map();
         expect_read_and_write(start);
-        // SAFETY: the pages are mapped to be read and written, as just checked, and the case alone uses them.
+        // SAFETY: the pages are readable and writable, as just checked, and nothing else refers to them.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start, LEN) };
         expect_zeros(bytes);
         bytes.fill(7);
@@ -67,7 +71,10 @@ fn failure_is_an_error() {
                     ));
                 }
                 Err(error) => {
-                    check!(error.raw_os_error() != Some(libc::EBADF), "{NO_FILE}");
+                    check!(
+                        error.raw_os_error() != Some(libc::EBADF),
+                        "{WITHOUT_MAP_ANONYMOUS}"
+                    );
                     check!(
                         error.raw_os_error() == Some(errno),
                         "mmap refused {why}, and your error does not carry its errno: \
@@ -82,7 +89,7 @@ fn failure_is_an_error() {
 #[test]
 fn unmapped() {
     case(|| {
-        let start = mapped();
+        let start = map();
         // SAFETY: no reference into the mapping exists.
         let result = unsafe { unmap_by_hand(start, LEN) };
         check!(
@@ -99,8 +106,8 @@ fn unmapped() {
 #[test]
 fn failed_unmap_is_an_error() {
     case(|| {
-        let start = mapped();
-        // SAFETY: the kernel refuses an address inside a page, and changes nothing.
+        let start = map();
+        // SAFETY: munmap fails with EINVAL for an address that is not page-aligned, and unmaps nothing.
         let result = unsafe { unmap_by_hand(start.wrapping_add(1), LEN) };
         match result {
             Ok(()) => judge::fail(

@@ -1,24 +1,24 @@
-//! Stage 3: lengths that `Region::new` must refuse.
+//! Stage 3: invalid sizes.
 
 use super::*;
 
 #[test]
 fn zero_bytes() {
-    case(|| expect_refused("Region::new(0)", Region::new(0), InvalidInput))
+    case(|| expect_error("Region::new(0)", Region::new(0), InvalidInput))
 }
 
 #[test]
 fn more_than_isize_max() {
     case(|| {
         let result = Region::new(isize::MAX as usize + 1);
-        expect_refused("Region::new(isize::MAX + 1)", result, OutOfMemory);
+        expect_error("Region::new(isize::MAX + 1)", result, OutOfMemory);
     })
 }
 
 #[test]
 fn usize_max() {
     case(|| {
-        expect_refused(
+        expect_error(
             "Region::new(usize::MAX)",
             Region::new(usize::MAX),
             OutOfMemory,
@@ -28,7 +28,7 @@ fn usize_max() {
 
 #[test]
 fn more_than_the_address_space() {
-    case(|| expect_refused("Region::new(1 << 62)", Region::new(1 << 62), OutOfMemory))
+    case(|| expect_error("Region::new(1 << 62)", Region::new(1 << 62), OutOfMemory))
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! Stage 4: page faults taken in advance.
+//! Stage 4: prefaulting with `new_populated` and `prefault`.
+
+use judge::probe::faults;
 
 use super::*;
 
 const PAGES: usize = 32;
 
-/// Fails the case unless all pages can be written without a fault.
+/// Fails the case unless every page can be written without a page fault.
 fn expect_no_fault(bytes: &mut [u8], after: &str) {
     let resident = resident_pages(bytes.as_ptr(), bytes.len());
     let taken = faults_of_writing(bytes, 9);
@@ -20,6 +22,29 @@ fn expect_no_fault(bytes: &mut [u8], after: &str) {
     );
 }
 
+/// Writes the first byte of each page and returns the number of page faults that the writes took.
+fn faults_of_writing(bytes: &mut [u8], value: u8) -> u64 {
+    #[inline(never)]
+    fn write_each_page(bytes: &mut [u8], page: usize, value: u8) {
+        for byte in bytes.iter_mut().step_by(page) {
+            // SAFETY: `byte` is a valid `&mut u8`. The write is volatile so that the compiler keeps it.
+            unsafe { (&raw mut *byte).write_volatile(value) };
+        }
+    }
+    let page = page_size();
+    // The first call of the function may take a page fault on its code, which must not be counted.
+    write_each_page(&mut [0; 2], 1, value);
+    // The first call of `faults` calibrates the probe, which takes page faults.
+    faults();
+    let before = faults();
+    write_each_page(bytes, page, value);
+    faults() - before
+}
+
+fn populated(len: usize) -> Region {
+    expect_region("Region::new_populated", len, Region::new_populated(len))
+}
+
 fn prefault(region: &mut Region) {
     if let Err(error) = region.prefault() {
         judge::fail(format!("prefault() gave an error: {error}."));
@@ -30,7 +55,7 @@ fn prefault(region: &mut Region) {
 fn resident_at_once() {
     case(|| {
         let len = PAGES * page_size();
-        let mut region = made("Region::new_populated", len, Region::new_populated(len));
+        let mut region = populated(len);
         let bytes = region.as_mut_slice();
         expect_no_fault(bytes, "new_populated");
     })
@@ -40,7 +65,7 @@ fn resident_at_once() {
 fn populated_is_zeroed() {
     case(|| {
         for _ in 0..2 {
-            let mut region = made("Region::new_populated", LEN, Region::new_populated(LEN));
+            let mut region = populated(LEN);
             expect_zeros(region.as_slice());
             region.as_mut_slice().fill(0xAA);
         }
@@ -50,15 +75,7 @@ fn populated_is_zeroed() {
 #[test]
 fn populated_leaves_nothing() {
     watched(
-        || {
-            watch(|| {
-                drop(made(
-                    "Region::new_populated",
-                    LEN,
-                    Region::new_populated(LEN),
-                ))
-            })
-        },
+        || watch(|| drop(populated(LEN))),
         |seen| seen.expect_ledger("region"),
     )
 }
@@ -67,13 +84,13 @@ fn populated_leaves_nothing() {
 fn populated_errors() {
     case(|| {
         let call = "Region::new_populated";
-        expect_refused(
+        expect_error(
             &format!("{call}(0)"),
             Region::new_populated(0),
             InvalidInput,
         );
         let most = Region::new_populated(usize::MAX);
-        expect_refused(&format!("{call}(usize::MAX)"), most, OutOfMemory);
+        expect_error(&format!("{call}(usize::MAX)"), most, OutOfMemory);
     })
 }
 
@@ -106,7 +123,7 @@ fn prefault_brings_in_every_page() {
 fn prefault_after_reads() {
     case(|| {
         let mut region = region(PAGES * page_size());
-        // Each read maps the kernel's one page of zeros, which is resident and cannot be written.
+        // Each read maps the shared zero page, which is present but write-protected.
         expect_zeros(region.as_slice());
         prefault(&mut region);
         expect_no_fault(
@@ -121,7 +138,7 @@ fn prefault_after_fork() {
     case(|| {
         let mut region = region(PAGES * page_size());
         region.as_mut_slice().fill(1);
-        // Calibrated here, so that the child only counts.
+        // Calibrate the probe before the fork, so that the child only counts.
         faults();
         let taken = in_child(|| {
             prefault(&mut region);

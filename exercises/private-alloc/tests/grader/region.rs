@@ -2,10 +2,16 @@
 
 use super::*;
 
-/// Clones a region, if the answer lets it be cloned: an inherent function goes before a trait's.
+/// Not a multiple of any page size.
+const ODD: usize = 12_345;
+
+/// The largest page size of aarch64, which is a multiple of every machine's page size.
+const PRETENDED_PAGE: usize = 64 << 10;
+
+/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`. The inherent function then takes precedence over the trait's.
 struct Cloned<T>(std::marker::PhantomData<T>);
 
-#[allow(dead_code)] // One of the two is used.
+#[allow(dead_code)] // Unused if `Region` is not `Clone`.
 impl<T: Clone> Cloned<T> {
     fn copy_of(original: &T) -> Option<T> {
         Some(original.clone())
@@ -23,7 +29,7 @@ impl<T> NotCloned<T> for Cloned<T> {}
 #[test]
 fn zeroed() {
     case(|| {
-        // A second region, where the first has left its bytes, shows whether memory is really fresh.
+        // The second region may get the memory of the first one, and must not show its bytes.
         for _ in 0..2 {
             let mut region = region(LEN);
             expect_zeros(region.as_slice());
@@ -183,14 +189,14 @@ fn leaves_nothing() {
 fn asks_the_page_size() {
     watched(
         || {
-            pretend::page_size(PRETENDED);
+            pretend::page_size(PRETENDED_PAGE);
             watch(|| drop(region(ODD)));
         },
         |seen| {
             for call in seen.calls("mmap").iter().chain(&seen.calls("munmap")) {
                 let bytes = call.args[1] as usize;
                 check!(
-                    bytes == ODD || bytes.is_multiple_of(PRETENDED),
+                    bytes == ODD || bytes.is_multiple_of(PRETENDED_PAGE),
                     "On a machine whose pages are 64 KiB your {} names neither the region's length nor whole \
                      pages: the page size must come from sysconf.",
                     call.name
@@ -199,9 +205,3 @@ fn asks_the_page_size() {
         },
     )
 }
-
-/// The largest page of aarch64, so a multiple of every machine's.
-const PRETENDED: usize = 64 << 10;
-
-/// Whole pages of no size.
-const ODD: usize = 12_345;

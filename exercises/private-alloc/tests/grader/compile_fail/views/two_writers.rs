@@ -1,5 +1,5 @@
 //! Two mutable views of one region live at once.
-#![allow(unused_mut)] // a writer that takes &self is wrong for another reason
+#![allow(unused_mut)] // no warning if the answer's `as_mut_slice` takes `&self`
 use private_alloc::Region;
 
 fn main() {
