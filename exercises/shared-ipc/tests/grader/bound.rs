@@ -1,4 +1,4 @@
-//! Stage 4: which types may be shared.
+//! Stage 4: trait bounds. The compile-fail cases grade the types that must be rejected.
 
 use super::*;
 

@@ -1,4 +1,6 @@
-//! Stage 1: `mmap` and `fork` called through libc.
+//! Stage 1: raw `mmap` and `fork`.
+
+use shared_ipc::ask_a_child;
 
 use super::*;
 

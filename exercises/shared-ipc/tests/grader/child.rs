@@ -1,14 +1,22 @@
-//! Stage 3: how a forked child exits, and how its parent waits for it.
+//! Stage 3: child exit and waitpid.
+
+use std::io::{self, Write};
+use std::sync::atomic::AtomicU32;
+use std::thread;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::*;
 
-/// Runs `f` in a child of the answer's.
+/// Calls the answer's `run_child`.
 fn run(numbers: &Shared<Numbers>, f: impl FnOnce(&Numbers)) -> io::Result<()> {
-    // SAFETY: a case has one thread of its own besides libtest's, which holds no lock while it waits for the case.
+    // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
     unsafe { numbers.run_child(f) }
 }
 
-fn expect_well(result: io::Result<()>) {
+fn expect_success(result: io::Result<()>) {
     if let Err(error) = result {
         judge::fail(format!(
             "The child ended well, and run_child gave an error: {error}."
@@ -16,16 +24,17 @@ fn expect_well(result: io::Result<()>) {
     }
 }
 
-fn expect_told(result: io::Result<()>, how: &str, words: &str) {
+/// Fails the case unless `run_child` returned an error whose message contains `words`.
+fn expect_reported(result: io::Result<()>, how: &str, words: &str) {
     match result {
         Ok(()) => judge::fail(format!(
             "The child {how}, and run_child said that all was well."
         )),
         Err(error) => {
-            let told = error.to_string();
+            let message = error.to_string();
             check!(
-                told.contains(words),
-                "The child {how}, and run_child's error does not say `{words}`: {told}."
+                message.contains(words),
+                "The child {how}, and run_child's error does not say `{words}`: {message}."
             );
         }
     }
@@ -35,8 +44,8 @@ fn expect_told(result: io::Result<()>, how: &str, words: &str) {
 fn its_writes_arrive() {
     case(|| {
         let numbers = new!(Numbers);
-        let me = std::process::id();
-        expect_well(run(&numbers, |numbers| {
+        let parent = std::process::id();
+        expect_success(run(&numbers, |numbers| {
             numbers[0].store(std::process::id().into(), SeqCst);
             numbers[numbers.len() - 1].store(7, SeqCst);
         }));
@@ -45,7 +54,7 @@ fn its_writes_arrive() {
             "What the child wrote has not arrived when run_child returns."
         );
         check!(
-            numbers[0].load(SeqCst) != u64::from(me),
+            numbers[0].load(SeqCst) != u64::from(parent),
             "The closure ran in the parent: run_child must fork."
         );
     })
@@ -55,11 +64,11 @@ fn its_writes_arrive() {
 fn output_is_not_doubled() {
     case(|| {
         let numbers = new!(Numbers);
-        let captured = Captured::begin();
-        register_handler();
-        // Still in the buffer when the child is forked.
+        let captured = CapturedStdout::begin();
+        register_exit_handler();
+        // Without a newline, the text is still in the buffer when the child is forked.
         print!("once");
-        expect_well(run(&numbers, |_| ()));
+        expect_success(run(&numbers, |_| ()));
         let text = captured.end();
         check!(
             text.matches("once").count() == 1,
@@ -74,44 +83,45 @@ fn output_is_not_doubled() {
     })
 }
 
-/// From here on a child that ends by exit says so on standard output.
-fn register_handler() {
+/// Registers a handler with atexit that writes to standard output, unless it runs in this process.
+fn register_exit_handler() {
     static PARENT: AtomicU32 = AtomicU32::new(0);
     extern "C" fn handler() {
         if std::process::id() != PARENT.load(SeqCst) {
-            // SAFETY: the words are that long.
+            // SAFETY: the string is 7 bytes long.
             unsafe { libc::write(1, c"handler".as_ptr().cast(), 7) };
         }
     }
     PARENT.store(std::process::id(), SeqCst);
-    // SAFETY: the handler may be called at any exit.
+    // SAFETY: `handler` is never unloaded and may run at any exit: it uses only an atomic and write(2).
     unsafe { libc::atexit(handler) };
 }
 
-/// Standard output, into a file in memory.
-struct Captured {
-    memory: i32,
-    before: i32,
+/// Standard output, redirected to a memfd.
+struct CapturedStdout {
+    memfd: i32,
+    saved: i32,
 }
 
-impl Captured {
-    fn begin() -> Captured {
+impl CapturedStdout {
+    fn begin() -> CapturedStdout {
         // SAFETY: the name is a C string.
-        let memory = unsafe { libc::memfd_create(c"output".as_ptr(), 0) };
-        // SAFETY: duplicates a descriptor, and touches no memory.
-        let before = unsafe { libc::dup(1) };
-        // SAFETY: standard output stays open, and leads elsewhere.
-        unsafe { libc::dup2(memory, 1) };
-        Captured { memory, before }
+        let memfd = unsafe { libc::memfd_create(c"output".as_ptr(), 0) };
+        // SAFETY: dup(2) accesses no memory.
+        let saved = unsafe { libc::dup(1) };
+        // SAFETY: dup2(2) accesses no memory, and descriptor 1 stays open.
+        unsafe { libc::dup2(memfd, 1) };
+        CapturedStdout { memfd, saved }
     }
 
+    /// Restores standard output and returns the captured text.
     fn end(self) -> String {
-        let _ = io::Write::flush(&mut io::stdout());
+        let _ = io::stdout().flush();
         // SAFETY: as in `begin`.
-        unsafe { libc::dup2(self.before, 1) };
+        unsafe { libc::dup2(self.saved, 1) };
         let mut text = vec![0; 64];
-        // SAFETY: `text` has room for its length.
-        let read = unsafe { libc::pread(self.memory, text.as_mut_ptr().cast(), text.len(), 0) };
+        // SAFETY: `text` has room for `text.len()` bytes.
+        let read = unsafe { libc::pread(self.memfd, text.as_mut_ptr().cast(), text.len(), 0) };
         text.truncate(usize::try_from(read).unwrap_or(0));
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -122,7 +132,7 @@ fn a_panic_is_told() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
-        expect_told(
+        expect_reported(
             run(&numbers, |_| panic!("on purpose")),
             "panicked",
             "panicked",
@@ -135,10 +145,10 @@ fn a_signal_is_told() {
     case(|| {
         let numbers = new!(Numbers);
         let result = run(&numbers, |_| {
-            // SAFETY: sends a signal to this very process, a child.
+            // SAFETY: raise(3) accesses no memory. It kills the child, which is this process.
             unsafe { libc::raise(libc::SIGKILL) };
         });
-        expect_told(result, "was killed by signal 9", "signal 9");
+        expect_reported(result, "was killed by signal 9", "signal 9");
     })
 }
 
@@ -146,9 +156,9 @@ fn a_signal_is_told() {
 fn a_status_is_told() {
     case(|| {
         let numbers = new!(Numbers);
-        // SAFETY: ends this very process, a child.
+        // SAFETY: ends the child, which is this process.
         let result = run(&numbers, |_| unsafe { libc::_exit(3) });
-        expect_told(result, "ended with status 3", "status 3");
+        expect_reported(result, "ended with status 3", "status 3");
     })
 }
 
@@ -159,13 +169,13 @@ fn other_children_are_left_alone() {
         // SAFETY: as in `run`.
         let other = unsafe { libc::fork() };
         if other == 0 {
-            // SAFETY: ends this very process, a child.
+            // SAFETY: ends the child, which is this process.
             unsafe { libc::_exit(5) };
         }
-        // It has ended before the answer's child begins.
-        std::thread::sleep(Duration::from_millis(20));
+        // The other child exits before `run_child` forks.
+        thread::sleep(Duration::from_millis(20));
         let result = run(&numbers, |_| {
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         });
         if let Err(error) = result {
             judge::fail(format!(
@@ -187,18 +197,18 @@ fn other_children_are_left_alone() {
 fn a_signal_does_not_end_the_wait() {
     case(|| {
         let numbers = new!(Numbers);
-        interruptible();
+        interrupt_on_sigusr1();
         let (process, thread) = (
             nix::unistd::getpid().as_raw(),
             nix::unistd::gettid().as_raw(),
         );
         let result = run(&numbers, |_| {
             for _ in 0..3 {
-                std::thread::sleep(Duration::from_millis(20));
-                // SAFETY: sends a signal to the thread that waits for this child.
+                thread::sleep(Duration::from_millis(20));
+                // SAFETY: tgkill(2) accesses no memory. It signals the thread that waits for this child.
                 unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         });
         if let Err(error) = result {
             judge::fail(format!(
@@ -208,16 +218,16 @@ fn a_signal_does_not_end_the_wait() {
     })
 }
 
-/// From here on SIGUSR1 does nothing but interrupt.
-fn interruptible() {
+/// Installs a SIGUSR1 handler without SA_RESTART that does nothing, so that the signal interrupts system calls.
+fn interrupt_on_sigusr1() {
     extern "C" fn nothing(_: libc::c_int) {}
     let action = SigAction::new(
         SigHandler::Handler(nothing),
         SaFlags::empty(),
         SigSet::empty(),
     );
-    // SAFETY: the handler does nothing.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler");
+    // SAFETY: the handler does nothing, so it is async-signal-safe.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("sigaction accepts a SIGUSR1 handler");
 }
 
 #[test]
@@ -226,7 +236,7 @@ fn leaves_nothing() {
         || {
             watch(|| {
                 let numbers = new!(Numbers);
-                expect_well(run(&numbers, |_| ()));
+                expect_success(run(&numbers, |_| ()));
             })
         },
         |seen| seen.expect_ledger("shared"),

@@ -1,20 +1,16 @@
-//! Grades `shared-ipc`: a module for each stage, a case for each test.
+//! Grades `shared-ipc`. Each stage is a module, and each test is a case.
 
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use judge::probe::{mapped_pages, page_size, resident_pages, rights};
-use judge::{case, check, in_child, pretend, watch, watched};
-use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use shared_ipc::{Shared, ask_a_child};
-use zerocopy::FromBytes;
+use judge::{case, check, watch, watched};
+use shared_ipc::Shared;
 
-/// 512 KiB, across many pages of any size.
+/// 512 KiB: several pages, whatever the page size is.
 type Numbers = [AtomicU64; 64 << 10];
 
-/// A macro, and no function: a function would name the bound that the learner is to find.
+/// Returns a new `Shared<$type>`, or fails the case.
+///
+/// A generic function would have to name the bound that the learner is asked to find, so this is a macro.
 macro_rules! new {
     ($type:ty) => {
         match Shared::<$type>::new() {

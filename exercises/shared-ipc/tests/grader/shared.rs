@@ -1,5 +1,12 @@
 //! Stage 2: a `Shared<T>` that owns its mapping.
 
+use std::io::{self, ErrorKind};
+use std::sync::atomic::AtomicU8;
+
+use judge::probe::{mapped_pages, page_size, resident_pages, rights};
+use judge::{in_child, pretend};
+use zerocopy::FromBytes;
+
 use super::*;
 
 #[test]
@@ -50,7 +57,7 @@ fn nobody_elses() {
 #[test]
 fn never_on_the_stack() {
     case(|| {
-        // 64 MiB: no thread's stack holds it.
+        // 64 MiB does not fit on a thread's stack.
         let bytes = new!([AtomicU8; 64 << 20]);
         let start = bytes.as_ptr().cast();
         check!(
@@ -85,31 +92,31 @@ fn mapped_as_asked() {
 
 #[derive(FromBytes)]
 #[repr(C, align(2097152))]
-struct Aligned([u8; 2 << 20]);
+struct HugePageAligned([u8; 2 << 20]);
 
 #[test]
 fn aligned_to_more_than_a_page() {
     watched(
-        || {
-            watch(|| {
-                match Shared::<Aligned>::new() {
-                Ok(_) => judge::fail(
-                    "A value aligned to 2 MiB must be an error: a mapping begins with a page, wherever that is."
-                        .to_owned(),
-                ),
-                Err(error) => check!(
-                    error.kind() == ErrorKind::InvalidInput,
-                    "A value aligned to 2 MiB must be InvalidInput, and the error was {:?}.",
-                    error.kind()
-                ),
-            }
-            })
-        },
+        || watch(|| expect_invalid_input(Shared::<HugePageAligned>::new())),
         |seen| seen.expect_ledger("refused"),
     )
 }
 
-/// Aligned to the largest page of aarch64.
+fn expect_invalid_input<T>(result: io::Result<T>) {
+    match result {
+        Ok(_) => judge::fail(
+            "A value aligned to 2 MiB must be an error: a mapping begins with a page, wherever that is."
+                .to_owned(),
+        ),
+        Err(error) => check!(
+            error.kind() == ErrorKind::InvalidInput,
+            "A value aligned to 2 MiB must be InvalidInput, and the error was {:?}.",
+            error.kind()
+        ),
+    }
+}
+
+/// Aligned to the largest page size of aarch64.
 #[derive(FromBytes)]
 #[repr(C, align(65536))]
 struct PageAligned([u8; 64 << 10]);
