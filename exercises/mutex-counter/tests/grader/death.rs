@@ -1,11 +1,11 @@
-//! Stage 4: an owner that dies while it holds the lock.
+//! Stage 4: owner death.
 
 use super::*;
 
-/// A process that writes `number` under the lock, and is killed there.
-fn die_inside(counter: &Counter, number: u64) {
-    let inside = Message::new();
-    let pid = child(|| {
+/// Makes a child store `number` under the lock, and kills it there.
+fn die_with_the_lock(counter: &Counter, number: u64) {
+    let inside = Event::new();
+    let pid = fork_child(|| {
         let _ = counter.with_lock(|shared, _| {
             *shared = number;
             inside.send();
@@ -14,38 +14,37 @@ fn die_inside(counter: &Counter, number: u64) {
             }
         });
     });
-    let came = inside.comes_within(SOON);
-    let _ = kill(pid, Signal::SIGKILL);
-    let _ = waitpid(pid, None);
+    let locked = inside.arrives_within(SOON);
+    reap(pid, false);
     check!(
-        came,
+        locked,
         "A process never got the lock: after an owner's death it must be usable again and again \
          (pthread_mutex_consistent)."
     );
 }
 
-const NEVER: &str =
+const NOT_ROBUST: &str =
     "A process died with the lock, and the next one waits for it forever: ask for a robust mutex.";
 
-fn expect_told(told: Told, expected: Entry, when: &str) {
+fn expect_entry(result: LockResult, expected: Entry, when: &str) {
     check!(
-        told == Ok(expected),
+        result == Ok(expected),
         "{when}, with_lock must say {expected:?}, and it {}.",
-        in_words(&told)
+        describe(&result)
     );
 }
 
 #[test]
 fn the_next_is_told_once() {
     case(|| {
-        let counter = new();
-        die_inside(&counter, 7);
-        let told = lock_in_a_child(&counter, NEVER);
-        expect_told(told, Entry::OwnerDied, "Right after its owner's death");
-        let told = lock_in_a_child(&counter, NEVER);
-        expect_told(told, Entry::Clean, "Once somebody has been told");
+        let counter = new_counter();
+        die_with_the_lock(&counter, 7);
+        let result = lock_in_a_child(&counter, NOT_ROBUST);
+        expect_entry(result, Entry::OwnerDied, "Right after its owner's death");
+        let result = lock_in_a_child(&counter, NOT_ROBUST);
+        expect_entry(result, Entry::Clean, "Once somebody has been told");
         check!(
-            got(&counter) == 9,
+            get(&counter) == 9,
             "The number must stay as the dead owner left it, and two more were added to 7."
         );
     })
@@ -54,11 +53,11 @@ fn the_next_is_told_once() {
 #[test]
 fn again_and_again() {
     case(|| {
-        let counter = new();
+        let counter = new_counter();
         for _ in 0..3 {
-            die_inside(&counter, 7);
-            let told = lock_in_a_child(&counter, NEVER);
-            expect_told(told, Entry::OwnerDied, "After each owner's death");
+            die_with_the_lock(&counter, 7);
+            let result = lock_in_a_child(&counter, NOT_ROBUST);
+            expect_entry(result, Entry::OwnerDied, "After each owner's death");
         }
     })
 }
@@ -66,23 +65,23 @@ fn again_and_again() {
 #[test]
 fn get_leaves_the_news() {
     case(|| {
-        let counter = new();
-        die_inside(&counter, 7);
+        let counter = new_counter();
+        die_with_the_lock(&counter, 7);
         check!(
-            got(&counter) == 7,
+            get(&counter) == 7,
             "After its owner's death get() must read what is there."
         );
-        let told = lock_in_a_child(&counter, NEVER);
-        expect_told(told, Entry::OwnerDied, "After get() has read");
+        let result = lock_in_a_child(&counter, NOT_ROBUST);
+        expect_entry(result, Entry::OwnerDied, "After get() has read");
     })
 }
 
 #[test]
 fn the_parent_is_told_too() {
     case(|| {
-        let counter = new();
-        die_inside(&counter, 7);
-        let entry = locked(&counter, |_, entry| entry);
+        let counter = new_counter();
+        die_with_the_lock(&counter, 7);
+        let entry = with_lock(&counter, |_, entry| entry);
         check!(
             entry == Entry::OwnerDied,
             "A child died with the lock, and its parent's with_lock does not say so."

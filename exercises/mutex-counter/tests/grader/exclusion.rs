@@ -1,51 +1,80 @@
-//! Stage 2: mutual exclusion between processes.
+//! Stage 2: mutual exclusion.
 
 use super::*;
 
-/// One process waits inside; whether another gets in meanwhile, and whether it does afterwards.
+/// When a second process got past the lock that a first one held.
+struct Contention {
+    /// It got past the lock while the first process still held it.
+    before_unlock: bool,
+    /// It got past the lock at all.
+    ever: bool,
+}
+
+/// Makes one process hold the lock while a second one makes `call`.
+///
+/// The first process runs `hold`, which keeps the lock for as long as its second argument, `pause`, has not returned. The
+/// second process runs `contend`, which makes the call and sends the event as soon as it is past the lock.
+///
+/// Fails the case if the call returned an error.
+fn contention(
+    counter: &Counter,
+    hold: impl FnOnce(&mut u64, &dyn Fn()),
+    call: &str,
+    contend: impl FnOnce(&Event) -> io::Result<()>,
+) -> Contention {
+    let [held, unlock, waiting, past_the_lock] = [(); 4].map(|()| Event::new());
+    let first = fork_child(|| {
+        with_lock(counter, |number, _| {
+            hold(number, &|| {
+                held.send();
+                unlock.wait();
+            });
+        });
+    });
+    held.wait();
+    let second = ReportingChild::fork_fallible(|| {
+        waiting.send();
+        contend(&past_the_lock)
+    });
+    waiting.wait();
+    let before_unlock = past_the_lock.arrives_within(A_WHILE);
+    unlock.send();
+    let ever = before_unlock || past_the_lock.arrives_within(SOON);
+    reap(second.pid, ever);
+    reap(first, true);
+    expect_no_error(second, call);
+    Contention {
+        before_unlock,
+        ever,
+    }
+}
+
 #[test]
 fn one_process_at_a_time() {
     case(|| {
-        let counter = new();
-        let [inside, leave, at_the_door, second_inside] = [(); 4].map(|()| Message::new());
-        let first = child(|| {
-            locked(&counter, |number, _| {
-                let before = *number;
-                inside.send();
-                leave.wait();
-                *number = before + 1;
-            });
-        });
-        inside.wait();
-        let second = waiter(|| {
-            at_the_door.send();
+        let counter = new_counter();
+        let add_slowly = |number: &mut u64, pause: &dyn Fn()| {
+            let before = *number;
+            pause();
+            *number = before + 1;
+        };
+        let second = contention(&counter, add_slowly, "with_lock", |past_the_lock| {
             counter.with_lock(|number, _| {
-                second_inside.send();
+                past_the_lock.send();
                 *number += 1;
             })
         });
-        at_the_door.wait();
-        let both = second_inside.comes_within(A_WHILE);
-        leave.send();
-        let after = both || second_inside.comes_within(SOON);
-        if !after {
-            let _ = kill(second.pid, Signal::SIGKILL);
-        }
-        for pid in [first, second.pid] {
-            let _ = waitpid(pid, None);
-        }
-        expect_no_error(second, "with_lock");
         check!(
-            !both,
+            !second.before_unlock,
             "A second process had the number while the first still had it: the lock does not keep it out."
         );
         check!(
-            after,
+            second.ever,
             "A process that waited for the lock was never woken when another gave it back: a mutex wakes nobody in \
              another process unless it is told that it is shared."
         );
         check!(
-            got(&counter) == 2,
+            get(&counter) == 2,
             "Two processes added 1 each, one after the other, and the number is not 2."
         );
     })
@@ -54,36 +83,19 @@ fn one_process_at_a_time() {
 #[test]
 fn get_waits_too() {
     case(|| {
-        let counter = new();
-        let [inside, leave, at_the_door, read] = [(); 4].map(|()| Message::new());
-        let first = child(|| {
-            locked(&counter, |number, _| {
-                *number = 1;
-                inside.send();
-                leave.wait();
-                *number = 2;
-            });
-        });
-        inside.wait();
-        let second = waiter(|| {
-            at_the_door.send();
+        let counter = new_counter();
+        let change_twice = |number: &mut u64, pause: &dyn Fn()| {
+            *number = 1;
+            pause();
+            *number = 2;
+        };
+        let second = contention(&counter, change_twice, "get()", |past_the_lock| {
             counter.get()?;
-            read.send();
+            past_the_lock.send();
             Ok(())
         });
-        at_the_door.wait();
-        let early = read.comes_within(A_WHILE);
-        leave.send();
-        let after = early || read.comes_within(SOON);
-        if !after {
-            let _ = kill(second.pid, Signal::SIGKILL);
-        }
-        for pid in [first, second.pid] {
-            let _ = waitpid(pid, None);
-        }
-        expect_no_error(second, "get()");
         check!(
-            !early,
+            !second.before_unlock,
             "get() read the number while another process was changing it: it must lock, too."
         );
     })

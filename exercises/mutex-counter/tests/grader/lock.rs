@@ -1,13 +1,13 @@
-//! Stage 1: a process-shared mutex in shared memory.
+//! Stage 1: process-shared setup.
 
 use super::*;
 
 #[test]
 fn begins_at_zero_and_counts() {
     case(|| {
-        let counter = new();
-        check!(got(&counter) == 0, "A new counter must be 0.");
-        locked(&counter, |number, entry| {
+        let counter = new_counter();
+        check!(get(&counter) == 0, "A new counter must be 0.");
+        with_lock(&counter, |number, entry| {
             check!(
                 entry == Entry::Clean,
                 "Nobody has had the lock yet, and with_lock says that its owner died."
@@ -15,7 +15,7 @@ fn begins_at_zero_and_counts() {
             *number += 5;
         });
         check!(
-            got(&counter) == 5,
+            get(&counter) == 5,
             "with_lock added 5 to the number, and get() does not see it."
         );
     })
@@ -24,9 +24,9 @@ fn begins_at_zero_and_counts() {
 #[test]
 fn gives_the_closures_result() {
     case(|| {
-        let counter = new();
+        let counter = new_counter();
         check!(
-            locked(&counter, |_, _| "result") == "result",
+            with_lock(&counter, |_, _| "result") == "result",
             "with_lock must give the closure's result."
         );
     })
@@ -35,13 +35,13 @@ fn gives_the_closures_result() {
 #[test]
 fn a_child_counts_on_the_same_number() {
     case(|| {
-        let counter = new();
+        let counter = new_counter();
         in_child(|| {
-            locked(&counter, |number, _| *number += 1);
+            with_lock(&counter, |number, _| *number += 1);
             0
         });
         check!(
-            got(&counter) == 1,
+            get(&counter) == 1,
             "A child added 1, and its parent does not see it: the number must lie in shared memory."
         );
     })
@@ -52,8 +52,8 @@ fn leaves_nothing() {
     watched(
         || {
             watch(|| {
-                let counter = new();
-                locked(&counter, |number, _| *number += 1);
+                let counter = new_counter();
+                with_lock(&counter, |number, _| *number += 1);
             })
         },
         |seen| {
@@ -73,21 +73,21 @@ fn leaves_nothing() {
 #[test]
 fn dropped_in_a_child() {
     case(|| {
-        let counter = new();
-        let theirs = &counter;
+        let counter = new_counter();
+        let shared = &counter;
         in_child(|| {
-            // SAFETY: the child drops its copy of the value, and ends without using it again.
-            drop(unsafe { std::ptr::read(theirs) });
+            // SAFETY: the child drops this copy, and exits without using or dropping the original.
+            drop(unsafe { std::ptr::read(shared) });
             0
         });
-        let told = lock_in_a_child(
+        let result = lock_in_a_child(
             &counter,
             "After one process had dropped its counter another could not lock it: Drop must only unmap.",
         );
         check!(
-            told == Ok(Entry::Clean),
+            result == Ok(Entry::Clean),
             "After one process had dropped its counter, with_lock in another {}: Drop must only unmap.",
-            in_words(&told)
+            describe(&result)
         );
     })
 }

@@ -1,9 +1,10 @@
-//! Grades `mutex-counter`: a module for each stage, a case for each test.
+//! Grades `mutex-counter`. Each stage is a module, and each test is a case.
 //!
-//! Exclusion is never judged by a sum, which may come out right without a lock, too. The processes are made to meet,
-//! over pipes.
+//! No case judges mutual exclusion by a sum: increments without a lock can add up by chance. Pipes make one process wait
+//! at the lock while another holds it.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ mod exclusion;
 mod lock;
 mod paths;
 
-fn new() -> Counter {
+/// Returns a new counter, or fails the case.
+fn new_counter() -> Counter {
     match Counter::new() {
         Ok(counter) => counter,
         Err(error) => judge::fail(format!(
@@ -29,7 +31,8 @@ fn new() -> Counter {
     }
 }
 
-fn locked<R>(counter: &Counter, f: impl FnOnce(&mut u64, Entry) -> R) -> R {
+/// Returns the result of `f`, or fails the case if `with_lock` returned an error.
+fn with_lock<R>(counter: &Counter, f: impl FnOnce(&mut u64, Entry) -> R) -> R {
     match counter.with_lock(f) {
         Ok(result) => result,
         Err(error) => judge::fail(format!(
@@ -38,7 +41,8 @@ fn locked<R>(counter: &Counter, f: impl FnOnce(&mut u64, Entry) -> R) -> R {
     }
 }
 
-fn got(counter: &Counter) -> u64 {
+/// Returns the counter's value, or fails the case if `get` returned an error.
+fn get(counter: &Counter) -> u64 {
     match counter.get() {
         Ok(number) => number,
         Err(error) => judge::fail(format!(
@@ -47,132 +51,145 @@ fn got(counter: &Counter) -> u64 {
     }
 }
 
-/// Forks; the child runs `f` and ends.
-fn child(f: impl FnOnce()) -> Pid {
-    // SAFETY: a case has one thread of its own besides libtest's, which holds no lock while it waits for the case.
+/// Forks a child that runs `f` and exits.
+fn fork_child(f: impl FnOnce()) -> Pid {
+    // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            let ended = panic::catch_unwind(AssertUnwindSafe(f));
-            // SAFETY: ends this process at once.
-            unsafe { libc::_exit(i32::from(ended.is_err())) }
+            let result = panic::catch_unwind(AssertUnwindSafe(f));
+            // SAFETY: ends the child, which is this process, without running exit handlers.
+            unsafe { libc::_exit(i32::from(result.is_err())) }
         }
     }
 }
 
-/// A child that says something once it is done.
-struct Speaker {
+/// Waits until the child has exited. Kills it first unless it has `finished` its work.
+fn reap(pid: Pid, finished: bool) {
+    if !finished {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    let _ = waitpid(pid, None);
+}
+
+/// A forked child that sends a text to its parent before it exits.
+struct ReportingChild {
     pid: Pid,
-    said: PipeReader,
+    pipe: PipeReader,
 }
 
-impl Speaker {
-    /// Forks; the child runs `f`, and says what that gives.
-    fn new(f: impl FnOnce() -> String) -> Speaker {
-        let (said, mut say) = io::pipe().expect("a pipe");
-        let pid = child(|| say.write_all(f().as_bytes()).expect("the pipe is open"));
-        Speaker { pid, said }
+impl ReportingChild {
+    /// Forks a child that sends the result of `f`.
+    fn fork(f: impl FnOnce() -> String) -> ReportingChild {
+        let (pipe, mut writer) = io::pipe().expect("a pipe");
+        let pid = fork_child(|| {
+            let report = f();
+            writer
+                .write_all(report.as_bytes())
+                .expect("the parent keeps the pipe open");
+        });
+        ReportingChild { pid, pipe }
     }
 
-    /// What it has said; nothing if it was killed.
-    fn said(mut self) -> String {
-        let mut said = String::new();
-        self.said
-            .read_to_string(&mut said)
-            .expect("the child has ended");
-        said
+    /// Forks a child that sends the error of `f`, or nothing. `f` is expected to wait for the lock.
+    fn fork_fallible(f: impl FnOnce() -> io::Result<()>) -> ReportingChild {
+        ReportingChild::fork(|| {
+            f().err()
+                .map_or_else(String::new, |error| error.to_string())
+        })
+    }
+
+    /// Returns what the child sent. The text is empty if the child was killed.
+    fn report(mut self) -> String {
+        let mut report = String::new();
+        self.pipe
+            .read_to_string(&mut report)
+            .expect("a report is UTF-8");
+        report
     }
 }
 
-/// A child that is to wait at a locked door: it says the error if `f` gives one.
-fn waiter(f: impl FnOnce() -> io::Result<()>) -> Speaker {
-    Speaker::new(|| {
-        f().err()
-            .map_or_else(String::new, |error| error.to_string())
-    })
-}
-
-/// Fails the case if `call`, which the waiter made, has given an error.
-fn expect_no_error(waiter: Speaker, call: &str) {
-    let error = waiter.said();
+/// Fails the case if `call`, made by the child, returned an error instead of waiting for the lock.
+fn expect_no_error(child: ReportingChild, call: &str) {
+    let error = child.report();
     check!(
         error.is_empty(),
         "{call} must wait until another process gives the lock back, and gave an error: {error}."
     );
 }
 
-/// A message between processes.
-struct Message {
-    from: PipeReader,
-    to: PipeWriter,
+/// An event that one process sends and another waits for.
+struct Event {
+    reader: PipeReader,
+    writer: PipeWriter,
 }
 
-impl Message {
-    fn new() -> Message {
-        let (from, to) = io::pipe().expect("a pipe");
-        Message { from, to }
+impl Event {
+    fn new() -> Event {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        Event { reader, writer }
     }
 
     fn send(&self) {
-        (&self.to).write_all(b"!").expect("the pipe is open");
+        (&self.writer)
+            .write_all(b"!")
+            .expect("this process keeps the reader open");
     }
 
     fn wait(&self) {
-        (&self.from).read_exact(&mut [0]).expect("the pipe is open");
+        (&self.reader)
+            .read_exact(&mut [0])
+            .expect("this process keeps the writer open");
     }
 
-    /// Whether it comes in time.
-    fn comes_within(&self, time: Duration) -> bool {
-        use std::os::fd::AsFd;
-        let mut fds = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+    fn arrives_within(&self, time: Duration) -> bool {
+        let mut fds = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(time).expect("a short time");
         poll(&mut fds, timeout) == Ok(1)
     }
 }
 
-/// Long enough for a process that nothing holds back, on a machine with much else to do.
+/// Enough time, even on a busy machine, for a process that nothing blocks.
 const SOON: Duration = Duration::from_secs(3);
-/// Long enough for a process at the door to get in, where nothing keeps it out.
+/// Enough time for a process to take a lock that does not exclude it.
 const A_WHILE: Duration = Duration::from_millis(100);
 
-/// What `with_lock` told a child, or its error in words.
-type Told = Result<Entry, String>;
+/// What `with_lock` returned in a child, with the error as text.
+type LockResult = Result<Entry, String>;
 
-/// Locks in a child, and fails with the sentence if that takes too long.
-fn lock_in_a_child(counter: &Counter, otherwise: &str) -> Told {
-    let locked = Message::new();
-    let child = Speaker::new(|| {
+/// Adds 1 under the lock in a child. Fails the case with `timeout_sentence` if that takes too long.
+fn lock_in_a_child(counter: &Counter, timeout_sentence: &str) -> LockResult {
+    let returned = Event::new();
+    let child = ReportingChild::fork(|| {
         let entry = counter.with_lock(|number, entry| {
             *number += 1;
             entry
         });
-        locked.send();
+        returned.send();
         match entry {
             Ok(Entry::Clean) => CLEAN.to_owned(),
             Ok(Entry::OwnerDied) => OWNER_DIED.to_owned(),
             Err(error) => error.to_string(),
         }
     });
-    let in_time = locked.comes_within(SOON);
-    if !in_time {
-        let _ = kill(child.pid, Signal::SIGKILL);
-    }
-    let _ = waitpid(child.pid, None);
-    check!(in_time, "{otherwise}");
-    match child.said() {
-        said if said == CLEAN => Ok(Entry::Clean),
-        said if said == OWNER_DIED => Ok(Entry::OwnerDied),
+    let in_time = returned.arrives_within(SOON);
+    reap(child.pid, in_time);
+    check!(in_time, "{timeout_sentence}");
+    match child.report() {
+        report if report == CLEAN => Ok(Entry::Clean),
+        report if report == OWNER_DIED => Ok(Entry::OwnerDied),
         error => Err(error),
     }
 }
 
-/// As a child says it.
+/// How a child reports `Entry::Clean`.
 const CLEAN: &str = "clean";
+/// How a child reports `Entry::OwnerDied`.
 const OWNER_DIED: &str = "owner died";
 
-/// `said Clean`, `gave an error: ...`.
-fn in_words(told: &Told) -> String {
-    match told {
+/// Describes the result as the predicate of a sentence.
+fn describe(result: &LockResult) -> String {
+    match result {
         Ok(entry) => format!("said {entry:?}"),
         Err(error) => format!("gave an error: {error}"),
     }
