@@ -1,4 +1,4 @@
-//! Stage 2: small blocks lie in a heap with a break of its own, inside a reservation.
+//! Stage 2: small blocks come from a heap in reserved addresses, which has its own break.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn small_blocks_lie_in_the_heap() {
     case(|| {
         for size in [1, 16, 100, 1000, 10_000, 100_000] {
-            let block = block(size);
+            let block = alloc(size);
             block.fill(1);
             let heap = heap();
             check!(
@@ -26,7 +26,7 @@ fn no_heap_before_the_first_small_block() {
             "heap_range() names a heap before the first block: an allocator that is a static must begin with \
              nothing."
         );
-        let _small = block(100);
+        let _small = alloc(100);
         let _ = heap();
     })
 }
@@ -37,7 +37,7 @@ fn a_break_of_its_own() {
         || {
             watch(|| {
                 for _ in 0..1000 {
-                    block(1000).fill(1);
+                    alloc(1000).fill(1);
                 }
             });
         },
@@ -54,13 +54,13 @@ fn a_break_of_its_own() {
 #[test]
 fn all_of_it_can_be_touched_and_nothing_beyond() {
     case(|| {
-        block(100).fill(1);
+        alloc(100).fill(1);
         let heap = heap();
         for (byte, name) in [
             (heap.start, "The heap's first byte"),
             (heap.end - 1, "The last byte before the heap's break"),
         ] {
-            let rights = rights(at(byte));
+            let rights = rights(pointer_to(byte));
             check!(
                 rights.read && rights.write,
                 "{name} cannot be read and written: heap_range() must name what can be touched, and not all that is \
@@ -71,7 +71,7 @@ fn all_of_it_can_be_touched_and_nothing_beyond() {
                 "{name} can be executed: leave PROT_EXEC out."
             );
         }
-        let beyond = rights(at(heap.end));
+        let beyond = rights(pointer_to(heap.end));
         check!(
             !beyond.read && !beyond.write,
             "The byte at the break can be touched: what lies beyond it is reserved with PROT_NONE, so that a \
@@ -84,11 +84,11 @@ fn all_of_it_can_be_touched_and_nothing_beyond() {
 fn grows_in_place() {
     watched(
         || {
-            block(100).fill(1);
+            alloc(100).fill(1);
             let start = heap().start;
             watch(|| {
                 for _ in 0..8 * MIB / 8000 {
-                    block(8000).fill(1);
+                    alloc(8000).fill(1);
                 }
             });
             check!(
@@ -127,7 +127,7 @@ fn aligned() {
     case(|| {
         for align in (0..=16).map(|power| 1 << power) {
             for size in [3, 24, 1000] {
-                aligned_block(size, align).fill(1);
+                alloc_aligned(size, align).fill(1);
             }
         }
     })
@@ -136,10 +136,10 @@ fn aligned() {
 #[test]
 fn blocks_do_not_overlap() {
     case(|| {
-        let mut numbers = Numbers(1);
+        let mut random = Random(1);
         let mut blocks = Vec::new();
         for number in 0..2000 {
-            let block = aligned_block(1 + numbers.below(700), 1 << numbers.below(8));
+            let block = alloc_aligned(1 + random.below(700), 1 << random.below(8));
             block.fill(number as u8);
             blocks.push(block);
         }
@@ -153,11 +153,11 @@ fn blocks_do_not_overlap() {
 fn lazy() {
     case(|| {
         for _ in 0..80 {
-            block(100_000);
+            alloc(100_000);
         }
-        let resident = resident_in(&heap());
+        let resident = resident_bytes(&heap());
         check!(
-            // A header in each of the 80 blocks touches a page: with 64 KiB pages that is most of them.
+            // The header of each of the 80 blocks makes a page resident. With 64 KiB pages, that is most of the heap.
             resident <= (2 * MIB).max(96 * page_size()),
             "8 MB of small blocks were given out and not touched, and {resident} of the heap are resident.",
             resident = amount(resident)
@@ -171,39 +171,37 @@ fn a_smaller_reservation_where_addresses_are_few() {
         limit_addresses_to(256 * MIB);
         let refused = "The kernel refused to reserve 64 GiB, as it does under a limit of 256 MiB (RLIMIT_AS), and \
                        then there was no heap: halve the size and try again.";
-        // SAFETY: the size is not 0.
+        // SAFETY: `layout` returns no layout of size 0.
         let start = unsafe { ALLOC.alloc(layout(100, ALIGN)) };
         check!(
             !start.is_null() && ALLOC.heap_range().is_some(),
             "{refused}"
         );
         for _ in 0..1000 {
-            block(10_000).fill(1);
+            alloc(10_000).fill(1);
         }
     })
 }
 
-/// From here on the process can map only so many bytes more.
+/// Limits the address space (RLIMIT_AS) to `more` bytes beyond what is mapped now.
 fn limit_addresses_to(more: usize) {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc/self/statm is readable");
     let pages = statm.split(' ').next().and_then(|pages| pages.parse().ok());
-    let used: usize = pages
-        .map(|pages: usize| pages * page_size())
-        .expect("a size");
-    let limit = (used + more) as libc::rlim_t;
+    let pages: usize = pages.expect("statm begins with the number of mapped pages");
+    let limit = (pages * page_size() + more) as libc::rlim_t;
     let limit = libc::rlimit {
         rlim_cur: limit,
         rlim_max: limit,
     };
-    // SAFETY: the structure is filled in.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
-    assert_eq!(set, 0, "a limit may be lowered");
+    // SAFETY: `limit` outlives the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(result, 0, "setrlimit(RLIMIT_AS) failed");
 }
 
 #[test]
 fn private() {
     case(|| {
-        let block = block(1000);
+        let block = alloc(1000);
         block.fill(1);
         let code = in_child(|| {
             block.fill(2);
@@ -221,18 +219,18 @@ fn private() {
 fn asks_the_page_size() {
     watched(
         || {
-            pretend::page_size(PRETENDED);
+            pretend::page_size(PRETENDED_PAGE);
             watch(|| {
                 for _ in 0..100 {
-                    block_of(&SHORT, layout(10_000, ALIGN));
+                    alloc_from(&SHORT, layout(10_000, ALIGN));
                 }
             });
         },
         |seen| {
             for call in seen.calls("mprotect") {
                 check!(
-                    call.args[1].is_multiple_of(PRETENDED as u64)
-                        && call.args[0].is_multiple_of(PRETENDED as u64),
+                    call.args[1].is_multiple_of(PRETENDED_PAGE as u64)
+                        && call.args[0].is_multiple_of(PRETENDED_PAGE as u64),
                     "On a machine whose pages are 64 KiB your mprotect does not name whole pages: the page size \
                      must come from sysconf."
                 );
@@ -241,10 +239,7 @@ fn asks_the_page_size() {
     )
 }
 
-/// The largest page of aarch64.
-const PRETENDED: usize = 64 * KIB;
-
-/// Few enough addresses for the pretended mmap to find them a place.
+/// Reserves few enough addresses for the `mmap` of `judge::pretend`.
 static SHORT: ThresholdAlloc = ThresholdAlloc::new(Config {
     reserve: 64 * MIB,
     ..Config::new()

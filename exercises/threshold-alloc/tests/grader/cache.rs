@@ -1,23 +1,30 @@
-//! Stage 9, bonus: a thread takes and frees small blocks without the lock.
+//! Stage 9, bonus: a cache for each thread, so that small blocks need no lock.
 
-use super::*;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
+use super::*;
+
+/// The bytes that each thread may cache.
 const LIMIT: usize = 16 * KIB;
 
-fn on() {
+fn enable_cache() {
     ALLOC.set_thread_cache(LIMIT);
+}
+
+/// Puts 10 blocks of 100 bytes into this thread's cache.
+fn fill_cache() {
+    let blocks = [(); 10].map(|()| alloc(100));
+    blocks.into_iter().for_each(free);
 }
 
 #[test]
 fn waits_for_no_lock() {
     case(|| {
-        on();
-        // Warm: from here on this thread has what it needs.
-        let blocks = [(); 10].map(|()| block(100));
-        blocks.into_iter().for_each(free);
-        let waited = in_child_with_a_stopped_thread();
+        enable_cache();
+        fill_cache();
+        let waited = waits_for_a_stopped_thread();
         check!(
             !waited,
             "A thread was stopped inside the allocator, and another one waited for it, though it had a block of \
@@ -26,13 +33,14 @@ fn waits_for_no_lock() {
     })
 }
 
-/// Whether a warm pair waits while another thread stands still inside the allocator. A child that hangs is ended by
-/// its alarm.
-fn in_child_with_a_stopped_thread() -> bool {
-    let pid = child(|| {
-        // SAFETY: ends this process by a signal if it takes too long.
+/// Returns whether a thread waits although its cache is filled, while another thread is stopped inside the allocator.
+///
+/// This runs in a child, which an alarm ends if it hangs.
+fn waits_for_a_stopped_thread() -> bool {
+    let pid = fork_child(|| {
+        // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
         unsafe { libc::alarm(8) };
-        stop_and_go(40);
+        allocate_beside_a_stopped_thread(40);
     });
     !matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
 }
@@ -40,44 +48,43 @@ fn in_child_with_a_stopped_thread() -> bool {
 static STOP: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Stands still, wherever it was, until it may go on.
-extern "C" fn stand_still(_: libc::c_int) {
+/// A signal handler that stops its thread until `STOP` is cleared.
+extern "C" fn wait_until_released(_: libc::c_int) {
     STOPPED.store(true, SeqCst);
     while STOP.load(SeqCst) {
-        // SAFETY: poll may be called in a signal handler; here it waits for a millisecond, and for nothing else.
+        // SAFETY: poll(2) is async-signal-safe. Without descriptors it only sleeps for a millisecond.
         unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
     }
     STOPPED.store(false, SeqCst);
 }
 
-/// Stops a thread that does nothing but allocate, at so many moments, and allocates meanwhile.
-fn stop_and_go(times: usize) {
+/// Stops a thread that only allocates and frees, `times` times, and allocates each time while it is stopped.
+fn allocate_beside_a_stopped_thread(times: usize) {
     static DONE: AtomicBool = AtomicBool::new(false);
-    let handler = stand_still as extern "C" fn(libc::c_int);
-    // SAFETY: the handler uses atomics and poll(2) only.
+    let handler = wait_until_released as extern "C" fn(libc::c_int);
+    // SAFETY: the handler is async-signal-safe: it uses only atomics and poll(2).
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
-    // Again: a fork takes no thread's cache away, but an answer may begin anew.
-    let blocks = [(); 10].map(|()| block(100));
-    blocks.into_iter().for_each(free);
+    // An answer may discard the cache when it forks.
+    fill_cache();
     let (sender, receiver) = mpsc::channel();
     let other = thread::spawn(move || {
-        // SAFETY: asks for this thread's own name.
+        // SAFETY: pthread_self(3) always succeeds.
         sender.send(unsafe { libc::pthread_self() }).unwrap();
         while !DONE.load(SeqCst) {
-            // Larger than a cache may keep.
-            free(block(2 * LIMIT));
+            // Too large for the cache, so each call takes the lock.
+            free(alloc(2 * LIMIT));
         }
     });
-    let name = receiver.recv().unwrap();
+    let other_id = receiver.recv().unwrap();
     for _ in 0..times {
         STOP.store(true, SeqCst);
-        // SAFETY: the thread has not been joined.
-        unsafe { libc::pthread_kill(name, libc::SIGUSR1) };
+        // SAFETY: the thread has not been joined, so its id is valid.
+        unsafe { libc::pthread_kill(other_id, libc::SIGUSR1) };
         while !STOPPED.load(SeqCst) {
             thread::yield_now();
         }
         for _ in 0..10 {
-            let block = block(100);
+            let block = alloc(100);
             block.fill(1);
             free(block);
         }
@@ -93,7 +100,7 @@ fn stop_and_go(times: usize) {
 #[test]
 fn bounded() {
     case(|| {
-        on();
+        enable_cache();
         let (sender, receiver) = mpsc::channel::<Block>();
         let (done, is_done) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
@@ -102,14 +109,14 @@ fn bounded() {
             done.send(()).unwrap();
             let _ = ended.recv();
         });
-        let blocks: Vec<_> = (0..10_000).map(|_| block(200)).collect();
+        let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
         let before = heap().end;
         for block in blocks {
             sender.send(block).unwrap();
         }
         drop(sender);
         is_done.recv().unwrap();
-        let blocks: Vec<_> = (0..10_000).map(|_| block(200)).collect();
+        let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
         let moved = heap().end.saturating_sub(before);
         check!(
             moved <= 256 * KIB,
@@ -126,9 +133,9 @@ fn bounded() {
 #[test]
 fn a_thread_that_ends_gives_back() {
     case(|| {
-        on();
+        enable_cache();
         let round = || {
-            let blocks: Vec<_> = (0..100).map(|_| block(150)).collect();
+            let blocks: Vec<_> = (0..100).map(|_| alloc(150)).collect();
             blocks.into_iter().for_each(free);
         };
         thread::spawn(round).join().unwrap();
@@ -149,7 +156,7 @@ fn a_thread_that_ends_gives_back() {
 #[test]
 fn freed_by_another_thread() {
     case(|| {
-        on();
+        enable_cache();
         let (sender, receiver) = mpsc::channel::<(Block, u8)>();
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -158,9 +165,9 @@ fn freed_by_another_thread() {
                     free(block);
                 }
             });
-            let mut numbers = Numbers(41);
+            let mut random = Random(41);
             for number in 0..20_000usize {
-                let block = block(1 + numbers.below(300));
+                let block = alloc(1 + random.below(300));
                 block.fill(number as u8);
                 sender.send((block, number as u8)).unwrap();
             }
@@ -176,12 +183,11 @@ fn of_its_own_allocator() {
             reserve: 64 * MIB,
             ..Config::new()
         });
-        on();
+        enable_cache();
         OTHER.set_thread_cache(LIMIT);
-        let blocks = [(); 10].map(|()| block(100));
-        blocks.into_iter().for_each(free);
+        fill_cache();
         for _ in 0..10 {
-            let block = block_of(&OTHER, layout(100, ALIGN));
+            let block = alloc_from(&OTHER, layout(100, ALIGN));
             check!(
                 block.is_in(&OTHER.heap_range().unwrap_or_default()),
                 "An allocator gave out a block of another one's heap: this thread's cache has mixed them up."
@@ -193,9 +199,9 @@ fn of_its_own_allocator() {
 #[test]
 fn trim_empties_it() {
     case(|| {
-        on();
-        let blocks: Vec<_> = (0..5000).map(|_| block(100)).collect();
-        // What is kept are the first ones freed: they lie at the end.
+        enable_cache();
+        let blocks: Vec<_> = (0..5000).map(|_| alloc(100)).collect();
+        // The blocks at the end of the heap are freed first, so the cache keeps these.
         blocks.into_iter().rev().for_each(free);
         ALLOC.trim();
         let left = heap().len();
@@ -211,8 +217,8 @@ fn trim_empties_it() {
 #[test]
 fn freed_twice_is_the_end() {
     case(|| {
-        on();
-        let twice = block(100);
+        enable_cache();
+        let twice = alloc(100);
         free(twice);
         expect_abort(|| free(twice), "A block was freed twice in a row");
     })

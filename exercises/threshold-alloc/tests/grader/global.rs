@@ -1,35 +1,40 @@
-//! Stage 7, bonus: a program with threads runs on it, and forks.
+//! Stage 7, bonus: `GlobalAlloc`, threads and fork.
 
-use super::*;
+use std::alloc::GlobalAlloc;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
-/// The program's allocator: the system's, and while `ON` the answer.
+use super::*;
+
+/// The program's global allocator: `ALLOC` while `ON` is set, otherwise the system allocator.
 struct Switch;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// In front of each block, so that it goes back where it came from.
-const FROM: usize = 64;
+/// Bytes in front of each block, at least. The first word records which allocator the block is from.
+const HEADER: usize = 64;
 
 impl Switch {
-    fn with_room(layout: Layout) -> (Layout, usize) {
-        let before = FROM.max(layout.align());
-        let size = layout.size() + before;
-        // SAFETY: the alignment is a layout's own; no case asks for a size near isize::MAX.
-        let whole = unsafe { Layout::from_size_align_unchecked(size, layout.align().max(8)) };
-        (whole, before)
+    /// Returns `layout` with a header in front, and the offset of the block behind it. `None` if that is too large.
+    fn with_header(layout: Layout) -> Option<(Layout, usize)> {
+        let offset = HEADER.max(layout.align());
+        let size = layout.size().checked_add(offset)?;
+        let whole = Layout::from_size_align(size, layout.align().max(8)).ok()?;
+        Some((whole, offset))
     }
 }
 
-// SAFETY: each block is one of the allocator that its first word names, and is given back to that one.
+// SAFETY: each block comes from the allocator that its header names, and goes back to the same one.
 unsafe impl GlobalAlloc for Switch {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let (whole, before) = Switch::with_room(layout);
-        let answers = ON.load(SeqCst);
-        let start = match answers {
-            // SAFETY: the size is not 0.
+        let Some((whole, offset)) = Switch::with_header(layout) else {
+            return std::ptr::null_mut();
+        };
+        let on = ON.load(SeqCst);
+        let start = match on {
+            // SAFETY: the size is not 0, because of the header.
             true => unsafe { GlobalAlloc::alloc(&ALLOC, whole) },
             // SAFETY: as above.
             false => unsafe { std::alloc::System.alloc(whole) },
@@ -37,17 +42,20 @@ unsafe impl GlobalAlloc for Switch {
         if start.is_null() {
             return start;
         }
-        // SAFETY: the block begins with room for this.
-        unsafe { start.cast::<usize>().write(usize::from(answers)) };
-        start.wrapping_add(before)
+        // SAFETY: the header has room for an aligned word.
+        unsafe { start.cast::<usize>().write(usize::from(on)) };
+        start.wrapping_add(offset)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let (whole, before) = Switch::with_room(layout);
-        let start = block.wrapping_sub(before);
-        // SAFETY: `alloc` has written this word.
+        let Some((whole, offset)) = Switch::with_header(layout) else {
+            // `alloc` returned null for this layout. A panic would unwind out of the allocator.
+            std::process::abort();
+        };
+        let start = block.wrapping_sub(offset);
+        // SAFETY: `alloc` wrote this word.
         match unsafe { start.cast::<usize>().read() } {
-            // SAFETY: the block came from there, with this layout.
+            // SAFETY: the block is from this allocator, with this layout.
             0 => unsafe { std::alloc::System.dealloc(start, whole) },
             // SAFETY: as above.
             _ => unsafe { GlobalAlloc::dealloc(&ALLOC, start, whole) },
@@ -58,32 +66,32 @@ unsafe impl GlobalAlloc for Switch {
 #[global_allocator]
 static GLOBAL: Switch = Switch;
 
-/// Begins stage 7: where its functions are not written yet, the case ends here.
-fn begin() {
+/// Allocates and frees one block through `GlobalAlloc`. Ends the case here if stage 7 is not written yet.
+fn expect_global_alloc() {
     let layout = layout(100, ALIGN);
-    // SAFETY: the size is not 0.
+    // SAFETY: `layout` returns no layout of size 0.
     let start = unsafe { GlobalAlloc::alloc(&ALLOC, layout) };
-    let block = checked(start, layout, "GlobalAlloc::alloc");
+    let block = expect_block(start, layout, "GlobalAlloc::alloc");
     block.fill(1);
-    // SAFETY: the block came from there, with this layout.
+    // SAFETY: the block is from this allocator, with this layout.
     unsafe { GlobalAlloc::dealloc(&ALLOC, start, layout) };
 }
 
-/// Random calls with checks, as one thread of several makes them.
-fn work(seed: u64, calls: usize, largest: usize) {
-    let mut numbers = Numbers(seed);
+/// Makes random calls and checks the contents of every block. Several threads may run this at the same time.
+fn random_calls(seed: u64, calls: usize, largest: usize) {
+    let mut random = Random(seed);
     let mut live: [Option<(Block, u8)>; 50] = [None; 50];
     for call in 0..calls {
-        let place = &mut live[numbers.below(50)];
-        match place.take() {
+        let slot = &mut live[random.below(50)];
+        match slot.take() {
             Some((block, value)) => {
                 block.expect(value, OVERLAP);
                 free(block);
             }
             None => {
-                let block = block(1 + numbers.below(largest));
+                let block = alloc(1 + random.below(largest));
                 block.fill(call as u8);
-                *place = Some((block, call as u8));
+                *slot = Some((block, call as u8));
             }
         }
     }
@@ -96,21 +104,18 @@ fn work(seed: u64, calls: usize, largest: usize) {
 #[test]
 fn through_the_trait() {
     case(|| {
-        begin();
+        expect_global_alloc();
         for size in [1, 100, 10_000, LARGE] {
-            let before = layout(size, ALIGN);
-            // SAFETY: the size is not 0.
-            let start = unsafe { GlobalAlloc::alloc_zeroed(&ALLOC, before) };
-            let block = checked(start, before, "GlobalAlloc::alloc_zeroed");
+            let old_layout = layout(size, ALIGN);
+            // SAFETY: `layout` returns no layout of size 0.
+            let start = unsafe { GlobalAlloc::alloc_zeroed(&ALLOC, old_layout) };
+            let block = expect_block(start, old_layout, "GlobalAlloc::alloc_zeroed");
             block.expect(0, "alloc_zeroed must give zeros");
             block.fill(3);
             // SAFETY: the block is live, and the new size is not 0.
-            let start = unsafe { GlobalAlloc::realloc(&ALLOC, start, before, 2 * size) };
-            let grown = checked(start, layout(2 * size, ALIGN), "GlobalAlloc::realloc");
-            let kept = Block {
-                layout: before,
-                ..grown
-            };
+            let start = unsafe { GlobalAlloc::realloc(&ALLOC, start, old_layout, 2 * size) };
+            let grown = expect_block(start, layout(2 * size, ALIGN), "GlobalAlloc::realloc");
+            let kept = grown.prefix(size);
             kept.expect(3, "realloc lost what the block held");
             free(grown);
         }
@@ -120,7 +125,7 @@ fn through_the_trait() {
 #[test]
 fn a_program_with_threads() {
     case(|| {
-        begin();
+        expect_global_alloc();
         ON.store(true, SeqCst);
         let (sender, receiver) = mpsc::channel();
         let threads: Vec<_> = (0..4u64)
@@ -137,7 +142,7 @@ fn a_program_with_threads() {
             })
             .collect();
         drop(sender);
-        // What one thread has allocated another one frees.
+        // This thread frees what the others have allocated.
         let mut table: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         for (key, words) in receiver {
             table.insert(key, words);
@@ -149,7 +154,7 @@ fn a_program_with_threads() {
             thread.join().unwrap();
         }
         let text: String = table.values().flatten().map(String::as_str).collect();
-        let right = table.iter().all(|(key, words)| {
+        let intact = table.iter().all(|(key, words)| {
             let (number, item) = (key / 1000, key % 1000);
             let mut words = words.iter().enumerate();
             words.all(|(word, text)| *text == format!("{number}-{item}-{word}"))
@@ -157,7 +162,7 @@ fn a_program_with_threads() {
         drop(table);
         ON.store(false, SeqCst);
         check!(
-            right && !text.is_empty(),
+            intact && !text.is_empty(),
             "A program with four threads ran on your allocator, and its strings are not what it wrote."
         );
     })
@@ -166,15 +171,15 @@ fn a_program_with_threads() {
 #[test]
 fn four_threads_at_once() {
     case(|| {
-        begin();
+        expect_global_alloc();
         thread::scope(|scope| {
             for seed in 0..4 {
-                scope.spawn(move || work(seed, 10_000, 2000));
+                scope.spawn(move || random_calls(seed, 10_000, 2000));
             }
         });
         thread::scope(|scope| {
             for seed in 0..4 {
-                scope.spawn(move || work(seed, 300, 300 * KIB));
+                scope.spawn(move || random_calls(seed, 300, 300 * KIB));
             }
         });
         check!(
@@ -189,16 +194,16 @@ fn four_threads_at_once() {
 #[test]
 fn the_cap_holds() {
     case(|| {
-        begin();
+        expect_global_alloc();
         static LIVE: AtomicUsize = AtomicUsize::new(0);
         static MOST: AtomicUsize = AtomicUsize::new(0);
         ALLOC.set_max_maps(1);
-        free(block(100));
+        free(alloc(100));
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..300 {
-                        let block = block(LARGE);
+                        let block = alloc(LARGE);
                         let mapped = !block.is_in(&reserved());
                         if mapped {
                             let live = LIVE.fetch_add(1, SeqCst) + 1;
@@ -220,7 +225,7 @@ fn the_cap_holds() {
     })
 }
 
-/// More than the heap can come to here: its end moves while this is asked.
+/// Returns a range that includes the heap, although other threads move the break.
 fn reserved() -> Range<usize> {
     let start = heap().start;
     start..start + 64 * MIB
@@ -229,21 +234,21 @@ fn reserved() -> Range<usize> {
 #[test]
 fn a_fork_among_threads() {
     case(|| {
-        begin();
+        expect_global_alloc();
         static DONE: AtomicBool = AtomicBool::new(false);
-        let stuck = thread::scope(|scope| {
+        let failed = thread::scope(|scope| {
             for seed in 0..3 {
                 scope.spawn(move || {
                     while !DONE.load(SeqCst) {
-                        work(seed, 500, 2000);
+                        random_calls(seed, 500, 2000);
                     }
                 });
             }
-            let stuck = (0..40).find_map(|_| ends_badly(child_that_allocates()));
+            let failed = (0..40).find_map(|_| failure(fork_child_that_allocates()));
             DONE.store(true, SeqCst);
-            stuck
+            failed
         });
-        if let Some(status) = stuck {
+        if let Some(status) = failed {
             check!(
                 !matches!(status, WaitStatus::Signaled(_, Signal::SIGALRM, _)),
                 "A process forked while another of its threads was inside the allocator, and the child waits for \
@@ -251,29 +256,30 @@ fn a_fork_among_threads() {
             );
             judge::fail(format!(
                 "A process with several threads forked, and the child, which only allocates and frees, {}.",
-                end(status)
+                describe(status)
             ));
         }
     })
 }
 
-fn child_that_allocates() -> Pid {
-    child(|| {
-        // SAFETY: ends this process by a signal if it takes too long.
+fn fork_child_that_allocates() -> Pid {
+    fork_child(|| {
+        // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
         unsafe { libc::alarm(3) };
-        work(99, 50, 2000);
+        random_calls(99, 50, 2000);
     })
 }
 
-fn end(status: WaitStatus) -> String {
+fn describe(status: WaitStatus) -> String {
     match status {
         WaitStatus::Signaled(_, signal, _) => format!("died of {signal}"),
-        WaitStatus::Exited(_, UNWOUND) => "panicked".to_owned(),
+        WaitStatus::Exited(_, PANICKED) => "panicked".to_owned(),
         other => format!("ended with {other:?}"),
     }
 }
 
-fn ends_badly(pid: Pid) -> Option<WaitStatus> {
+/// Waits for the child. Returns its status unless it exited with 0.
+fn failure(pid: Pid) -> Option<WaitStatus> {
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, 0)) => None,
         Ok(status) => Some(status),

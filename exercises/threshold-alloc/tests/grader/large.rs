@@ -1,14 +1,14 @@
-//! Stage 1: a block at or above the threshold has a mapping of its own, and its memory goes back at once.
+//! Stage 1: large blocks are separate mappings, which are unmapped as soon as the block is freed.
 
 use super::*;
 
-/// Not whole pages; a few bytes short, so that a header before the block takes no page more.
+/// Not a multiple of the page size. It leaves room for a header in front of the block without another page.
 const ODD: usize = LARGE - 64;
 
 #[test]
 fn usable_to_the_last_byte() {
     case(|| {
-        let block = block(ODD);
+        let block = alloc(ODD);
         for byte in block.ends() {
             let rights = rights(byte);
             check!(
@@ -29,10 +29,10 @@ fn usable_to_the_last_byte() {
 fn has_a_mapping_of_its_own() {
     watched(
         || {
-            // The first call may set up more than its block.
-            free(block(ODD));
+            // The first call may also set up the allocator.
+            free(alloc(ODD));
             watch(|| {
-                let block = block(ODD);
+                let block = alloc(ODD);
                 block.fill(1);
                 free(block);
             });
@@ -59,7 +59,7 @@ fn has_a_mapping_of_its_own() {
 #[test]
 fn lazy() {
     case(|| {
-        let block = block(LARGE);
+        let block = alloc(LARGE);
         let resident = resident_pages(block.start, block.size()) * page_size();
         check!(
             resident <= page_size(),
@@ -73,7 +73,7 @@ fn lazy() {
 fn gone_when_freed() {
     case(|| {
         for size in [ODD, LARGE, LARGE + 1] {
-            let block = block(size);
+            let block = alloc(size);
             block.fill(1);
             free(block);
             let left = mapped_pages(block.start, block.size());
@@ -90,7 +90,7 @@ fn gone_when_freed() {
 #[test]
 fn independent() {
     case(|| {
-        let blocks: Vec<_> = (0..100).map(|_| block(LARGE)).collect();
+        let blocks: Vec<_> = (0..100).map(|_| alloc(LARGE)).collect();
         for (number, block) in blocks.iter().enumerate() {
             for byte in block.ends() {
                 // SAFETY: both ends belong to the block.
@@ -116,7 +116,7 @@ fn independent() {
 #[test]
 fn private() {
     case(|| {
-        let block = block(LARGE);
+        let block = alloc(LARGE);
         block.fill(1);
         let code = in_child(|| {
             block.fill(2);
@@ -134,11 +134,11 @@ fn private() {
 fn aligned_beyond_a_page() {
     watched(
         || {
-            free(block(LARGE));
+            free(alloc(LARGE));
             watch(|| {
                 for align in [64 * KIB, 2 * MIB] {
-                    // Several at once: chance aligns one now and then.
-                    let blocks = [(); 4].map(|()| aligned_block(300 * KIB, align));
+                    // Several at a time, because one block may be aligned by chance.
+                    let blocks = [(); 4].map(|()| alloc_aligned(300 * KIB, align));
                     for block in blocks {
                         block.fill(1);
                     }
@@ -165,7 +165,7 @@ fn aligned_beyond_a_page() {
 fn refused_is_null() {
     case(|| {
         for size in [1 << 47, 1 << 62, isize::MAX as usize - page_size()] {
-            // SAFETY: the size is not 0.
+            // SAFETY: `layout` returns no layout of size 0.
             let start = unsafe { ALLOC.alloc(layout(size, ALIGN)) };
             check!(
                 start.is_null(),
@@ -173,7 +173,7 @@ fn refused_is_null() {
                 size = amount(size)
             );
         }
-        block(LARGE).fill(1);
+        alloc(LARGE).fill(1);
     })
 }
 
@@ -181,14 +181,15 @@ fn refused_is_null() {
 fn asks_the_page_size() {
     watched(
         || {
-            pretend::page_size(PRETENDED);
-            watch(|| free(block(NO_PAGES)));
+            pretend::page_size(PRETENDED_PAGE);
+            watch(|| free(alloc(ODD_FOR_ALL)));
         },
         |seen| {
             for call in seen.calls("munmap") {
                 let bytes = call.args[1] as usize;
                 check!(
-                    (NO_PAGES..NO_PAGES + 64).contains(&bytes) || bytes.is_multiple_of(PRETENDED),
+                    (ODD_FOR_ALL..ODD_FOR_ALL + 64).contains(&bytes)
+                        || bytes.is_multiple_of(PRETENDED_PAGE),
                     "On a machine whose pages are 64 KiB your munmap names neither the block's length nor whole \
                      pages: the page size must come from sysconf."
                 );
@@ -197,8 +198,5 @@ fn asks_the_page_size() {
     )
 }
 
-/// The largest page of aarch64.
-const PRETENDED: usize = 64 * KIB;
-
-/// Whole pages of no size.
-const NO_PAGES: usize = 200_123;
+/// Not a multiple of any page size.
+const ODD_FOR_ALL: usize = 200_123;

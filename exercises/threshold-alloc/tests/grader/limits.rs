@@ -1,8 +1,8 @@
-//! Stage 4: the threshold, the cap on live mappings, and a heap that is full.
+//! Stage 4: the threshold, the cap on live mappings, and a full heap.
 
 use super::*;
 
-/// Fails the case unless the block lies where it must.
+/// Fails the case unless the block is a separate mapping, or in the heap, as `mapped` says.
 fn expect_place(block: &Block, mapped: bool, when: &str) {
     let heap = ALLOC.heap_range().unwrap_or_default();
     let size = block.size();
@@ -25,7 +25,7 @@ fn the_threshold_is_exact() {
     case(|| {
         ALLOC.set_threshold(10_000);
         for (size, mapped) in [(9_999, false), (10_000, true), (10_001, true), (1, false)] {
-            expect_place(&block(size), mapped, "With a threshold of 10000 bytes");
+            expect_place(&alloc(size), mapped, "With a threshold of 10000 bytes");
         }
     })
 }
@@ -34,10 +34,10 @@ fn the_threshold_is_exact() {
 fn changed_while_blocks_are_live() {
     case(|| {
         ALLOC.set_threshold(10_000);
-        let (heap_block, mapped_block) = (block(9_000), block(12_000));
+        let (heap_block, mapped_block) = (alloc(9_000), alloc(12_000));
         heap_block.fill(1);
         mapped_block.fill(2);
-        // Now each is on the other side of the threshold.
+        // Now both blocks are smaller than the threshold.
         ALLOC.set_threshold(15_000);
         free(mapped_block);
         check!(
@@ -45,6 +45,7 @@ fn changed_while_blocks_are_live() {
             "A block had a mapping of its own; then the threshold was raised above its size, and the block freed: \
              its pages are still mapped. Where a block came from its address can tell, and its size cannot."
         );
+        // Now both are larger.
         ALLOC.set_threshold(100);
         let end = heap().end;
         free(heap_block);
@@ -54,7 +55,7 @@ fn changed_while_blocks_are_live() {
              pages were unmapped, in the middle of the heap."
         );
         ALLOC.set_threshold(15_000);
-        let again = block(9_000);
+        let again = alloc(9_000);
         again.fill(3);
         expect_place(&again, false, "With a threshold of 15000 bytes");
         check!(
@@ -69,11 +70,11 @@ fn changed_while_blocks_are_live() {
 fn all_or_nothing() {
     case(|| {
         ALLOC.set_threshold(usize::MAX);
-        let block_in_heap = block(4 * MIB);
+        let block_in_heap = alloc(4 * MIB);
         block_in_heap.fill(1);
         expect_place(&block_in_heap, false, "With a threshold of usize::MAX");
         ALLOC.set_threshold(0);
-        let mapped = block(1);
+        let mapped = alloc(1);
         mapped.fill(1);
         expect_place(&mapped, true, "With a threshold of 0");
         free(mapped);
@@ -85,21 +86,21 @@ fn all_or_nothing() {
 fn the_cap() {
     case(|| {
         ALLOC.set_max_maps(2);
-        let first = block(LARGE);
-        let second = block(LARGE);
-        let third = block(LARGE);
+        let first = alloc(LARGE);
+        let second = alloc(LARGE);
+        let third = alloc(LARGE);
         third.fill(3);
         expect_place(&first, true, "With room for two mappings");
         expect_place(&second, true, "With room for two mappings");
         expect_place(&third, false, "With two mappings live, and room for two,");
         free(first);
-        let fourth = block(LARGE);
+        let fourth = alloc(LARGE);
         expect_place(&fourth, true, "With one of two mappings freed");
-        // It lies in the heap, and must not be counted as a mapping.
+        // `third` lies in the heap. Freeing it must not make room for another mapping.
         free(third);
-        let fifth = block(LARGE);
+        let fifth = alloc(LARGE);
         expect_place(&fifth, false, "With two mappings live, and room for two,");
-        third_party_free([second, fourth, fifth]);
+        [second, fourth, fifth].into_iter().for_each(free);
         check!(
             ALLOC.stats().mapped_blocks == 0,
             "All blocks are freed, and stats() counts {} with a mapping of their own.",
@@ -108,18 +109,14 @@ fn the_cap() {
     })
 }
 
-fn third_party_free(blocks: [Block; 3]) {
-    blocks.into_iter().for_each(free);
-}
-
 #[test]
 fn no_mapping_at_all() {
     case(|| {
         ALLOC.set_max_maps(0);
-        free(block(MIB));
+        free(alloc(MIB));
         let before = heap().end;
         for _ in 0..100 {
-            let block = block(MIB);
+            let block = alloc(MIB);
             block.fill(1);
             expect_place(&block, false, "With a cap of 0");
             free(block);
@@ -139,7 +136,7 @@ fn a_refused_mapping_does_not_count() {
     case(|| {
         ALLOC.set_max_maps(1);
         for _ in 0..3 {
-            // SAFETY: the size is not 0.
+            // SAFETY: `layout` returns no layout of size 0.
             let start = unsafe { ALLOC.alloc(layout(1 << 47, ALIGN)) };
             check!(start.is_null(), "No address space holds 128 TiB.");
         }
@@ -147,7 +144,7 @@ fn a_refused_mapping_does_not_count() {
             ALLOC.stats().mapped_blocks == 0,
             "The kernel refused a mapping, and stats() counts it as live."
         );
-        let block = block(LARGE);
+        let block = alloc(LARGE);
         expect_place(
             &block,
             true,
@@ -163,10 +160,10 @@ fn a_full_heap_is_not_the_end() {
             reserve: MIB,
             ..Config::new()
         });
-        // Stage 4 is begun where this is.
+        // Ends the case here if stage 4 is not written yet.
         SMALL.set_threshold(128 * KIB);
         let blocks: Vec<_> = (0..30)
-            .map(|_| block_of(&SMALL, layout(100 * KIB, ALIGN)))
+            .map(|_| alloc_from(&SMALL, layout(100 * KIB, ALIGN)))
             .collect();
         for (number, block) in blocks.iter().enumerate() {
             block.fill(number as u8);
@@ -199,8 +196,8 @@ fn a_full_heap_is_not_the_end() {
 #[test]
 fn counted() {
     case(|| {
-        let blocks = [200 * KIB, LARGE, LARGE + 1].map(block);
-        let _small = block(100);
+        let blocks = [200 * KIB, LARGE, LARGE + 1].map(alloc);
+        let _small = alloc(100);
         let stats = ALLOC.stats();
         check!(
             stats.mapped_blocks == 3,

@@ -1,11 +1,10 @@
-//! Grades `threshold-alloc`: a module for each stage, a case for each test.
+//! Grades `threshold-alloc`. Each stage is a module, and each test is a case.
 //!
-//! Nothing here knows how the heap is built. It is judged by where blocks lie, what the kernel has mapped and got back,
-//! how far the break has moved, and whether every block keeps its bytes.
+//! The cases do not depend on the data structures of the heap. They judge where blocks lie, what the kernel has mapped
+//! and unmapped, how far the break has moved, and whether every block keeps its bytes.
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::Layout;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use judge::probe::{faults, mapped_pages, page_size, resident_pages, rights};
 use judge::{amount, case, check, in_child, pretend, watch, watched};
@@ -13,7 +12,6 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use quickcheck::{Arbitrary, Gen, QuickCheck};
 use threshold_alloc::{Config, ThresholdAlloc};
 
 mod bump;
@@ -25,59 +23,64 @@ mod merge;
 mod moving;
 mod resize;
 mod reuse;
-
 mod traces;
 
-/// Each case has a process of its own, and so this allocator for itself.
+/// The allocator under test. Each case runs in a separate process and has this allocator to itself.
 static ALLOC: ThresholdAlloc = ThresholdAlloc::new(Config::new());
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Well above the threshold.
+/// A size well above the default threshold.
 const LARGE: usize = 512 * KIB;
 
-/// What `malloc` promises for every type that C has.
+/// The alignment of `malloc`, which is enough for every fundamental C type.
 const ALIGN: usize = 16;
 
-/// A block of an answer's, with the layout that it was asked for.
+/// The largest page size of aarch64, which is a multiple of every machine's page size.
+const PRETENDED_PAGE: usize = 64 * KIB;
+
+/// A block from the allocator under test, with its current layout.
+///
+/// Its methods are safe because every case follows two rules: it accesses a block only while the block is live, and it
+/// writes all bytes before it reads any.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     start: *mut u8,
     layout: Layout,
 }
 
-// SAFETY: a block is memory of the process; a case gives it to one thread at a time.
+// SAFETY: any thread may access the memory of a block, and only one thread at a time has the block.
 unsafe impl Send for Block {}
 
-/// A block of `size` bytes from `ALLOC`.
-#[track_caller]
-fn block(size: usize) -> Block {
-    aligned_block(size, ALIGN)
+fn alloc(size: usize) -> Block {
+    alloc_aligned(size, ALIGN)
 }
 
-#[track_caller]
-fn aligned_block(size: usize, align: usize) -> Block {
-    block_of(&ALLOC, layout(size, align))
+fn alloc_aligned(size: usize, align: usize) -> Block {
+    alloc_from(&ALLOC, layout(size, align))
 }
 
+/// Returns the layout of a block. Its size is never 0, as `GlobalAlloc` requires.
 fn layout(size: usize, align: usize) -> Layout {
-    Layout::from_size_align(size, align).expect("a layout")
+    assert_ne!(size, 0, "GlobalAlloc allocates no empty blocks");
+    Layout::from_size_align(size, align).expect("a power of two and at most isize::MAX bytes")
 }
 
-/// Fails the case unless there is a block, aligned as it was asked for.
-fn block_of(allocator: &ThresholdAlloc, layout: Layout) -> Block {
-    // SAFETY: no case asks for 0 bytes.
+/// Returns a new block, or fails the case unless it is aligned as `layout` asks.
+fn alloc_from(allocator: &ThresholdAlloc, layout: Layout) -> Block {
+    // SAFETY: the size is not 0, because `layout` returned it.
     let start = unsafe { allocator.alloc(layout) };
-    checked(start, layout, "alloc")
+    expect_block(start, layout, "alloc")
 }
 
-fn checked(start: *mut u8, layout: Layout, call: &str) -> Block {
-    given(start, layout, call).unwrap_or_else(|sentence| judge::fail(sentence))
+/// Returns the block at `start`, or fails the case if `call` must not have returned this pointer.
+fn expect_block(start: *mut u8, layout: Layout, call: &str) -> Block {
+    check_block(start, layout, call).unwrap_or_else(|sentence| judge::fail(sentence))
 }
 
-/// What a call has given; otherwise the sentence that says what is wrong with it.
-fn given(start: *mut u8, layout: Layout, call: &str) -> Result<Block, String> {
+/// Returns the block at `start`, or a sentence on what is wrong with this pointer.
+fn check_block(start: *mut u8, layout: Layout, call: &str) -> Result<Block, String> {
     let (size, align) = (amount(layout.size()), amount(layout.align()));
     if start.is_null() {
         return Err(format!(
@@ -97,7 +100,8 @@ fn free(block: Block) {
 }
 
 fn free_to(allocator: &ThresholdAlloc, block: Block) {
-    // SAFETY: cases free each block once, with the layout that it was allocated or resized with.
+    // SAFETY: the block is live, and `layout` is its current layout. A case that frees a block twice does so in a child
+    // that must abort.
     unsafe { allocator.dealloc(block.start, block.layout) };
 }
 
@@ -106,9 +110,9 @@ impl Block {
         self.layout.size()
     }
 
-    /// Writes every byte.
+    /// Sets every byte to `value`.
     fn fill(&self, value: u8) {
-        // SAFETY: the block was given for this many bytes, and the case alone uses it.
+        // SAFETY: the block is live and this long, and nothing else accesses it.
         unsafe { self.start.write_bytes(value, self.size()) };
     }
 
@@ -125,13 +129,22 @@ impl Block {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the block was given for this many bytes; cases write them all before they read any.
+        // SAFETY: the block is live and this long, and all of its bytes have been written.
         unsafe { std::slice::from_raw_parts(self.start, self.size()) }
     }
 
-    /// The bytes at both ends, which no other block may share.
+    /// Returns the addresses of the first and the last byte.
     fn ends(&self) -> [*mut u8; 2] {
         [self.start, self.start.wrapping_add(self.size() - 1)]
+    }
+
+    /// Returns the first `size` bytes as a block. It must not be freed.
+    fn prefix(&self, size: usize) -> Block {
+        assert!(size <= self.size());
+        Block {
+            layout: layout(size, self.layout.align()),
+            ..*self
+        }
     }
 
     fn is_in(&self, range: &Range<usize>) -> bool {
@@ -141,7 +154,7 @@ impl Block {
 
 const OVERLAP: &str = "Two live blocks share memory, or the allocator writes into one";
 
-/// The heap of `ALLOC`; fails the case if there is none.
+/// Returns the heap of `ALLOC`, or fails the case if it has none.
 fn heap() -> Range<usize> {
     heap_of(&ALLOC)
 }
@@ -155,19 +168,19 @@ fn heap_of(allocator: &ThresholdAlloc) -> Range<usize> {
     }
 }
 
-fn at(address: usize) -> *const u8 {
+fn pointer_to(address: usize) -> *const u8 {
     std::ptr::without_provenance(address)
 }
 
-/// Bytes in the heap's resident pages.
-fn resident_in(range: &Range<usize>) -> usize {
-    resident_pages(at(range.start), range.len()) * page_size()
+/// Returns the size of the resident pages in `range`.
+fn resident_bytes(range: &Range<usize>) -> usize {
+    resident_pages(pointer_to(range.start), range.len()) * page_size()
 }
 
-/// Numbers that look like chance, and are the same on every run.
-struct Numbers(u64);
+/// A pseudorandom sequence that is the same on every run.
+struct Random(u64);
 
-impl Numbers {
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self
             .0
@@ -183,7 +196,7 @@ impl Numbers {
     }
 }
 
-/// The orders that blocks are freed in.
+/// The orders in which `reorder` can arrange blocks.
 const ORDERS: [&str; 4] = [
     "as they came",
     "backwards",
@@ -191,7 +204,7 @@ const ORDERS: [&str; 4] = [
     "in no order",
 ];
 
-fn put_in_order(blocks: &mut [Block], order: &str) {
+fn reorder(blocks: &mut [Block], order: &str) {
     match order {
         "as they came" => {}
         "backwards" => blocks.reverse(),
@@ -200,19 +213,19 @@ fn put_in_order(blocks: &mut [Block], order: &str) {
             let first: Vec<Block> = blocks.iter().step_by(2).copied().collect();
             blocks.copy_from_slice(&[first, others].concat());
         }
-        _ => Numbers(7).shuffle(blocks),
+        _ => Random(7).shuffle(blocks),
     }
 }
 
-/// Fails the case unless `f` ends its process by SIGABRT.
+/// Fails the case unless `f` aborts its process.
 fn expect_abort(f: impl FnOnce(), what: &str) {
-    let pid = child(f);
+    let pid = fork_child(f);
     match waitpid(pid, None) {
         Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => {}
         Ok(WaitStatus::Signaled(_, signal, _)) => judge::fail(format!(
             "{what}: the process died of {signal} and not of an abort, so the mistake was not noticed but followed."
         )),
-        Ok(WaitStatus::Exited(_, UNWOUND)) => judge::fail(format!(
+        Ok(WaitStatus::Exited(_, PANICKED)) => judge::fail(format!(
             "{what}, and the call panicked: an allocator must never unwind; abort instead."
         )),
         _ => judge::fail(format!(
@@ -221,22 +234,31 @@ fn expect_abort(f: impl FnOnce(), what: &str) {
     }
 }
 
-/// How a child ends that panicked.
-const UNWOUND: i32 = 101;
+/// The exit status of a child that panicked.
+const PANICKED: i32 = 101;
 
-/// Forks; the child runs `f` and ends.
-fn child(f: impl FnOnce()) -> Pid {
-    // SAFETY: the child runs what the case is about, and `_exit`s.
+/// Forks a child that runs `f` and exits.
+fn fork_child(f: impl FnOnce()) -> Pid {
+    // SAFETY: where other threads run, `f` uses only the allocator under test, which must work in the child.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             judge::expect_panics();
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-            let code = if ended.is_ok() { 0 } else { UNWOUND };
-            // SAFETY: ends this process at once.
-            unsafe { libc::_exit(code) }
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            let status = if result.is_ok() { 0 } else { PANICKED };
+            // SAFETY: ends the child, which is this process, without running exit handlers.
+            unsafe { libc::_exit(status) }
         }
     }
+}
+
+/// Runs `f` and returns its result and the number of page faults that it took.
+fn with_faults<R>(f: impl FnOnce() -> R) -> (R, u64) {
+    // The first call of `faults` calibrates the probe, which takes page faults.
+    faults();
+    let before = faults();
+    let result = f();
+    (result, faults() - before)
 }
 
 judge::compile_fail! {

@@ -1,14 +1,14 @@
-//! Stage 5, bonus: memory of one size becomes memory of another, and the end of the heap goes back.
+//! Stage 5, bonus: coalescing and trimming.
 
 use super::*;
 
-/// Blocks of mixed small sizes, filled.
-fn fill(bytes: usize, seed: u64) -> Vec<Block> {
-    let mut numbers = Numbers(seed);
+/// Allocates and fills blocks of mixed small sizes until they add up to `bytes`.
+fn alloc_mixed(bytes: usize, seed: u64) -> Vec<Block> {
+    let mut random = Random(seed);
     let mut blocks = Vec::new();
     let mut live = 0;
     while live < bytes {
-        let block = block(16 << numbers.below(9) | numbers.below(16));
+        let block = alloc(16 << random.below(9) | random.below(16));
         block.fill(1);
         live += block.size();
         blocks.push(block);
@@ -21,9 +21,9 @@ fn empty_in_the_end() {
     case(|| {
         ALLOC.trim();
         for order in ORDERS {
-            let mut blocks = fill(2 * MIB, 11);
+            let mut blocks = alloc_mixed(2 * MIB, 11);
             let full = heap();
-            put_in_order(&mut blocks, order);
+            reorder(&mut blocks, order);
             blocks.into_iter().for_each(free);
             ALLOC.trim();
             let left = heap().len();
@@ -33,7 +33,7 @@ fn empty_in_the_end() {
                  64 KiB may be.",
                 left = amount(left)
             );
-            let resident = resident_in(&full);
+            let resident = resident_bytes(&full);
             check!(
                 resident <= 64 * KIB,
                 "The break has moved down, and {resident} beyond it are still resident: the kernel must get \
@@ -41,7 +41,7 @@ fn empty_in_the_end() {
                 resident = amount(resident)
             );
             check!(
-                !rights(at(heap().end)).write,
+                !rights(pointer_to(heap().end)).write,
                 "The break has moved down, and what lies beyond it can still be written."
             );
         }
@@ -52,7 +52,7 @@ fn empty_in_the_end() {
 fn the_end_comes_back_by_itself() {
     case(|| {
         ALLOC.trim();
-        let mut blocks = fill(16 * MIB, 12);
+        let mut blocks = alloc_mixed(16 * MIB, 12);
         let full = heap();
         blocks.reverse();
         blocks.into_iter().for_each(free);
@@ -63,7 +63,7 @@ fn the_end_comes_back_by_itself() {
              more than 128 KiB lie free at its end, it must give them back by itself, and keep at most 1 MiB.",
             left = amount(left)
         );
-        let resident = resident_in(&full);
+        let resident = resident_bytes(&full);
         check!(
             resident <= MIB,
             "The break moved down, and {resident} of the old heap are still resident.",
@@ -77,10 +77,10 @@ fn not_at_every_turn() {
     watched(
         || {
             ALLOC.trim();
-            free(block(100_000));
+            free(alloc(100_000));
             watch(|| {
                 for _ in 0..1000 {
-                    free(block(100_000));
+                    free(alloc(100_000));
                 }
             });
         },
@@ -99,12 +99,11 @@ fn not_at_every_turn() {
 fn sizes_in_turn() {
     case(|| {
         ALLOC.trim();
-        // At the bottom and at the top of what follows: so nothing becomes free at the end.
         let mut most = 0;
         for round in 0..40 {
             let size = [100, 1000, 40, 5000, 300, 20_000, 64, 2000][round % 8];
-            let blocks: Vec<_> = (0..2 * MIB / size).map(|_| block(size)).collect();
-            let _ = blocks.iter().map(|block| block.fill(1)).count();
+            let blocks: Vec<_> = (0..2 * MIB / size).map(|_| alloc(size)).collect();
+            blocks.iter().for_each(|block| block.fill(1));
             most = most.max(heap().len());
             blocks.into_iter().for_each(free);
         }
@@ -121,14 +120,14 @@ fn sizes_in_turn() {
 fn neighbours_join() {
     case(|| {
         ALLOC.trim();
-        let mut blocks: Vec<_> = (0..8000).map(|_| block(1000)).collect();
-        // From here on the end is in use.
-        let guard = block(1000);
+        let mut blocks: Vec<_> = (0..8000).map(|_| alloc(1000)).collect();
+        // A live block at the end keeps the break from moving down.
+        let guard = alloc(1000);
         let before = heap().len();
-        put_in_order(&mut blocks, "every other one first");
+        reorder(&mut blocks, "every other one first");
         blocks.into_iter().for_each(free);
         for _ in 0..70 {
-            block(100_000).fill(1);
+            alloc(100_000).fill(1);
         }
         let moved = heap().len().saturating_sub(before);
         check!(
@@ -145,17 +144,17 @@ fn neighbours_join() {
 fn utilisation() {
     case(|| {
         ALLOC.trim();
-        let mut numbers = Numbers(21);
+        let mut random = Random(21);
         let mut live: Vec<Block> = Vec::new();
         let mut bytes = 0;
         for _ in 0..60_000 {
-            if live.len() >= 9000 || (live.len() > 6000 && numbers.below(2) == 0) {
-                let block = live.swap_remove(numbers.below(live.len()));
+            if live.len() >= 9000 || (live.len() > 6000 && random.below(2) == 0) {
+                let block = live.swap_remove(random.below(live.len()));
                 bytes -= block.size();
                 free(block);
             }
-            let power = numbers.below(10);
-            let block = block(16 + numbers.below(16 << power));
+            let power = random.below(10);
+            let block = alloc(16 + random.below(16 << power));
             bytes += block.size();
             live.push(block);
         }
@@ -175,7 +174,7 @@ fn utilisation() {
 fn trim_keeps_what_is_live() {
     case(|| {
         ALLOC.trim();
-        let mut blocks = fill(MIB, 13);
+        let mut blocks = alloc_mixed(MIB, 13);
         for (number, block) in blocks.iter().enumerate() {
             block.fill(number as u8);
         }
@@ -186,7 +185,7 @@ fn trim_keeps_what_is_live() {
         for (number, block) in kept.iter().enumerate() {
             block.expect((first + number) as u8, "trim() touched a live block");
         }
-        fill(MIB, 14);
+        alloc_mixed(MIB, 14);
         for (number, block) in kept.iter().enumerate() {
             block.expect((first + number) as u8, OVERLAP);
         }

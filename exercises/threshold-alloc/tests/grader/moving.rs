@@ -1,4 +1,4 @@
-//! Stage 8, bonus: the threshold moves past what is freed, as it does in glibc.
+//! Stage 8, bonus: a dynamic threshold, as in glibc.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn threshold() -> usize {
 fn past_a_block_that_was_freed() {
     case(|| {
         ALLOC.set_moving_threshold(true);
-        let first = block(MIB);
+        let first = alloc(MIB);
         check!(
             threshold() == 128 * KIB,
             "The threshold moved to {} when a block was allocated: it moves when one is freed.",
@@ -26,13 +26,13 @@ fn past_a_block_that_was_freed() {
             mapped_pages(first.start, first.size()) == 0,
             "The first block was freed, and is still mapped: only blocks to come are affected."
         );
-        let second = block(MIB);
+        let second = alloc(MIB);
         second.fill(1);
         check!(
             second.is_in(&heap()),
             "A mapped block of 1 MiB was freed, so the next one must come from the heap."
         );
-        let larger = block(2 * MIB);
+        let larger = alloc(2 * MIB);
         check!(
             !larger.is_in(&heap()),
             "A block of 2 MiB is still larger than any that was freed, and must have a mapping of its own."
@@ -44,7 +44,7 @@ fn past_a_block_that_was_freed() {
 fn only_where_it_was_asked_for() {
     case(|| {
         ALLOC.set_moving_threshold(false);
-        free(block(MIB));
+        free(alloc(MIB));
         check!(
             threshold() == 128 * KIB,
             "Nobody has asked for a moving threshold, and it moved to {}.",
@@ -57,7 +57,7 @@ fn only_where_it_was_asked_for() {
 fn only_upwards() {
     case(|| {
         ALLOC.set_moving_threshold(true);
-        let blocks = [4 * MIB, MIB].map(block);
+        let blocks = [4 * MIB, MIB].map(alloc);
         blocks.into_iter().for_each(free);
         check!(
             threshold() > 4 * MIB,
@@ -71,13 +71,13 @@ fn only_upwards() {
 fn not_beyond_32_mib() {
     case(|| {
         ALLOC.set_moving_threshold(true);
-        free(block(40 * MIB));
+        free(alloc(40 * MIB));
         check!(
             threshold() == 128 * KIB,
             "A block of 40 MiB was freed, and the threshold moved to {}: blocks of more than 32 MiB never move it.",
             threshold()
         );
-        free(block(32 * MIB - page_size()));
+        free(alloc(32 * MIB - page_size()));
         check!(
             threshold() > 31 * MIB,
             "A block of just under 32 MiB was freed, and the threshold is {}.",
@@ -91,7 +91,7 @@ fn set_by_hand_it_stands_still() {
     case(|| {
         ALLOC.set_moving_threshold(true);
         ALLOC.set_threshold(200 * KIB);
-        free(block(MIB));
+        free(alloc(MIB));
         check!(
             threshold() == 200 * KIB,
             "set_threshold(204800) makes the threshold stand still, as mallopt does in glibc, and it moved to {}.",
@@ -106,11 +106,11 @@ fn no_system_call_afterwards() {
         || {
             ALLOC.set_moving_threshold(true);
             for _ in 0..3 {
-                free(block(MIB));
+                free(alloc(MIB));
             }
             watch(|| {
                 for _ in 0..100 {
-                    let block = block(MIB);
+                    let block = alloc(MIB);
                     block.fill(1);
                     free(block);
                 }

@@ -1,34 +1,35 @@
-//! Stage 6, bonus: a mapping grows without copying, and fresh pages are not zeroed again.
+//! Stage 6, bonus: realloc with mremap, and alloc_zeroed without writing zeros to fresh pages.
 
 use super::*;
 
-/// Resizes a block of `ALLOC`.
-fn resized(block: Block, size: usize) -> Block {
-    // SAFETY: the block is live, and the case goes on with the new one.
+/// Resizes a block of `ALLOC`, or fails the case.
+fn realloc(block: Block, size: usize) -> Block {
+    // SAFETY: the block is live, `block.layout` is its current layout, and no case resizes to 0 bytes.
     let start = unsafe { ALLOC.realloc(block.start, block.layout, size) };
-    checked(start, layout(size, block.layout.align()), "realloc")
+    expect_block(start, layout(size, block.layout.align()), "realloc")
 }
 
-fn zeroed(size: usize) -> Block {
-    // SAFETY: the size is not 0.
+fn alloc_zeroed(size: usize) -> Block {
+    // SAFETY: `layout` returns no layout of size 0.
     let start = unsafe { ALLOC.alloc_zeroed(layout(size, ALIGN)) };
-    checked(start, layout(size, ALIGN), "alloc_zeroed")
+    expect_block(start, layout(size, ALIGN), "alloc_zeroed")
 }
 
-/// Each byte tells its place.
-fn number(block: &Block) {
+/// Writes to each byte a value that depends on its offset.
+fn fill_with_offsets(block: &Block) {
     for offset in 0..block.size() {
-        // SAFETY: the byte belongs to the block.
-        unsafe { block.start.wrapping_add(offset).write(tag(offset)) };
+        // SAFETY: the byte belongs to the block, which is live.
+        unsafe { block.start.wrapping_add(offset).write(value_at(offset)) };
     }
 }
 
-fn tag(offset: usize) -> u8 {
+fn value_at(offset: usize) -> u8 {
     (offset % 251) as u8
 }
 
-fn expect_numbers(block: &Block, bytes: usize, from: usize) {
-    let wrong = (0..bytes).find(|offset| block.bytes()[*offset] != tag(*offset));
+/// Fails the case unless the first `bytes` bytes are as `fill_with_offsets` wrote them. The block was `from` bytes long.
+fn expect_offsets(block: &Block, bytes: usize, from: usize) {
+    let wrong = (0..bytes).find(|offset| block.bytes()[*offset] != value_at(*offset));
     if let Some(offset) = wrong {
         let size = block.size();
         judge::fail(format!(
@@ -43,8 +44,8 @@ fn expect_numbers(block: &Block, bytes: usize, from: usize) {
 fn keeps_its_bytes() {
     case(|| {
         for align in [ALIGN, page_size()] {
-            let mut block = aligned_block(10, align);
-            number(&block);
+            let mut block = alloc_aligned(10, align);
+            fill_with_offsets(&block);
             let sizes = [
                 100,
                 1000,
@@ -61,11 +62,11 @@ fn keeps_its_bytes() {
             ];
             for size in sizes {
                 let from = block.size();
-                // So that it cannot always grow where it is.
-                let _wall = super::block(64);
-                block = resized(block, size);
-                expect_numbers(&block, from.min(size), from);
-                number(&block);
+                // A neighbour, so that the block cannot always grow in place.
+                let _neighbour = alloc(64);
+                block = realloc(block, size);
+                expect_offsets(&block, from.min(size), from);
+                fill_with_offsets(&block);
             }
             free(block);
         }
@@ -75,22 +76,19 @@ fn keeps_its_bytes() {
 #[test]
 fn others_keep_theirs() {
     case(|| {
-        let mut numbers = Numbers(31);
+        let mut random = Random(31);
         let mut live: Vec<(Block, u8)> = Vec::new();
         for value in 0..100 {
-            let block = block(1 + numbers.below(500));
+            let block = alloc(1 + random.below(500));
             block.fill(value);
             live.push((block, value));
         }
         for _ in 0..5000 {
-            let index = numbers.below(live.len());
+            let index = random.below(live.len());
             let (block, value) = live[index];
-            let size = 1 + numbers.below(3000);
-            let moved = resized(block, size);
-            let kept = Block {
-                layout: layout(size.min(block.size()), ALIGN),
-                ..moved
-            };
+            let size = 1 + random.below(3000);
+            let moved = realloc(block, size);
+            let kept = moved.prefix(size.min(block.size()));
             kept.expect(value, OVERLAP);
             moved.fill(value);
             live[index] = (moved, value);
@@ -106,10 +104,10 @@ fn others_keep_theirs() {
 fn one_call_to_grow() {
     watched(
         || {
-            let mut block = resized(block(200 * KIB), 256 * KIB);
+            let mut block = realloc(alloc(200 * KIB), 256 * KIB);
             watch(|| {
                 for power in 0..6 {
-                    block = resized(block, (512 * KIB) << power);
+                    block = realloc(block, (512 * KIB) << power);
                 }
             });
             free(block);
@@ -134,22 +132,16 @@ fn one_call_to_grow() {
 #[test]
 fn nothing_is_copied() {
     case(|| {
-        let before = block(16 * MIB);
+        let before = alloc(16 * MIB);
         before.fill(1);
-        faults();
-        let count = faults();
-        let after = resized(before, 32 * MIB);
-        let taken = faults() - count;
+        let (after, taken) = with_faults(|| realloc(before, 32 * MIB));
         check!(
             taken <= 64,
             "A block of 16 MiB was made twice as long, and took a page fault for each page: its bytes were copied, where \
              mremap only moves page-table entries."
         );
-        let start = Block {
-            layout: before.layout,
-            ..after
-        };
-        start.expect(1, "realloc lost what the block held");
+        let kept = after.prefix(before.size());
+        kept.expect(1, "realloc lost what the block held");
     })
 }
 
@@ -157,26 +149,21 @@ fn nothing_is_copied() {
 fn large_alignments_are_kept() {
     case(|| {
         for align in [64 * KIB, 2 * MIB] {
-            let mut block = aligned_block(8 * MIB, align);
+            let mut block = alloc_aligned(8 * MIB, align);
             block.fill(9);
             for size in [9 * MIB, 12 * MIB, 20 * MIB].map(|size| size + 300 * KIB) {
-                // So that it cannot always grow where it is.
-                let _wall = super::block(LARGE);
-                let old = block;
-                faults();
-                let count = faults();
-                block = resized(block, size);
-                let taken = faults() - count;
+                // A neighbour, so that the block cannot always grow in place.
+                let _neighbour = alloc(LARGE);
+                let old_size = block.size();
+                let taken;
+                (block, taken) = with_faults(|| realloc(block, size));
                 check!(
                     taken <= 64,
                     "A block aligned to {align} was made longer, and took a page fault for each page: its bytes were copied. \
                      mremap can be told where to (MREMAP_FIXED).",
                     align = amount(align)
                 );
-                let kept = Block {
-                    layout: old.layout,
-                    ..block
-                };
+                let kept = block.prefix(old_size);
                 kept.expect(9, "realloc lost what the block held");
                 block.fill(9);
             }
@@ -192,9 +179,9 @@ fn large_alignments_are_kept() {
 #[test]
 fn the_tail_goes_back() {
     case(|| {
-        let long = block(8 * MIB);
+        let long = alloc(8 * MIB);
         long.fill(1);
-        let short = resized(long, MIB);
+        let short = realloc(long, MIB);
         let tail = short.start.wrapping_add(MIB + page_size());
         let mut left = mapped_pages(tail, 7 * MIB - page_size());
         if short.start != long.start {
@@ -216,9 +203,9 @@ fn the_tail_goes_back() {
 fn refused_is_null_and_the_old_block_stays() {
     case(|| {
         for size in [1000, LARGE] {
-            let block = block(size);
+            let block = alloc(size);
             block.fill(5);
-            // SAFETY: the block is live, and the size is one that a layout can have.
+            // SAFETY: the block is live, and the size is not 0 and at most isize::MAX.
             let start = unsafe { ALLOC.realloc(block.start, block.layout, 1 << 47) };
             check!(
                 start.is_null(),
@@ -240,9 +227,9 @@ fn refused_is_null_and_the_old_block_stays() {
 #[test]
 fn counted() {
     case(|| {
-        let mut block = block(100);
+        let mut block = alloc(100);
         for size in [200 * KIB, MIB, 300 * KIB, 200, LARGE, LARGE + 1] {
-            block = resized(block, size);
+            block = realloc(block, size);
         }
         let (blocks, bytes) = (ALLOC.stats().mapped_blocks, ALLOC.stats().mapped_bytes);
         let page = page_size();
@@ -268,10 +255,10 @@ fn zeros_where_memory_was_used() {
     case(|| {
         for size in [8, 24, 100, 1000, 20_000, 100_000, LARGE] {
             for _ in 0..3 {
-                let dirty = block(size);
+                let dirty = alloc(size);
                 dirty.fill(0xAA);
                 free(dirty);
-                let block = zeroed(size);
+                let block = alloc_zeroed(size);
                 if let Some(offset) = block.bytes().iter().position(|byte| *byte != 0) {
                     judge::fail(format!(
                         "alloc_zeroed gave {size} that had been used before, and byte {offset} reads {}.",
@@ -288,7 +275,7 @@ fn zeros_where_memory_was_used() {
 #[test]
 fn zeros_without_touching() {
     case(|| {
-        let block = zeroed(64 * MIB);
+        let block = alloc_zeroed(64 * MIB);
         let resident = resident_pages(block.start, block.size()) * page_size();
         check!(
             resident <= page_size(),

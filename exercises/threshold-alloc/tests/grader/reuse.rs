@@ -1,13 +1,13 @@
-//! Stage 3: what is freed is used again, and nothing is lost by it.
+//! Stage 3: freed blocks are reused.
 
 use super::*;
 
-/// Allocates and frees a block of that size so many times; fails if the break moves after the first.
-fn pairs(size: usize, align: usize, count: usize) {
-    free(aligned_block(size, align));
+/// Allocates and frees a block `count` times. Fails the case if the break moves after the first time.
+fn alloc_and_free(size: usize, align: usize, count: usize) {
+    free(alloc_aligned(size, align));
     let before = heap();
     for _ in 0..count {
-        let block = aligned_block(size, align);
+        let block = alloc_aligned(size, align);
         block.fill(1);
         free(block);
     }
@@ -24,18 +24,18 @@ fn pairs(size: usize, align: usize, count: usize) {
 
 #[test]
 fn one_block_ten_thousand_times() {
-    case(|| pairs(100, ALIGN, 10_000))
+    case(|| alloc_and_free(100, ALIGN, 10_000))
 }
 
 #[test]
 fn every_size() {
     case(|| {
-        let mut numbers = Numbers(3);
+        let mut random = Random(3);
         for size in [
             1, 8, 16, 17, 24, 40, 64, 100, 500, 1000, 5000, 60_000, 131_000,
         ] {
-            pairs(size, ALIGN, 200);
-            pairs(1 + numbers.below(size), ALIGN, 200);
+            alloc_and_free(size, ALIGN, 200);
+            alloc_and_free(1 + random.below(size), ALIGN, 200);
         }
     })
 }
@@ -44,7 +44,7 @@ fn every_size() {
 fn large_alignments_too() {
     case(|| {
         for align in [64, 1024, 64 * KIB] {
-            pairs(100, align, 2000);
+            alloc_and_free(100, align, 2000);
         }
     })
 }
@@ -52,14 +52,14 @@ fn large_alignments_too() {
 #[test]
 fn freed_in_any_order() {
     case(|| {
-        let mut blocks: Vec<_> = (0..1000).map(|_| block(200)).collect();
+        let mut blocks: Vec<_> = (0..1000).map(|_| alloc(200)).collect();
         let before = heap();
         for order in ORDERS {
-            put_in_order(&mut blocks, order);
+            reorder(&mut blocks, order);
             for block in blocks.drain(..) {
                 free(block);
             }
-            blocks.extend((0..1000).map(|_| block(200)));
+            blocks.extend((0..1000).map(|_| alloc(200)));
             let moved = heap().end.saturating_sub(before.end);
             check!(
                 moved == 0,
@@ -77,11 +77,11 @@ fn no_system_call_when_warm() {
         || {
             let sizes = [24, 100, 1000, 20_000];
             for _ in 0..10 {
-                sizes.map(block).into_iter().for_each(free);
+                sizes.map(alloc).into_iter().for_each(free);
             }
             watch(|| {
                 for _ in 0..1000 {
-                    sizes.map(block).into_iter().for_each(free);
+                    sizes.map(alloc).into_iter().for_each(free);
                 }
             });
         },
@@ -99,15 +99,15 @@ fn no_system_call_when_warm() {
 #[test]
 fn the_others_keep_their_bytes() {
     case(|| {
-        let mut numbers = Numbers(5);
+        let mut random = Random(5);
         let mut live: Vec<(Block, u8)> = Vec::new();
         for round in 0..20_000usize {
-            if live.len() > 200 || (numbers.below(2) == 0 && !live.is_empty()) {
-                let (block, value) = live.swap_remove(numbers.below(live.len()));
+            if live.len() > 200 || (random.below(2) == 0 && !live.is_empty()) {
+                let (block, value) = live.swap_remove(random.below(live.len()));
                 block.expect(value, OVERLAP);
                 free(block);
             } else {
-                let block = block(1 + numbers.below(600));
+                let block = alloc(1 + random.below(600));
                 block.fill(round as u8);
                 live.push((block, round as u8));
             }
@@ -121,9 +121,9 @@ fn the_others_keep_their_bytes() {
 #[test]
 fn freed_twice_is_the_end() {
     case(|| {
-        let _neighbour = block(100);
-        let twice = block(100);
-        let _other = block(100);
+        let _neighbour = alloc(100);
+        let twice = alloc(100);
+        let _other = alloc(100);
         free(twice);
         expect_abort(|| free(twice), "A block was freed twice in a row");
     })
@@ -132,7 +132,7 @@ fn freed_twice_is_the_end() {
 #[test]
 fn random_traces() {
     case(|| {
-        free(block(100));
+        free(alloc(100));
         let config = Config {
             reserve: 64 * MIB,
             ..Config::new()

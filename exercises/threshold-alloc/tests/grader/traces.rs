@@ -1,21 +1,25 @@
-//! Random traces of calls, against a model of what must be live and where; a failing one is made as short as it can be.
+//! Random sequences of calls, compared with a model of the allocator. A failing sequence is shortened before it is shown.
+
+use std::sync::Mutex;
+
+use quickcheck::{Arbitrary, Gen, QuickCheck, TestResult, Testable};
 
 use super::*;
 
-/// One call.
+/// One call of a trace.
 #[derive(Debug, Clone)]
 pub enum Call {
     Alloc {
         size: usize,
         align: usize,
     },
-    /// Of the live blocks the one with this number, counted round.
+    /// Frees the live block with this index, modulo the number of live blocks.
     Free(usize),
     Threshold(usize),
     MaxMaps(usize),
 }
 
-/// What a trace may hold.
+/// Which calls a trace may contain.
 #[derive(Clone, Copy)]
 pub struct Kind {
     largest: usize,
@@ -47,7 +51,7 @@ impl Arbitrary for Call {
 }
 
 impl Kind {
-    fn has(self, call: &Call) -> bool {
+    fn allows(self, call: &Call) -> bool {
         match call {
             Call::Alloc { size, .. } => *size <= self.largest,
             Call::Free(_) => true,
@@ -56,23 +60,183 @@ impl Kind {
     }
 }
 
-/// A live block as the model has it.
+/// Runs 100 traces, each with a separate allocator, and fails the case with the shortest trace that fails.
+pub fn run(config: Config, kind: Kind) {
+    // A failing trace is shortened for as long as it fails, so the last failure is the shortest.
+    static SHORTEST: Mutex<Option<String>> = Mutex::new(None);
+    // The seed is fixed, so that the same answer always gets the same verdict.
+    let mut traces = QuickCheck::new()
+        .rng(Gen::from_size_and_seed(60, 49))
+        .tests(100);
+    let property = move |calls: Vec<Call>| -> bool {
+        let calls: Vec<Call> = calls.into_iter().filter(|call| kind.allows(call)).collect();
+        // A failed trace leaves its blocks live, so the next trace needs a new allocator.
+        let allocator = Box::leak(Box::new(ThresholdAlloc::new(config)));
+        match Model::new(allocator, config, kind).run(&calls) {
+            Ok(()) => true,
+            Err(wrong) => {
+                let sentence = format!("{wrong} The calls: {}.", list(&calls));
+                *SHORTEST.lock().unwrap() = Some(sentence);
+                false
+            }
+        }
+    };
+    if traces.quicktest(Property(property)).is_err() {
+        let sentence = SHORTEST.lock().unwrap().take();
+        judge::fail(sentence.expect("a failing trace stores its sentence"));
+    }
+}
+
+/// A closure as quickcheck's `Testable`, which quickcheck implements only for functions.
+struct Property<F>(F);
+
+impl<F: Fn(Vec<Call>) -> bool + 'static> Testable for Property<F> {
+    fn result(&self, g: &mut Gen) -> TestResult {
+        let calls = Vec::arbitrary(g);
+        if (self.0)(calls.clone()) {
+            return TestResult::passed();
+        }
+        self.shrink(calls);
+        TestResult::failed()
+    }
+}
+
+impl<F: Fn(Vec<Call>) -> bool> Property<F> {
+    /// Shortens a failing trace for as long as it fails.
+    fn shrink(&self, mut calls: Vec<Call>) {
+        while let Some(shorter) = calls.shrink().find(|calls| !(self.0)(calls.clone())) {
+            calls = shorter;
+        }
+    }
+}
+
+fn list(calls: &[Call]) -> String {
+    let calls = calls.iter().map(|call| match call {
+        Call::Alloc { size, align } => format!("alloc({size}, align {align})"),
+        Call::Free(number) => format!("dealloc(live block {number})"),
+        Call::Threshold(usize::MAX) => "set_threshold(usize::MAX)".to_owned(),
+        Call::Threshold(bytes) => format!("set_threshold({bytes})"),
+        Call::MaxMaps(blocks) => format!("set_max_maps({blocks})"),
+    });
+    calls.collect::<Vec<_>>().join(", ")
+}
+
+/// Makes the calls of one trace and knows what the allocator must do.
+struct Model<'a> {
+    allocator: &'a ThresholdAlloc,
+    kind: Kind,
+    threshold: usize,
+    max_maps: usize,
+    live: Vec<Live>,
+}
+
+impl Model<'_> {
+    fn new(allocator: &ThresholdAlloc, config: Config, kind: Kind) -> Model<'_> {
+        Model {
+            allocator,
+            kind,
+            threshold: config.threshold,
+            max_maps: config.max_maps,
+            live: Vec::new(),
+        }
+    }
+
+    /// Makes the calls, then frees every block. The error is a sentence on what went wrong.
+    fn run(mut self, calls: &[Call]) -> Result<(), String> {
+        for (number, call) in calls.iter().enumerate() {
+            self.make(call, number as u8 + 1)?;
+            self.check()?;
+        }
+        for block in std::mem::take(&mut self.live) {
+            self.free(block)?;
+        }
+        self.check()
+    }
+
+    /// Makes one call. A new block is filled with `value`.
+    fn make(&mut self, call: &Call, value: u8) -> Result<(), String> {
+        match *call {
+            Call::Threshold(bytes) => {
+                self.threshold = bytes;
+                self.allocator.set_threshold(bytes);
+            }
+            Call::MaxMaps(blocks) => {
+                self.max_maps = blocks;
+                self.allocator.set_max_maps(blocks);
+            }
+            Call::Alloc { size, align } => {
+                let layout = layout(size, align);
+                // SAFETY: `layout` returns no layout of size 0.
+                let start = unsafe { self.allocator.alloc(layout) };
+                let block = Live {
+                    block: check_block(start, layout, "alloc")?,
+                    value,
+                    mapped: size >= self.threshold && self.mapped_blocks() < self.max_maps,
+                };
+                block.write();
+                self.live.push(block);
+            }
+            Call::Free(_) if self.live.is_empty() => {}
+            Call::Free(number) => {
+                let block = self.live.swap_remove(number % self.live.len());
+                self.free(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self, block: Live) -> Result<(), String> {
+        if !block.is_intact() {
+            return Err(format!("{OVERLAP}."));
+        }
+        free_to(self.allocator, block.block);
+        Ok(())
+    }
+
+    fn mapped_blocks(&self) -> usize {
+        self.live.iter().filter(|block| block.mapped).count()
+    }
+
+    /// Compares `heap_range()` and `stats()` with the model, if the trace changes settings.
+    fn check(&self) -> Result<(), String> {
+        if !self.kind.settings {
+            return Ok(());
+        }
+        let heap = self.allocator.heap_range().unwrap_or_default();
+        for block in &self.live {
+            block.check_place(&heap)?;
+        }
+        let mapped = self.mapped_blocks();
+        match self.allocator.stats().mapped_blocks {
+            counted if counted == mapped => Ok(()),
+            counted => Err(format!(
+                "{mapped} live blocks have a mapping of their own, and stats() counts {counted}."
+            )),
+        }
+    }
+}
+
+/// A live block in the model.
 struct Live {
     block: Block,
+    /// The value of its bytes.
     value: u8,
+    /// Whether it must be a separate mapping.
     mapped: bool,
 }
 
-/// Bytes at each end of a block that the trace writes: all of a large block would be most of the work.
+/// How many bytes a trace writes at each end of a block. To write whole large blocks would take most of the time.
 const END: usize = 2048;
 
 impl Live {
-    fn ends(&self) -> [&'static mut [u8]; 2] {
-        let bytes = self.block.size().min(END);
-        let last = self.block.start.wrapping_add(self.block.size() - bytes);
-        // SAFETY: the bytes belong to the block, which the trace alone uses; the slices do not outlive it.
-        [self.block.start, last]
-            .map(|start| unsafe { std::slice::from_raw_parts_mut(start, bytes) })
+    /// Returns the first and the last bytes as blocks, which overlap if the block is short.
+    fn ends(&self) -> [Block; 2] {
+        let first = self.block.prefix(self.block.size().min(END));
+        let last = Block {
+            start: first.start.wrapping_add(self.block.size() - first.size()),
+            ..first
+        };
+        [first, last]
     }
 
     fn write(&self) {
@@ -81,158 +245,23 @@ impl Live {
         }
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_intact(&self) -> bool {
         let mut ends = self.ends().into_iter();
-        ends.all(|end| end.iter().all(|byte| *byte == self.value))
+        ends.all(|end| end.bytes().iter().all(|byte| *byte == self.value))
     }
-}
 
-/// Runs 100 traces, each with an allocator of its own, and fails the case with the shortest that goes wrong.
-pub fn run(config: Config, kind: Kind) {
-    // The last failure is the shortest: a failing trace is cut until it no longer fails.
-    static SHORTEST: std::sync::Mutex<Option<String>> = std::sync::Mutex::new(None);
-    // A fixed seed: the same answer gets the same traces, and the same verdict.
-    let mut traces = QuickCheck::new()
-        .rng(Gen::from_size_and_seed(60, 49))
-        .tests(100);
-    let property = move |calls: Vec<Call>| -> bool {
-        let calls: Vec<Call> = calls.into_iter().filter(|call| kind.has(call)).collect();
-        // The blocks of a failed trace stay live: another trace needs another allocator.
-        let allocator = Box::leak(Box::new(ThresholdAlloc::new(config)));
-        match trace(allocator, config, &calls, kind) {
-            Ok(()) => true,
-            Err(wrong) => {
-                let told = format!("{wrong} The calls: {}.", words(&calls));
-                *SHORTEST.lock().unwrap() = Some(told);
-                false
-            }
+    fn check_place(&self, heap: &Range<usize>) -> Result<(), String> {
+        let size = self.block.size();
+        match (self.mapped, self.block.is_in(heap)) {
+            (true, true) => Err(format!(
+                "A block of {size} must have a mapping of its own, and lies in the heap.",
+                size = amount(size)
+            )),
+            (false, false) => Err(format!(
+                "A block of {size} must lie in the heap, and does not.",
+                size = amount(size)
+            )),
+            _ => Ok(()),
         }
-    };
-    let passed = traces.quicktest(Property(property));
-    if passed.is_err() {
-        let told = SHORTEST.lock().unwrap().take();
-        judge::fail(told.expect("a failure is told"));
-    }
-}
-
-/// A closure as quickcheck's `Testable`, which is made for functions.
-struct Property<F>(F);
-
-impl<F: Fn(Vec<Call>) -> bool + 'static> quickcheck::Testable for Property<F> {
-    fn result(&self, g: &mut Gen) -> quickcheck::TestResult {
-        let calls = Vec::arbitrary(g);
-        if (self.0)(calls.clone()) {
-            return quickcheck::TestResult::passed();
-        }
-        self.shrink(calls);
-        quickcheck::TestResult::failed()
-    }
-}
-
-impl<F: Fn(Vec<Call>) -> bool> Property<F> {
-    /// Cuts a failing trace for as long as it fails.
-    fn shrink(&self, mut calls: Vec<Call>) {
-        while let Some(shorter) = calls.shrink().find(|calls| !(self.0)(calls.clone())) {
-            calls = shorter;
-        }
-    }
-}
-
-fn words(calls: &[Call]) -> String {
-    let words = calls.iter().map(|call| match call {
-        Call::Alloc { size, align } => format!("alloc({size}, align {align})"),
-        Call::Free(number) => format!("dealloc(live block {number})"),
-        Call::Threshold(usize::MAX) => "set_threshold(usize::MAX)".to_owned(),
-        Call::Threshold(bytes) => format!("set_threshold({bytes})"),
-        Call::MaxMaps(blocks) => format!("set_max_maps({blocks})"),
-    });
-    words.collect::<Vec<_>>().join(", ")
-}
-
-/// One trace; the error says what went wrong.
-fn trace(
-    allocator: &ThresholdAlloc,
-    config: Config,
-    calls: &[Call],
-    kind: Kind,
-) -> Result<(), String> {
-    let (mut threshold, mut max_maps) = (config.threshold, config.max_maps);
-    let mut live: Vec<Live> = Vec::new();
-    for (number, call) in calls.iter().enumerate() {
-        match *call {
-            Call::Threshold(bytes) => {
-                threshold = bytes;
-                allocator.set_threshold(bytes);
-            }
-            Call::MaxMaps(blocks) => {
-                max_maps = blocks;
-                allocator.set_max_maps(blocks);
-            }
-            Call::Alloc { size, align } => {
-                let layout = layout(size, align);
-                // SAFETY: the size is not 0.
-                let start = unsafe { allocator.alloc(layout) };
-                let block = given(start, layout, "alloc")?;
-                let maps = live.iter().filter(|block| block.mapped).count();
-                let block = Live {
-                    block,
-                    value: number as u8 + 1,
-                    mapped: size >= threshold && maps < max_maps,
-                };
-                block.write();
-                live.push(block);
-            }
-            Call::Free(_) if live.is_empty() => {}
-            Call::Free(number) => {
-                let block = live.swap_remove(number % live.len());
-                if !block.is_whole() {
-                    return Err(format!("{OVERLAP}."));
-                }
-                free_to(allocator, block.block);
-            }
-        }
-        if kind.settings {
-            agrees(allocator, &live)?;
-        }
-    }
-    for block in live.drain(..) {
-        if !block.is_whole() {
-            return Err(format!("{OVERLAP}."));
-        }
-        free_to(allocator, block.block);
-    }
-    if kind.settings {
-        agrees(allocator, &live)?;
-    }
-    Ok(())
-}
-
-/// Whether stats() and heap_range() say what the model says.
-fn agrees(allocator: &ThresholdAlloc, live: &[Live]) -> Result<(), String> {
-    let heap = allocator.heap_range().unwrap_or_default();
-    let mapped = live.iter().filter(|block| block.mapped).count();
-    for block in live {
-        let size = block.block.size();
-        match (block.mapped, block.block.is_in(&heap)) {
-            (true, true) => {
-                return Err(format!(
-                    "A block of {size} must have a mapping of its own, and lies in the heap.",
-                    size = amount(size)
-                ));
-            }
-            (false, false) => {
-                return Err(format!(
-                    "A block of {size} must lie in the heap, and does not.",
-                    size = amount(size)
-                ));
-            }
-            _ => {}
-        }
-    }
-    match allocator.stats().mapped_blocks {
-        counted if counted == mapped => Ok(()),
-        counted => Err(format!(
-            "{mapped} live blocks have a mapping of their own, and stats() counts {counted}."
-        )),
     }
 }
