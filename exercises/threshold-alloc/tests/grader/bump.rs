@@ -1,4 +1,4 @@
-//! Stage 2: small blocks come from a heap in reserved addresses, which has its own break.
+//! Stage 2: the reserved heap and its break.
 
 use super::*;
 

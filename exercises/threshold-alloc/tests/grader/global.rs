@@ -13,7 +13,7 @@ struct Switch;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// Bytes in front of each block, at least. The first word records which allocator the block is from.
+/// The minimum size of the header in front of each block. Its first word records which allocator the block is from.
 const HEADER: usize = 64;
 
 impl Switch {

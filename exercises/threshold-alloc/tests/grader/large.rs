@@ -5,6 +5,9 @@ use super::*;
 /// Not a multiple of the page size. It leaves room for a header in front of the block without another page.
 const ODD: usize = LARGE - 64;
 
+/// Not a multiple of any page size.
+const ODD_FOR_ALL: usize = 200_123;
+
 #[test]
 fn usable_to_the_last_byte() {
     case(|| {
@@ -197,6 +200,3 @@ fn asks_the_page_size() {
         },
     )
 }
-
-/// Not a multiple of any page size.
-const ODD_FOR_ALL: usize = 200_123;

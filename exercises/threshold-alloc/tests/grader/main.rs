@@ -43,7 +43,7 @@ const PRETENDED_PAGE: usize = 64 * KIB;
 /// A block from the allocator under test, with its current layout.
 ///
 /// Its methods are safe because every case follows two rules: it accesses a block only while the block is live, and it
-/// writes all bytes before it reads any.
+/// reads only bytes that have been initialized.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     start: *mut u8,
@@ -129,7 +129,7 @@ impl Block {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the block is live and this long, and all of its bytes have been written.
+        // SAFETY: the block is live and this long, and its bytes are initialized.
         unsafe { std::slice::from_raw_parts(self.start, self.size()) }
     }
 
@@ -239,7 +239,8 @@ const PANICKED: i32 = 101;
 
 /// Forks a child that runs `f` and exits.
 fn fork_child(f: impl FnOnce()) -> Pid {
-    // SAFETY: where other threads run, `f` uses only the allocator under test, which must work in the child.
+    // SAFETY: libtest's main thread holds no lock while it waits for the case. If the case runs further threads, `f` uses
+    // only the allocator under test, which must work in the child.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
