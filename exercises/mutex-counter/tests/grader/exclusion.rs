@@ -12,9 +12,9 @@ struct Contention {
 
 /// Makes one process hold the lock while a second one makes `call`.
 ///
-/// The first process runs `hold` under the lock. `hold` calls its second argument, which returns after the second process
-/// has had time to get past the lock. The second process runs `contend`, which makes the call and sends the event as soon
-/// as it is past the lock.
+/// The first process runs `hold` under the lock. `hold` calls its second argument, which returns after the second
+/// process has had time to get past the lock. The second process runs `contend`, which makes the call and sends the
+/// event as soon as it is past the lock.
 ///
 /// Fails the case if the call returned an error.
 fn contention(

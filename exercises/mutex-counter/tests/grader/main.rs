@@ -1,7 +1,7 @@
 //! Grades `mutex-counter`. Each stage is a module, and each test is a case.
 //!
-//! No case judges mutual exclusion by a sum alone: increments without a lock can add up by chance. Pipes make one process
-//! wait for the lock while another holds it.
+//! No case judges mutual exclusion by a sum alone: increments without a lock can add up by chance. Pipes make one
+//! process wait for the lock while another holds it.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;

@@ -8,7 +8,7 @@ const ODD: usize = 12_345;
 /// The largest page size of aarch64, which is a multiple of every machine's page size.
 const PRETENDED_PAGE: usize = 64 << 10;
 
-/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`. The inherent function then takes precedence over the trait's.
+/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`: the inherent function takes precedence over the trait's.
 struct Cloned<T>(std::marker::PhantomData<T>);
 
 #[allow(dead_code)] // Unused if `Region` is not `Clone`.

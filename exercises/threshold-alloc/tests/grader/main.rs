@@ -239,8 +239,8 @@ const PANICKED: i32 = 101;
 
 /// Forks a child that runs `f` and exits.
 fn fork_child(f: impl FnOnce()) -> Pid {
-    // SAFETY: libtest's main thread holds no lock while it waits for the case. If the case runs further threads, `f` uses
-    // only the allocator under test, which must work in the child.
+    // SAFETY: libtest's main thread holds no lock while it waits for the case. If the case runs further threads, `f`
+    // uses only the allocator under test, which must work in the child.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {

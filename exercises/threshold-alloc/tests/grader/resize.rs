@@ -27,7 +27,8 @@ fn value_at(offset: usize) -> u8 {
     (offset % 251) as u8
 }
 
-/// Fails the case unless the first `bytes` bytes are as `fill_with_offsets` wrote them. The block was `from` bytes long.
+/// Fails the case unless the first `bytes` bytes are as `fill_with_offsets` wrote them. The block was resized from
+/// `from` bytes.
 fn expect_offsets(block: &Block, bytes: usize, from: usize) {
     let wrong = (0..bytes).find(|offset| block.bytes()[*offset] != value_at(*offset));
     if let Some(offset) = wrong {

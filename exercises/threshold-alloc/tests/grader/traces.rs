@@ -1,4 +1,5 @@
-//! Random sequences of calls, compared with a model of the allocator. A failing sequence is shortened before it is shown.
+//! Random sequences of calls, compared with a model of the allocator. A failing sequence is shortened before it is
+//! shown.
 
 use std::sync::Mutex;
 
