@@ -200,6 +200,16 @@ fn every_answer_is_the_stub() {
     }
 }
 
+/// A symbolic link is a plain file in an archive, and on some file systems.
+#[test]
+fn there_are_no_symbolic_links() {
+    let links: Vec<_> = files("")
+        .into_iter()
+        .filter(|path| path.is_symlink())
+        .collect();
+    assert!(links.is_empty(), "{links:?}");
+}
+
 /// Cargo unites the features of all members. A feature that one member names would let an answer pass `cargo test` that
 /// fails `cargo check`.
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::ptrace;
@@ -11,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
+use course::process::{self, Limits};
 use course::root;
 
 use crate::say;
@@ -257,16 +259,15 @@ fn progress(clone: &Path) -> Finding {
 
 /// Returns the first line that a program prints.
 fn first_line(program: &str, argument: &str, folder: &Path) -> Option<String> {
-    let output = Command::new(program)
+    const LIMITS: Limits = Limits::time(Duration::from_secs(10));
+    let mut command = Command::new(program);
+    command
         .arg(argument)
         .current_dir(folder)
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().unwrap_or_default().to_owned())
+        .stdin(Stdio::null());
+    let ran = process::run(&mut command, LIMITS).ok()?;
+    let line = ran.stdout.lines().next().unwrap_or_default();
+    ran.success().then(|| line.to_owned())
 }
 
 fn toolchain(clone: &Path) -> Finding {

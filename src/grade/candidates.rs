@@ -14,6 +14,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use course::cargo::{self, Message, NO_CARGO};
 use course::exercise::Exercise;
+use course::process::Group;
 use toml::{Table, Value};
 
 use crate::grade::grader::Grader;
@@ -56,23 +57,23 @@ pub fn build(
     for candidate in candidates {
         command.args(["--package", &candidate.package()]);
     }
-    let mut child = command
+    command
         .arg("--message-format=json")
         .arg("--target-dir")
         .arg(&target)
         .current_dir(&workspace)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context(NO_CARGO)?;
-    let stderr = child.stderr.take().expect("a pipe was requested");
+        .stderr(Stdio::piped());
+    let mut cargo = Group::spawn(&mut command).context(NO_CARGO)?;
+    let stdout = cargo.take_stdout().expect("a pipe was requested");
+    let stderr = cargo.take_stderr().expect("a pipe was requested");
     // Read in parallel, because cargo would stop at a full pipe.
     let other_errors = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
 
     let mut binaries = BTreeMap::new();
     let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for message in cargo::messages(child.stdout.take().expect("a pipe was requested")) {
+    for message in cargo::messages(stdout) {
         match message {
             Message::Artifact {
                 manifest_path,
@@ -89,7 +90,7 @@ pub fn build(
             _ => {}
         }
     }
-    child.wait()?;
+    cargo.wait()?;
     let other_errors = other_errors.join().unwrap_or_default();
 
     let result = candidates.iter().map(|candidate| {
