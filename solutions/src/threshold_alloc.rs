@@ -1,33 +1,33 @@
-//! An allocator with two sources, as malloc has: a heap with a break of its own, and a mapping for each large block.
+//! An allocator with two sources, like malloc: a mapping for each large block, and a heap for the small ones.
+//!
+//! The first part is a complete allocator: stages 1 to 4. Each bonus stage is a module below it. A comment marks each
+//! line of the first part that calls a bonus stage.
 
-use std::alloc::{GlobalAlloc, Layout};
-use std::cell::{Cell, UnsafeCell};
-use std::io;
+use std::alloc::Layout;
+use std::cell::UnsafeCell;
 use std::ops::Range;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{io, iter, process};
 
-use heap::{Chunk, Heap};
-use lock::lock;
 use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
-use pages::{map_aligned, page_size, whole_pages};
 
-/// What an allocator begins with.
+/// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Blocks of this many bytes and more have a mapping of their own.
+    /// Size in bytes from which a block gets a mapping of its own.
     pub threshold: usize,
-    /// At most that many blocks have one at a time; further ones come from the heap.
+    /// Cap on the number of mapped blocks. Further large blocks come from the heap.
     pub max_maps: usize,
-    /// Bytes of addresses to reserve for the heap. Where that is refused, half of it, and so on.
+    /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
     pub reserve: usize,
 }
 
 impl Config {
-    /// 128 KiB and 65,536 mappings, as glibc has them; 64 GiB of addresses.
+    /// Returns glibc's 128 KiB and 65,536 mappings, with 64 GiB of address space.
     pub const fn new() -> Config {
         Config {
             threshold: 128 << 10,
@@ -43,167 +43,127 @@ impl Default for Config {
     }
 }
 
-/// What an allocator has given out, and not got back.
+/// The mapped blocks that are live, and the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Blocks with a mapping of their own.
+    /// Number of mapped blocks.
     pub mapped_blocks: usize,
-    /// Bytes in those mappings: whole pages.
+    /// Total length of their mappings: whole pages.
     pub mapped_bytes: usize,
-    /// The threshold of this moment, in bytes.
+    /// Current threshold in bytes.
     pub threshold: usize,
 }
 
-/// The allocator. As a `static` it can be the program's `#[global_allocator]`.
+/// The allocator. No method unwinds; a double free or a corrupted heap aborts the process if it is detected.
 ///
-/// No call unwinds. A heap that has been written over, or a block that is freed twice, ends the process by `abort`, where
-/// it is noticed. What the reservation holds is never unmapped, also where the allocator is dropped.
-///
-/// Once it has given out a small block, a `fork` in one thread waits until no other thread is inside an allocator: the
-/// child's heap is whole, and not locked. Fork handlers that were registered before that block must not allocate here.
+/// The reservation is never unmapped, even if the allocator is dropped.
 pub struct ThresholdAlloc {
     threshold: AtomicUsize,
     max_maps: AtomicUsize,
-    moving: AtomicBool,
-    cached: AtomicUsize,
     mapped_blocks: AtomicUsize,
     mapped_bytes: AtomicUsize,
-    /// The heap's reservation: written once, before the first block of it is given out.
+    reserve: usize,
+    /// Bounds of the reservation, set once, before the first block of the heap is returned.
     start: AtomicUsize,
     end: AtomicUsize,
-    reserve: usize,
     heap: UnsafeCell<Heap>,
+    moving: AtomicBool,       // Stage 8.
+    cache_limit: AtomicUsize, // Stage 9.
 }
 
-// SAFETY: `heap` is used under `LOCK` only, and the rest is atomic.
+// SAFETY: `heap` is only accessed under `LOCK`. The other fields are atomic or never change.
 unsafe impl Sync for ThresholdAlloc {}
 
-// SAFETY: the chunks that `heap` points to belong to it, whichever thread uses it.
+// SAFETY: the memory that `heap` points to is not tied to a thread.
 unsafe impl Send for ThresholdAlloc {}
 
-/// glibc's limit for a threshold that moves by itself: DEFAULT_MMAP_THRESHOLD_MAX.
-const MOVES_UP_TO: usize = 32 << 20;
+/// Held while a heap is in use. All allocators share it, because fork handlers (stage 7) take no argument.
+static LOCK: Mutex<()> = Mutex::new(());
+
+fn lock() -> MutexGuard<'static, ()> {
+    let guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    global::register_fork_handlers(&guard); // Stage 7.
+    guard
+}
 
 impl ThresholdAlloc {
-    /// An allocator that has asked the kernel for nothing yet.
+    /// Creates an allocator. It makes no system call.
     pub const fn new(config: Config) -> ThresholdAlloc {
         ThresholdAlloc {
             threshold: AtomicUsize::new(config.threshold),
             max_maps: AtomicUsize::new(config.max_maps),
-            moving: AtomicBool::new(false),
-            cached: AtomicUsize::new(0),
             mapped_blocks: AtomicUsize::new(0),
             mapped_bytes: AtomicUsize::new(0),
+            reserve: config.reserve,
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
-            reserve: config.reserve,
             heap: UnsafeCell::new(Heap::new()),
+            moving: AtomicBool::new(false),
+            cache_limit: AtomicUsize::new(0),
         }
     }
 
-    /// A block of that size and alignment, not initialised; null where there is no memory for it.
+    /// Returns an uninitialised block, or null if there is no memory.
     ///
     /// # Safety
-    /// The size is not zero. While a thread cache is on, the allocator stays where it is until every thread that has
-    /// used it has ended: a `static` does.
+    /// The size is not zero. If thread caches are on (stage 9), the allocator stays at its address until every thread
+    /// that has used it has ended. A `static` does.
     pub unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let large = layout.size() >= self.threshold.load(Relaxed);
         if large && let Some(block) = self.map(layout) {
             return block;
         }
         if let Some(block) = cache::take(self, layout) {
-            return block;
+            return block; // Stage 9.
         }
-        self.alloc_from_heap(layout)
-    }
-
-    /// Takes a block back. A block with a mapping of its own is unmapped at once.
-    ///
-    /// # Safety
-    /// `block` came from this allocator with this layout, and nothing uses it any more.
-    pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // The address tells, and not the size: the threshold may have changed since.
-        if !self.in_heap(block) {
-            return self.unmap(block, layout);
-        }
-        if !cache::keep(self, block, layout) {
-            self.dealloc_to_heap(block);
-        }
-    }
-
-    /// As `alloc`, and every byte is zero.
-    ///
-    /// # Safety
-    /// As for `alloc`.
-    pub unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's contract.
-        let block = unsafe { self.alloc(layout) };
-        // A fresh mapping is zero already, and stays untouched.
-        if !block.is_null() && self.in_heap(block) {
-            // SAFETY: the block is that long, and nobody else knows it yet.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
+        let block = self.with_heap(|heap| {
+            if heap.start.is_null() {
+                heap.reserve(self.reserve)?;
+                self.start.store(heap.start.addr(), Relaxed);
+                self.end.store(heap.end, Release); // Last, because `in_heap` reads it first.
+            }
+            heap.alloc(layout)
+        });
+        // If the heap is full, small blocks are mapped too.
         block
+            .or_else(|| self.map(layout))
+            .unwrap_or(ptr::null_mut())
     }
 
-    /// Makes a block `size` bytes long, and keeps its alignment and what it holds, up to the shorter of both lengths. The
-    /// block may move. Null where there is no memory for it: then the old block stays as it was.
+    /// Frees a block. A mapped block is unmapped immediately.
     ///
     /// # Safety
-    /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
-    pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the alignment is a layout's own, and the caller vouches for the size.
-        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        let large = size >= self.threshold.load(Relaxed);
-        let resized = match (self.in_heap(block), large) {
-            (false, true) => return self.remap(block, layout, wanted),
-            (true, false) => self.with_heap(|heap| heap.resize(Chunk::of(block), size)),
-            // It changes its kind.
-            _ => false,
-        };
-        if resized {
-            return block;
+    /// `block` came from this allocator with this layout, and is no longer used.
+    pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // Decide by address, not by size: the threshold may have changed since the block was allocated.
+        if !self.in_heap(block) {
+            // SAFETY: the caller's contract, and every block outside the heap is mapped.
+            return unsafe { self.unmap(block, layout) };
         }
-        // SAFETY: as the caller's.
-        let copy = unsafe { self.alloc(wanted) };
-        if !copy.is_null() {
-            let kept = size.min(layout.size());
-            // SAFETY: both blocks are that long, and the copy is a new one.
-            unsafe { ptr::copy_nonoverlapping(block, copy, kept) };
-            // SAFETY: the caller's contract.
-            unsafe { self.dealloc(block, layout) };
+        // SAFETY: the caller's contract, and the block is in the heap. Stage 9.
+        if !unsafe { cache::keep(self, block, layout) } {
+            // SAFETY: as above, and the cache has not kept it.
+            self.with_heap(|heap| unsafe { heap.dealloc(block) });
         }
-        copy
     }
 
-    /// From here on blocks of `bytes` and more have a mapping of their own. A moving threshold stands still.
+    /// Sets the threshold, and stops it from moving (stage 8).
     pub fn set_threshold(&self, bytes: usize) {
         self.moving.store(false, Relaxed);
         self.threshold.store(bytes, Relaxed);
     }
 
-    /// From here on at most `blocks` have a mapping of their own at a time. Those that have one keep it.
+    /// Sets the cap. Blocks that are already mapped stay mapped.
     pub fn set_max_maps(&self, blocks: usize) {
         self.max_maps.store(blocks, Relaxed);
     }
 
-    /// Lets the threshold move, as glibc's does: past the size of each mapped block that is freed, up to 32 MiB.
-    pub fn set_moving_threshold(&self, on: bool) {
-        self.moving.store(on, Relaxed);
-    }
-
-    /// From here on each thread may keep that many bytes of small blocks that it has freed, for itself.
-    pub fn set_thread_cache(&self, bytes: usize) {
-        self.cached.store(bytes, Relaxed);
-    }
-
-    /// The heap from its first byte to its break: all of it can be touched, and nothing beyond. `None` before the first
-    /// small block.
+    /// Returns the accessible part of the heap, from its start to its break. `None` before the first small block.
     pub fn heap_range(&self) -> Option<Range<usize>> {
-        self.with_heap(|heap| (heap.start != 0).then_some(heap.start..heap.brk))
+        self.with_heap(|heap| (!heap.start.is_null()).then_some(heap.start.addr()..heap.brk))
     }
 
-    /// What has been given out.
+    /// Returns the counters and the threshold.
     pub fn stats(&self) -> Stats {
         Stats {
             mapped_blocks: self.mapped_blocks.load(Relaxed),
@@ -212,50 +172,23 @@ impl ThresholdAlloc {
         }
     }
 
-    /// Gives back to the kernel whatever lies free at the heap's end, and first what this thread has cached.
-    pub fn trim(&self) {
-        cache::empty(self);
-        self.with_heap(|heap| heap.trim(0));
-    }
-
     fn in_heap(&self, block: *mut u8) -> bool {
         block.addr() < self.end.load(Acquire) && self.start.load(Relaxed) <= block.addr()
     }
 
+    #[inline(never)] // Keeps the path of cached blocks short.
     fn with_heap<R>(&self, f: impl FnOnce(&mut Heap) -> R) -> R {
-        let _locked = lock();
-        // SAFETY: the lock is held, and `f` is given the only reference made under it.
+        let _guard = lock();
+        // SAFETY: the lock is held, and this is the only reference made under it.
         f(unsafe { &mut *self.heap.get() })
     }
 
-    // Apart from `alloc`, so that a block from the cache does not pay for it.
-    #[inline(never)]
-    fn alloc_from_heap(&self, layout: Layout) -> *mut u8 {
-        let block = self.with_heap(|heap| {
-            if heap.start == 0 {
-                heap.reserve(self.reserve)?;
-                self.start.store(heap.start, Relaxed);
-                self.end.store(heap.end, Release); // last, as `in_heap` looks at it first
-            }
-            heap.alloc(layout)
-        });
-        // A full heap leaves the block to a mapping.
-        block
-            .or_else(|| self.map(layout))
-            .unwrap_or(ptr::null_mut())
-    }
-
-    #[inline(never)]
-    fn dealloc_to_heap(&self, block: *mut u8) {
-        self.with_heap(|heap| heap.dealloc(Chunk::of(block)));
-    }
-
-    /// A block with a mapping of its own, if the cap and the kernel allow one more.
+    /// Returns `None` if the cap is reached or the kernel refuses.
     #[inline(never)]
     fn map(&self, layout: Layout) -> Option<*mut u8> {
         let max = self.max_maps.load(Relaxed);
         let one_more = |live: usize| (live < max).then(|| live + 1);
-        // Counted before it is mapped: otherwise two threads could both find room for one.
+        // Count before mapping: otherwise two threads could exceed the cap together.
         self.mapped_blocks
             .fetch_update(Relaxed, Relaxed, one_more)
             .ok()?;
@@ -268,584 +201,719 @@ impl ThresholdAlloc {
         Some(block)
     }
 
+    /// # Safety
+    /// `block` is a mapped block with this layout, and is no longer used.
     #[inline(never)]
-    fn unmap(&self, block: *mut u8, layout: Layout) {
+    unsafe fn unmap(&self, block: *mut u8, layout: Layout) {
         let len = whole_pages(layout.size());
         let one_less = |live: usize| live.checked_sub(1);
-        let counted = self
-            .mapped_blocks
-            .fetch_update(Relaxed, Relaxed, one_less)
-            .is_ok();
-        if !counted || !block.addr().is_multiple_of(page_size()) {
+        let live = self.mapped_blocks.fetch_update(Relaxed, Relaxed, one_less);
+        if live.is_err() || !block.addr().is_multiple_of(page_size()) {
             corrupted();
         }
         self.mapped_bytes.fetch_sub(len, Relaxed);
-        if pages::unmap(block, len).is_err() {
+        // SAFETY: the caller gives up the block, and nothing else lies in its pages.
+        if unsafe { unmap_pages(block, len) }.is_err() {
             corrupted();
         }
-        if self.moving.load(Relaxed) && len <= MOVES_UP_TO {
-            let before = self.threshold.fetch_max(len + 1, Relaxed);
-            if before <= len {
-                self.with_heap(|heap| heap.slack = 2 * len);
+        self.move_threshold(len); // Stage 8.
+    }
+}
+
+/// Aborts: unwinding would run more code on a corrupted heap, and `eprintln!` might allocate.
+#[cold]
+fn corrupted() -> ! {
+    let message = "threshold-alloc: double free or corrupted heap\n";
+    // SAFETY: the message has this length.
+    unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
+    process::abort()
+}
+
+const WORD: usize = size_of::<usize>();
+/// Alignment of blocks. Chunk lengths are multiples of it, so their low bits can hold flags.
+const UNIT: usize = 2 * WORD;
+/// Length of the shortest chunk: header, two links, and a second copy of the length (stage 5).
+const MIN: usize = 2 * UNIT;
+/// Flag in a header: the chunk is free.
+const FREE: usize = 1;
+/// The break moves in steps of this many bytes, because each step is a system call.
+const STEP: usize = 128 << 10;
+/// Number of free lists: one for each length below 32 units, and four for each power of two above.
+const BINS: usize = 128;
+const EXACT: usize = 32;
+/// Number of chunks to examine in a list that holds several lengths.
+const SEARCHED: usize = 16;
+
+/// A chunk of the heap, by its header: a word with the chunk's length and flags. The block follows the header.
+///
+/// Invariant: `LOCK` is held, and the heap has written the header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Chunk(NonNull<usize>);
+
+impl Chunk {
+    /// # Safety
+    /// `header` satisfies the invariant while the result is in use.
+    unsafe fn at(header: *mut usize) -> Chunk {
+        // SAFETY: no header is at address zero.
+        Chunk(unsafe { NonNull::new_unchecked(header) })
+    }
+
+    /// Writes the header of a chunk that is in use.
+    ///
+    /// # Safety
+    /// The `len` bytes from `header` are below the break of a heap, and nobody uses them. `LOCK` is held.
+    unsafe fn new(header: *mut usize, len: usize) -> Chunk {
+        // SAFETY: the caller's contract.
+        unsafe { header.write(len) };
+        // SAFETY: the header has just been written.
+        unsafe { Chunk::at(header) }
+    }
+
+    fn word(self) -> usize {
+        // SAFETY: the invariant.
+        unsafe { self.0.read() }
+    }
+
+    fn len(self) -> usize {
+        self.word() & !(UNIT - 1)
+    }
+
+    /// # Safety
+    /// The next chunk, or the top chunk, begins `len` bytes from the header.
+    unsafe fn set_len(self, len: usize) {
+        let flags = self.word() & (UNIT - 1);
+        // SAFETY: the invariant.
+        unsafe { self.0.write(len | flags) }
+    }
+
+    fn has(self, flag: usize) -> bool {
+        self.word() & flag != 0
+    }
+
+    fn set(self, flag: usize, on: bool) {
+        let others = self.word() & !flag;
+        let word = if on { others | flag } else { others };
+        // SAFETY: the invariant.
+        unsafe { self.0.write(word) }
+    }
+
+    fn block(self) -> *mut u8 {
+        self.0.as_ptr().wrapping_add(1).cast()
+    }
+
+    fn end(self) -> *mut usize {
+        self.0.as_ptr().wrapping_byte_add(self.len())
+    }
+
+    /// Shortens the chunk to `len` bytes, and returns the rest as a chunk.
+    ///
+    /// # Safety
+    /// Both are lengths of chunks, and nobody uses the rest.
+    unsafe fn split(self, len: usize) -> Chunk {
+        let rest = self.len() - len;
+        // SAFETY: the rest becomes the next chunk.
+        unsafe { self.set_len(len) };
+        // SAFETY: the rest belonged to this chunk.
+        unsafe { Chunk::new(self.end(), rest) }
+    }
+}
+
+/// A free chunk. Its block holds the links of its free list.
+///
+/// Invariant: `FREE` is set, and only the heap uses the block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Free(Chunk);
+
+/// The next and the previous chunk of a free list.
+type Links = [Option<Free>; 2];
+
+impl Free {
+    /// # Safety
+    /// Nobody uses the chunk's block.
+    unsafe fn new(chunk: Chunk) -> Free {
+        chunk.set(FREE, true);
+        Free(chunk)
+    }
+
+    fn links(self) -> Links {
+        // SAFETY: the invariant, and `insert` has written the links.
+        unsafe { self.0.block().cast::<Links>().read() }
+    }
+
+    fn set_links(self, next: Option<Free>, previous: Option<Free>) {
+        // SAFETY: the invariant, and every chunk has room for two links.
+        unsafe { self.0.block().cast::<Links>().write([next, previous]) }
+    }
+}
+
+/// Adjacent chunks from the start of the reservation to `top`. The rest of it, up to `end`, is the top chunk, which has
+/// no header. Below the break the reservation is readable and writable, above it `PROT_NONE`.
+struct Heap {
+    start: *mut u8,
+    end: usize,
+    brk: usize,
+    top: *mut usize,
+    bins: [Option<Free>; BINS],
+    /// Bit `n` is set if list `n` is not empty.
+    filled: u128,
+    /// Bytes that trimming leaves below the break (stage 5).
+    top_pad: usize,
+}
+
+impl Heap {
+    const fn new() -> Heap {
+        Heap {
+            start: ptr::null_mut(),
+            end: 0,
+            brk: 0,
+            top: ptr::null_mut(),
+            bins: [None; BINS],
+            filled: 0,
+            top_pad: STEP,
+        }
+    }
+
+    /// Reserves address space. With `PROT_NONE` it costs neither memory nor commit charge.
+    fn reserve(&mut self, bytes: usize) -> Option<()> {
+        let mut bytes = bytes.min(isize::MAX as usize).next_multiple_of(STEP);
+        let start = loop {
+            match map_aligned(bytes, page_size(), libc::PROT_NONE) {
+                Ok(start) => break start,
+                Err(_) if bytes > STEP => bytes = (bytes / 2).next_multiple_of(STEP),
+                Err(_) => return None,
+            }
+        };
+        self.start = start;
+        self.end = start.addr() + bytes;
+        self.brk = start.addr();
+        // One word into the heap, so that the block after the first header is aligned.
+        self.top = start.cast::<usize>().wrapping_add(1);
+        Some(())
+    }
+
+    fn alloc(&mut self, layout: Layout) -> Option<*mut u8> {
+        let len = chunk_len(layout.size());
+        if layout.align() <= UNIT {
+            return Some(self.take(len)?.block());
+        }
+        // Take enough to skip to an aligned address, and to leave a whole chunk before it.
+        let mut chunk = self.take(len + layout.align() + MIN)?;
+        let mut skipped = chunk.block().align_offset(layout.align());
+        if skipped != 0 && skipped < MIN {
+            skipped += layout.align();
+        }
+        if skipped != 0 {
+            // SAFETY: nobody uses the chunk yet, and more than `len` bytes are left.
+            let aligned = unsafe { chunk.split(skipped) };
+            // SAFETY: as above.
+            self.give(unsafe { Free::new(chunk) });
+            chunk = aligned;
+        }
+        // SAFETY: as above.
+        unsafe { self.shrink(chunk, len) };
+        Some(chunk.block())
+    }
+
+    /// # Safety
+    /// `block` came from this heap, and is no longer used.
+    unsafe fn dealloc(&mut self, block: *mut u8) {
+        let header = self.header(block);
+        // The checks detect callers that break the contract, for example by a double free.
+        let inside = (self.start.addr()..self.top.addr()).contains(&header.addr());
+        if !inside || !block.addr().is_multiple_of(UNIT) {
+            corrupted();
+        }
+        // SAFETY: a block follows its header.
+        let chunk = unsafe { Chunk::at(header) };
+        let room = self.top.addr() - header.addr();
+        if chunk.has(FREE) || !(MIN..=room).contains(&chunk.len()) {
+            corrupted();
+        }
+        // SAFETY: the caller's contract.
+        self.give(unsafe { Free::new(chunk) });
+        self.trim_excess(); // Stage 5.
+    }
+
+    fn header(&self, block: *mut u8) -> *mut usize {
+        // Derived from `start`, because the caller's pointer may be valid for the block only.
+        let start = self.start.cast::<usize>();
+        start.with_addr(block.addr().wrapping_sub(WORD))
+    }
+
+    /// Returns a chunk of at least `len` bytes, from a free list or from the top chunk.
+    fn take(&mut self, len: usize) -> Option<Chunk> {
+        let Some(free) = self.find(len) else {
+            let header = self.take_top(len)?;
+            // SAFETY: the bytes were part of the top chunk, and the break is above them.
+            return Some(unsafe { Chunk::new(header, len) });
+        };
+        self.remove(free);
+        let Free(chunk) = free;
+        chunk.set(FREE, false);
+        self.mark_next(chunk, false); // Stage 5.
+        // SAFETY: nobody uses the chunk yet.
+        unsafe { self.shrink(chunk, len) };
+        Some(chunk)
+    }
+
+    /// Cuts `len` bytes off the top chunk, and moves the break up if necessary.
+    fn take_top(&mut self, len: usize) -> Option<*mut usize> {
+        let top = self.top;
+        if len > self.end - top.addr() {
+            return None;
+        }
+        let needed = top.addr() + len;
+        if needed > self.brk {
+            let start = self.start.addr();
+            let brk = (needed - start).next_multiple_of(STEP) + start;
+            let brk = brk.min(self.end);
+            // SAFETY: this part of the reservation is above the break.
+            unsafe { commit(self.start.with_addr(self.brk), brk - self.brk) }?;
+            self.brk = brk;
+        }
+        self.top = top.wrapping_byte_add(len);
+        Some(top)
+    }
+
+    fn give(&mut self, chunk: Free) {
+        // Stage 5: `None` if the chunk has become part of the top chunk.
+        if let Some(chunk) = self.coalesce(chunk) {
+            self.insert(chunk);
+        }
+    }
+
+    /// Frees the bytes beyond `len` if they are enough for a chunk.
+    ///
+    /// # Safety
+    /// `len` is the length of a chunk and at most this one's. Nobody uses the bytes beyond it.
+    unsafe fn shrink(&mut self, chunk: Chunk, len: usize) {
+        if chunk.len() - len >= MIN {
+            // SAFETY: the caller's contract.
+            let rest = unsafe { chunk.split(len) };
+            // SAFETY: as above.
+            self.give(unsafe { Free::new(rest) });
+        }
+    }
+
+    /// Finds a free chunk of at least `len` bytes.
+    fn find(&self, len: usize) -> Option<Free> {
+        let bin = bin_of(len);
+        let list = iter::successors(self.bins[bin], |chunk| chunk.links()[0]);
+        let fits = |chunk: &Free| chunk.0.len() >= len;
+        list.take(SEARCHED).find(fits).or_else(|| {
+            // Every chunk of a later list is long enough.
+            let later = self.filled & (!1 << bin);
+            *self.bins.get(later.trailing_zeros() as usize)?
+        })
+    }
+
+    fn insert(&mut self, chunk: Free) {
+        let bin = bin_of(chunk.0.len());
+        let next = self.bins[bin].replace(chunk);
+        self.filled |= 1 << bin;
+        chunk.set_links(next, None);
+        if let Some(next) = next {
+            next.set_links(next.links()[0], Some(chunk));
+        }
+    }
+
+    fn remove(&mut self, chunk: Free) {
+        let [next, previous] = chunk.links();
+        // A link that does not lead back has been overwritten. Following it would spread the damage.
+        if next.is_some_and(|next| next.links()[1] != Some(chunk))
+            || previous.is_some_and(|previous| previous.links()[0] != Some(chunk))
+        {
+            corrupted();
+        }
+        if let Some(next) = next {
+            next.set_links(next.links()[0], previous);
+        }
+        if let Some(previous) = previous {
+            previous.set_links(next, previous.links()[1]);
+        } else {
+            let bin = bin_of(chunk.0.len());
+            self.bins[bin] = next;
+            if next.is_none() {
+                self.filled &= !(1 << bin);
             }
         }
     }
+}
 
-    /// Resizes a mapping. The kernel moves page-table entries, and copies nothing.
-    fn remap(&self, block: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
-        let (old, new) = (whole_pages(layout.size()), whole_pages(wanted.size()));
-        let align = layout.align();
-        let moved = if align <= page_size() {
-            pages::remap(block, old, new, libc::MREMAP_MAYMOVE, ptr::null_mut())
-        } else {
-            // Left to itself the kernel would move it to any page.
-            pages::remap(block, old, new, 0, ptr::null_mut()).or_else(|_| {
-                let place = map_aligned(new, align, libc::PROT_NONE)?;
-                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-                pages::remap(block, old, new, flags, place).inspect_err(|_| {
-                    // SAFETY: the place was mapped above, and is not used.
-                    unsafe { libc::munmap(place.cast(), new) };
-                })
-            })
-        };
-        if moved.is_ok() {
-            self.mapped_bytes.fetch_add(new.wrapping_sub(old), Relaxed);
+/// Returns the length of a chunk for a block of `size` bytes.
+fn chunk_len(size: usize) -> usize {
+    (size + WORD).next_multiple_of(UNIT).max(MIN)
+}
+
+/// Returns the list for chunks of `len` bytes. Longer chunks are in the same list or in later ones.
+fn bin_of(len: usize) -> usize {
+    let units = len / UNIT;
+    if units < EXACT {
+        return units;
+    }
+    let power = units.ilog2();
+    let quarter = (units >> (power - 2)) & 3;
+    (EXACT + (power - EXACT.ilog2()) as usize * 4 + quarter).min(BINS - 1)
+}
+
+/// Maps private anonymous memory.
+fn map_aligned(len: usize, align: usize, protection: libc::c_int) -> io::Result<*mut u8> {
+    // mmap aligns to a page. For more, map a longer range and unmap both ends.
+    let spare = align.saturating_sub(page_size());
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(ptr::null_mut(), len + spare, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let start = start.cast::<u8>();
+    let before = start.align_offset(align);
+    let block = start.wrapping_add(before);
+    for (part, bytes) in [(start, before), (block.wrapping_add(len), spare - before)] {
+        if bytes > 0 {
+            // SAFETY: this part of the new mapping is not used.
+            unsafe { libc::munmap(part.cast(), bytes) };
         }
-        moved.unwrap_or(ptr::null_mut())
     }
+    Ok(block)
 }
 
-// SAFETY: a block is its owner's alone until it is freed, is as long and aligned as its layout says, and no call unwinds.
-unsafe impl GlobalAlloc for ThresholdAlloc {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's contract is the same; a global allocator is a static.
-        unsafe { self.alloc(layout) }
+/// Unmaps pages. If munmap would have to split a mapping at the limit of vm.max_map_count, only their memory is freed.
+///
+/// # Safety
+/// The pages are mapped, and nobody uses them any more.
+unsafe fn unmap_pages(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: the caller's contract.
+    if unsafe { libc::munmap(start.cast(), len) } == 0 {
+        return Ok(());
     }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the same.
-        unsafe { self.dealloc(block, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as for `alloc`.
-        unsafe { self.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as for `dealloc`.
-        unsafe { self.realloc(block, layout, size) }
-    }
+    let error = io::Error::last_os_error();
+    // SAFETY: the caller's contract.
+    let freed = error.kind() == io::ErrorKind::OutOfMemory
+        && unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) } == 0;
+    if freed { Ok(()) } else { Err(error) }
 }
 
-/// Ends the process: nothing can be trusted any more, and to unwind would run more code on it.
-#[cold]
-fn corrupted() -> ! {
-    let words = "threshold-alloc: freed twice, or the heap was written over\n";
-    // SAFETY: the words are that long. Not `eprintln`, which might allocate.
-    unsafe { libc::write(2, words.as_ptr().cast(), words.len()) };
-    std::process::abort()
+/// Makes reserved memory readable and writable.
+///
+/// # Safety
+/// The range is part of a reservation, and nobody uses it yet.
+unsafe fn commit(start: *mut u8, len: usize) -> Option<()> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the caller's contract.
+    (unsafe { libc::mprotect(start.cast(), len, protection) } == 0).then_some(())
 }
 
-/// A heap of chunks inside a reservation, with boundary tags: each chunk knows its length and its neighbours.
-mod heap {
-    use super::pages::{commit, decommit, map_aligned, page_size};
+fn whole_pages(size: usize) -> usize {
+    size.next_multiple_of(page_size())
+}
+
+fn page_size() -> usize {
+    static SIZE: AtomicUsize = AtomicUsize::new(0);
+    if SIZE.load(Relaxed) == 0 {
+        let Ok(Some(size)) = sysconf(SysconfVar::PAGE_SIZE) else {
+            process::abort(); // Not a panic, because no method unwinds.
+        };
+        SIZE.store(size as usize, Relaxed);
+    }
+    SIZE.load(Relaxed)
+}
+
+// ---- Bonus stages ----
+
+/// Stage 5: coalescing with boundary tags, and trimming.
+///
+/// The last word of a free chunk is its length, and a flag in the next header says that it is there. So a chunk finds
+/// both neighbours. No two free chunks are adjacent, and none is adjacent to the top chunk.
+mod merge {
     use super::*;
 
-    pub const WORD: usize = size_of::<usize>();
-
-    /// What every block is aligned to, and a multiple of which every chunk is long.
-    pub const UNIT: usize = 2 * WORD;
-
-    /// A free chunk holds its size twice, and two links.
-    const MIN: usize = 2 * UNIT;
-
-    /// In a header's low bits: this chunk is free; the chunk before it is.
-    const FREE: usize = 1;
+    /// Flag in a header: the previous chunk is free.
     const AFTER_FREE: usize = 2;
 
-    /// The break moves in steps of so many bytes: a system call for each block would cost more than the block.
-    const STEP: usize = 128 << 10;
-
-    /// Chunks are found by size: up to 32 units each size has its own list, above that a quarter of each power of two.
-    const BINS: usize = 128;
-    const EXACT: usize = 32;
-
-    /// How many chunks of a list that holds several sizes are looked at.
-    const LOOKED_AT: usize = 16;
-
-    /// A chunk, by its header's address: one word that holds the length and two flags. The block begins after it.
-    ///
-    /// A free chunk's block begins with two links, and its last word is the length again, for the neighbour to find.
-    ///
-    /// Invariant: it lies between the heap's start and its break, and `LOCK` is held.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Chunk(*mut usize);
-
-    impl Chunk {
-        const NONE: Chunk = Chunk(ptr::null_mut());
-
-        pub fn of(block: *mut u8) -> Chunk {
-            Chunk(block.cast::<usize>().wrapping_sub(1))
-        }
-
-        fn block(self) -> *mut u8 {
-            self.0.wrapping_add(1).cast()
-        }
-
-        fn address(self) -> usize {
-            self.0.addr()
-        }
-
-        fn at(self, bytes: usize) -> Chunk {
-            Chunk(self.0.wrapping_byte_add(bytes))
-        }
-
-        fn word(self, index: usize) -> usize {
-            // SAFETY: the invariant; callers read words of the chunk, or the one before it.
-            unsafe { self.0.wrapping_add(index).read() }
-        }
-
-        fn set_word(self, index: usize, value: usize) {
-            // SAFETY: the invariant; callers write words of the chunk that no block's owner uses.
-            unsafe { self.0.wrapping_add(index).write(value) }
-        }
-
-        fn len(self) -> usize {
-            self.word(0) & !(UNIT - 1)
-        }
-
-        fn has(self, flag: usize) -> bool {
-            self.word(0) & flag != 0
-        }
-
-        fn set(self, flag: usize, on: bool) {
-            let others = self.word(0) & !flag;
-            self.set_word(0, if on { others | flag } else { others });
-        }
-
-        fn set_len(self, len: usize) {
-            self.set_word(0, len | self.word(0) & (UNIT - 1));
-        }
-
-        /// The chunk behind it; the heap's `top` where it is the last.
-        fn after(self) -> Chunk {
-            self.at(self.len())
-        }
-
-        /// The free chunk before it, which ends with its length.
-        fn before(self) -> Chunk {
-            Chunk(
-                self.0
-                    .wrapping_byte_sub(Chunk(self.0.wrapping_sub(1)).word(0)),
-            )
-        }
-
-        fn link(self, index: usize) -> Chunk {
-            Chunk(ptr::with_exposed_provenance_mut(self.word(index)))
-        }
-
-        fn set_link(self, index: usize, to: Chunk) {
-            self.set_word(index, to.0.expose_provenance());
+    impl ThresholdAlloc {
+        /// Returns the free memory at the end of the heap to the kernel, after emptying this thread's cache (stage 9).
+        pub fn trim(&self) {
+            cache::empty(self);
+            self.with_heap(|heap| heap.trim(0));
         }
     }
 
-    /// Indices of a free chunk's links.
-    const NEXT: usize = 1;
-    const PREVIOUS: usize = 2;
+    impl Chunk {
+        pub fn as_free(self) -> Option<Free> {
+            // While a chunk is in use, the flag is not set.
+            self.has(FREE).then_some(Free(self))
+        }
 
-    /// Chunks in a reservation of which the part up to the break can be touched.
-    ///
-    /// No two free chunks are neighbours. The free part at the end, from `top` to the break, is in no list, and has no header.
-    pub struct Heap {
-        pub start: usize,
-        pub end: usize,
-        pub brk: usize,
-        top: Chunk,
-        /// Bytes that may lie free at the end before the break moves down.
-        pub slack: usize,
-        bins: [Chunk; BINS],
-        /// A bit for each list that is not empty.
-        filled: u128,
+        /// Returns the previous chunk if it is free.
+        fn free_before(self) -> Option<Free> {
+            if !self.has(AFTER_FREE) {
+                return None;
+            }
+            let header = self.0.as_ptr();
+            // SAFETY: the word before the header is the length of the previous chunk, because that is free.
+            let len = unsafe { header.wrapping_sub(1).read() };
+            // SAFETY: the previous chunk begins this many bytes earlier.
+            Some(Free(unsafe { Chunk::at(header.wrapping_byte_sub(len)) }))
+        }
     }
 
     impl Heap {
-        pub const fn new() -> Heap {
-            Heap {
-                start: 0,
-                end: 0,
-                brk: 0,
-                top: Chunk::NONE,
-                slack: STEP,
-                bins: [Chunk::NONE; BINS],
-                filled: 0,
+        /// Returns the next chunk; `None` if that is the top chunk.
+        pub fn next(&self, chunk: Chunk) -> Option<Chunk> {
+            let end = chunk.end();
+            // SAFETY: below `top` each chunk begins where the previous one ends.
+            (end != self.top).then(|| unsafe { Chunk::at(end) })
+        }
+
+        /// Records in the next chunk's header whether `chunk` is free.
+        pub fn mark_next(&mut self, chunk: Chunk, free: bool) {
+            if let Some(next) = self.next(chunk) {
+                next.set(AFTER_FREE, free);
             }
         }
 
-        /// Reserves addresses that cannot be touched yet. They cost nothing but the addresses, also where the kernel
-        /// commits no more memory than it has.
-        pub fn reserve(&mut self, bytes: usize) -> Option<()> {
-            let mut bytes = bytes.min(isize::MAX as usize).next_multiple_of(STEP);
-            let start = loop {
-                match map_aligned(bytes, page_size(), libc::PROT_NONE) {
-                    Ok(start) => break start,
-                    Err(_) if bytes > STEP => bytes = (bytes / 2).next_multiple_of(STEP),
-                    Err(_) => return None,
+        /// Joins a chunk that is in no list with its free neighbours. Returns `None` if it has joined the top chunk.
+        pub fn coalesce(&mut self, free: Free) -> Option<Free> {
+            let Free(mut chunk) = free;
+            if self.next(chunk).is_some_and(|next| next.has(AFTER_FREE)) {
+                corrupted(); // It was free already.
+            }
+            if let Some(before) = chunk.free_before() {
+                self.remove(before);
+                // The header of the second chunk keeps its flag, so that a double free is detected.
+                // SAFETY: both chunks are free and in no list.
+                unsafe { before.0.set_len(before.0.len() + chunk.len()) };
+                Free(chunk) = before;
+            }
+            let Some(next) = self.next(chunk) else {
+                self.top = chunk.0.as_ptr();
+                return None;
+            };
+            if let Some(next) = next.as_free() {
+                self.remove(next);
+                // SAFETY: both chunks are free and in no list.
+                unsafe { chunk.set_len(chunk.len() + next.0.len()) };
+            }
+            let last = chunk.end().wrapping_sub(1);
+            // SAFETY: it is the last word of the block, which nobody uses.
+            unsafe { last.write(chunk.len()) };
+            self.mark_next(chunk, true);
+            Some(Free(chunk))
+        }
+
+        /// Moves the break down if much more than `top_pad` bytes are free below it.
+        pub fn trim_excess(&mut self) {
+            if self.brk.saturating_sub(self.top.addr()) > self.top_pad + STEP {
+                self.trim(self.top_pad);
+            }
+        }
+
+        /// Moves the break down, and leaves `pad` bytes free below it.
+        pub fn trim(&mut self, pad: usize) {
+            if self.start.is_null() {
+                return;
+            }
+            let start = self.start.addr();
+            // If there is no chunk, `top` is one word into the heap, and no page is in use.
+            let used = match self.top.addr() - start {
+                WORD => 0,
+                used => used,
+            };
+            let brk = start + (used + pad).next_multiple_of(page_size());
+            if brk < self.brk {
+                // SAFETY: this part of the reservation is above all chunks.
+                let result = unsafe { decommit(self.start.with_addr(brk), self.brk - brk) };
+                if result.is_ok() {
+                    self.brk = brk;
+                }
+            }
+        }
+    }
+
+    /// Turns memory into a mere reservation again. A new mapping returns both the pages and the commit charge.
+    ///
+    /// # Safety
+    /// The range is part of a reservation, and nothing in it is used any more.
+    unsafe fn decommit(start: *mut u8, len: usize) -> io::Result<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the caller's contract: only unused memory is replaced.
+        match unsafe { libc::mmap(start.cast(), len, libc::PROT_NONE, flags, -1, 0) } {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Stage 6: `realloc` with mremap, and `alloc_zeroed`.
+mod resize {
+    use super::*;
+
+    impl ThresholdAlloc {
+        /// Like `alloc`, but the block is filled with zeros.
+        ///
+        /// # Safety
+        /// As for `alloc`.
+        pub unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's contract.
+            let block = unsafe { self.alloc(layout) };
+            // A fresh mapping is zero-filled already. Writing to it would only make its pages resident.
+            if !block.is_null() && self.in_heap(block) {
+                // SAFETY: the block has this size, and is not shared yet.
+                unsafe { block.write_bytes(0, layout.size()) };
+            }
+            block
+        }
+
+        /// Changes the size of a block. Alignment and contents are kept, up to the shorter of both sizes. The block may
+        /// move. Returns null if there is no memory; the old block is still valid then.
+        ///
+        /// # Safety
+        /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
+        pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            // SAFETY: the alignment comes from a layout, and the caller vouches for the size.
+            let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+            let large = size >= self.threshold.load(Relaxed);
+            let resized = match (self.in_heap(block), large) {
+                // SAFETY: the caller's contract, and the block is mapped.
+                (false, true) => return unsafe { self.remap(block, layout, wanted) },
+                // SAFETY: the caller's contract, and the block is in the heap.
+                (true, false) => self.with_heap(|heap| unsafe { heap.resize(block, size) }),
+                // The block moves from the heap to a mapping, or back.
+                _ => None,
+            };
+            if resized.is_some() {
+                return block;
+            }
+            // SAFETY: the caller's contract.
+            let copy = unsafe { self.alloc(wanted) };
+            if !copy.is_null() {
+                let kept = size.min(layout.size());
+                // SAFETY: both blocks have at least this size, and do not overlap.
+                unsafe { ptr::copy_nonoverlapping(block, copy, kept) };
+                // SAFETY: the caller's contract.
+                unsafe { self.dealloc(block, layout) };
+            }
+            copy
+        }
+
+        /// Resizes a mapped block. The kernel moves page-table entries and copies no data. Returns null on failure.
+        ///
+        /// # Safety
+        /// `block` is a mapped block with this layout. If the result is not null, it replaces `block`.
+        unsafe fn remap(&self, block: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
+            let (old, new) = (whole_pages(layout.size()), whole_pages(wanted.size()));
+            let align = layout.align();
+            let remap = |flags, place: *mut libc::c_void| {
+                // SAFETY: the caller's contract; with MREMAP_FIXED, `place` is an unused mapping of `new` bytes.
+                match unsafe { libc::mremap(block.cast(), old, new, flags, place) } {
+                    libc::MAP_FAILED => Err(io::Error::last_os_error()),
+                    moved => Ok(moved.cast::<u8>()),
                 }
             };
-            self.start = start.expose_provenance();
-            self.end = self.start + bytes;
-            self.brk = self.start;
-            // A header before the first block, so that the block is aligned.
-            self.top = Chunk(start.cast::<usize>().wrapping_add(1));
+            let moved = if align <= page_size() {
+                remap(libc::MREMAP_MAYMOVE, ptr::null_mut())
+            } else {
+                // The kernel would move the block to any page, so it must be given an aligned place.
+                remap(0, ptr::null_mut()).or_else(|_| {
+                    let place = map_aligned(new, align, libc::PROT_NONE)?.cast();
+                    remap(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, place).inspect_err(|_| {
+                        // SAFETY: the place was mapped above, and is not used.
+                        unsafe { libc::munmap(place, new) };
+                    })
+                })
+            };
+            if moved.is_ok() {
+                self.mapped_bytes.fetch_add(new.wrapping_sub(old), Relaxed);
+            }
+            moved.unwrap_or(ptr::null_mut())
+        }
+    }
+
+    impl Heap {
+        /// Changes the size of a block without moving it. Returns `None` if there is no room.
+        ///
+        /// # Safety
+        /// `block` is a block of this heap, and nobody uses its bytes beyond `size`.
+        unsafe fn resize(&mut self, block: *mut u8, size: usize) -> Option<()> {
+            // SAFETY: a block follows its header.
+            let chunk = unsafe { Chunk::at(self.header(block)) };
+            let len = chunk_len(size);
+            if len > chunk.len() {
+                if let Some(next) = self.next(chunk) {
+                    let next = next.as_free()?;
+                    let joined = chunk.len() + next.0.len();
+                    if joined < len {
+                        return None;
+                    }
+                    self.remove(next);
+                    // SAFETY: the next chunk was free, and is in no list any more.
+                    unsafe { chunk.set_len(joined) };
+                    self.mark_next(chunk, false);
+                } else {
+                    self.take_top(len - chunk.len())?;
+                    // SAFETY: the additional bytes belonged to the top chunk.
+                    unsafe { chunk.set_len(len) };
+                }
+            }
+            // SAFETY: the caller's contract.
+            unsafe { self.shrink(chunk, len) };
             Some(())
         }
-
-        pub fn alloc(&mut self, layout: Layout) -> Option<*mut u8> {
-            let len = chunk_len(layout.size());
-            if layout.align() <= UNIT {
-                return Some(self.take(len)?.block());
-            }
-            // Room to move up to an aligned address, and to leave a whole chunk before it.
-            let chunk = self.take(len + layout.align() + MIN)?;
-            let mut skipped = chunk.block().align_offset(layout.align());
-            if skipped != 0 && skipped < MIN {
-                skipped += layout.align();
-            }
-            let aligned = chunk.at(skipped);
-            if skipped != 0 {
-                aligned.set_word(0, chunk.len() - skipped);
-                chunk.set_len(skipped);
-                self.give(chunk);
-            }
-            self.cut(aligned, len);
-            Some(aligned.block())
-        }
-
-        pub fn dealloc(&mut self, chunk: Chunk) {
-            let inside = (self.start..self.top.address()).contains(&chunk.address());
-            if !inside || !chunk.block().addr().is_multiple_of(UNIT) {
-                corrupted();
-            }
-            let room = self.top.address() - chunk.address();
-            if chunk.has(FREE) || !(MIN..=room).contains(&chunk.len()) {
-                corrupted();
-            }
-            if chunk.after() != self.top && chunk.after().has(AFTER_FREE) {
-                corrupted();
-            }
-            self.give(chunk);
-            if self.brk.saturating_sub(self.top.address()) > self.slack + STEP {
-                self.trim(self.slack);
-            }
-        }
-
-        /// Makes a block longer or shorter where it is, if that can be.
-        pub fn resize(&mut self, chunk: Chunk, size: usize) -> bool {
-            let len = chunk_len(size);
-            let after = chunk.after();
-            if len > chunk.len() && after == self.top {
-                let more = len - chunk.len();
-                if self.take_top(more).is_none() {
-                    return false;
-                }
-                chunk.set_len(len);
-            } else if len > chunk.len() && after.has(FREE) && len <= chunk.len() + after.len() {
-                self.unlink(after);
-                chunk.set_len(chunk.len() + after.len());
-                self.mark_after(chunk, false);
-            }
-            let fits = len <= chunk.len();
-            if fits {
-                self.cut(chunk, len);
-            }
-            fits
-        }
-
-        /// A chunk of that length, or a little longer, out of the lists or from the top.
-        fn take(&mut self, len: usize) -> Option<Chunk> {
-            if let Some(chunk) = self.find(len) {
-                self.unlink(chunk);
-                chunk.set(FREE, false);
-                self.mark_after(chunk, false);
-                self.cut(chunk, len);
-                return Some(chunk);
-            }
-            let chunk = self.take_top(len)?;
-            chunk.set_word(0, len);
-            Some(chunk)
-        }
-
-        /// The first `len` bytes of the top.
-        fn take_top(&mut self, len: usize) -> Option<Chunk> {
-            let top = self.top;
-            if len > self.end - top.address() {
-                return None;
-            }
-            let needed = top.address() + len;
-            if needed > self.brk {
-                let brk = (needed - self.start).next_multiple_of(STEP) + self.start;
-                let brk = brk.min(self.end);
-                commit(self.brk, brk - self.brk)?;
-                self.brk = brk;
-            }
-            self.top = top.at(len);
-            Some(top)
-        }
-
-        /// Takes a chunk back, joins it with free neighbours, and puts it where it will be found.
-        fn give(&mut self, chunk: Chunk) {
-            // Also where it will be the middle of a larger one: so that it is known if it is freed twice.
-            chunk.set(FREE, true);
-            let mut chunk = chunk;
-            if chunk.has(AFTER_FREE) {
-                let before = chunk.before();
-                self.unlink(before);
-                before.set_len(before.len() + chunk.len());
-                chunk = before;
-            }
-            let after = chunk.after();
-            if after == self.top {
-                self.top = chunk;
-                return;
-            }
-            if after.has(FREE) {
-                self.unlink(after);
-                chunk.set_len(chunk.len() + after.len());
-            }
-            self.mark_after(chunk, true);
-            self.link(chunk);
-        }
-
-        /// Gives back what a chunk has beyond `len` bytes, if that makes a chunk.
-        fn cut(&mut self, chunk: Chunk, len: usize) {
-            let rest = chunk.len() - len;
-            if rest >= MIN {
-                chunk.set_len(len);
-                chunk.after().set_word(0, rest);
-                self.give(chunk.after());
-            }
-        }
-
-        /// Tells the chunk behind `chunk` whether this one is free.
-        fn mark_after(&mut self, chunk: Chunk, free: bool) {
-            if chunk.after() != self.top {
-                chunk.after().set(AFTER_FREE, free);
-            }
-        }
-
-        /// A free chunk of at least `len` bytes.
-        fn find(&self, len: usize) -> Option<Chunk> {
-            let bin = bin_of(len);
-            let mut chunk = self.bins[bin];
-            for _ in 0..LOOKED_AT {
-                if chunk == Chunk::NONE {
-                    break;
-                }
-                if chunk.len() >= len {
-                    return Some(chunk);
-                }
-                chunk = chunk.link(NEXT);
-            }
-            // Whatever is in a later list is long enough.
-            let later = self.filled & (!1 << bin);
-            (later != 0).then(|| self.bins[later.trailing_zeros() as usize])
-        }
-
-        fn link(&mut self, chunk: Chunk) {
-            let len = chunk.len();
-            // The last word is the length again.
-            chunk.set_word(len / WORD - 1, len);
-            let bin = bin_of(len);
-            let first = self.bins[bin];
-            chunk.set_link(NEXT, first);
-            chunk.set_link(PREVIOUS, Chunk::NONE);
-            if first != Chunk::NONE {
-                first.set_link(PREVIOUS, chunk);
-            }
-            self.bins[bin] = chunk;
-            self.filled |= 1 << bin;
-        }
-
-        fn unlink(&mut self, chunk: Chunk) {
-            let bin = bin_of(chunk.len());
-            let (next, previous) = (chunk.link(NEXT), chunk.link(PREVIOUS));
-            // Links that do not lead back have been written over, and following them would spread the damage.
-            if next != Chunk::NONE {
-                if next.link(PREVIOUS) != chunk {
-                    corrupted();
-                }
-                next.set_link(PREVIOUS, previous);
-            }
-            if previous != Chunk::NONE {
-                if previous.link(NEXT) != chunk {
-                    corrupted();
-                }
-                previous.set_link(NEXT, next);
-            } else {
-                self.bins[bin] = next;
-                if next == Chunk::NONE {
-                    self.filled &= !(1 << bin);
-                }
-            }
-        }
-
-        /// Moves the break down, and leaves `slack` bytes free below it.
-        pub fn trim(&mut self, slack: usize) {
-            if self.start == 0 {
-                return;
-            }
-            let used = match self.top.address() - WORD == self.start {
-                true => self.start,
-                false => self.top.address(),
-            };
-            let brk = self.start + (used - self.start + slack).next_multiple_of(page_size());
-            if brk < self.brk && decommit(brk, self.brk - brk).is_some() {
-                self.brk = brk;
-            }
-        }
-    }
-
-    /// The length of a chunk for a block of `size` bytes, at most `isize::MAX`.
-    pub fn chunk_len(size: usize) -> usize {
-        (size + WORD).next_multiple_of(UNIT).max(MIN)
-    }
-
-    /// The list for chunks of that length: it grows with the length.
-    fn bin_of(len: usize) -> usize {
-        let units = len / UNIT;
-        if units < EXACT {
-            return units;
-        }
-        let power = units.ilog2();
-        let quarter = (units >> (power - 2)) & 3;
-        (EXACT + (power - EXACT.ilog2()) as usize * 4 + quarter).min(BINS - 1)
     }
 }
 
-/// What is asked of the kernel.
-mod pages {
+/// Stage 7: `GlobalAlloc`, and heaps that stay usable in a forked child.
+///
+/// A fork waits until no other thread is inside an allocator, so the child's heaps are consistent and unlocked. Fork
+/// handlers that were registered earlier run while `LOCK` is held, and must not allocate here.
+mod global {
+    use std::alloc::GlobalAlloc;
+
     use super::*;
 
-    /// Fresh private anonymous memory, aligned to `align` bytes.
-    pub fn map_aligned(len: usize, align: usize, protection: libc::c_int) -> io::Result<*mut u8> {
-        // A mapping begins with a page: more than that must be looked for, in so much more.
-        let spare = align.saturating_sub(page_size());
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-        let start = unsafe { libc::mmap(ptr::null_mut(), len + spare, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+    // SAFETY: a live block overlaps no other one, has the size and alignment of its layout, and no method unwinds.
+    unsafe impl GlobalAlloc for ThresholdAlloc {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's contract is the same, and a global allocator is a `static`.
+            unsafe { self.alloc(layout) }
         }
-        let start = start.cast::<u8>();
-        if spare == 0 {
-            return Ok(start);
-        }
-        let before = start.align_offset(align);
-        let block = start.wrapping_add(before);
-        for (part, bytes) in [(start, before), (block.wrapping_add(len), spare - before)] {
-            if bytes > 0 {
-                // SAFETY: this part of the mapping just made is not used.
-                unsafe { libc::munmap(part.cast(), bytes) };
-            }
-        }
-        Ok(block)
-    }
 
-    /// mremap(2); `place` is used with MREMAP_FIXED only.
-    pub fn remap(
-        block: *mut u8,
-        old: usize,
-        new: usize,
-        flags: libc::c_int,
-        place: *mut u8,
-    ) -> io::Result<*mut u8> {
-        // SAFETY: the block has this mapping for itself, and its owner takes the new address; the place is unused memory.
-        match unsafe { libc::mremap(block.cast(), old, new, flags, place) } {
-            libc::MAP_FAILED => Err(io::Error::last_os_error()),
-            moved => Ok(moved.cast()),
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { self.dealloc(block, layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: as for `alloc`.
+            unsafe { self.alloc_zeroed(layout) }
+        }
+
+        unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            // SAFETY: as for `alloc` and `dealloc`.
+            unsafe { self.realloc(block, layout, size) }
         }
     }
 
-    /// munmap(2). At the limit on mappings (vm.max_map_count) the kernel cannot cut one in two, and refuses: then the
-    /// pages go back all the same, and only the addresses are lost.
-    pub fn unmap(block: *mut u8, len: usize) -> io::Result<()> {
-        // SAFETY: the block has this mapping for itself, and its owner has given it up.
-        if unsafe { libc::munmap(block.cast(), len) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::OutOfMemory {
-            return Err(error);
-        }
-        // SAFETY: as above: nobody reads these pages again.
-        match unsafe { libc::madvise(block.cast(), len, libc::MADV_DONTNEED) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
+    /// The lock while the process forks.
+    struct Held(UnsafeCell<Option<MutexGuard<'static, ()>>>);
 
-    /// Makes reserved addresses usable.
-    pub fn commit(start: usize, len: usize) -> Option<()> {
-        let start = ptr::with_exposed_provenance_mut(start);
-        // SAFETY: the range belongs to the heap's reservation, and holds nothing yet.
-        let result = unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) };
-        (result == 0).then_some(())
-    }
-
-    /// Makes them a mere reservation again: a new mapping gives back pages and commit charge in one call.
-    pub fn decommit(start: usize, len: usize) -> Option<()> {
-        let start = ptr::with_exposed_provenance_mut(start);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        // SAFETY: the range belongs to the heap's reservation, and lies above its last block.
-        let result = unsafe { libc::mmap(start, len, libc::PROT_NONE, flags, -1, 0) };
-        (result != libc::MAP_FAILED).then_some(())
-    }
-
-    pub fn whole_pages(size: usize) -> usize {
-        size.next_multiple_of(page_size())
-    }
-
-    /// Bytes in a page.
-    pub fn page_size() -> usize {
-        static SIZE: AtomicUsize = AtomicUsize::new(0);
-        if SIZE.load(Relaxed) == 0 {
-            let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-            SIZE.store(
-                size.map_or_else(|| corrupted(), |size| size as usize),
-                Relaxed,
-            );
-        }
-        SIZE.load(Relaxed)
-    }
-}
-
-/// The lock around every heap, and what a fork does with it.
-mod lock {
-    use super::*;
-
-    /// Held while a heap is used. One for all allocators, because fork handlers are not told which; the value says whether
-    /// they are registered.
-    static LOCK: Mutex<bool> = Mutex::new(false);
-
-    /// The lock that a fork holds.
-    struct Held(UnsafeCell<Option<MutexGuard<'static, bool>>>);
-
-    // SAFETY: it is used by the thread that holds `LOCK` only.
+    // SAFETY: only the thread that holds `LOCK` accesses it.
     unsafe impl Sync for Held {}
 
     static HELD: Held = Held(UnsafeCell::new(None));
 
-    pub fn lock() -> MutexGuard<'static, bool> {
-        let mut registered = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*registered {
-            // A fork copies a lock that another thread holds, and not the thread: the child would wait for ever.
-            // SAFETY: the handlers may be called around any fork.
-            *registered = unsafe {
+    /// Registers the fork handlers once. A child has only the thread that forked, so a lock that another thread held
+    /// would stay locked in the child forever.
+    pub fn register_fork_handlers(_locked: &MutexGuard<'static, ()>) {
+        static REGISTERED: AtomicBool = AtomicBool::new(false);
+        if !REGISTERED.load(Relaxed) {
+            // SAFETY: the handlers are functions that can run around any fork.
+            let result = unsafe {
                 libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork))
-            } == 0;
+            };
+            REGISTERED.store(result == 0, Relaxed);
         }
-        registered
     }
 
     extern "C" fn before_fork() {
@@ -854,27 +922,88 @@ mod lock {
         unsafe { *HELD.0.get() = Some(guard) };
     }
 
-    /// In the parent and in the child.
+    /// Runs in the parent and in the child.
     extern "C" fn after_fork() {
-        // SAFETY: this thread holds the lock since `before_fork`: in the child it is the copy of that thread.
+        // SAFETY: this thread has held the lock since `before_fork`. In the child it is the copy of that thread.
         drop(unsafe { (*HELD.0.get()).take() });
     }
 }
 
-/// Small blocks that a thread has freed and keeps for itself: taking one needs no lock.
-mod cache {
-    use super::heap::{UNIT, WORD, chunk_len};
+/// Stage 8: a threshold that moves, like glibc's dynamic threshold.
+mod moving {
     use super::*;
 
-    /// Chunks of up to that length are kept.
+    /// glibc's DEFAULT_MMAP_THRESHOLD_MAX.
+    const MAX: usize = 32 << 20;
+
+    impl ThresholdAlloc {
+        /// Turns the dynamic threshold on or off. It moves past the size of each mapped block that is freed, up to
+        /// 32 MiB.
+        pub fn set_moving_threshold(&self, on: bool) {
+            self.moving.store(on, Relaxed);
+        }
+
+        /// Raises the threshold after a mapping of `len` bytes was freed. Blocks of that size then come from the heap,
+        /// so trimming must leave enough memory for them.
+        pub fn move_threshold(&self, len: usize) {
+            if self.moving.load(Relaxed) && len <= MAX {
+                let before = self.threshold.fetch_max(len + 1, Relaxed);
+                if before <= len {
+                    self.with_heap(|heap| heap.top_pad = 2 * len);
+                }
+            }
+        }
+    }
+}
+
+/// Stage 9: a per-thread cache of small free blocks. A block from the cache needs no lock.
+mod cache {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// The longest chunk that is cached.
     const LONGEST: usize = 1 << 10;
 
+    impl ThresholdAlloc {
+        /// Sets how many bytes of small free blocks each thread may cache.
+        pub fn set_thread_cache(&self, bytes: usize) {
+            self.cache_limit.store(bytes, Relaxed);
+        }
+    }
+
+    /// A list of unused blocks, as a pointer to the first.
+    ///
+    /// Invariant: each block begins with the pointer to the next, and nobody else uses it.
+    struct List(Cell<*mut u8>);
+
+    impl List {
+        /// # Safety
+        /// The block is long enough for a pointer, and is not used any more.
+        unsafe fn push(&self, block: *mut u8) {
+            // SAFETY: the caller's contract.
+            unsafe { block.cast::<*mut u8>().write(self.0.get()) };
+            self.0.set(block);
+        }
+
+        fn pop(&self) -> Option<*mut u8> {
+            let block = self.0.get();
+            if block.is_null() {
+                return None;
+            }
+            // SAFETY: the invariant.
+            self.0.set(unsafe { block.cast::<*mut u8>().read() });
+            Some(block)
+        }
+    }
+
+    /// Invariant: all blocks come from the heap of `owner`, and their chunks have the length of their list.
     struct Cache {
-        /// The allocator whose blocks these are, or null.
+        /// The allocator that this thread used first, or null.
         owner: Cell<*const ThresholdAlloc>,
         bytes: Cell<usize>,
-        /// Blocks by their chunk's length in units; each begins with the address of the next.
-        lists: [Cell<*mut u8>; LONGEST / UNIT + 1],
+        /// One list for each chunk length, in units.
+        lists: [List; LONGEST / UNIT + 1],
     }
 
     thread_local! {
@@ -882,15 +1011,15 @@ mod cache {
             Cache {
                 owner: Cell::new(ptr::null()),
                 bytes: Cell::new(0),
-                lists: [const { Cell::new(ptr::null_mut()) }; LONGEST / UNIT + 1],
+                lists: [const { List(Cell::new(ptr::null_mut())) }; LONGEST / UNIT + 1],
             }
         };
     }
 
-    /// What a thread has kept when it ends goes back to the heap.
+    /// Returns the cached blocks to the heap when the thread ends.
     impl Drop for Cache {
         fn drop(&mut self) {
-            // SAFETY: null, or an allocator that stays where it is until this thread has ended.
+            // SAFETY: null, or an allocator that stays at its address until this thread has ended: see `alloc`.
             if let Some(owner) = unsafe { self.owner.get().as_ref() } {
                 self.empty(owner);
             }
@@ -898,7 +1027,7 @@ mod cache {
     }
 
     impl Cache {
-        /// The length of the chunk, if blocks of this kind are kept here.
+        /// Returns the chunk length for `layout` if such blocks of `allocator` are cached here.
         fn kept(&self, allocator: &ThresholdAlloc, layout: Layout) -> Option<usize> {
             if layout.size() > LONGEST - WORD || layout.align() > UNIT {
                 return None;
@@ -909,47 +1038,45 @@ mod cache {
             ptr::eq(self.owner.get(), allocator).then(|| chunk_len(layout.size()))
         }
 
+        /// Does nothing if the cache belongs to another allocator.
         fn empty(&self, allocator: &ThresholdAlloc) {
+            if !ptr::eq(self.owner.get(), allocator) {
+                return;
+            }
             self.bytes.set(0);
             allocator.with_heap(|heap| {
                 for list in &self.lists {
-                    while let Some(block) = pop(list) {
-                        heap.dealloc(Chunk::of(block));
+                    while let Some(block) = list.pop() {
+                        // SAFETY: the invariants: it is an unused block of this heap.
+                        unsafe { heap.dealloc(block) };
                     }
                 }
             });
         }
     }
 
-    fn pop(list: &Cell<*mut u8>) -> Option<*mut u8> {
-        let block = list.get();
-        if block.is_null() {
-            return None;
-        }
-        // SAFETY: a block in a list is free, and was given the next one's address when it was put there.
-        list.set(unsafe { block.cast::<*mut u8>().read() });
-        Some(block)
-    }
-
-    /// A block that this thread has kept.
+    /// Takes a block from this thread's cache.
     pub fn take(allocator: &ThresholdAlloc, layout: Layout) -> Option<*mut u8> {
-        if allocator.cached.load(Relaxed) == 0 {
+        if allocator.cache_limit.load(Relaxed) == 0 {
             return None;
         }
-        // A thread that is ending has no cache any more.
         let take = |cache: &Cache| {
             let len = cache.kept(allocator, layout)?;
-            let block = pop(&cache.lists[len / UNIT])?;
+            let block = cache.lists[len / UNIT].pop()?;
             cache.bytes.set(cache.bytes.get() - len);
             Some(block)
         };
+        // A thread that is ending has no cache any more.
         CACHE.try_with(take).ok().flatten()
     }
 
-    /// Whether this thread has kept the block.
+    /// Puts a block into this thread's cache. Returns whether there was room for it.
+    ///
+    /// # Safety
+    /// `block` comes from the heap of `allocator` with this layout, and is not used any more.
     #[inline(always)]
-    pub fn keep(allocator: &ThresholdAlloc, block: *mut u8, layout: Layout) -> bool {
-        let limit = allocator.cached.load(Relaxed);
+    pub unsafe fn keep(allocator: &ThresholdAlloc, block: *mut u8, layout: Layout) -> bool {
+        let limit = allocator.cache_limit.load(Relaxed);
         if limit == 0 {
             return false;
         }
@@ -960,25 +1087,19 @@ mod cache {
                 return None;
             }
             let list = &cache.lists[len / UNIT];
-            if list.get() == block {
+            if list.0.get() == block {
                 corrupted();
             }
-            // SAFETY: the block is free, and long enough for an address.
-            unsafe { block.cast::<*mut u8>().write(list.get()) };
-            list.set(block);
+            // SAFETY: the caller's contract, and every block has room for a pointer.
+            unsafe { list.push(block) };
             cache.bytes.set(bytes);
             Some(())
         };
         CACHE.try_with(keep).ok().flatten().is_some()
     }
 
-    /// Gives back what this thread has kept.
+    /// Returns this thread's cached blocks to the heap.
     pub fn empty(allocator: &ThresholdAlloc) {
-        let empty = |cache: &Cache| {
-            if ptr::eq(cache.owner.get(), allocator) {
-                cache.empty(allocator);
-            }
-        };
-        let _ = CACHE.try_with(empty);
+        let _ = CACHE.try_with(|cache| cache.empty(allocator));
     }
 }
