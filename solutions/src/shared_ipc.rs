@@ -1,4 +1,4 @@
-//! Memory that a process shares with its children.
+//! Anonymous memory that a process shares with its child processes.
 
 use std::io;
 use std::num::NonZero;
@@ -13,18 +13,21 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, SysconfVar, fork, sysconf};
 use zerocopy::FromBytes;
 
-/// How a child ends that panicked: as Rust's own processes do.
+/// Exit status of a child that panicked. A Rust program uses the same status.
 const PANICKED: i32 = 101;
 
-/// Forks a child that calls `answer` and hands the number to its parent through shared memory.
-///
-/// `answer` only computes. It must need no lock, the allocator's included: the child is a copy of this thread alone.
+/// Forks a child that calls `answer` and writes the result to shared memory, and returns that result.
 ///
 /// # Errors
-/// What the kernel says where it refuses; and if the child did not end well.
-pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
+/// Returns an error if mmap, fork or waitpid fails, or if the child ends with another status than 0.
+///
+/// # Safety
+/// In a process with several threads, the child has only the thread that forked. `answer` must not need a lock that
+/// another thread may have held at that moment: neither the allocator's nor that of standard error, which a panic
+/// takes.
+pub unsafe fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
     let len = size_of::<u64>();
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
     let start = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -39,35 +42,35 @@ pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     let number = start.cast::<u64>();
-    // SAFETY: the child calls `answer`, which needs no lock, writes and ends: no other thread's state matters to it.
+    // SAFETY: the caller's contract. Besides `answer`, the child only writes to its memory and calls _exit.
     let answered = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             let status = match panic::catch_unwind(answer) {
                 Ok(answer) => {
-                    // SAFETY: the mapping is page-aligned and writable, and the parent reads it only after this process.
+                    // SAFETY: the mapping is aligned and writable, and the parent reads it when this process has ended.
                     unsafe { number.write(answer) };
                     0
                 }
                 Err(_) => PANICKED,
             };
-            // SAFETY: ends this process at once, with any status.
+            // SAFETY: _exit accepts any status, and runs no code of the parent's.
             unsafe { libc::_exit(status) }
         }
         child => wait_by_hand(child).map(|()| {
-            // SAFETY: the child has ended, so nobody writes the number any more; its write came before its end.
+            // SAFETY: the child has exited with status 0, so it has written the number, and nobody else accesses it.
             unsafe { number.read() }
         }),
     };
-    // SAFETY: the mapping is this function's own, and no reference into it exists.
+    // SAFETY: this function has made the mapping, and nothing uses it any more.
     unsafe { libc::munmap(start, len) };
     answered
 }
 
-/// Waits for that child alone.
+/// Waits for one child, and returns an error if its exit status is not 0.
 fn wait_by_hand(child: libc::pid_t) -> io::Result<()> {
     let mut status = 0;
-    // SAFETY: `status` outlives the call.
+    // SAFETY: `status` is valid for writes during the call.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -76,78 +79,80 @@ fn wait_by_hand(child: libc::pid_t) -> io::Result<()> {
     }
     match status {
         0 => Ok(()),
-        _ => Err(io::Error::other("the child did not end well")),
+        _ => Err(io::Error::other("the child failed")),
     }
 }
 
-/// A `T` in shared anonymous memory: this process and the children that it forks from now on have the same one.
+/// A `T` in shared anonymous memory. This process and the children that it forks later use the same one.
 ///
-/// Any bytes are a `T` (`FromBytes`): so the zeros of a new mapping are, and no pointer is, which would lead elsewhere
-/// in another process. All processes have only a `&T` each, so what changes must be `Sync`: an atomic.
+/// `FromBytes` means that any bytes are a valid `T`: the zeros of a new mapping, and whatever another process writes.
+/// It rules out pointers, which would be invalid in another process. `Sync` means that several processes may hold a
+/// `&T` at the same time.
 ///
-/// Invariant: `value` points to a `T` in a mapping of `Self::LEN` bytes that is this value's own in this process, and
-/// stays mapped for as long as it lives. There is no `&mut T` in any process.
+/// Invariant: `value` points to a `T` in a mapping of `Self::LEN` bytes that only this value unmaps in this process. It
+/// stays mapped for as long as this value lives, and no process has a `&mut T`.
 pub struct Shared<T: FromBytes + Sync> {
     value: NonNull<T>,
 }
 
 impl<T: FromBytes + Sync> Shared<T> {
-    /// Bytes to map: a mapping cannot be empty.
+    /// Length of the mapping. It cannot be 0, even if the size of `T` is.
     const LEN: NonZero<usize> = match NonZero::new(size_of::<T>()) {
         Some(len) => len,
         None => NonZero::<usize>::MIN,
     };
 
-    /// Maps a `T` whose bytes are zero. No page is resident before it is touched.
+    /// Maps a `T` whose bytes are zero. A page becomes resident when it is first touched.
     ///
     /// # Errors
-    /// - `InvalidInput` if a `T` must be aligned to more than a page.
-    /// - What the kernel says where it refuses: mmap(2).
+    /// - `InvalidInput` if the alignment of `T` is more than a page.
+    /// - The error of mmap(2).
     pub fn new() -> io::Result<Shared<T>> {
         if align_of::<T>() > page_size() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let start = unsafe { mmap_anonymous(None, Self::LEN, protection, MapFlags::MAP_SHARED) }?;
         Ok(Shared {
             value: start.cast(),
         })
     }
 
-    /// Runs `f` in a forked child, and waits until that child has ended.
+    /// Runs `f` in a forked child, and waits for that child.
     ///
-    /// Nothing of the caller's runs in the child but `f`: no destructor, no handler of `exit`, no code after this call.
-    /// What `f` has printed and not flushed is lost.
+    /// Of the caller's code, the child runs only `f`: no destructors, no `atexit` handlers, no code after this call.
+    /// Output that `f` has not flushed is lost.
     ///
     /// # Errors
-    /// What the kernel says where it refuses to fork; and how the child ended, if not well: `signal 9`, `panicked`,
-    /// `status 3`.
+    /// Returns an error if fork or waitpid fails, or if the child fails. Then the message says how the child ended:
+    /// `signal 9`, `panicked`, `status 3`.
     ///
     /// # Safety
-    /// In a process with several threads the child has only the one that forked. `f` must not need what another thread
-    /// may have held at that moment: a lock, the allocator included. fork(2); POSIX.1-2024, fork().
+    /// In a process with several threads, the child has only the thread that forked. `f` must not need a lock that
+    /// another thread may have held at that moment: neither the allocator's nor that of standard error, which a panic
+    /// takes.
     pub unsafe fn run_child(&self, f: impl FnOnce(&T)) -> io::Result<()> {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: the caller's contract. Besides `f`, the child only calls _exit.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => wait_for(child),
             ForkResult::Child => {
                 let ended = panic::catch_unwind(AssertUnwindSafe(|| f(self)));
                 let status = if ended.is_ok() { 0 } else { PANICKED };
-                // SAFETY: ends this process at once, with any status. The panic's payload is not dropped: its
-                // destructor could panic again.
+                // The panic's payload is not dropped, because its destructor could panic again.
+                // SAFETY: _exit accepts any status, and runs no code of the parent's.
                 unsafe { libc::_exit(status) }
             }
         }
     }
 }
 
-/// Waits for that child alone, however often a signal interrupts.
+/// Waits for one child, and again if a signal handler has interrupted the wait.
 fn wait_for(child: Pid) -> io::Result<()> {
     let status = loop {
         match waitpid(child, None) {
             Err(Errno::EINTR) => {}
-            // The child has been waited for: nix has no name for the signal that killed it.
+            // The child was reaped, but nix has no name for the signal that killed it.
             Err(Errno::EINVAL) => {
                 return Err(io::Error::other(
                     "the child was killed by a real-time signal",
@@ -166,7 +171,7 @@ fn wait_for(child: Pid) -> io::Result<()> {
                 signal as i32
             )
         }
-        other => format!("the child ended in an unknown way: {other:?}"),
+        other => format!("the child has an unexpected status: {other:?}"),
     }))
 }
 
@@ -174,22 +179,22 @@ impl<T: FromBytes + Sync> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the invariant; the bytes are a `T` whatever they are.
+        // SAFETY: the invariant, and any bytes are a valid `T`.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: FromBytes + Sync> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and no reference is left, because each borrows it. A child's mapping
-        // stays: each process unmaps its own.
+        // The mappings of other processes stay.
+        // SAFETY: only this value unmaps the mapping, and no reference is left, because they borrow the value.
         let unmapped = unsafe { munmap(self.value.cast(), Self::LEN.get()) };
-        // It fails only where the kernel lacks a mapping to split; then the memory leaks, which is sound.
+        // munmap fails only if it would have to split a mapping at the limit of vm.max_map_count. Then the memory
+        // leaks, which is sound.
         let _ = unmapped;
     }
 }
 
-/// Bytes in a page.
 fn page_size() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.expect("POSIX requires sysconf to know the page size") as usize

@@ -6,12 +6,17 @@ use std::ptr::NonNull;
 
 /// Stage 1: forks a child that calls `answer` and hands the number to its parent through shared memory.
 ///
-/// By raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child, `munmap`. The child
-/// ends by `_exit`. `answer` only computes: it needs no lock and no memory.
+/// Uses raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child, `munmap`. The
+/// child ends with `_exit`.
 ///
 /// # Errors
 /// What the kernel says where it refuses.
-pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
+///
+/// # Safety
+/// In a process with several threads, the child has only the thread that forked. `answer` must not need a lock that
+/// another thread may have held at that moment: neither the allocator's nor that of standard error, which a panic
+/// takes.
+pub unsafe fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
     todo!("fork a child that calls {answer:p}")
 }
 
@@ -46,8 +51,9 @@ impl<T> Shared<T> {
     /// panic is 101.
     ///
     /// # Safety
-    /// In a process with several threads the child has only the one that forked. `f` must not need what another thread
-    /// may have held at that moment: a lock, the allocator included.
+    /// In a process with several threads, the child has only the thread that forked. `f` must not need a lock that
+    /// another thread may have held at that moment: neither the allocator's nor that of standard error, which a panic
+    /// takes.
     pub unsafe fn run_child(&self, f: impl FnOnce(&T)) -> io::Result<()> {
         let _ = f;
         todo!("fork")
