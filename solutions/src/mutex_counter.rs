@@ -1,4 +1,4 @@
-//! A counter that processes share, behind a lock that survives its owner.
+//! A counter in shared memory, protected by a process-shared, robust mutex.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -10,76 +10,75 @@ use std::ptr::NonNull;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// What the one who gets the lock should know.
+/// Whether the previous owner of the lock has released it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Whoever had the lock before has given it back.
+    /// The lock was released.
     Clean,
-    /// A process died with the lock in its hands: the number may be half changed.
+    /// A process died while it held the lock, so the counter may be half updated.
     OwnerDied,
 }
 
-/// A number in shared memory, and the lock that guards it: this process and the children that it forks from now on have
-/// the same ones.
+/// A counter and its lock in shared memory. This process and the children that it forks later use the same ones.
 ///
-/// Invariant: `shared` points to a `Shared` whose mutex is set up, in a mapping that is this value's own in this process,
-/// and stays mapped for as long as it lives.
+/// Invariant: `shared` points to a `Shared` with an initialised mutex, in a mapping that only this value unmaps in this
+/// process. It stays mapped for as long as this value lives.
 pub struct Counter {
     shared: NonNull<Shared>,
 }
 
-/// What lies in the shared memory.
+/// The contents of the shared memory.
 struct Shared {
     mutex: UnsafeCell<libc::pthread_mutex_t>,
-    /// Only whoever has the mutex may look.
+    /// Accessed only while the mutex is locked.
     guarded: UnsafeCell<Guarded>,
 }
 
-/// What the mutex guards. All zeros are a fresh one.
+/// The data that the mutex protects. All zeros is its initial value.
 struct Guarded {
     number: u64,
-    /// An owner has died, and nobody has been told yet.
+    /// An owner has died, and `with_lock` has not reported it yet.
     owner_died: bool,
 }
 
-// SAFETY: a mapping belongs to the process, and the mutex lets any thread in, one at a time.
+// SAFETY: a mapping belongs to the process, and any thread may lock the mutex.
 unsafe impl Send for Counter {}
 
-// SAFETY: what is behind the pointer is only touched under the mutex.
+// SAFETY: the shared data is accessed only while the mutex is locked.
 unsafe impl Sync for Counter {}
 
 impl Counter {
-    const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("a mutex has a size");
+    const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("a mutex is not empty");
 
-    /// Maps the memory and sets up the lock. The number is 0.
+    /// Maps the memory and initialises the lock. The counter starts at 0.
     ///
     /// # Errors
-    /// What mmap(2) or pthread_mutexattr_setpshared(3) and its like say where they refuse.
+    /// The error of mmap(2) or of a `pthread_mutex` function.
     pub fn new() -> io::Result<Counter> {
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
-        let start = unsafe { mmap_anonymous(None, Self::LEN, rights, MapFlags::MAP_SHARED) }?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(None, Self::LEN, protection, MapFlags::MAP_SHARED) }?;
         let counter = Counter {
             shared: start.cast(),
         };
-        // SAFETY: until it returns, this function alone knows the address: nobody else uses the mutex.
-        unsafe { set_up(counter.shared().mutex.get()) }?;
+        // SAFETY: the memory is new, so nobody else uses the mutex yet.
+        unsafe { init_mutex(counter.shared().mutex.get()) }?;
         Ok(counter)
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: the invariant; the kernel's zeros are valid in every field, and what changes stands in UnsafeCells.
+        // SAFETY: the invariant. Zeros are valid in every field, and all fields that change are `UnsafeCell`s.
         unsafe { self.shared.as_ref() }
     }
 
-    /// Runs `f` with the number while no other thread or process has it. A panic in `f` goes on to the caller, and the
-    /// lock is given back. Where a process died with the lock, the next caller gets it, and is told so once.
+    /// Locks the counter, runs `f` with it, and unlocks it, even if `f` panics. If a process died while it held the
+    /// lock, one later call receives `Entry::OwnerDied`.
     ///
     /// # Errors
-    /// If this thread has the lock already (EDEADLK).
+    /// Returns EDEADLK if this thread already holds the lock.
     pub fn with_lock<R>(&self, f: impl FnOnce(&mut u64, Entry) -> R) -> io::Result<R> {
         let locked = self.lock()?;
-        // SAFETY: the lock is held until `locked` is dropped, and this is the only reference made under it.
+        // SAFETY: the mutex stays locked until `locked` is dropped, and this is the only reference made under it.
         let guarded = unsafe { &mut *locked.0.guarded.get() };
         let entry = match std::mem::take(&mut guarded.owner_died) {
             true => Entry::OwnerDied,
@@ -88,26 +87,28 @@ impl Counter {
         Ok(f(&mut guarded.number, entry))
     }
 
-    /// The number, read under the lock. That an owner died is still told to the next `with_lock`.
+    /// Locks the counter and returns its value. The death of an owner is still reported by the next `with_lock`.
     ///
     /// # Errors
-    /// As `with_lock`.
+    /// As for `with_lock`.
     pub fn get(&self) -> io::Result<u64> {
         let locked = self.lock()?;
-        // SAFETY: the lock is held until `locked` is dropped.
+        // SAFETY: the mutex stays locked until `locked` is dropped.
         Ok(unsafe { (*locked.0.guarded.get()).number })
     }
 
     fn lock(&self) -> io::Result<Locked<'_>> {
         let shared = self.shared();
-        // SAFETY: the mutex is set up.
+        // SAFETY: the mutex is initialised.
         match unsafe { libc::pthread_mutex_lock(shared.mutex.get()) } {
             0 => Ok(Locked(shared)),
             libc::EOWNERDEAD => {
                 let locked = Locked(shared);
-                // SAFETY: with EOWNERDEAD the lock is ours. The note comes first: should we die now, it stands.
+                // Record the death first, so that it is not lost if this process dies here.
+                // SAFETY: EOWNERDEAD means that this thread holds the mutex.
                 unsafe { (*shared.guarded.get()).owner_died = true };
-                // SAFETY: as above. Without this call the mutex could never be locked again.
+                // Otherwise unlocking would make the mutex permanently unusable.
+                // SAFETY: as above.
                 check(unsafe { libc::pthread_mutex_consistent(shared.mutex.get()) })?;
                 Ok(locked)
             }
@@ -116,15 +117,15 @@ impl Counter {
     }
 }
 
-/// The lock, held by this thread until this is dropped: on every path, a panic's too.
+/// Proof that this thread holds the mutex. Unlocks it on drop, including during a panic.
 struct Locked<'a>(&'a Shared);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // SAFETY: this thread has locked the mutex.
+        // SAFETY: this thread holds the mutex.
         let unlocked = unsafe { libc::pthread_mutex_unlock(self.0.mutex.get()) };
         if unlocked != 0 {
-            // Somebody has written over the mutex, or the process has forked meanwhile: nothing can be trusted.
+            // The mutex was overwritten, or this is a child that was forked while the mutex was locked.
             process::abort();
         }
     }
@@ -132,37 +133,37 @@ impl Drop for Locked<'_> {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // The mutex is not destroyed: other processes go on using it.
-        // SAFETY: the mapping is this value's own, and no reference is left, because each borrows it.
+        // Do not destroy the mutex: other processes may still use it.
+        // SAFETY: only this value unmaps the mapping, and no reference is left, because they borrow the value.
         let unmapped = unsafe { munmap(self.shared.cast(), Self::LEN.get()) };
-        // It fails only where the kernel lacks a mapping to split; then the memory leaks, which is sound.
+        // munmap fails only if it would have to split a mapping at the limit of vm.max_map_count. Then the memory
+        // leaks, which is sound.
         let _ = unmapped;
     }
 }
 
-/// Sets up a mutex that works between processes, that refuses to be locked twice by one thread, and that tells when its
-/// owner has died.
+/// Initialises a mutex that is process-shared, error-checking and robust.
 ///
 /// # Safety
-/// `mutex` points to memory for one, which nobody uses yet.
-unsafe fn set_up(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
+/// `mutex` is valid for writes, and nobody else uses it yet.
+unsafe fn init_mutex(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
     let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
-    // SAFETY: there is room for the attributes.
+    // SAFETY: the pointer is valid for writes.
     check(unsafe { libc::pthread_mutexattr_init(attributes) })?;
-    // SAFETY: they are set up now, here and below.
+    // SAFETY: the attributes are initialised.
     check(unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) })?;
     // SAFETY: as above.
     check(unsafe { libc::pthread_mutexattr_settype(attributes, libc::PTHREAD_MUTEX_ERRORCHECK) })?;
     // SAFETY: as above.
     check(unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) })?;
-    // SAFETY: the caller's contract, and as above.
+    // SAFETY: the caller's contract, and the attributes are initialised.
     check(unsafe { libc::pthread_mutex_init(mutex, attributes) })?;
-    // SAFETY: as above; a mutex does not need its attributes any more.
+    // SAFETY: the attributes are initialised. The mutex does not refer to them.
     check(unsafe { libc::pthread_mutexattr_destroy(attributes) })
 }
 
-/// The pthread functions return their error, and leave errno alone.
+/// Converts the result of a pthread function, which returns its error and does not set errno.
 fn check(result: libc::c_int) -> io::Result<()> {
     match result {
         0 => Ok(()),

@@ -1,4 +1,4 @@
-//! A region of private, zero-filled memory straight from the kernel, unmapped when it is dropped.
+//! A region of private, zero-filled memory, mapped with mmap and unmapped on drop.
 
 use std::io;
 use std::num::NonZero;
@@ -9,14 +9,14 @@ use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Maps `len` bytes of private, zero-filled memory that can be read and written; returns the first byte's address.
+/// Maps `len` bytes of private, zero-filled memory, readable and writable, and returns its address.
 ///
-/// The kernel maps whole pages: `len` is rounded up. mmap(2).
+/// The kernel maps whole pages, so it rounds `len` up.
 ///
 /// # Errors
-/// What the kernel says: EINVAL for `len` 0, ENOMEM for more than it can or will map.
+/// The error of mmap(2): EINVAL if `len` is 0, ENOMEM if the kernel cannot map that much.
 pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
     let start = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -27,33 +27,33 @@ pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
             0,
         )
     };
-    // Not null: MAP_FAILED is the address of all ones.
+    // MAP_FAILED is not null: all of its bits are set.
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
     Ok(start.cast())
 }
 
-/// Unmaps every page of which a byte lies in the `len` bytes from `start`. munmap(2).
+/// Unmaps every page that overlaps the `len` bytes at `start`.
 ///
 /// # Errors
-/// What the kernel says: EINVAL for `len` 0 or a `start` inside a page, ENOMEM where the rest of a mapping cut in two
-/// would be one mapping too many (`vm.max_map_count`).
+/// The error of munmap(2): EINVAL if `len` is 0 or `start` is not page-aligned, ENOMEM if splitting a mapping would
+/// exceed the limit on mappings (`vm.max_map_count`).
 ///
 /// # Safety
-/// Nothing may use those pages any more, nor later.
+/// Nothing uses these pages any more, now or later.
 pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller gives these pages up.
+    // SAFETY: the caller's contract.
     match unsafe { libc::munmap(start.cast(), len) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// A private anonymous mapping: zero-filled, page-aligned, this value's own, and unmapped when it is dropped.
+/// A private anonymous mapping: zero-filled, page-aligned, and unmapped on drop.
 ///
-/// Invariant: `start` is the first of `len` bytes, `1..=isize::MAX`, of a mapping that can be read and written, that
-/// nothing else knows, and that stays mapped for as long as this value lives.
+/// Invariant: the `len` bytes at `start` (`1..=isize::MAX`) are readable and writable memory that only this value uses.
+/// They stay mapped for as long as it lives.
 pub struct Region {
     start: NonNull<u8>,
     len: usize,
@@ -62,34 +62,34 @@ pub struct Region {
 // A region is never empty.
 #[allow(clippy::len_without_is_empty)]
 impl Region {
-    /// Maps `len` bytes. No page is resident before it is touched.
+    /// Maps `len` bytes. A page becomes resident when it is first touched.
     ///
     /// # Errors
-    /// - `InvalidInput` for `len` 0.
-    /// - `OutOfMemory` for more than `isize::MAX`, for what no address space holds, and for more than the kernel will
-    ///   commit.
+    /// - `InvalidInput` if `len` is 0.
+    /// - `OutOfMemory` if `len` is more than `isize::MAX`, if the address space has no room for it, or if the kernel
+    ///   refuses to commit that much.
     pub fn new(len: usize) -> io::Result<Region> {
         Region::map(len, MapFlags::MAP_PRIVATE)
     }
 
-    /// As `new`, but every page is resident at once: the page faults are taken here, in one call.
+    /// Like `new`, but mmap populates all pages, so that later accesses cause no page fault.
     ///
-    /// Where memory runs short the kernel populates what it can, and says nothing: mmap(2), MAP_POPULATE.
+    /// If memory runs short, mmap populates fewer pages and reports no error: see MAP_POPULATE in mmap(2).
     ///
     /// # Errors
-    /// As `new`.
+    /// As for `new`.
     pub fn new_populated(len: usize) -> io::Result<Region> {
         Region::map(len, MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE)
     }
 
     fn map(len: usize, flags: MapFlags) -> io::Result<Region> {
         let bytes = NonZero::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        // No Rust object is larger; and up to here the kernel's rounding to whole pages cannot overflow.
+        // No Rust object is larger. Up to this length, the kernel's rounding to whole pages cannot overflow either.
         if len > isize::MAX as usize {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let start = unsafe { mmap_anonymous(None, bytes, protection, flags) }?;
         Ok(Region {
             start: start.cast(),
@@ -97,39 +97,39 @@ impl Region {
         })
     }
 
-    /// The length in bytes: exactly what was asked for, though the kernel maps whole pages.
+    /// Returns the length that was requested, although the kernel maps whole pages.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The region's bytes, to read.
+    /// Returns the bytes of the region.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the invariant, and the kernel has filled the memory with zeros, so every byte is initialised. The
-        // slice borrows `self`: until it is gone, the region is neither dropped nor viewed mutably.
+        // SAFETY: the invariant. Every byte is initialised, because the kernel fills new pages with zeros. The slice
+        // borrows `self`, so the region is neither dropped nor written to while the slice lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// The region's bytes, to write.
+    /// Returns the bytes of the region, mutably.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`; and the slice borrows `self` mutably, so it is the only view.
+        // SAFETY: as in `as_slice`, and the slice borrows `self` mutably, so it is the only one.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// Makes every page writable without a further page fault, and keeps what the region holds.
+    /// Populates every page, so that the next write to it causes no page fault. The contents are kept.
     ///
-    /// That lasts until pages are taken away again: by swapping, by a `fork` (copy-on-write), by MADV_DONTNEED.
+    /// Pages can fault again after swapping, after a `fork` (copy-on-write), and after MADV_DONTNEED.
     ///
     /// # Errors
-    /// What madvise(2) says of MADV_POPULATE_WRITE: ENOMEM or EFAULT where the kernel cannot provide a page. Before
-    /// Linux 5.14 there is no such advice; there the pages are touched, and where memory is short there is nobody to
-    /// tell: the kernel kills a process.
+    /// The error of madvise(2) for MADV_POPULATE_WRITE: ENOMEM or EFAULT if the kernel cannot provide a page. Linux
+    /// before 5.14 does not know this advice. There each page is written to instead, and if memory runs short, the OOM
+    /// killer ends a process.
     pub fn prefault(&mut self) -> io::Result<()> {
         let start = self.start.as_ptr().cast();
-        // SAFETY: the pages are this region's own, and the advice changes nothing that they hold.
+        // SAFETY: the pages belong to this region, and the advice does not change their contents.
         let advised = unsafe { libc::madvise(start, self.len, libc::MADV_POPULATE_WRITE) };
         match Errno::result(advised) {
             Ok(_) => Ok(()),
-            // The advice is unknown. A start inside a page would be EINVAL too, but ours is not.
+            // The kernel does not know the advice: `start` is page-aligned, so that is not the cause of EINVAL.
             Err(Errno::EINVAL) => {
                 self.write_each_page();
                 Ok(())
@@ -138,13 +138,14 @@ impl Region {
         }
     }
 
-    /// Writes to each page what it holds. Only a write will do: a read maps the one shared page of zeros.
+    /// Reads a byte of each page and writes it back. A read alone would only map the shared zero page.
     fn write_each_page(&mut self) {
         for page in self.as_mut_slice().chunks_mut(page_size()) {
             let byte = &raw mut page[0];
-            // SAFETY: `byte` points to a byte of the slice, which is initialised and borrowed here alone.
+            // SAFETY: `byte` points to an initialised byte of a slice that is borrowed mutably.
             let value = unsafe { byte.read_volatile() };
-            // SAFETY: as for the read. Volatile, because the compiler may leave out a write that changes nothing.
+            // The write is volatile, because the compiler could omit one that changes nothing.
+            // SAFETY: as for the read.
             unsafe { byte.write_volatile(value) };
         }
     }
@@ -152,22 +153,20 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and no slice of it is left, because each borrows the region.
+        // SAFETY: only this value uses the mapping, and no slice of it is left, because they borrow the region.
         let unmapped = unsafe { munmap(self.start.cast(), self.len) };
-        // It fails in one case only: ENOMEM, where the kernel has joined the mapping with its neighbours, and the two
-        // ends would be one mapping more than vm.max_map_count. Then the memory leaks, which is sound; a panic in
-        // Drop would help nobody.
+        // munmap fails only with ENOMEM: if the kernel has merged the mapping with its neighbours, and splitting them
+        // would exceed vm.max_map_count. Then the memory leaks, which is sound. A panic in `drop` would be worse.
         let _ = unmapped;
     }
 }
 
-// SAFETY: a mapping belongs to the process: any thread may use it and unmap it.
+// SAFETY: a mapping belongs to the process, so any thread may use and unmap it.
 unsafe impl Send for Region {}
 
-// SAFETY: through a shared reference the memory is only read.
+// SAFETY: a shared reference only allows reading.
 unsafe impl Sync for Region {}
 
-/// Bytes in a page.
 fn page_size() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.expect("POSIX requires sysconf to know the page size") as usize
