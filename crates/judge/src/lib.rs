@@ -35,47 +35,30 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");
 
-mod call;
 mod child;
 pub mod compile_fail;
-mod deadlock;
-mod fault;
-mod filter;
-mod launch;
-mod ledger;
+mod format;
 mod limits;
-pub mod pretend;
-pub mod probe;
 mod procfs;
 mod protocol;
 mod record;
-mod report;
 mod role;
 mod seen;
-mod sentence;
-mod shared;
-mod snapshot;
-mod space;
 mod supervise;
-mod tasks;
-mod trace;
-mod transcript;
 mod verdict;
-mod watch;
-mod watchdog;
 
 use std::any::Any;
 use std::panic;
 
-pub use call::Call;
-pub use child::{expect_panics, in_child};
+pub use child::probe::cannot_check as skip;
+pub use child::{expect_panics, in_child, pretend, probe, watch};
 pub use limits::Limits;
-pub use probe::cannot_check as skip;
-pub use report::Outcome;
+pub use record::call::Call;
 pub use seen::Seen;
-pub use watch::watch;
+pub use verdict::report::Outcome;
 
 use role::Role;
+use seen::snapshot;
 use verdict::{Failure, Verdict};
 
 /// Grades `body`, the whole of a `#[test]`.
@@ -118,7 +101,7 @@ macro_rules! check {
 
 /// `bytes` as a sentence names them, in the largest unit that divides them: `512 KiB`, `5000 bytes`.
 pub fn amount(bytes: usize) -> String {
-    call::size(bytes as u64)
+    format::size(bytes as u64)
 }
 
 /// Fails the case with this sentence.

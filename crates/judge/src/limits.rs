@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// libtest's own thread and the one that runs the case.
+pub const LIBTEST: usize = 2;
+
 /// What a case may use before the judge ends it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

@@ -9,8 +9,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter,
 };
 
-use crate::call::WATCHED;
 use crate::protocol::MARK;
+use crate::record::call::WATCHED;
 
 /// Makes the watched calls and the marks of `watch` stop for the tracer, in this thread and in all that it starts.
 pub fn install() -> Result<(), Error> {

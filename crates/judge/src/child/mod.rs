@@ -1,5 +1,10 @@
 //! The child's side: runs the body of one case, says how it ended, and is gone.
 
+mod filter;
+pub mod pretend;
+pub mod probe;
+mod watch;
+
 use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -13,8 +18,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, fork, ftruncate};
 
+pub use watch::watch;
+
 use crate::protocol::{self, EXIT_PIPE_GONE, Ended, Event, Panic, Panicked};
-use crate::{filter, watch};
 
 /// How long the end of a case waits for a child that is still running: long enough for one that is about to exit,
 /// so that "never waited for" and "still running" do not depend on luck.

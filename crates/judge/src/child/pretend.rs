@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 
-use crate::filter;
+use crate::child::filter;
 
 /// The page size to answer, or 0 for the true one.
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 use crate::limits::Limits;
 use crate::protocol;
-use crate::report::Outcome;
 use crate::role::{self, Role};
+use crate::verdict::report::Outcome;
+use crate::verdict::sentence;
 use crate::verdict::{Failure, Verdict};
-use crate::{child, sentence, supervise};
+use crate::{child, supervise};
 
 /// The folder of the cases, relative to the exercise.
 const CASES: &str = "tests/grader/compile_fail";

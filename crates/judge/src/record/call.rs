@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::format;
+
 /// The calls that stop for the tracer: those that shape memory, and those that wait for a child.
 pub const WATCHED: &[i64] = &[
     libc::SYS_mmap,
@@ -83,29 +85,9 @@ pub fn name(number: i64) -> &'static str {
     }
 }
 
-/// `bytes` in the largest unit that divides it: `512 KiB`, `5000 bytes`.
-pub fn size(bytes: u64) -> String {
-    for (shift, unit) in [
-        (60, "EiB"),
-        (50, "PiB"),
-        (40, "TiB"),
-        (30, "GiB"),
-        (20, "MiB"),
-        (10, "KiB"),
-    ] {
-        if bytes >= 1 << shift && bytes.trailing_zeros() >= shift {
-            return format!("{} {unit}", bytes >> shift);
-        }
-    }
-    match bytes {
-        1 => "1 byte".to_owned(),
-        _ => format!("{bytes} bytes"),
-    }
-}
-
 /// The same inside a call's brackets, where a bare number is a number of bytes.
 pub fn argument(bytes: u64) -> String {
-    size(bytes)
+    format::size(bytes)
         .trim_end_matches(" bytes")
         .trim_end_matches(" byte")
         .to_owned()
@@ -212,13 +194,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_read_as_a_person_says_them() {
-        assert_eq!(size(512 << 10), "512 KiB");
-        assert_eq!(size(5000), "5000 bytes");
-        assert_eq!(size(3 << 30), "3 GiB");
-        assert_eq!(size(1), "1 byte");
+    fn arguments_without_a_unit_are_bytes() {
         assert_eq!(argument(0), "0");
         assert_eq!(argument(4097), "4097");
+        assert_eq!(argument(512 << 10), "512 KiB");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::libc;
 
-use crate::space::Space;
+use crate::record::space::Space;
 
 /// How near to a mapping an address must be to count as "just past its end": one step of an index gone wrong.
 const NEAR: u64 = 64 << 10;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use rangemap::RangeSet;
 
-use crate::call;
-use crate::space::Space;
+use crate::format;
+use crate::record::space::Space;
 
 /// The net effect of the watched part of a case, in its first process.
 ///
@@ -78,7 +78,7 @@ impl Ledger {
         }
         let mapped: Vec<String> = mapped
             .iter()
-            .map(|(kind, bytes)| format!("{} {kind}", call::size(*bytes)))
+            .map(|(kind, bytes)| format!("{} {kind}", format::size(*bytes)))
             .collect();
         let left: u64 = self.opened.values().map(|account| account.left).sum();
         [
@@ -86,7 +86,7 @@ impl Ledger {
             (
                 "still mapped",
                 or_nothing(if left > 0 {
-                    call::size(left)
+                    format::size(left)
                 } else {
                     String::new()
                 }),

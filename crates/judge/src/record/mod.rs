@@ -1,20 +1,23 @@
 //! Keeps what a case does to memory: each process's address space always, its calls and their effect while watched.
 
+pub mod call;
+pub mod fault;
+pub mod ledger;
+pub mod process;
+pub mod space;
+pub mod transcript;
+
 use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::call::{self, Call, Line};
-use crate::ledger::Ledger;
-use crate::sentence;
-use crate::space::{Mapping, Space};
-use crate::transcript;
-use crate::verdict::Status;
-
-/// The name of a case's first process.
-pub const FIRST: &str = "P";
+use crate::format;
+use call::{Call, Line};
+use ledger::Ledger;
+use process::{FIRST, Status};
+use space::{Mapping, Space};
 
 /// The record of one case.
 #[derive(Debug, Default)]
@@ -64,7 +67,7 @@ impl Record {
     pub fn ended(&mut self, process: &str, end: Status) {
         let text = match end {
             Status::Exited(code) => format!("exit({code})"),
-            Status::Signaled(signal) => format!("killed by {}", sentence::signal_name(signal)),
+            Status::Signaled(signal) => format!("killed by {}", format::signal(signal)),
         };
         self.push(process, Line::default().text(text));
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-use crate::call::{self, Line, Part};
+use crate::record::call::{self, Line, Part};
 
 /// The transcript of `lines`, by process: the first process's name sorts before its children's.
 pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {

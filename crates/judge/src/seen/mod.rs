@@ -1,13 +1,14 @@
 //! What the kernel saw of the watched part of a case, for the grader's own questions.
 
+pub mod snapshot;
+
 use std::panic::{self, Location};
 use std::path::{Path, PathBuf};
 
-use crate::call::Call;
-use crate::ledger;
 use crate::record::Record;
-use crate::snapshot;
-use crate::transcript;
+use crate::record::call::Call;
+use crate::record::ledger;
+use crate::record::transcript;
 use crate::verdict::Failure;
 
 /// What the kernel saw while `watch` was on.

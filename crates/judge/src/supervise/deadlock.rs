@@ -6,7 +6,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::procfs;
-use crate::sentence::process_words;
+use crate::record::process;
 
 /// What one task waits for. The address tells two locks apart from one look to the next; it is never shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn describe(waits: &[Wait]) -> Vec<String> {
             [first, rest @ ..] if rest.iter().all(|wait| wait.process == first.process) => {
                 "a thread".to_owned()
             }
-            _ => process_words(&wait.process),
+            _ => process::describe(&wait.process),
         };
         let what = match wait.call {
             libc::SYS_futex => "waits for a lock (futex)",

@@ -16,6 +16,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Pid, Uid, setpgid};
 
 use crate::limits::Limits;
+use crate::procfs;
 use crate::protocol::{self, EVENTS_FD};
 
 /// A child that has been started.
@@ -113,7 +114,7 @@ fn processes_allowed(limits: &Limits, traced: bool) -> Option<u64> {
         return None;
     }
     let spare = if traced { 4 } else { 1 };
-    let own = crate::procfs::tasks_of_user(Uid::effective().as_raw());
+    let own = procfs::tasks_of_user(Uid::effective().as_raw());
     Some(own + spare * limits.tasks as u64)
 }
 

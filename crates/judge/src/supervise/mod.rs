@@ -1,5 +1,12 @@
 //! The judge's side of a case: starts the child, follows it to its end, kills what it leaves, gathers the evidence.
 
+mod deadlock;
+mod launch;
+mod shared;
+mod tasks;
+mod trace;
+mod watchdog;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,14 +18,15 @@ use std::time::Duration;
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
-use crate::launch::{Launched, launch, tracing_forbidden};
 use crate::limits::Limits;
+use crate::procfs;
 use crate::protocol;
-use crate::record::{FIRST, Record};
-use crate::shared::{self, Shared};
-use crate::tasks::{self, Change};
+use crate::record::Record;
+use crate::record::process::FIRST;
 use crate::verdict::{Evidence, Verdict};
-use crate::{procfs, trace, watchdog};
+use launch::{Launched, launch, tracing_forbidden};
+use shared::Shared;
+use tasks::Change;
 
 /// Lines of its own output that a learner is shown.
 const OUTPUT_LINES: usize = 40;

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
-use crate::verdict::Status;
+use crate::record::process::Status;
 
 /// What a wait reports of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]

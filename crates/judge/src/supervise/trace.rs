@@ -6,15 +6,15 @@ use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
 
-use crate::fault::Fault;
-use crate::limits::{Limits, Stop};
+use crate::limits::{LIBTEST, Limits, Stop};
+use crate::procfs;
 use crate::protocol::MARK;
-use crate::record::{FIRST, Record};
-use crate::shared::{self, Shared};
-use crate::space::Space;
-use crate::tasks::{self, Change};
-use crate::verdict::Status;
-use crate::{procfs, watchdog};
+use crate::record::Record;
+use crate::record::fault::Fault;
+use crate::record::process::{FIRST, Status};
+use crate::record::space::Space;
+use crate::supervise::shared::{self, Shared};
+use crate::supervise::tasks::{self, Change};
 
 /// What the tracer has seen of a case.
 pub struct Seen {
@@ -136,7 +136,7 @@ impl Tracer<'_> {
             open: None,
         };
         self.tasks.insert(tid, task);
-        if count > self.limits.tasks + watchdog::LIBTEST {
+        if count > self.limits.tasks + LIBTEST {
             self.shared.stop(Stop::Tasks(self.limits.tasks));
             self.early.iter().copied().for_each(shared::end);
         }

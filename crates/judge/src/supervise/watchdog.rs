@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use crate::limits::{Limits, Stop};
-use crate::shared::Shared;
-use crate::{deadlock, procfs};
+use crate::limits::{LIBTEST, Limits, Stop};
+use crate::procfs;
+use crate::supervise::deadlock;
+use crate::supervise::shared::Shared;
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(20);
@@ -84,9 +85,6 @@ fn longest_wait<'a>(tasks: impl Iterator<Item = &'a i32>) -> Duration {
 /// Bytes resident of the test program itself: its code, libtest's and the first stacks. A case that RLIMIT_DATA stops
 /// is told so by its own failed allocation, before the judge ends it.
 const PROGRAM: u64 = 32 << 20;
-
-/// libtest's own thread and the one that runs the case.
-pub const LIBTEST: usize = 2;
 
 #[cfg(test)]
 mod tests {

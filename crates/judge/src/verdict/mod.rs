@@ -1,12 +1,16 @@
 //! The verdict on a case: a closed set, derived from the evidence by one pure function.
 
+pub mod report;
+pub mod sentence;
+
 use nix::libc;
 
-use crate::fault::Fault;
-use crate::ledger::Difference;
 use crate::limits::Stop;
 use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked};
-use crate::transcript::CallDifference;
+use crate::record::fault::Fault;
+use crate::record::ledger::Difference;
+use crate::record::process::Status;
+use crate::record::transcript::CallDifference;
 
 /// What a case comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,15 +72,6 @@ pub enum Failure {
     Twin(String),
     /// The grader itself is at fault.
     Grader(String),
-}
-
-/// How the case's first process ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Status {
-    /// By `_exit`, with this code.
-    Exited(i32),
-    /// By a signal.
-    Signaled(i32),
 }
 
 /// Everything the judge knows of a case once nothing of it runs any more.

@@ -6,7 +6,7 @@ use std::{env, panic};
 
 use serde::Serialize;
 
-use crate::sentence;
+use crate::verdict::sentence;
 use crate::verdict::{Failure, Verdict};
 
 /// What a case came to.

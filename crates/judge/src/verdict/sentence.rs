@@ -1,15 +1,14 @@
 //! Every sentence that a learner can read from the judge, in one place; the graders' checks bring their own.
 
 use nix::libc;
-use nix::sys::signal::Signal;
 
-use crate::call::size;
-use crate::fault::{Fault, Place};
-use crate::ledger::Difference;
+use crate::format::{self, size};
 use crate::limits::Stop;
 use crate::protocol::Panic;
-use crate::record::FIRST;
-use crate::transcript::CallDifference;
+use crate::record::fault::{Fault, Place};
+use crate::record::ledger::Difference;
+use crate::record::process::{self, FIRST};
+use crate::record::transcript::CallDifference;
 use crate::verdict::{Failure, Verdict};
 
 /// What the verdict says to the learner; `None` for a pass.
@@ -70,13 +69,13 @@ fn failed(failure: &Failure) -> String {
         Failure::Killed(signal, fault) => {
             format!(
                 "Killed by {}: {}",
-                signal_name(*signal),
+                format::signal(*signal),
                 cause(*signal, fault.as_ref())
             )
         }
         Failure::ChildKilled(signal, fault) => format!(
             "A forked child was killed by {}: {}",
-            signal_name(*signal),
+            format::signal(*signal),
             cause(*signal, fault.as_ref())
         ),
         Failure::StackOverflow => {
@@ -251,8 +250,8 @@ fn calls(difference: &CallDifference) -> String {
     let (where_, who) = match process.as_str() {
         FIRST => ("Where".to_owned(), "Your code".to_owned()),
         other => (
-            format!("In {}, where", process_words(other)),
-            format!("In {} your code", process_words(other)),
+            format!("In {}, where", process::describe(other)),
+            format!("In {} your code", process::describe(other)),
         ),
     };
     match (asked, made) {
@@ -265,29 +264,11 @@ fn calls(difference: &CallDifference) -> String {
     }
 }
 
-/// A process of a case, by its name in the transcript: `P.1` is the first child of `P`.
-pub fn process_words(name: &str) -> String {
-    match name.split('.').collect::<Vec<_>>()[..] {
-        [_] => "the parent".to_owned(),
-        [_, "1"] => "the child".to_owned(),
-        [_, number] => format!("child {number}"),
-        _ => name.to_owned(),
-    }
-}
-
 fn message(panic: &Panic) -> String {
     let text = panic.message.trim_end();
     match text.ends_with(['.', '!', '?']) {
         true => text.to_owned(),
         false => format!("{text}."),
-    }
-}
-
-/// The name of a signal: `SIGSEGV`, `signal 34`.
-pub fn signal_name(signal: i32) -> String {
-    match Signal::try_from(signal) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) => format!("signal {signal}"),
     }
 }
 

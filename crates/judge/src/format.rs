@@ -1,0 +1,44 @@
+//! Words for values that appear in sentences, transcripts and ledgers.
+
+use nix::sys::signal::Signal;
+
+/// `bytes` in the largest unit that divides them: `512 KiB`, `5000 bytes`.
+pub fn size(bytes: u64) -> String {
+    for (shift, unit) in [
+        (60, "EiB"),
+        (50, "PiB"),
+        (40, "TiB"),
+        (30, "GiB"),
+        (20, "MiB"),
+        (10, "KiB"),
+    ] {
+        if bytes >= 1 << shift && bytes.trailing_zeros() >= shift {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    match bytes {
+        1 => "1 byte".to_owned(),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// `SIGSEGV`; `signal 34` for a signal without a name.
+pub fn signal(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_use_the_largest_unit_that_divides_them() {
+        assert_eq!(size(512 << 10), "512 KiB");
+        assert_eq!(size(5000), "5000 bytes");
+        assert_eq!(size(3 << 30), "3 GiB");
+        assert_eq!(size(1), "1 byte");
+    }
+}
