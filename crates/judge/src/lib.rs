@@ -1,4 +1,4 @@
-//! Runs one case in a watched child process and says in one sentence what happened.
+//! Runs one case in a watched child process and explains the outcome in one sentence.
 //!
 //! ```ignore
 //! #[test]
@@ -10,12 +10,12 @@
 //! }
 //! ```
 //!
-//! The test binary is started again for this one test; there the closure runs, traced, limited, and alone in its
-//! process. What it leaves running is killed. What happened becomes a closed `Verdict` and one plain sentence.
+//! The test binary is started again for this one test. There the closure runs traced, with resource limits, and alone in
+//! its process. Processes that it leaves running are killed. The result is a closed `Verdict` and one plain sentence.
 //!
 //! # What it guards against
 //! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
-//! forked child that comes back out of the function, a zombie, a process left running, a panic that a joined thread
+//! forked child that returns from the function, a zombie, a process left running, a panic that a joined thread
 //! swallows, closed descriptors, a flood of output, a memory hog, a fork bomb. None of them stops the other cases,
 //! passes, or outlives its case.
 //!
@@ -23,18 +23,29 @@
 //! - Code that runs while the answer is compiled: a build script or a procedural macro.
 //! - An answer that lies: it runs in the process that reports, can read the nonce there, and can forge a verdict.
 //! - Files and the network: a case may use whatever its user may.
-//! - Where ptrace is refused: a process that clears its environment and detaches is not found; a fork bomb run by
+//! - If ptrace is refused: a process that clears its environment and detaches is not found, and a fork bomb run by
 //!   root is only noticed every 20 ms.
 //!
 //! Grade strangers' code in a container or a virtual machine.
 //!
 //! # Environment
-//! `JUDGE_REPORT=file` appends one JSON line per case; `JUDGE_INLINE=1` runs a case in the test's own process, for a
-//! debugger; `JUDGE_NO_PTRACE=1` does without tracing, as where it is refused.
+//! `JUDGE_REPORT=file` appends one JSON line per case. `JUDGE_INLINE=1` runs a case in the test's own process, for a
+//! debugger. `JUDGE_NO_PTRACE=1` does without tracing, as if ptrace were refused.
+//!
+//! # Modules
+//! - `case` grades one case, `compile_fail` the code that must not compile. `role` tells whether this process is the
+//!   judge or the child.
+//! - `supervise` is the judge's side: it starts the child, traces it, watches its limits and kills what it leaves.
+//! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
+//!   there. `protocol` is what the two sides know of each other.
+//! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
+//!   snapshots of the grader.
+//! - `verdict` derives the verdict from the evidence, words its sentence and reports it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");
 
+mod case;
 mod child;
 pub mod compile_fail;
 mod format;
@@ -47,49 +58,46 @@ mod seen;
 mod supervise;
 mod verdict;
 
-use std::any::Any;
 use std::panic;
 
-pub use child::probe::cannot_check as skip;
-pub use child::{expect_panics, in_child, pretend, probe, watch};
+pub use child::panics::{expect_panics, skip};
+pub use child::{in_child, pretend, probe, watch};
 pub use limits::Limits;
 pub use record::call::Call;
 pub use seen::Seen;
 pub use verdict::report::Outcome;
 
-use role::Role;
-use seen::snapshot;
-use verdict::{Failure, Verdict};
+use case::once;
 
 /// Grades `body`, the whole of a `#[test]`.
 ///
 /// # Panics
-/// If the case did not pass; everything has been said by then.
+/// If the case did not pass. The reason has been printed by then.
 pub fn case(body: impl FnOnce()) {
-    settled(&mut once(body), None);
+    case::settle(&mut once(body), None);
 }
 
-/// Grades `body`, and once it has passed what the kernel saw in its `watch`ed part. `check` runs in the judge.
+/// Grades `body` and, if it passes, what the kernel saw of its `watch`ed part. `check` runs in the judge.
 ///
-/// Where the calls cannot be seen, `check` is skipped, visibly.
+/// If the calls cannot be seen, the case is skipped, visibly.
 ///
 /// # Panics
-/// If the case did not pass.
+/// If the case did not pass. The reason has been printed by then.
 pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
-    settled(&mut once(body), Some(&check));
+    case::settle(&mut once(body), Some(&check));
 }
 
-/// Runs `body` as a case and returns what it came to: for the judge's own tests.
+/// Runs `body` as a case and returns its result, for the judge's own tests.
 pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
-    observed(&limits, &mut once(body), None)
+    case::observe(&limits, &mut once(body), None)
 }
 
-/// The same as `watched` would.
+/// Like `observe`, for a case that `watched` would grade.
 pub fn observe_watched(body: impl FnOnce(), check: impl Fn(&Seen)) -> Outcome {
-    observed(&Limits::default(), &mut once(body), Some(&check))
+    case::observe(&Limits::default(), &mut once(body), Some(&check))
 }
 
-/// The grader's assertion: unless the condition holds, the case fails with this sentence.
+/// The grader's assertion: if the condition is false, the case fails with this sentence.
 #[macro_export]
 macro_rules! check {
     ($condition:expr, $($sentence:tt)+) => {
@@ -99,7 +107,7 @@ macro_rules! check {
     };
 }
 
-/// `bytes` as a sentence names them, in the largest unit that divides them: `512 KiB`, `5000 bytes`.
+/// `bytes` in the largest unit that divides them, as sentences name them: `512 KiB`, `5000 bytes`.
 pub fn amount(bytes: usize) -> String {
     format::size(bytes as u64)
 }
@@ -109,86 +117,5 @@ pub fn amount(bytes: usize) -> String {
 /// # Panics
 /// Always: that is how it ends the case.
 pub fn fail(sentence: String) -> ! {
-    panic::panic_any(child::CheckFailed(sentence))
-}
-
-/// A case's body. From here on nothing is generic: what is would be compiled anew into every grader, for every case.
-type Body<'a> = &'a mut dyn FnMut();
-
-/// The grader's questions about what was seen.
-type Check<'a> = &'a dyn Fn(&Seen);
-
-/// `body` as a `FnMut` that is called once.
-fn once(body: impl FnOnce()) -> impl FnMut() {
-    let mut body = Some(body);
-    move || body.take().expect("a body runs once")()
-}
-
-fn settled(body: Body, check: Option<Check>) {
-    if let Some((case, outcome)) = judged(&Limits::default(), body, check) {
-        outcome.settle(&case);
-    }
-}
-
-fn observed(limits: &Limits, body: Body, check: Option<Check>) -> Outcome {
-    let (_, outcome) = judged(limits, body, check).expect("JUDGE_INLINE observes nothing");
-    outcome
-}
-
-/// The case's name and what it came to; `None` where it has run inline.
-fn judged(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, Outcome)> {
-    let case = match role::current() {
-        Role::Child { nonce } => child::run(&nonce, body),
-        Role::Inline => {
-            body();
-            return None;
-        }
-        Role::Judge { case } => case,
-    };
-    let over = supervise::run(&case, &case, limits);
-    let mut outcome = Outcome {
-        verdict: over.verdict,
-        details: Vec::new(),
-        output: over.output,
-        transcript: over.record.as_ref().and_then(|record| record.transcript()),
-        diff: None,
-    };
-    if let (Verdict::Passed, Some(check)) = (&outcome.verdict, check) {
-        match over.record {
-            Some(record) => ask(&mut outcome, &Seen::new(record), check),
-            None => {
-                let reason = "the system calls cannot be seen, because ptrace is refused here";
-                outcome.verdict = Verdict::Skipped(reason.to_owned());
-            }
-        }
-    }
-    Some((case, outcome))
-}
-
-/// Puts the grader's questions to what was seen; one is the same for all.
-fn ask(outcome: &mut Outcome, seen: &Seen, check: Check) {
-    if let Some(bytes) = seen.unmapped_twice() {
-        outcome.verdict = Verdict::Failed(Failure::UnmappedTwice(bytes));
-        return;
-    }
-    let Err(payload) = snapshot::quietly(&mut || check(seen)) else {
-        return;
-    };
-    outcome.verdict = Verdict::Failed(match payload.downcast::<seen::Differs>() {
-        Ok(differs) => {
-            outcome.diff = Some(differs.diff);
-            differs.failure
-        }
-        Err(payload) => match payload.downcast::<child::CheckFailed>() {
-            Ok(failed) => Failure::Check(failed.0),
-            Err(payload) => Failure::Grader(format!("its check panicked: {}", words(&payload))),
-        },
-    });
-}
-
-/// What a panic said.
-fn words(payload: &Box<dyn Any + Send>) -> &str {
-    let owned = payload.downcast_ref::<String>().map(String::as_str);
-    let text = owned.or_else(|| payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("it did not say why")
+    panic::panic_any(child::panics::CheckFailed(sentence))
 }

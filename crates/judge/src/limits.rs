@@ -1,21 +1,21 @@
-//! What a case may use, and why the judge ends one.
+//! What a case may use, and why the judge stops one.
 
 use std::time::Duration;
 
-/// libtest's own thread and the one that runs the case.
+/// Threads of a test process besides the case's own: libtest's main thread and the one that runs the case.
 pub const LIBTEST: usize = 2;
 
-/// What a case may use before the judge ends it.
+/// What a case may use before the judge stops it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// From start to end.
     pub wall: Duration,
-    /// Bytes resident at once in all its processes, and bytes of private writable memory in each (`RLIMIT_DATA`:
-    /// a reservation without access is not counted, so a lesson may reserve a terabyte).
+    /// Bytes resident at the same time in all its processes, and bytes of private writable memory in each
+    /// (`RLIMIT_DATA`, which does not count PROT_NONE reservations: a lesson may reserve a terabyte).
     pub memory: u64,
-    /// Processes and threads at once.
+    /// Processes and threads at the same time.
     pub tasks: usize,
-    /// Bytes in any file it writes, its output included (`RLIMIT_FSIZE`).
+    /// Bytes in any file that it writes, its output included (`RLIMIT_FSIZE`).
     pub file: u64,
 }
 
@@ -30,15 +30,15 @@ impl Default for Limits {
     }
 }
 
-/// Why the judge ended a case.
+/// Why the judge stopped a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
-    /// It ran for the whole time allowed, in seconds.
+    /// It ran longer than this many seconds.
     Time(u64),
-    /// It had more memory resident than allowed, in bytes.
+    /// It had more than this many bytes resident.
     Memory(u64),
-    /// It had more processes and threads than allowed.
+    /// It had more than this many processes and threads.
     Tasks(usize),
-    /// Every task of it waited for another one; one line for each.
+    /// Every task waited for another one. The lines describe the waits.
     Deadlock(Vec<String>),
 }

@@ -1,6 +1,7 @@
-//! Reads what /proc says of other processes. `None` or 0 where it says nothing: the process may just have ended.
+//! Reads /proc. A process may end at any moment: then the answer is `None`, 0 or empty.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub fn process_of(tid: i32) -> Option<i32> {
     status_field(tid, "Tgid:")?.parse().ok()
 }
 
-/// How long a task has been ready to run while others ran; zero where the kernel does not count it
+/// How long a task has been ready to run while others ran; zero if the kernel does not count it
 /// (/proc/PID/schedstat: Documentation/scheduler/sched-stats.rst).
 pub fn waited_for_a_cpu(tid: i32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
@@ -28,17 +29,17 @@ pub fn resident_bytes(pid: i32) -> u64 {
     pages.unwrap_or(0) * page
 }
 
-/// Signals that `tid` has handlers for, as a bit mask (bit n-1 for signal n).
+/// The signals for which `tid` has handlers, as a bit mask (bit n-1 for signal n).
 pub fn caught_signals(tid: i32) -> Option<u64> {
     u64::from_str_radix(&status_field(tid, "SigCgt:")?, 16).ok()
 }
 
-/// Whether `tid` sleeps until something wakes it: it does not run, and is not stopped.
+/// Whether `tid` sleeps interruptibly: it neither runs nor is stopped.
 pub fn sleeps(tid: i32) -> Option<bool> {
     Some(status_field(tid, "State:")?.starts_with('S'))
 }
 
-/// The call that `tid` is blocked in, with its arguments; `None` while it runs or where /proc may not tell.
+/// The number and arguments of the call in which `tid` is blocked; `None` while it runs, or if access is denied.
 pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
     let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
     let mut fields = line.split_whitespace();
@@ -49,17 +50,20 @@ pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
     Some((number, arguments))
 }
 
-/// Open descriptors of `pid`.
+/// The number of open descriptors of `pid`.
 pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// Whether `pid` is still in the process table: running, or ended and not waited for.
+/// Whether `pid` is still in the process table: running, or a zombie.
 pub fn exists(pid: i32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap_or(false)
 }
 
-/// The threads of `pid`.
+pub fn processes() -> Vec<i32> {
+    numbers_in("/proc")
+}
+
 pub fn threads(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/task"))
 }
@@ -73,24 +77,41 @@ pub fn children(pid: i32, tid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Processes whose environment holds `needle`.
-pub fn with_environment(needle: &[u8]) -> Vec<i32> {
-    numbers_in("/proc")
-        .into_iter()
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
-        })
-        .collect()
+/// Whether the environment with which `pid` was started contains `needle`.
+pub fn has_in_environment(pid: i32, needle: &[u8]) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
 }
 
-/// Tasks of the user `uid`.
+/// The number of processes and threads of the user `uid`.
 pub fn tasks_of_user(uid: u32) -> u64 {
-    numbers_in("/proc")
+    processes()
         .into_iter()
         .filter(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == uid))
         .map(|pid| threads(pid).len() as u64)
         .sum()
+}
+
+/// A line of /proc/PID/maps.
+pub struct MapsLine<'a> {
+    pub range: Range<u64>,
+    /// `rwxp`.
+    pub permissions: &'a str,
+    /// Empty for an anonymous mapping, or if the line was cut before it.
+    pub name: &'a str,
+}
+
+impl MapsLine<'_> {
+    /// Parses a line without allocating. What follows the permissions may be missing.
+    pub fn parse(line: &str) -> Option<MapsLine<'_>> {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        Some(MapsLine {
+            range: u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?,
+            permissions: fields.next()?,
+            name: fields.nth(3).unwrap_or_default(),
+        })
+    }
 }
 
 fn status_field(tid: i32, key: &str) -> Option<String> {
@@ -106,4 +127,20 @@ fn numbers_in(directory: &str) -> Vec<i32> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_may_be_cut_after_the_permissions() {
+        let line = "7f00-8f00 r-xp 00000000 08:01 1234    /usr/lib/libc.so.6";
+        let parsed = MapsLine::parse(line).unwrap();
+        assert_eq!(parsed.range, 0x7f00..0x8f00);
+        assert_eq!(parsed.permissions, "r-xp");
+        assert_eq!(parsed.name, "/usr/lib/libc.so.6");
+        assert_eq!(MapsLine::parse(&line[..14]).unwrap().name, "");
+        assert!(MapsLine::parse("7f00-8f00").is_none());
+    }
 }

@@ -1,56 +1,98 @@
-//! What a case's child tells its judge: one JSON line per event, on a pipe that only the two of them know.
+//! What a case's child reports to its judge: one JSON line per event, on a pipe that only the two of them know.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// Set for a child: the nonce that must open each of its lines, a space, and the case's name.
+/// The environment variable that makes a process the child of a judge. Its value is `Channel::to_variable`.
 pub const CHILD: &str = "JUDGE_CHILD";
-/// Set for a child that its judge traces.
+/// The environment variable that tells a child that its judge traces it.
 pub const TRACED: &str = "JUDGE_TRACED";
-/// The pipe's descriptor in the child: far above what a learner's code opens and counts.
-pub const EVENTS_FD: i32 = 900;
 /// A `prctl` option that no kernel has. The call fails, and the tracer sees it.
 pub const MARK: u64 = 0x6a75_6467;
-/// How the child ends when the pipe is gone.
+/// The exit status of a child whose pipe to the judge is closed.
 pub const EXIT_PIPE_GONE: i32 = 97;
 /// The longest panic message kept, in bytes: a line below PIPE_BUF (4096) is written whole or not at all.
 const LONGEST_MESSAGE: usize = 1500;
 
+/// The child's end of the pipe to its judge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Channel {
+    /// Opens every line. A line without it is not the judge's.
+    pub nonce: String,
+    pub fd: RawFd,
+}
+
+impl Channel {
+    /// The value of `CHILD` for `case`.
+    pub fn to_variable(&self, case: &str) -> String {
+        format!("{} {} {case}", self.nonce, self.fd)
+    }
+
+    /// The channel and the case in a value of `CHILD`.
+    pub fn from_variable(value: &str) -> Option<(Channel, &str)> {
+        let (nonce, rest) = value.split_once(' ')?;
+        let (fd, case) = rest.split_once(' ')?;
+        let channel = Channel {
+            nonce: nonce.to_owned(),
+            fd: fd.parse().ok()?,
+        };
+        Some((channel, case))
+    }
+
+    /// Sends `event`. Returns an error if the pipe is closed.
+    pub fn send(&self, event: &Event) -> io::Result<()> {
+        let json = serde_json::to_string(event).map_err(io::Error::other)?;
+        let line = format!("{}{json}\n", self.nonce);
+        loop {
+            // SAFETY: the pointer and the length describe `line`, which outlives the call.
+            let written = unsafe { libc::write(self.fd, line.as_ptr().cast(), line.len()) };
+            match Errno::result(written) {
+                Ok(_) => return Ok(()),
+                // The pipe does not block. It is full after thousands of panics, of which only the first matter.
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
 /// One line on the pipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// A panic has begun; it may yet be caught, or abort the process.
+    /// A panic has begun. It may still be caught, or abort the process.
     Panicked(Panic),
-    /// The case's body is over.
+    /// The case's body has ended.
     Ended(Ended),
 }
 
-/// What a panic said.
+/// A panic, as its hook saw it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Panic {
     pub what: Panicked,
     pub message: String,
     /// `file:line`.
     pub at: String,
-    /// In a forked child, not in the case's first process.
+    /// Whether a forked child panicked, and not the case's first process.
     pub in_child: bool,
-    /// Foreseen by the grader, which called `expect_panics`.
+    /// Whether the grader had called `expect_panics`.
     pub expected: bool,
 }
 
 /// Who panicked, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Panicked {
-    /// A check of the grader: the message is its sentence.
+    /// A check of the grader failed. The message is its sentence.
     Check,
-    /// A probe that this machine cannot answer: the message is the reason.
+    /// A probe does not work on this machine. The message is the reason.
     Skip,
     /// A `todo!()`.
     NotStarted,
-    /// `in_child` passes on that its child failed, which has told why itself.
+    /// `in_child` passes on the failure of its child, which has reported the cause itself.
     InChild,
     /// Any other panic, the learner's own included.
     Other,
@@ -67,41 +109,20 @@ pub enum Ended {
         /// Whether a child was still running.
         running: bool,
     },
-    /// In a forked child, which came back out of the learner's function.
+    /// In a forked child, which returned from the learner's function.
     InChild,
 }
 
-/// Sends `event`; `Err` if the pipe is gone. Allocates.
-pub fn send(nonce: &str, event: &Event) -> io::Result<()> {
-    let json = serde_json::to_string(event).map_err(io::Error::other)?;
-    let line = format!("{nonce}{json}\n");
-    loop {
-        // SAFETY: the pointer and the length describe `line`, which outlives the call.
-        let written = unsafe { libc::write(EVENTS_FD, line.as_ptr().cast(), line.len()) };
-        match written {
-            // The pipe does not block. A full one means thousands of panics: the first are the ones that tell.
-            -1 if Errno::last() == Errno::EAGAIN => return Ok(()),
-            -1 if Errno::last() == Errno::EINTR => continue,
-            -1 => return Err(io::Error::last_os_error()),
-            _ => return Ok(()),
-        }
-    }
-}
-
-/// The events among `text`'s lines: those that open with `nonce`. Anything else on the pipe is not the judge's.
+/// The events among the lines of `text` that begin with `nonce`. All other lines were written by the case.
 pub fn parse(nonce: &str, text: &str) -> Vec<Event> {
     text.lines()
         .filter_map(|line| serde_json::from_str(line.strip_prefix(nonce)?).ok())
         .collect()
 }
 
-/// `message`, cut so that its line fits the pipe.
+/// `message`, cut so that its line is shorter than PIPE_BUF.
 pub fn shortened(message: &str) -> String {
-    let mut end = message.len().min(LONGEST_MESSAGE);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    message[..end].to_owned()
+    message[..message.floor_char_boundary(LONGEST_MESSAGE)].to_owned()
 }
 
 #[cfg(test)]
@@ -114,6 +135,20 @@ mod tests {
         let json = serde_json::to_string(&event).unwrap();
         let text = format!("{json}\nwrong{json}\nright{json}\nright{{torn\n");
         assert_eq!(parse("right", &text), [event]);
+    }
+
+    #[test]
+    fn a_channel_survives_the_environment() {
+        let channel = Channel {
+            nonce: "abc".to_owned(),
+            fd: 511,
+        };
+        let variable = channel.to_variable("stage::case");
+        assert_eq!(
+            Channel::from_variable(&variable),
+            Some((channel, "stage::case"))
+        );
+        assert_eq!(Channel::from_variable("abc stage::case"), None);
     }
 
     #[test]

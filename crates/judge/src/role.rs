@@ -2,45 +2,52 @@
 
 use std::{env, thread};
 
-use crate::protocol;
+use crate::protocol::{self, Channel};
 
-/// The part that this process plays.
 pub enum Role {
     /// Starts the child and judges it.
     Judge { case: String },
-    /// Runs the body.
-    Child { nonce: String },
-    /// Runs the body in this very process: `JUDGE_INLINE` is set, for a debugger.
+    /// Runs the body and reports on `channel`.
+    Child { channel: Channel },
+    /// Runs the body in the test's own process, for a debugger: `JUDGE_INLINE` is set.
     Inline,
 }
 
-/// The part of the calling test's process.
+/// The role of this process for the calling test.
 ///
 /// # Panics
-/// Outside a `#[test]` function: libtest names a test's thread after the test, and the judge finds the case by it.
+/// Outside a `#[test]` function: the case's name is the name that libtest gives to the test's thread.
 pub fn current() -> Role {
     let thread = thread::current();
     let case = thread
         .name()
         .filter(|name| *name != "main")
         .expect("a case is the whole body of a #[test] function");
-    role_of(case)
+    of(case)
 }
 
-/// The part of this process for the case of that name.
-pub fn role_of(case: &str) -> Role {
-    if let Ok(child) = env::var(protocol::CHILD)
-        && let Some((nonce, name)) = child.split_once(' ')
+/// The role of this process for `case`.
+pub fn of(case: &str) -> Role {
+    if let Ok(value) = env::var(protocol::CHILD)
+        && let Some((channel, name)) = Channel::from_variable(&value)
         && name == case
     {
-        return Role::Child {
-            nonce: nonce.to_owned(),
-        };
+        return Role::Child { channel };
     }
-    if env::var_os("JUDGE_INLINE").is_some() {
+    if inline() {
         return Role::Inline;
     }
     Role::Judge {
         case: case.to_owned(),
     }
+}
+
+/// Whether this process is the child of a judge, for any case.
+pub fn is_child() -> bool {
+    env::var_os(protocol::CHILD).is_some()
+}
+
+/// Whether cases run in the test's own process.
+pub fn inline() -> bool {
+    env::var_os("JUDGE_INLINE").is_some()
 }

@@ -1,4 +1,4 @@
-//! Answers that would take the machine with them. Each is bounded a second time, by limits that the judge has no part in.
+//! Answers that could take down the machine. Limits that do not depend on the judge bound each of them a second time.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Uid, fork, setresgid, setresuid, setsid};
 
-/// As an unprivileged user, and with few processes: a fork bomb that the judge missed would stop by itself.
+/// Makes this process an unprivileged user's, with few processes: a fork bomb that the judge missed would stop by itself.
 fn harmless() {
     if Uid::effective().is_root() {
         let nobody = 65534;
@@ -21,15 +21,17 @@ fn harmless() {
 }
 
 fn fork_once() -> ForkResult {
-    // SAFETY: the case runs on the only thread of this process that does anything.
+    // SAFETY: the case runs on the only active thread of this process.
     match unsafe { fork() } {
         Ok(result) => result,
-        Err(error) => judge::fail(format!("The second net caught it: {error}.")),
+        Err(error) => judge::fail(format!(
+            "The judge missed the fork bomb, and RLIMIT_NPROC stopped it: {error}."
+        )),
     }
 }
 
 #[track_caller]
-fn says(expected: &str, body: impl FnOnce()) {
+fn earns(expected: &str, body: impl FnOnce()) {
     let limits = Limits {
         wall: Duration::from_secs(5),
         ..Limits::default()
@@ -43,13 +45,13 @@ fn says(expected: &str, body: impl FnOnce()) {
     );
     assert!(
         begun.elapsed() < limits.wall,
-        "only the time limit ended it"
+        "only the time limit stopped it"
     );
 }
 
 #[test]
-fn a_fork_bomb_is_put_out() {
-    says(
+fn a_fork_bomb_is_stopped() {
+    earns(
         "Stopped with more than 32 processes and threads at once: a fork whose child does not end?",
         || {
             harmless();
@@ -58,15 +60,15 @@ fn a_fork_bomb_is_put_out() {
             }
         },
     );
-    assert_eq!(left_behind(), 0);
+    assert_eq!(leftovers(), 0);
 }
 
 /// Processes whose environment names this test's case.
-fn left_behind() -> usize {
+fn leftovers() -> usize {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return 0;
     };
-    let tag = b" a_fork_bomb_is_put_out\0";
+    let tag = b" a_fork_bomb_is_stopped\0";
     processes
         .flatten()
         .filter_map(|process| std::fs::read(process.path().join("environ")).ok())
@@ -75,34 +77,34 @@ fn left_behind() -> usize {
 }
 
 #[test]
-fn too_much_private_memory_is_refused_to_the_case_itself() {
+fn a_case_sees_its_own_allocation_fail() {
     let limits = Limits {
         memory: 64 << 20,
         ..Limits::default()
     };
     let outcome = observe(limits, || {
         let mut hoard: Vec<Vec<u8>> = Vec::new();
-        let got = hoard.try_reserve_exact(8 << 20);
-        judge::check!(got.is_err(), "192 MiB were given.");
+        let large = hoard.try_reserve_exact(8 << 20);
+        judge::check!(large.is_err(), "An allocation of 192 MiB succeeded.");
         loop {
             let mut more = Vec::new();
             if more.try_reserve_exact(1 << 20).is_err() {
-                judge::fail("Refused.".to_owned());
+                judge::fail("An allocation failed.".to_owned());
             }
             more.resize(1 << 20, 1);
             hoard.push(more);
-            judge::check!(hoard.len() < 100, "100 MiB were given.");
+            judge::check!(hoard.len() < 100, "Allocations of 100 MiB succeeded.");
         }
     });
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("Refused."),
+        Some("An allocation failed."),
         "{outcome:#?}"
     );
 }
 
 #[test]
-fn a_daemon_does_not_get_away() {
+fn a_daemon_is_killed() {
     let outcome = observe(Limits::default(), || {
         let (mut from_daemon, mut to_parent) = io::pipe().unwrap();
         if let ForkResult::Parent { child } = fork_once() {
@@ -126,7 +128,7 @@ fn a_daemon_does_not_get_away() {
         outcome.sentence().as_deref(),
         Some("Your code left a process running that it had started.")
     );
-    // Whoever has adopted it may not have waited for it yet: a zombie is gone enough.
+    // The process that adopted it may not have waited for it yet, so a zombie counts as killed.
     let status = format!("/proc/{}/status", outcome.output[0]);
     let status = std::fs::read_to_string(status).unwrap_or_default();
     let dead = status.is_empty() || status.contains("State:\tZ");

@@ -1,4 +1,4 @@
-//! The probes tell what the kernel says, and the pretended machine holds where it must.
+//! The probes report what the kernel knows, and `pretend` changes only what it must.
 
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -14,7 +14,7 @@ const PAGES: usize = 16;
 
 /// Runs `body` as a case of its own, which must pass.
 #[track_caller]
-fn holds(body: impl FnOnce()) {
+fn passes(body: impl FnOnce()) {
     let outcome = observe(Limits::default(), body);
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
 }
@@ -53,22 +53,22 @@ fn residents(start: NonNull<u8>) -> usize {
 }
 
 #[test]
-fn mapped_pages_come_and_go() {
-    holds(|| {
+fn unmapped_pages_are_not_counted() {
+    passes(|| {
         let start = map(PAGES, MapFlags::MAP_PRIVATE);
         let mapped = || mapped_pages(start.as_ptr(), PAGES * page_size());
         assert_eq!(mapped(), PAGES);
         unmap(page(start, 3), 2);
         assert_eq!(mapped(), PAGES - 2);
-        // Half a page is a page.
+        // A part of a page counts as a page.
         assert_eq!(mapped_pages(page(start, 2).wrapping_add(1), 1), 1);
         assert_eq!(mapped_pages(page(start, 3).wrapping_add(1), 1), 0);
     });
 }
 
 #[test]
-fn a_page_is_resident_once_it_was_touched() {
-    holds(|| {
+fn only_touched_pages_are_resident() {
+    passes(|| {
         let start = map(PAGES, MapFlags::MAP_PRIVATE);
         assert_eq!(residents(start), 0);
         write(page(start, 0));
@@ -78,8 +78,8 @@ fn a_page_is_resident_once_it_was_touched() {
 }
 
 #[test]
-fn a_shared_page_is_resident_where_it_was_touched() {
-    holds(|| {
+fn a_shared_page_is_resident_in_the_process_that_touched_it() {
+    passes(|| {
         let start = map(PAGES, MapFlags::MAP_SHARED);
         write(page(start, 0));
         let in_child = in_child(|| {
@@ -87,15 +87,15 @@ fn a_shared_page_is_resident_where_it_was_touched() {
             write(page(start, 1));
             (inherited * 16 + residents(start)) as u8
         });
-        // Of shared pages a fork copies no entry; the child has touched one of its own.
+        // A fork copies no page-table entries of a shared mapping. The child has touched one page itself.
         assert_eq!(in_child, 1);
         assert_eq!(residents(start), 1);
     });
 }
 
 #[test]
-fn huge_pages_do_not_blur_the_count() {
-    holds(|| {
+fn a_case_gets_no_huge_pages() {
+    passes(|| {
         let huge = 2 << 20;
         let start = map(4 * huge / page_size(), MapFlags::MAP_PRIVATE);
         let aligned = start.as_ptr().wrapping_add(start.align_offset(huge));
@@ -108,9 +108,9 @@ fn huge_pages_do_not_blur_the_count() {
 
 #[test]
 fn each_first_touch_is_one_fault() {
-    holds(|| {
+    passes(|| {
         let start = map(PAGES, MapFlags::MAP_PRIVATE);
-        // Warm: the code and the stack below are touched once before they count.
+        // The first faults of the code and the stack below happen before the count begins.
         for number in [0, 1] {
             read(page(start, number));
             write(page(start, number));
@@ -125,7 +125,7 @@ fn each_first_touch_is_one_fault() {
 
 #[test]
 fn a_write_after_a_read_and_after_a_fork_faults_again() {
-    holds(|| {
+    passes(|| {
         let write_all = |start: NonNull<u8>, value: usize| {
             let before = faults();
             for number in 0..PAGES {
@@ -142,7 +142,7 @@ fn a_write_after_a_read_and_after_a_fork_faults_again() {
         assert_eq!(write_all(start, 1), PAGES as u64);
         assert_eq!(write_all(start, 2), 0);
         let in_child = in_child(|| {
-            // The child's stack is copied on write, too: once before it counts.
+            // The child's stack is copied on write as well, before the count begins.
             write_all(warm, 3);
             write_all(start, 3) as u8
         });
@@ -152,7 +152,7 @@ fn a_write_after_a_read_and_after_a_fork_faults_again() {
 
 #[test]
 fn rights_are_those_of_the_page() {
-    holds(|| {
+    passes(|| {
         let start = map(2, MapFlags::MAP_PRIVATE);
         let both = Rights {
             mapped: true,
@@ -162,7 +162,7 @@ fn rights_are_those_of_the_page() {
         };
         assert_eq!(rights(start.as_ptr()), both);
         let second = page(start, 1);
-        // SAFETY: the page is this test's own.
+        // SAFETY: the page belongs to this test.
         unsafe {
             mprotect(
                 NonNull::new(second.cast()).unwrap(),
@@ -181,18 +181,18 @@ fn rights_are_those_of_the_page() {
 }
 
 #[test]
-fn probes_map_nothing_once_they_are_calibrated() {
+fn calibrated_probes_map_nothing() {
     let outcome = observe_watched(
         || {
             let start = map(PAGES, MapFlags::MAP_PRIVATE);
-            let ask = || {
+            let probe = || {
                 rights(start.as_ptr());
                 mapped_pages(start.as_ptr(), page_size());
                 residents(start);
                 faults();
             };
-            ask();
-            judge::watch(ask);
+            probe();
+            judge::watch(probe);
         },
         |seen| {
             for call in ["mmap", "munmap", "brk"] {
@@ -204,7 +204,7 @@ fn probes_map_nothing_once_they_are_calibrated() {
 }
 
 #[test]
-fn a_probe_that_cannot_tell_ends_as_skipped() {
+fn skip_ends_the_case_as_skipped() {
     let outcome = observe(Limits::default(), || judge::skip("this is a test"));
     assert_eq!(
         outcome.sentence().as_deref(),
@@ -212,35 +212,35 @@ fn a_probe_that_cannot_tell_ends_as_skipped() {
     );
 }
 
-fn told_page_size() -> usize {
+fn reported_page_size() -> usize {
     sysconf(SysconfVar::PAGE_SIZE).unwrap().unwrap() as usize
 }
 
 #[test]
-fn another_page_size_is_answered_in_this_process_and_its_children() {
-    holds(|| {
+fn a_pretended_page_size_holds_in_this_process_and_its_children() {
+    passes(|| {
         let real = page_size();
-        assert_eq!(told_page_size(), real);
+        assert_eq!(reported_page_size(), real);
         pretend::page_size(64 << 10);
-        assert_eq!(told_page_size(), 64 << 10);
+        assert_eq!(reported_page_size(), 64 << 10);
         for _ in 0..9 {
             let start = map(1, MapFlags::MAP_PRIVATE).as_ptr();
             assert!(start.addr().is_multiple_of(64 << 10));
         }
-        assert_eq!(in_child(|| u8::from(told_page_size() == 64 << 10)), 1);
+        assert_eq!(in_child(|| u8::from(reported_page_size() == 64 << 10)), 1);
         assert_eq!(page_size(), real);
-        // Other questions are libc's own.
+        // libc still answers for the other names.
         assert!(sysconf(SysconfVar::OPEN_MAX).unwrap() > Some(0));
     });
 }
 
 #[test]
-fn the_populate_advice_is_unknown_and_other_advice_is_not() {
-    holds(|| {
+fn only_the_populate_advice_is_refused() {
+    passes(|| {
         let start = map(PAGES, MapFlags::MAP_PRIVATE);
         let advise = |advice| {
             let len = PAGES * page_size();
-            // SAFETY: the pages are this test's own, and hold nothing.
+            // SAFETY: the pages belong to this test, and no reference into them exists.
             Errno::result(unsafe { libc::madvise(start.as_ptr().cast(), len, advice) })
         };
         pretend::no_populate_advice();

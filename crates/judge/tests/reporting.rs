@@ -1,35 +1,30 @@
-//! What a case tells programs (`JUDGE_REPORT`) and debuggers (`JUDGE_INLINE`).
+//! How a case reports to programs (`JUDGE_REPORT`) and runs under debuggers (`JUDGE_INLINE`).
 //!
-//! Each test starts this binary again for itself alone, with the variable set, and looks at what that one has told.
+//! Each test starts this binary again for itself alone, with the variable set, and looks at the output of that process.
 
+mod common {
+    pub mod rerun;
+}
+
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-use std::{env, fs};
+use std::process::Output;
 
+use common::rerun::rerun;
 use serde_json::Value;
 
-/// Set in the process whose words are looked at.
-const TELLING: &str = "JUDGE_TEST_TELLING";
-
-/// In the outer process: runs this test again with `variable` set. In the inner one: `None`.
-fn telling(variable: &str, value: &Path) -> Option<Output> {
-    if env::var_os(TELLING).is_some() {
-        return None;
-    }
-    let test = std::thread::current().name().unwrap().to_owned();
-    let output = Command::new(env::current_exe().unwrap())
-        .args([&test, "--exact", "--nocapture"])
-        .env(TELLING, "1")
-        .env(variable, value)
-        .output();
-    Some(output.unwrap())
+/// Runs the calling test again with `variable` set; `None` in the inner process.
+fn run_again(variable: &str, value: &Path) -> Option<Output> {
+    rerun(|command| {
+        command.env(variable, value);
+    })
 }
 
 /// The one line of the report on `case`.
 fn reported(case: fn()) -> Option<Value> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report");
-    let Some(output) = telling("JUDGE_REPORT", &file) else {
+    let Some(output) = run_again("JUDGE_REPORT", &file) else {
         case();
         return None;
     };
@@ -40,10 +35,10 @@ fn reported(case: fn()) -> Option<Value> {
 }
 
 #[test]
-fn a_pass_is_one_line() {
+fn a_pass_is_reported_as_one_line() {
     let case = || judge::case(|| println!("printed"));
     let Some(line) = reported(case) else { return };
-    assert_eq!(line["case"], "a_pass_is_one_line");
+    assert_eq!(line["case"], "a_pass_is_reported_as_one_line");
     assert_eq!(line["verdict"], "passed");
     assert_eq!(line["kind"], "passed");
     assert_eq!(line["sentence"], Value::Null);
@@ -51,7 +46,7 @@ fn a_pass_is_one_line() {
 }
 
 #[test]
-fn a_failure_carries_its_sentence() {
+fn a_failure_is_reported_with_its_sentence() {
     let case = || judge::case(|| judge::fail("No.\nReally \"no\".".to_owned()));
     let Some(line) = reported(case) else { return };
     assert_eq!(line["verdict"], "failed");
@@ -61,7 +56,7 @@ fn a_failure_carries_its_sentence() {
 }
 
 #[test]
-fn a_skip_and_a_todo_are_neither_passed_nor_failed() {
+fn a_skip_is_neither_passed_nor_failed() {
     let case = || judge::case(|| judge::skip("a reason"));
     let Some(line) = reported(case) else { return };
     assert_eq!(line["verdict"], "skipped");
@@ -69,7 +64,7 @@ fn a_skip_and_a_todo_are_neither_passed_nor_failed() {
 }
 
 #[test]
-fn what_is_not_started_says_where() {
+fn a_todo_is_reported_as_not_started_with_its_line() {
     let case = || judge::case(|| todo!());
     let Some(line) = reported(case) else { return };
     assert_eq!(line["verdict"], "not started");
@@ -78,7 +73,7 @@ fn what_is_not_started_says_where() {
 }
 
 #[test]
-fn a_watched_case_carries_its_transcript() {
+fn a_watched_case_is_reported_with_its_transcript() {
     let case = || {
         judge::watched(
             || {
@@ -93,7 +88,7 @@ fn a_watched_case_carries_its_transcript() {
 }
 
 #[test]
-fn a_crash_names_the_command_for_a_debugger() {
+fn a_crash_is_reported_with_a_debugger_command() {
     let case = || judge::case(|| std::process::abort());
     let Some(line) = reported(case) else { return };
     let command = line["debug"].as_str().expect("a command line");
@@ -101,29 +96,29 @@ fn a_crash_names_the_command_for_a_debugger() {
         command.starts_with("JUDGE_INLINE=1 rust-gdb --args "),
         "{command}"
     );
-    let end = " a_crash_names_the_command_for_a_debugger --exact --nocapture";
+    let end = " a_crash_is_reported_with_a_debugger_command --exact --nocapture";
     assert!(command.ends_with(end), "{command}");
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told() {
-    let Some(output) = telling("JUDGE_REPORT", Path::new("/proc/none/report")) else {
+fn a_report_that_cannot_be_written_fails_the_test() {
+    let Some(output) = run_again("JUDGE_REPORT", Path::new("/proc/none/report")) else {
         return judge::case(|| ());
     };
     assert!(!output.status.success());
-    let words = String::from_utf8_lossy(&output.stderr);
-    let told = "the verdict of a_report_that_cannot_be_written_is_told cannot be written to /proc/none/report";
-    assert!(words.contains(told), "{words}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let expected = "the verdict of a_report_that_cannot_be_written_fails_the_test cannot be written to /proc/none/report";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
-fn inline_runs_in_the_tests_own_process() {
-    let Some(output) = telling("JUDGE_INLINE", Path::new("1")) else {
+fn an_inline_case_runs_in_the_tests_process() {
+    let Some(output) = run_again("JUDGE_INLINE", Path::new("1")) else {
         let me = std::process::id();
         return judge::case(move || println!("same: {}", std::process::id() == me));
     };
-    let words = String::from_utf8_lossy(&output.stdout);
-    // A child would run the closure with its own number on both sides; only inline is it not captured.
-    assert!(words.contains("same: true"), "{words}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // A child would print the same, because it runs the test from its start. But the judge would capture its output.
+    assert!(text.contains("same: true"), "{text}");
     assert!(output.status.success());
 }

@@ -1,53 +1,58 @@
-//! Each way to go wrong has its own sentence. Every case here is hostile on purpose, and bounded.
+//! Each kind of failure has its own sentence. Every case here is wrong on purpose, and bounded.
+
+mod common {
+    pub mod fork;
+}
 
 use std::time::Duration;
 
+use common::fork::child;
 use judge::{Limits, observe};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, fork};
 
-/// Compares the sentence that `body` earns with the one expected.
+/// Expects this sentence about `body`; `passed` if there is none.
 #[track_caller]
-fn says(expected: &str, body: impl FnOnce()) {
-    says_within(Limits::default(), expected, body);
+fn earns(expected: &str, body: impl FnOnce()) {
+    earns_within(Limits::default(), expected, body);
 }
 
 #[track_caller]
-fn says_within(limits: Limits, expected: &str, body: impl FnOnce()) {
+fn earns_within(limits: Limits, expected: &str, body: impl FnOnce()) {
     let outcome = observe(limits, body);
     let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
     assert_eq!(without_lines(&sentence), expected, "{outcome:#?}");
 }
 
-/// Compares the sentence on a touch of memory: without ptrace nobody can say which memory it was.
+/// Expects this sentence about an access to memory. Without ptrace the judge does not know the address.
 #[track_caller]
-fn says_of_memory(expected: &str, body: impl FnOnce()) {
+fn earns_for_access(expected: &str, body: impl FnOnce()) {
     let signal = expected.split(": ").next().unwrap();
     let unexplained = format!("{signal}: memory was touched that may not be.");
     match std::env::var_os(NO_PTRACE) {
-        None => says(expected, body),
-        Some(_) => says(&unexplained, body),
+        None => earns(expected, body),
+        Some(_) => earns(&unexplained, body),
     }
 }
 
 const NO_PTRACE: &str = "JUDGE_NO_PTRACE";
 
 #[test]
-fn all_of_this_holds_without_ptrace() {
+fn the_sentences_are_the_same_without_ptrace() {
     if std::env::var_os(NO_PTRACE).is_some() {
         return;
     }
     let this = std::env::current_exe().unwrap();
     let mut again = std::process::Command::new(this);
     let output = again.env(NO_PTRACE, "1").output().unwrap();
-    let words = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{words}");
-    assert!(words.contains("\ntest result: ok."), "{words}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("\ntest result: ok."), "{text}");
 }
 
-/// The line numbers of this file come and go.
+/// Replaces line numbers of this file, which change with every edit.
 fn without_lines(sentence: &str) -> String {
     match sentence.split_once("sentences.rs:") {
         Some((before, after)) => {
@@ -55,19 +60,6 @@ fn without_lines(sentence: &str) -> String {
             format!("{before}sentences.rs:LINE{rest}")
         }
         None => sentence.to_owned(),
-    }
-}
-
-/// Forks; the child runs `f` and, if it returns, ends with status 0.
-fn child(f: impl FnOnce()) -> Pid {
-    // SAFETY: the case runs on the only thread of this process that does anything.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            f();
-            // SAFETY: `_exit` takes any value.
-            unsafe { libc::_exit(0) }
-        }
     }
 }
 
@@ -82,27 +74,27 @@ fn map(len: usize, protection: i32) -> *mut u8 {
 const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const LEN: usize = 512 << 10;
 
-/// Touches memory that it may not: that is the point.
+/// Makes an invalid access on purpose.
 fn poke(address: *mut u8) {
-    // SAFETY: none: the kernel must refuse the access, and the process is there to be killed by it.
+    // SAFETY: none. The kernel must refuse the access, and the process exists to be killed by it.
     unsafe { address.write_volatile(1) }
 }
 
 #[test]
 fn passes() {
-    says("passed", || println!("fine"));
+    earns("passed", || println!("fine"));
 }
 
 #[test]
 fn check_fails() {
-    says("Two and two are 5.", || {
+    earns("Two and two are 5.", || {
         judge::check!(2 + 2 == 5, "Two and two are {}.", 5)
     });
 }
 
 #[test]
 fn not_started() {
-    says(
+    earns(
         "Not started: a todo!() at crates/judge/tests/sentences.rs:LINE was reached.",
         || todo!(),
     );
@@ -110,7 +102,7 @@ fn not_started() {
 
 #[test]
 fn panics() {
-    says(
+    earns(
         "The code panicked at crates/judge/tests/sentences.rs:LINE: oh no.",
         || panic!("oh no"),
     );
@@ -118,10 +110,10 @@ fn panics() {
 
 #[test]
 fn child_returns() {
-    says(
+    earns(
         "A forked child returned from your function instead of ending in _exit: two processes ran the caller's code.",
         || {
-            // SAFETY: as in `child`.
+            // SAFETY: the case runs on the only active thread of this process.
             if let ForkResult::Parent { child } = unsafe { fork() }.unwrap() {
                 waitpid(child, None).unwrap();
             }
@@ -131,7 +123,7 @@ fn child_returns() {
 
 #[test]
 fn child_panics() {
-    says(
+    earns(
         "A forked child panicked at crates/judge/tests/sentences.rs:LINE: in the child.",
         || {
             let child = child(|| panic!("in the child"));
@@ -142,14 +134,14 @@ fn child_panics() {
 
 #[test]
 fn check_fails_in_child() {
-    says("In a forked child: It is wrong.", || {
+    earns("In a forked child: It is wrong.", || {
         judge::in_child(|| judge::fail("It is wrong.".to_owned()));
     });
 }
 
 #[test]
 fn zombie() {
-    says(
+    earns(
         "Your code left a zombie: a child ended, and nobody waited for it.",
         || {
             child(|| ());
@@ -159,7 +151,7 @@ fn zombie() {
 
 #[test]
 fn left_running() {
-    says(
+    earns(
         "Your code left a process running that it had started.",
         || {
             child(|| std::thread::sleep(Duration::from_secs(60)));
@@ -169,7 +161,7 @@ fn left_running() {
 
 #[test]
 fn left_running_after_setsid() {
-    says(
+    earns(
         "Your code left a process running that it had started.",
         || {
             let middle = child(|| {
@@ -183,7 +175,7 @@ fn left_running_after_setsid() {
 
 #[test]
 fn exits_early() {
-    says(
+    earns(
         "The process ended with status 0 before the case was over: something called exit().",
         || std::process::exit(0),
     );
@@ -191,7 +183,7 @@ fn exits_early() {
 
 #[test]
 fn panic_lost_in_a_thread() {
-    says(
+    earns(
         "Your function returned as if all were well, but a panic at crates/judge/tests/sentences.rs:LINE was lost on the way (in a thread, or in catch_unwind): lost.",
         || {
             let _ = std::thread::spawn(|| panic!("lost")).join();
@@ -201,11 +193,11 @@ fn panic_lost_in_a_thread() {
 
 #[test]
 fn closes_all_descriptors() {
-    says(
+    earns(
         "Your code closed descriptors that it had not opened: the judge's own is gone.",
         || {
             for descriptor in 3..1024 {
-                // SAFETY: none is needed by what follows; that is the point.
+                // SAFETY: the code below uses none of them. To close the judge's descriptor is the purpose of this test.
                 unsafe { libc::close(descriptor) };
             }
         },
@@ -218,7 +210,7 @@ fn floods() {
         file: 1 << 20,
         ..Limits::default()
     };
-    says_within(
+    earns_within(
         limits,
         "Killed by SIGXFSZ: it wrote more into a file, or to its output, than a case may.",
         || loop {
@@ -233,7 +225,7 @@ fn loops_forever() {
         wall: Duration::from_secs(1),
         ..Limits::default()
     };
-    says_within(
+    earns_within(
         limits,
         "Still running after 1 s, and stopped: an endless loop, or a wait that never ends.",
         || loop {
@@ -244,7 +236,7 @@ fn loops_forever() {
 
 #[test]
 fn deadlocks() {
-    says(
+    earns(
         "Deadlock: your code waits for a lock (futex), and nothing else runs that could end the wait.",
         || {
             let lock = std::sync::Mutex::new(());
@@ -261,7 +253,7 @@ fn hogs_shared_memory() {
         memory: 64 << 20,
         ..Limits::default()
     };
-    says_within(
+    earns_within(
         limits,
         "Stopped with more than 64 MiB of memory resident.",
         || {
@@ -282,8 +274,8 @@ fn hogs_shared_memory() {
 
 #[test]
 fn forks_too_often() {
-    // Bounded twice: 40 children at most, each of which only sleeps.
-    says(
+    // The case bounds itself, too: it has at most 40 children, which only sleep.
+    earns(
         "Stopped with more than 32 processes and threads at once: a fork whose child does not end?",
         || {
             for _ in 0..40 {
@@ -295,18 +287,18 @@ fn forks_too_often() {
 
 #[test]
 fn null_pointer() {
-    says_of_memory("Killed by SIGSEGV: a null pointer was used.", || {
+    earns_for_access("Killed by SIGSEGV: a null pointer was used.", || {
         poke(std::ptr::null_mut())
     });
 }
 
 #[test]
 fn after_unmap() {
-    says_of_memory(
+    earns_for_access(
         "Killed by SIGSEGV: memory was touched after munmap, 64 KiB from the start of a mapping of 512 KiB.",
         || {
             let start = map(LEN, BOTH);
-            // SAFETY: the mapping is this test's own.
+            // SAFETY: the mapping belongs to this test.
             unsafe { libc::munmap(start.cast(), LEN) };
             poke(start.wrapping_add(64 << 10));
         },
@@ -315,7 +307,7 @@ fn after_unmap() {
 
 #[test]
 fn read_only() {
-    says_of_memory(
+    earns_for_access(
         "Killed by SIGSEGV: memory was written that is mapped without PROT_WRITE, at the first byte of a mapping of 512 KiB.",
         || poke(map(LEN, libc::PROT_READ)),
     );
@@ -323,7 +315,7 @@ fn read_only() {
 
 #[test]
 fn guard_page() {
-    says_of_memory(
+    earns_for_access(
         "Killed by SIGSEGV: memory was touched that is mapped PROT_NONE, a guard, at the first byte of a mapping of 512 KiB.",
         || poke(map(LEN, libc::PROT_NONE)),
     );
@@ -331,10 +323,10 @@ fn guard_page() {
 
 #[test]
 fn past_the_end() {
-    says_of_memory(
+    earns_for_access(
         "Killed by SIGSEGV: memory was touched just past the end of a mapping of 512 KiB.",
         || {
-            // Where no mapping is: 64 GiB up, far below what the kernel chooses by itself.
+            // Nothing is mapped at 64 GiB, far below the addresses that the kernel chooses.
             let hint = std::ptr::without_provenance_mut(64 << 30);
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             // SAFETY: with MAP_FIXED_NOREPLACE nothing that exists is touched.
@@ -355,7 +347,7 @@ fn stack_overflow() {
             deeper(depth + 1) + local[999]
         }
     }
-    says(
+    earns(
         "The stack overflowed: a recursion without an end, or an array too large for a local variable.",
         || {
             std::hint::black_box(deeper(0));
@@ -371,7 +363,7 @@ fn panics_in_drop_while_it_panics() {
             panic!("in Drop");
         }
     }
-    says(
+    earns(
         "The code panicked at crates/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
          panic, or across extern \"C\"), so the process aborted: in Drop.",
         || {
@@ -386,7 +378,7 @@ fn panics_across_a_c_function() {
     extern "C" fn handler() {
         panic!("in a handler");
     }
-    says(
+    earns(
         "The code panicked at crates/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
          panic, or across extern \"C\"), so the process aborted: in a handler.",
         || handler(),
@@ -395,14 +387,14 @@ fn panics_across_a_c_function() {
 
 #[test]
 fn aborts() {
-    says("Killed by SIGABRT: something called abort().", || {
+    earns("Killed by SIGABRT: something called abort().", || {
         std::process::abort()
     });
 }
 
 #[test]
 fn kills_itself() {
-    says(
+    earns(
         "Killed by SIGKILL: it killed itself, or the machine ran out of memory.",
         || {
             kill(nix::unistd::getpid(), Signal::SIGKILL).unwrap();
@@ -412,7 +404,7 @@ fn kills_itself() {
 
 #[test]
 fn past_the_file() {
-    says_of_memory(
+    earns_for_access(
         "Killed by SIGBUS: the file behind a mapping of 512 KiB ends before the page that was touched, 64 KiB from the start.",
         || {
             // SAFETY: the name is a C string.
@@ -426,16 +418,16 @@ fn past_the_file() {
 }
 
 #[test]
-fn a_foreseen_panic_that_is_caught_passes() {
-    says("passed", || {
+fn an_expected_panic_that_is_caught_passes() {
+    earns("passed", || {
         judge::expect_panics();
         assert!(std::panic::catch_unwind(|| panic!("on purpose")).is_err());
     });
 }
 
 #[test]
-fn a_foreseen_panic_that_is_not_caught_is_a_panic() {
-    says(
+fn an_expected_panic_that_is_not_caught_fails() {
+    earns(
         "The code panicked at crates/judge/tests/sentences.rs:LINE: on purpose.",
         || {
             judge::expect_panics();
@@ -445,14 +437,14 @@ fn a_foreseen_panic_that_is_not_caught_is_a_panic() {
 }
 
 #[test]
-fn a_check_that_fails_hides_a_crash_while_it_unwinds() {
+fn a_failed_check_hides_a_crash_while_it_unwinds() {
     struct Crash;
     impl Drop for Crash {
         fn drop(&mut self) {
             std::process::abort();
         }
     }
-    says("Two and two are 5.", || {
+    earns("Two and two are 5.", || {
         let _crash = Crash;
         judge::fail("Two and two are 5.".to_owned());
     });

@@ -1,13 +1,17 @@
-//! What `watch` records: the transcript, the ledger, and how they are compared.
+//! What `watch` records: the transcript and the ledger, and how graders compare them.
+
+mod common {
+    pub mod fork;
+}
 
 use std::fs::File;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
 
+use common::fork::child;
 use judge::{Outcome, Seen, observe_watched, watch};
 use nix::libc;
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
 
 const LEN: usize = 512 << 10;
 const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -22,23 +26,11 @@ fn map(len: usize, flags: i32) -> *mut libc::c_void {
 }
 
 fn unmap(start: *mut libc::c_void, len: usize) {
-    // SAFETY: callers pass what they have mapped and do not use.
+    // SAFETY: callers pass mappings of their own that they no longer use.
     assert_eq!(unsafe { libc::munmap(start, len) }, 0);
 }
 
-fn child(f: impl FnOnce()) -> Pid {
-    // SAFETY: the case runs on the only thread of this process that does anything.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            f();
-            // SAFETY: `_exit` takes any value.
-            unsafe { libc::_exit(0) }
-        }
-    }
-}
-
-/// Compares the transcript of `body`, all of which is watched.
+/// Expects this transcript of `body`, which is watched as a whole.
 #[track_caller]
 fn records(expected: &str, body: impl FnOnce()) {
     let outcome = observe_watched(|| watch(body), |_| ());
@@ -46,7 +38,7 @@ fn records(expected: &str, body: impl FnOnce()) {
     assert_eq!(outcome.transcript.as_deref(), Some(expected));
 }
 
-/// Compares the ledger of `body`, all of which is watched.
+/// Expects this ledger of `body`, which is watched as a whole.
 #[track_caller]
 fn leaves(expected: &str, body: impl FnOnce()) {
     passes(
@@ -87,14 +79,14 @@ fn mappings_get_letters() {
 }
 
 #[test]
-fn a_mapping_keeps_its_letter_where_mremap_moves_it() {
+fn a_mapping_keeps_its_letter_when_mremap_moves_it() {
     records(
         "P: mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A\n\
          P: mremap(A, 512 KiB, 64 MiB, MAYMOVE) = A\n\
          P: munmap(A, 64 MiB) = 0\n",
         || {
             let start = map(LEN, PRIVATE);
-            // SAFETY: the mapping is this test's own.
+            // SAFETY: the mapping belongs to this test.
             let moved = unsafe { libc::mremap(start, LEN, 64 << 20, libc::MREMAP_MAYMOVE) };
             unmap(moved, 64 << 20);
         },
@@ -102,7 +94,7 @@ fn a_mapping_keeps_its_letter_where_mremap_moves_it() {
 }
 
 #[test]
-fn a_refusal_is_recorded_with_its_error() {
+fn a_failed_call_is_recorded_with_its_error() {
     records("P: munmap(?, 0) = EINVAL\n", || {
         // SAFETY: a length of 0 is refused.
         unsafe { libc::munmap(64 as *mut libc::c_void, 0) };
@@ -110,7 +102,7 @@ fn a_refusal_is_recorded_with_its_error() {
 }
 
 #[test]
-fn small_allocations_leave_no_trace() {
+fn small_allocations_are_not_recorded() {
     records("", || {
         for len in 1..200 {
             drop(vec![1_u8; len]);
@@ -120,7 +112,7 @@ fn small_allocations_leave_no_trace() {
 }
 
 #[test]
-fn processes_are_told_apart() {
+fn calls_are_listed_by_process() {
     records(
         "P: fork() = P.1\n\
          P: wait4(P.1, 0) = P.1\n\
@@ -140,7 +132,7 @@ fn processes_are_told_apart() {
 }
 
 #[test]
-fn the_heap_is_told_from_its_end() {
+fn brk_is_recorded_relative_to_the_heap() {
     records("P: brk(heap+1 MiB) = heap+1 MiB\n", || {
         // SAFETY: nothing uses the new end of the heap.
         unsafe { libc::sbrk(1 << 20) };
@@ -163,7 +155,7 @@ fn only_the_watched_part_is_recorded() {
 }
 
 #[test]
-fn two_parts_are_joined() {
+fn two_watched_parts_are_joined() {
     let body = || {
         let start = watch(|| map(LEN, PRIVATE));
         unmap(map(LEN, SHARED), LEN);
@@ -186,7 +178,7 @@ fn two_parts_are_joined() {
 }
 
 #[test]
-fn arguments_and_results_can_be_asked_for() {
+fn graders_can_read_arguments_and_results() {
     passes(
         || {
             watch(|| unmap(map(LEN, PRIVATE), LEN));
@@ -216,7 +208,7 @@ fn the_check_runs_in_the_judge() {
 }
 
 #[test]
-fn the_record_is_the_same_on_every_run() {
+fn the_transcript_is_the_same_on_every_run() {
     let body = || {
         watch(|| {
             let start = map(LEN, SHARED);
@@ -236,7 +228,7 @@ fn the_record_is_the_same_on_every_run() {
 }
 
 #[test]
-fn the_ledger_of_memory_given_back() {
+fn the_ledger_after_everything_is_unmapped() {
     leaves(
         "mapped: 512 KiB private anonymous and 512 KiB shared anonymous\n\
          still mapped: nothing\ndescriptors left: 0\nchildren left: 0",
@@ -248,7 +240,7 @@ fn the_ledger_of_memory_given_back() {
 }
 
 #[test]
-fn the_ledger_of_memory_left() {
+fn the_ledger_after_a_part_is_unmapped() {
     leaves(
         "mapped: 512 KiB private anonymous\n\
          still mapped: 448 KiB\ndescriptors left: 0\nchildren left: 0",
@@ -257,7 +249,7 @@ fn the_ledger_of_memory_left() {
 }
 
 #[test]
-fn a_guard_counts_only_where_it_is_left() {
+fn a_guard_counts_only_if_it_is_left() {
     leaves(
         "mapped: 64 KiB private anonymous\n\
          still mapped: 512 KiB\ndescriptors left: 0\nchildren left: 0",
@@ -265,7 +257,7 @@ fn a_guard_counts_only_where_it_is_left() {
             // SAFETY: without MAP_FIXED nothing that exists is touched.
             let start = unsafe { libc::mmap(null_mut(), LEN, libc::PROT_NONE, PRIVATE, -1, 0) };
             let middle = start.wrapping_byte_add(64 << 10);
-            // SAFETY: the pages are this test's own.
+            // SAFETY: the pages belong to this test.
             unsafe { libc::mprotect(middle, 64 << 10, BOTH) };
         },
     );
@@ -289,7 +281,7 @@ fn the_ledger_of_a_descriptor_and_a_child() {
 }
 
 #[test]
-fn a_file_mapping_is_told_from_an_anonymous_one() {
+fn the_ledger_names_mappings_of_files() {
     leaves(
         "mapped: 4 KiB private, from a descriptor\n\
          still mapped: nothing\ndescriptors left: 0\nchildren left: 0"
@@ -314,12 +306,12 @@ fn leak() {
 }
 
 #[test]
-fn a_ledger_that_is_as_asked_for_passes() {
+fn an_equal_ledger_passes() {
     passes(leak, |seen| seen.expect_ledger("leak"));
 }
 
 #[test]
-fn a_ledger_that_differs_is_one_sentence_and_the_difference() {
+fn a_different_ledger_fails_with_its_first_difference() {
     let outcome = observe_watched(
         || watch(|| unmap(map(LEN, PRIVATE), LEN)),
         |seen| seen.expect_ledger("leak"),
@@ -340,7 +332,7 @@ fn a_ledger_that_differs_is_one_sentence_and_the_difference() {
 }
 
 #[test]
-fn a_transcript_that_differs_names_the_first_call() {
+fn a_different_transcript_fails_with_the_first_call() {
     let outcome = observe_watched(
         || {
             watch(|| map(LEN, SHARED));
@@ -357,7 +349,7 @@ fn a_transcript_that_differs_names_the_first_call() {
 }
 
 #[test]
-fn a_childs_calls_stand_for_none_of_its_parents() {
+fn a_childs_call_does_not_replace_its_parents() {
     let outcome = observe_watched(
         || {
             let start = watch(|| map(LEN, PRIVATE));
@@ -377,7 +369,7 @@ fn a_childs_calls_stand_for_none_of_its_parents() {
 }
 
 #[test]
-fn what_is_unmapped_twice_is_told() {
+fn unmapping_memory_twice_fails() {
     let outcome = observe_watched(
         || {
             watch(|| {
@@ -397,7 +389,7 @@ fn what_is_unmapped_twice_is_told() {
 }
 
 #[test]
-fn a_rest_may_be_unmapped_with_what_went_before_it() {
+fn unmapping_a_range_of_which_a_part_is_left_passes() {
     passes(
         || {
             watch(|| {
@@ -411,7 +403,7 @@ fn a_rest_may_be_unmapped_with_what_went_before_it() {
 }
 
 #[test]
-fn what_is_mapped_anew_may_be_unmapped_anew() {
+fn unmapping_a_new_mapping_at_the_same_address_passes() {
     passes(
         || {
             watch(|| {
@@ -425,7 +417,7 @@ fn what_is_mapped_anew_may_be_unmapped_anew() {
 }
 
 #[test]
-fn a_transcript_that_is_as_asked_for_passes() {
+fn an_equal_transcript_passes() {
     passes(leak, |seen| seen.expect_transcript("map"));
 }
 

@@ -20,7 +20,7 @@ pub fn install() -> Result<(), Error> {
     apply(rules, SeccompAction::Trace(0))
 }
 
-/// Makes `madvise` refuse `advice` with EINVAL, as a kernel does that does not know it.
+/// Makes `madvise` with any of `advice` fail with EINVAL, as on a kernel that does not have them.
 pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
     let rules = advice
         .iter()
@@ -32,7 +32,7 @@ pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
     )
 }
 
-/// Compares the low half: both values are C `int`s, and what a caller leaves in the high half is luck.
+/// Compares only the low half of the argument. Both values are C `int`s, and a caller may leave anything in the high half.
 fn argument_is(index: u8, value: u64) -> Result<SeccompRule, Error> {
     let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
     Ok(SeccompRule::new(vec![condition])?)

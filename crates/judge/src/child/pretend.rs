@@ -1,4 +1,4 @@
-//! Makes this process's libc and kernel look like another machine's.
+//! Makes libc and the kernel answer this process as on another machine.
 
 use std::ffi::CStr;
 use std::ptr::null_mut;
@@ -6,45 +6,46 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 
-use crate::child::filter;
+use super::filter;
 
-/// The page size to answer, or 0 for the true one.
+/// The page size to report, or 0 for the real one.
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-/// Where the next mapping goes, while a page size is pretended: at a multiple of it, where nothing is mapped.
+/// The address of the next mapping while a page size is pretended: a multiple of it, where nothing is mapped.
 static NEXT_PLACE: AtomicUsize = AtomicUsize::new(0);
 
-/// Addresses to place mappings at.
+/// The size of the address range for these mappings.
 const PLACES: usize = 1 << 30;
 
-/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` answer `bytes`, and `mmap` begins each mapping at a multiple
-/// of it, in this process and what it forks.
+/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a multiple
+/// of it, in this process and in the processes that it forks.
 ///
-/// The kernel's own pages stay as they are: `bytes` must be a multiple of them, and a system call that goes past libc is
-/// answered by the real machine.
+/// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass libc,
+/// see the real page size.
 ///
 /// # Panics
-/// If there is not 1 GiB of addresses left.
+/// If 1 GiB of free addresses cannot be found.
 pub fn page_size(bytes: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
     let free = unsafe { libc::mmap(null_mut(), PLACES, libc::PROT_NONE, flags, -1, 0) };
-    assert_ne!(free, libc::MAP_FAILED, "1 GiB of addresses");
-    // SAFETY: the range was mapped just now, and nothing knows of it.
+    assert_ne!(free, libc::MAP_FAILED, "1 GiB of free addresses");
+    // SAFETY: the range was mapped just now, and nothing uses it.
     unsafe { libc::munmap(free, PLACES) };
     NEXT_PLACE.store(free.addr().next_multiple_of(bytes), Ordering::SeqCst);
     PAGE_SIZE.store(bytes, Ordering::SeqCst);
 }
 
-/// From here on `madvise` refuses MADV_POPULATE_READ and MADV_POPULATE_WRITE, as a kernel before 5.14 does.
+/// From here on `madvise` fails with EINVAL for MADV_POPULATE_READ and MADV_POPULATE_WRITE, as on a kernel before 5.14.
 ///
 /// # Panics
-/// If the kernel takes no seccomp filter.
+/// If the kernel refuses a seccomp filter.
 pub fn no_populate_advice() {
-    // SAFETY: the option takes numbers only; a filter needs it where the process is not privileged.
+    // An unprivileged process may not install a filter without it.
+    // SAFETY: the option takes numbers only.
     unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     filter::refuse_advice(&[libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE])
-        .expect("this kernel takes a seccomp filter");
+        .expect("the kernel takes a seccomp filter");
 }
 
 fn pretended() -> Option<usize> {
@@ -54,18 +55,18 @@ fn pretended() -> Option<usize> {
     }
 }
 
-/// The address of libc's own definition of `name`, which stands behind the one in this file.
+/// The address of libc's own definition of `name`, which the one in this file overrides.
 fn behind(cache: &AtomicUsize, name: &CStr) -> usize {
     let mut found = cache.load(Ordering::Relaxed);
     if found == 0 {
-        // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition behind this one.
+        // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition after this one.
         found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.addr();
         cache.store(found, Ordering::Relaxed);
     }
     found
 }
 
-/// libc's `sysconf`, which this stands before.
+/// Overrides libc's `sysconf`.
 ///
 /// # Safety
 /// As for sysconf(3): any `name` may be asked for.
@@ -85,7 +86,7 @@ pub unsafe extern "C" fn sysconf(name: libc::c_int) -> libc::c_long {
     unsafe { real(name) }
 }
 
-/// libc's `mmap`, which this stands before.
+/// Overrides libc's `mmap`.
 ///
 /// # Safety
 /// As for mmap(2): with MAP_FIXED the range must not be in use.
@@ -114,11 +115,11 @@ pub unsafe extern "C" fn mmap(
         Some(page) if start.is_null() => next_place(len, page),
         _ => start,
     };
-    // SAFETY: the caller's contract is the same; where there was no address there is a hint now, which replaces nothing.
+    // SAFETY: the caller's contract is the same. A null address became a hint, which replaces no mapping.
     unsafe { real(start, len, protection, flags, fd, offset) }
 }
 
-/// libc's `mmap64`: on a 64-bit machine the same as `mmap`.
+/// Overrides libc's `mmap64`, which is the same as `mmap` on a 64-bit machine.
 ///
 /// # Safety
 /// As for mmap(2).
@@ -135,7 +136,7 @@ pub unsafe extern "C" fn mmap64(
     unsafe { mmap(start, len, protection, flags, fd, offset) }
 }
 
-/// A place for `len` bytes, as a hint; null where there is none.
+/// An address for `len` bytes, as a hint; null if there is none.
 fn next_place(len: usize, page: usize) -> *mut libc::c_void {
     if len > PLACES {
         return null_mut();
@@ -144,7 +145,7 @@ fn next_place(len: usize, page: usize) -> *mut libc::c_void {
     std::ptr::without_provenance_mut(place)
 }
 
-/// libc's `getpagesize`.
+/// Overrides libc's `getpagesize`.
 #[unsafe(no_mangle)]
 pub extern "C" fn getpagesize() -> libc::c_int {
     // SAFETY: any name may be asked for.

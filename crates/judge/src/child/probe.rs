@@ -1,21 +1,28 @@
-//! Asks the kernel about this process's memory without allocating any, so that asking changes nothing.
+//! Asks the kernel about this process's memory without allocating any, so that a probe does not change its own answer.
 //!
-//! Each probe is calibrated once in a case, on a mapping of its own: one that does not tell a touched page from an
-//! untouched one on this machine ends the case as skipped, with the reason.
+//! Each probe is calibrated once in a case, on a mapping made for the purpose. If it does not tell a touched page from an
+//! untouched one on this machine, the case ends as skipped, with the reason.
 
 use std::ffi::CStr;
-use std::panic;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
+use nix::fcntl::{self, OFlag};
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::child::CannotCheck;
+use super::panics;
+use crate::procfs::MapsLine;
 
-/// What may be done with a page.
+/// How a page may be accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rights {
-    /// Whether it is mapped at all.
+    /// Whether the page is mapped at all.
     pub mapped: bool,
     /// PROT_READ.
     pub read: bool,
@@ -23,11 +30,11 @@ pub struct Rights {
     pub write: bool,
     /// PROT_EXEC.
     pub execute: bool,
-    /// Whether a write is seen by other processes that share the mapping.
+    /// Whether other processes that share the mapping see a write.
     pub shared: bool,
 }
 
-/// Bytes in a page, as the kernel says: `pretend::page_size` does not change this answer.
+/// The kernel's page size in bytes, which `pretend::page_size` does not change.
 pub fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {
@@ -43,115 +50,99 @@ pub fn page_size() -> usize {
     })
 }
 
-/// Pages of the `len` bytes from `start` that are mapped. `start` is rounded down to its page.
+/// The number of mapped pages in the `len` bytes from `start`, which is rounded down to its page.
 pub fn mapped_pages(start: *const u8, len: usize) -> usize {
-    calibrated(
-        &MAPPED,
-        "mincore(2) does not tell mapped from unmapped pages here",
-        || {
-            with_pages(2, |pages, size| {
-                let both = mapped_unchecked(pages, 2 * size) == 2;
-                let half = {
-                    // SAFETY: the second page belongs to this calibration alone, and no reference into it exists.
-                    unsafe { libc::munmap(pages.wrapping_add(size).cast_mut().cast(), size) };
-                    mapped_unchecked(pages, 2 * size) == 1
-                };
-                both && half
-            })
-        },
-    );
-    mapped_unchecked(start, len)
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    const BROKEN: &str = "mincore(2) does not tell mapped from unmapped pages here";
+    calibrated(&WORKS, BROKEN, || {
+        with_pages(2, |pages, size| {
+            let both = try_mapped(pages, 2 * size) == Some(2);
+            let second = pages.wrapping_add(size).cast_mut().cast();
+            // SAFETY: the second page belongs to this calibration, and no reference into it exists.
+            unsafe { libc::munmap(second, size) };
+            both && try_mapped(pages, 2 * size) == Some(1)
+        })
+    });
+    try_mapped(start, len).unwrap_or(0)
 }
 
-/// Pages of the `len` bytes from `start` that are present in this process's page table: touched, and not only
-/// reserved. Counts the shared zero page that a read brings in.
+/// The number of pages in the `len` bytes from `start` that are present in this process's page table or swapped out:
+/// pages that were touched, the shared zero page after a read included.
 pub fn resident_pages(start: *const u8, len: usize) -> usize {
-    calibrated(
-        &RESIDENT,
-        "/proc/self/pagemap does not tell touched from untouched pages here",
-        || {
-            with_pages(4, |pages, size| {
-                let before = resident_unchecked(pages, 4 * size);
-                touch(pages);
-                touch(pages.wrapping_add(2 * size));
-                before == Some(0) && resident_unchecked(pages, 4 * size) == Some(2)
-            })
-        },
-    );
-    resident_unchecked(start, len).unwrap_or(0)
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    const BROKEN: &str = "/proc/self/pagemap does not tell touched from untouched pages here";
+    calibrated(&WORKS, BROKEN, || {
+        with_pages(4, |pages, size| {
+            let before = try_resident(pages, 4 * size);
+            touch(pages);
+            touch(pages.wrapping_add(2 * size));
+            before == Some(0) && try_resident(pages, 4 * size) == Some(2)
+        })
+    });
+    try_resident(start, len).unwrap_or(0)
 }
 
-/// Page faults of this process so far, minor and major: a kernel before 5.12 counts some first writes as major.
+/// The page faults of this thread so far, minor and major: a kernel before 5.12 counts some first writes as major.
 pub fn faults() -> u64 {
-    calibrated(
-        &FAULTS,
-        "getrusage(2) does not count page faults here",
-        || {
-            let counts = || {
-                with_pages(4, |pages, size| {
-                    let before = faults_unchecked();
-                    for page in 0..4 {
-                        touch(pages.wrapping_add(page * size));
-                    }
-                    faults_unchecked() - before == 4
-                })
-            };
-            // The first time, the pages of this code may be touched for the first time, and are counted too.
-            let _ = counts();
-            counts()
-        },
-    );
-    faults_unchecked()
-}
-
-/// What may be done with the page at `start`.
-pub fn rights(start: *const u8) -> Rights {
-    calibrated(
-        &RIGHTS,
-        "/proc/self/maps does not tell a page's rights here",
-        || {
-            with_pages(1, |pages, _| {
-                let rights = rights_unchecked(pages);
-                rights.mapped && rights.read && rights.write && !rights.execute && !rights.shared
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    const BROKEN: &str = "getrusage(2) does not count page faults here";
+    calibrated(&WORKS, BROKEN, || {
+        let counts = || {
+            with_pages(4, |pages, size| {
+                let before = try_faults();
+                for page in 0..4 {
+                    touch(pages.wrapping_add(page * size));
+                }
+                before.is_some_and(|before| try_faults() == Some(before + 4))
             })
-        },
-    );
-    rights_unchecked(start)
+        };
+        // The first run may fault in the pages of its own code.
+        let _ = counts();
+        counts()
+    });
+    try_faults().unwrap_or(0)
 }
 
-static MAPPED: OnceLock<bool> = OnceLock::new();
-static RESIDENT: OnceLock<bool> = OnceLock::new();
-static FAULTS: OnceLock<bool> = OnceLock::new();
-static RIGHTS: OnceLock<bool> = OnceLock::new();
+/// How the page at `start` may be accessed.
+pub fn rights(start: *const u8) -> Rights {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    const BROKEN: &str = "/proc/self/maps does not tell a page's rights here";
+    calibrated(&WORKS, BROKEN, || {
+        let expected = Rights {
+            mapped: true,
+            read: true,
+            write: true,
+            execute: false,
+            shared: false,
+        };
+        with_pages(1, |pages, _| try_rights(pages) == Some(expected))
+    });
+    try_rights(start).unwrap_or_default()
+}
 
-fn calibrated(works: &OnceLock<bool>, otherwise: &str, calibrate: impl FnOnce() -> bool) {
+fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
     if !works.get_or_init(calibrate) {
-        cannot_check(otherwise);
+        panics::skip(broken);
     }
 }
 
-/// Ends the case as skipped.
-pub fn cannot_check(reason: &str) -> ! {
-    panic::panic_any(CannotCheck(reason.to_owned()))
-}
-
-/// Maps `count` fresh pages for `f`, and unmaps them.
+/// Calls `f` with the address of `count` fresh pages and the page size, and unmaps the pages.
 fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
     let size = page_size();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // A page more on either side, without access, so that the mapping merges with no neighbour.
+    // One more page on either side, without access, so that the mapping does not merge with a neighbour.
     let whole = (count + 2) * size;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED the kernel chooses an address where nothing else is.
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
     let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return false;
     }
     let pages = start.wrapping_byte_add(size);
-    // SAFETY: the range lies inside the mapping just made, which nothing else knows.
+    // SAFETY: the range lies inside the mapping that was just made, which nothing else uses.
     let usable = unsafe { libc::mprotect(pages, count * size, protection) } == 0;
     let result = usable && f(pages.cast_const().cast(), size);
-    // SAFETY: the mapping is this function's own, and `f` has kept no reference into it.
+    // SAFETY: the mapping belongs to this function, and `f` has kept no reference into it.
     unsafe { libc::munmap(start, whole) };
     result
 }
@@ -161,90 +152,78 @@ fn touch(byte: *const u8) {
     unsafe { byte.cast_mut().write_volatile(1) };
 }
 
-/// The pages that `len` bytes from `start` lie in: the first one's address, and how many.
+/// The first page of the `len` bytes from `start`, and the number of their pages.
 fn pages_of(start: *const u8, len: usize) -> (usize, usize) {
     let size = page_size();
     let first = start.addr() / size;
-    let last = (start.addr() + len).div_ceil(size);
-    (first * size, last - first)
+    let end = start.addr().saturating_add(len).div_ceil(size);
+    (first, end - first)
 }
 
-fn mapped_unchecked(start: *const u8, len: usize) -> usize {
+/// `None` if mincore fails with another error than ENOMEM, which means "not mapped".
+fn try_mapped(start: *const u8, len: usize) -> Option<usize> {
     let size = page_size();
     let (first, count) = pages_of(start, len);
-    let mapped = |page: &usize| {
+    let mut mapped = 0;
+    for page in first..first + count {
         let mut resident = 0u8;
-        let address = (first + page * size) as *mut libc::c_void;
-        // SAFETY: mincore looks at no memory but its vector, one byte for the one page asked for.
+        let address = (page * size) as *mut libc::c_void;
+        // SAFETY: mincore accesses no memory but its vector, one byte for the one page asked about.
         let result = unsafe { libc::mincore(address, size, &raw mut resident) };
-        result == 0
-    };
-    (0..count).filter(mapped).count()
+        match Errno::result(result) {
+            Ok(_) => mapped += 1,
+            Err(Errno::ENOMEM) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(mapped)
 }
 
-/// Bit 63 of a page's entry: present. Bit 62: swapped out, which only a page once touched can be.
-fn resident_unchecked(start: *const u8, len: usize) -> Option<usize> {
+/// `None` if /proc/self/pagemap cannot be read.
+fn try_resident(start: *const u8, len: usize) -> Option<usize> {
+    /// Bit 63 of a page's entry: present. Bit 62: swapped out, which only a page that was touched can be.
     const TOUCHED: u64 = 0b11 << 62;
+    const ENTRY: usize = size_of::<u64>();
     let (first, count) = pages_of(start, len);
-    let file = Descriptor::open(c"/proc/self/pagemap")?;
+    let file = open(c"/proc/self/pagemap")?;
+    let mut buffer = [0; 64 * ENTRY];
     let mut resident = 0;
-    let mut entries = [0u64; 64];
     let mut done = 0;
     while done < count {
-        let now = (count - done).min(entries.len());
-        let offset = (first / page_size() + done) * size_of::<u64>();
-        let bytes = now * size_of::<u64>();
-        // SAFETY: `entries` has room for `bytes` bytes, and any bytes are valid integers.
-        let read = unsafe {
-            libc::pread(
-                file.0,
-                entries.as_mut_ptr().cast(),
-                bytes,
-                offset as libc::off_t,
-            )
-        };
-        if read != bytes as isize {
-            return None;
+        let wanted = (count - done).saturating_mul(ENTRY).min(buffer.len());
+        let offset = (first + done) * ENTRY;
+        let read = retried(|| file.read_at(&mut buffer[..wanted], offset as u64))?;
+        let (entries, _) = buffer[..read].as_chunks();
+        if entries.is_empty() {
+            break; // the file ends where the address space does
         }
-        resident += entries[..now]
-            .iter()
-            .filter(|entry| **entry & TOUCHED != 0)
-            .count();
-        done += now;
+        let touched = |entry: &&[u8; ENTRY]| u64::from_ne_bytes(**entry) & TOUCHED != 0;
+        resident += entries.iter().filter(touched).count();
+        done += entries.len();
     }
     Some(resident)
 }
 
-fn faults_unchecked() -> u64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: the pointer is valid for a write of a `rusage`.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
-    if result != 0 {
-        return 0;
-    }
-    // SAFETY: the call succeeded, so it has filled in the structure.
-    let usage = unsafe { usage.assume_init() };
-    (usage.ru_minflt + usage.ru_majflt) as u64
+fn try_faults() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+    Some((usage.minor_page_faults() + usage.major_page_faults()) as u64)
 }
 
-/// Reads /proc/self/maps through a buffer on the stack, line by line.
-fn rights_unchecked(start: *const u8) -> Rights {
-    let Some(file) = Descriptor::open(c"/proc/self/maps") else {
-        return Rights::default();
-    };
-    let mut line = [0u8; 64];
+/// Reads /proc/self/maps line by line through buffers on the stack. `None` if it cannot be read.
+fn try_rights(start: *const u8) -> Option<Rights> {
+    let mut file = open(c"/proc/self/maps")?;
+    let mut line = [0u8; 64]; // long enough for the permissions; the rest of a line is dropped
     let mut filled = 0;
     let mut buffer = [0u8; 4000];
     loop {
-        // SAFETY: `buffer` has room for the bytes asked for.
-        let read = unsafe { libc::read(file.0, buffer.as_mut_ptr().cast(), buffer.len()) };
-        let Ok(read @ 1..) = usize::try_from(read) else {
-            return Rights::default();
-        };
+        let read = retried(|| file.read(&mut buffer))?;
+        if read == 0 {
+            return Some(Rights::default());
+        }
         for byte in &buffer[..read] {
             if *byte == b'\n' {
                 if let Some(rights) = rights_in(&line[..filled], start.addr()) {
-                    return rights;
+                    return Some(rights);
                 }
                 filled = 0;
             } else if filled < line.len() {
@@ -255,36 +234,31 @@ fn rights_unchecked(start: *const u8) -> Rights {
     }
 }
 
-/// The rights in a line of maps (`start-end rwxp …`), if the line is about `address`.
+/// The rights in a line of maps, if the line's mapping contains `address`.
 fn rights_in(line: &[u8], address: usize) -> Option<Rights> {
-    let line = std::str::from_utf8(line).ok()?;
-    let mut fields = line.split(' ');
-    let (start, end) = fields.next()?.split_once('-')?;
-    let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-    let flags = fields.next()?;
-    range.contains(&address).then(|| Rights {
+    let cut = line.utf8_chunks().next()?.valid();
+    let line = MapsLine::parse(cut)?;
+    line.range.contains(&(address as u64)).then(|| Rights {
         mapped: true,
-        read: flags.contains('r'),
-        write: flags.contains('w'),
-        execute: flags.contains('x'),
-        shared: flags.contains('s'),
+        read: line.permissions.contains('r'),
+        write: line.permissions.contains('w'),
+        execute: line.permissions.contains('x'),
+        shared: line.permissions.contains('s'),
     })
 }
 
-/// An open file, closed when dropped.
-struct Descriptor(i32);
-
-impl Descriptor {
-    fn open(path: &CStr) -> Option<Descriptor> {
-        // SAFETY: `path` is a C string.
-        let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        (fd >= 0).then_some(Descriptor(fd))
-    }
+/// Opens a file without allocating, which `File::open` does not promise.
+fn open(path: &CStr) -> Option<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    fcntl::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor was opened by this value, and is closed once.
-        unsafe { libc::close(self.0) };
+/// Reads into a buffer with `read`, again if a signal interrupts it. Returns the number of bytes read.
+fn retried(mut read: impl FnMut() -> io::Result<usize>) -> Option<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.ok(),
+        }
     }
 }

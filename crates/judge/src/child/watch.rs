@@ -6,26 +6,26 @@ use nix::libc;
 
 use crate::protocol::MARK;
 
-/// Records the memory and process calls of `f`, and of what it forks, in the transcript and the ledger.
+/// Records the memory and process calls of `f`, and of the processes that it forks, in the transcript and the ledger.
 ///
-/// What `f` leaves mapped, open or running when it returns is what the ledger says it left.
-/// A case may watch more than once: the records are joined.
+/// What is mapped, open or running when `f` returns is what the ledger reports as left.
+/// A case may call `watch` more than once: the records are joined.
 pub fn watch<R>(f: impl FnOnce() -> R) -> R {
-    /// Ends the record also where `f` panics.
+    /// Ends the record also if `f` panics.
     struct Watching;
     impl Drop for Watching {
         fn drop(&mut self) {
             mark(false);
         }
     }
-    hold_still();
+    grow_the_heap();
     mark(true);
     let _watching = Watching;
     f()
 }
 
-/// Makes room in the heap, so that the small allocations of a case do not have to grow it at a moment of their own.
-pub fn hold_still() {
+/// Makes room in the heap, so that the small allocations of a case do not grow it at unpredictable moments.
+pub fn grow_the_heap() {
     drop(black_box(Vec::<u8>::with_capacity(96 << 10)));
 }
 

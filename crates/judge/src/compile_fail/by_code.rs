@@ -1,4 +1,4 @@
-//! Looks only at which line of a case the compiler refuses, and with which error: cargo tells both as JSON.
+//! Compares only the line that the compiler rejects and the error code, which cargo prints as JSON.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Case, Refusal};
 
-/// A message of cargo's, as far as it matters here.
+/// The part of a cargo message that is used here.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -22,7 +22,7 @@ struct Target {
     name: String,
 }
 
-/// What the compiler says.
+/// The part of a compiler message that is used here.
 #[derive(Deserialize)]
 struct Diagnostic {
     level: String,
@@ -41,7 +41,8 @@ struct Span {
     line_start: usize,
 }
 
-/// Checks all cases as programs of one generated package beside trybuild's, which has the dependencies checked already.
+/// Checks all cases as programs of one generated package. It shares trybuild's target folder, where the dependencies have
+/// been checked already.
 pub fn ask(root: &Path, package: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
     if cases.is_empty() {
         return BTreeMap::new();
@@ -51,22 +52,19 @@ pub fn ask(root: &Path, package: &str, cases: &[Case]) -> BTreeMap<String, Refus
     let refusals = cases.iter().map(|case| {
         let refusal = match &checked {
             Ok(checked) => refusal(case, checked),
-            Err(error) => Refusal::NotAsked(format!(
-                "cargo cannot be asked about {}: {error}",
-                case.name
-            )),
+            Err(error) => Refusal::NotAsked(format!("cargo cannot check {}: {error}", case.name)),
         };
         (case.name.clone(), refusal)
     });
     refusals.collect()
 }
 
-/// For each program that was checked, its errors: code, and line of the case.
+/// The errors of each program that was checked: code and line.
 type Checked = BTreeMap<String, Vec<(String, usize)>>;
 
 fn refusal(case: &Case, checked: &Checked) -> Refusal {
     let Some(errors) = checked.get(&case.name) else {
-        return Refusal::NotAsked(format!("cargo did not get as far as {}", case.name));
+        return Refusal::NotAsked(format!("cargo did not check {}", case.name));
     };
     let marked = case.marked.as_ref();
     let as_marked = |(code, line): &(String, usize)| {
@@ -79,10 +77,10 @@ fn refusal(case: &Case, checked: &Checked) -> Refusal {
     }
 }
 
-/// Writes the package; its manifest, and where it is to be built.
+/// Writes the package. Returns the paths of its manifest and of its target folder.
 fn lay_out(root: &Path, package: &str, cases: &[Case]) -> io::Result<(PathBuf, PathBuf)> {
     let program = env::current_exe()?;
-    // A test is target/debug/deps/NAME.
+    // The path of a test is target/debug/deps/NAME.
     let target = program
         .ancestors()
         .nth(3)
@@ -132,24 +130,29 @@ fn check(manifest: &Path, target: &Path) -> io::Result<Checked> {
             ("compiler-artifact", _) => {
                 checked.entry(target.name).or_default();
             }
-            ("compiler-message", Some(said)) if said.level == "error" => {
+            ("compiler-message", Some(diagnostic)) if diagnostic.level == "error" => {
                 let errors = checked.entry(target.name).or_default();
-                errors.extend(error(said));
+                errors.extend(error(diagnostic));
             }
             _ => {}
         }
     }
     if checked.is_empty() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(words.trim().to_owned()));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(errors.trim().to_owned()));
     }
     Ok(checked)
 }
 
-/// Code and line of an error; what is about no line only counts the others.
-fn error(said: Diagnostic) -> Option<(String, usize)> {
-    let line = said.spans.iter().find(|span| span.is_primary)?.line_start;
-    Some((said.code.map_or_else(String::new, |code| code.code), line))
+/// The code and line of an error; `None` for a summary, which has no line.
+fn error(diagnostic: Diagnostic) -> Option<(String, usize)> {
+    let line = diagnostic
+        .spans
+        .iter()
+        .find(|span| span.is_primary)?
+        .line_start;
+    let code = diagnostic.code.map_or_else(String::new, |code| code.code);
+    Some((code, line))
 }
 
 #[cfg(test)]
@@ -157,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_marked_error_on_the_marked_line_is_the_one() {
+    fn only_the_marked_error_on_the_marked_line_counts() {
         let case = Case {
             name: "a".to_owned(),
             path: PathBuf::new(),

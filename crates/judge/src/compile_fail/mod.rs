@@ -1,49 +1,48 @@
-//! Grades the code that must not compile, after each case's legal twin has run.
+//! Grades code that must not compile, after the legal twin of each case has run.
 //!
-//! Where the compiler's words point into the case alone they are compared, by trybuild. Where they quote the answer's own
-//! source they differ from answer to answer: there the case marks the line that must be refused, and with which errors,
+//! If the compiler's messages point only into the case, trybuild compares them as text. If they quote the answer's source,
+//! they differ from answer to answer. Such a case marks the line that the compiler must reject, and the expected errors:
 //! `//~ E0277 E0599`.
 
 mod by_code;
 mod by_text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::limits::Limits;
-use crate::protocol;
 use crate::role::{self, Role};
+use crate::supervise::Over;
 use crate::verdict::report::Outcome;
-use crate::verdict::sentence;
-use crate::verdict::{Failure, Verdict};
+use crate::verdict::{Failure, Verdict, sentence};
 use crate::{child, supervise};
 
 /// The folder of the cases, relative to the exercise.
 const CASES: &str = "tests/grader/compile_fail";
 
-/// The legal twin of one case: its name and its `main`.
+/// The legal twin of a case: the case's name, and the twin's `main`.
 pub type Twin = (&'static str, fn());
 
 /// The whole body of the test `compile_fail::<stage>` of `package`: grades each case of `compile_fail/<stage>/`.
 ///
 /// # Panics
-/// If a case did not pass; and if `twins` and the folder do not hold the same cases, or none.
+/// If a case did not pass. If `twins` and the folder do not hold the same cases, or none.
 pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     let test = format!("compile_fail::{stage}");
-    if by_text::is_asked(&test) {
+    if by_text::run_if_asked(&test) {
         return;
     }
     for (name, twin) in twins {
-        match role::role_of(&format!("{stage}::{name}")) {
-            Role::Child { nonce } => child::run(&nonce, &mut || twin()),
+        match role::of(&format!("{stage}::{name}")) {
+            Role::Child { channel } => child::run(channel, &mut || twin()),
             Role::Inline => twin(),
             Role::Judge { .. } => {}
         }
     }
-    if env::var_os(protocol::CHILD).is_some() || env::var_os("JUDGE_INLINE").is_some() {
+    if role::is_child() || role::inline() {
         return;
     }
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
@@ -53,50 +52,69 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     if let Err(error) = same_cases(&folder, named) {
         panic!("{error}");
     }
-
-    let ran: Vec<_> = twins
+    let ran: Vec<(&str, Over)> = twins
         .iter()
-        .map(|(name, _)| supervise::run(&test, &format!("{stage}::{name}"), &Limits::default()))
+        .map(|(name, _)| {
+            let over = supervise::run(&test, &format!("{stage}::{name}"), &Limits::default());
+            (*name, over)
+        })
         .collect();
-    // The compiler takes seconds when it is cold: it is asked only of what is ready to be compiled.
-    let ready = twins.iter().zip(&ran);
-    let ready = ready.filter(|(_, twin)| twin.verdict == Verdict::Passed);
-    let ready = ready.map(|((name, _), _)| Case::read(&folder, name));
-    let (coded, texts): (Vec<_>, Vec<_>) = ready.partition(|case| case.marked.is_some());
-    let mut said = by_text::ask(&test, &texts);
-    said.extend(by_code::ask(root, package, &coded));
-
+    let mut refusals = compile(root, package, &test, &folder, &ran);
     let mut passed = true;
-    for ((name, _), twin) in twins.iter().zip(ran) {
+    for (name, twin) in ran {
         let case = format!("{stage}::{name}");
-        let verdict = match (twin.verdict, said.remove(*name)) {
-            (Verdict::Passed, Some(refusal)) => refusal.verdict(Case::read(&folder, name).lesson),
-            (Verdict::Passed, None) => {
-                Refusal::NotAsked(format!("the compiler was not asked about {name}"))
-                    .verdict(String::new())
-            }
-            (Verdict::Failed(failure), _) => Verdict::Failed(Failure::Twin(
-                sentence::sentence(&Verdict::Failed(failure)).unwrap_or_default(),
-            )),
-            (other, _) => other,
-        };
-        let outcome = Outcome {
-            verdict,
-            details: Vec::new(),
-            output: twin.output,
-            transcript: None,
-            diff: None,
-        };
+        let refusal = refusals.remove(name);
+        let outcome = outcome(twin, refusal, || Case::read(&folder, name).lesson);
         outcome.record(&case);
         outcome.print(&case);
-        passed &= !outcome.ends_the_test();
+        passed &= !outcome.fails_the_test();
     }
     if !passed {
         std::panic::resume_unwind(Box::new(()));
     }
 }
 
-/// Whether `named` are the cases in `folder`, and not none: a case that nobody names would never be judged.
+/// Compiles the cases whose twins passed; the compiler takes seconds if its cache is cold.
+fn compile(
+    root: &Path,
+    package: &str,
+    test: &str,
+    folder: &Path,
+    ran: &[(&str, Over)],
+) -> BTreeMap<String, Refusal> {
+    let ready = ran
+        .iter()
+        .filter(|(_, twin)| twin.verdict == Verdict::Passed)
+        .map(|(name, _)| Case::read(folder, name));
+    let (coded, texts): (Vec<_>, Vec<_>) = ready.partition(|case| case.marked.is_some());
+    let mut refusals = by_text::ask(test, &texts);
+    refusals.extend(by_code::ask(root, package, &coded));
+    refusals
+}
+
+/// The result of a case, from its twin's and from the compiler's, if that was asked.
+fn outcome(twin: Over, refusal: Option<Refusal>, lesson: impl Fn() -> String) -> Outcome {
+    let verdict = match (twin.verdict, refusal) {
+        (Verdict::Passed, Some(refusal)) => refusal.verdict(lesson()),
+        (Verdict::Passed, None) => {
+            Verdict::Failed(Failure::Grader("the compiler was not asked".to_owned()))
+        }
+        (Verdict::Failed(failure), _) => {
+            let sentence = sentence::sentence(&Verdict::Failed(failure));
+            Verdict::Failed(Failure::Twin(sentence.unwrap_or_default()))
+        }
+        (other, _) => other,
+    };
+    Outcome {
+        verdict,
+        output: twin.output,
+        transcript: None,
+        diff: None,
+    }
+}
+
+/// Returns an error unless `named` are the cases in `folder`, and there is one: a case that is not named would never be
+/// graded.
 fn same_cases(folder: &Path, named: BTreeSet<String>) -> io::Result<()> {
     let mut cases = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
@@ -109,34 +127,34 @@ fn same_cases(folder: &Path, named: BTreeSet<String>) -> io::Result<()> {
     }
     let folder = folder.display();
     if cases.is_empty() {
-        return Err(io::Error::other(format!("{folder} holds no case")));
+        return Err(io::Error::other(format!("{folder} has no case")));
     }
     if cases != named {
-        let error = format!("{folder} holds {cases:?}, and the grader names {named:?}");
+        let error = format!("{folder} has the cases {cases:?}, but the grader names {named:?}");
         return Err(io::Error::other(error));
     }
     Ok(())
 }
 
-/// A case's file.
+/// A case, as read from its file.
 struct Case {
     name: String,
     path: PathBuf,
-    /// What it shows: its first line, `//! A view outlives its region.`, as the end of a sentence.
+    /// The lesson in its first line, `//! A view outlives its region.`, as the end of a sentence.
     lesson: String,
-    /// Which line, from 1, must be refused with one of which errors, where the case says so.
+    /// The number of the line, from 1, that must be rejected, and the expected errors, if the case marks them.
     marked: Option<(usize, Vec<String>)>,
 }
 
 impl Case {
     fn read(folder: &Path, name: &str) -> Case {
         let path = folder.join(name).with_extension("rs");
-        let text = fs::read_to_string(&path).expect("the case was there when its folder was read");
+        let text = fs::read_to_string(&path).expect("a case that its folder lists can be read");
         let first = text
             .lines()
             .next()
             .and_then(|line| line.strip_prefix("//! "));
-        let first = first.expect("a case says in its first line, after //!, what it shows");
+        let first = first.expect("the first line of a case, after //!, is its lesson");
         let (letter, rest) = first.split_at(1);
         let marked = text.lines().zip(1..).find_map(|(line, number)| {
             let (_, codes) = line.split_once("//~ ")?;
@@ -152,16 +170,16 @@ impl Case {
     }
 }
 
-/// What the compiler made of one case.
+/// The compiler's answer to one case.
 #[derive(Debug, Clone, PartialEq)]
 enum Refusal {
-    /// It refused the case, for what is at stake.
+    /// It rejected the case for the intended reason.
     Refused,
-    /// It took the case.
+    /// It accepted the case.
     Accepted,
-    /// It refused the case for something else.
+    /// It rejected the case for another reason.
     Otherwise,
-    /// It did not get as far as the case; why.
+    /// It did not check the case, for this reason.
     NotAsked(String),
 }
 
@@ -216,18 +234,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_holds_the_cases_that_the_grader_names() {
+    fn the_folder_must_hold_the_cases_that_the_grader_names() {
         let folder = tempfile::tempdir().unwrap();
         let named = |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned());
             same_cases(folder.path(), names.collect())
         };
-        assert!(named(&[]).is_err(), "an empty folder");
+        assert!(named(&[]).is_err(), "no case");
         fs::write(folder.path().join("a.rs"), "").unwrap();
         fs::write(folder.path().join("a.stderr"), "").unwrap();
         assert!(named(&["a"]).is_ok());
-        assert!(named(&["a", "b"]).is_err(), "a case that is not there");
+        assert!(named(&["a", "b"]).is_err(), "a named case without a file");
         fs::write(folder.path().join("c.rs"), "").unwrap();
-        assert!(named(&["a"]).is_err(), "a case that is not named");
+        assert!(named(&["a"]).is_err(), "a file that is not named");
     }
 }

@@ -1,11 +1,11 @@
-//! One system call as the tracer saw it, and the words for its arguments.
+//! One system call as the tracer saw it, and the text of its arguments.
 
 use nix::errno::Errno;
 use nix::libc;
 
 use crate::format;
 
-/// The calls that stop for the tracer: those that shape memory, and those that wait for a child.
+/// The calls that stop for the tracer: those on memory, and those that wait for a child.
 pub const WATCHED: &[i64] = &[
     libc::SYS_mmap,
     libc::SYS_munmap,
@@ -24,27 +24,27 @@ pub const WATCHED: &[i64] = &[
     libc::SYS_waitid,
 ];
 
-/// A watched call, with what it returned.
+/// A watched call.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// `P` for the case's first process, `P.1` for its first child, and so on.
     pub process: String,
-    /// The call's name, as in its manual page.
+    /// The name of its manual page.
     pub name: &'static str,
-    /// As the kernel got them.
+    /// The arguments as the kernel received them.
     pub args: [u64; 6],
-    /// What it returned, or its error.
+    /// The value that it returned, or its error.
     pub result: Result<u64, Errno>,
 }
 
-/// A line whose addresses are still to be named: letters are given in the order in which a reader meets them.
+/// A line of a transcript. Its mappings get their letters when the transcript is rendered, in reading order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line(pub Vec<Part>);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
     Text(String),
-    /// `offset` bytes into the mapping with that id.
+    /// `offset` bytes into the mapping with this id.
     Place {
         id: usize,
         offset: u64,
@@ -63,7 +63,7 @@ impl Line {
     }
 }
 
-/// The name of a watched call.
+/// The manual page of a watched call.
 pub fn name(number: i64) -> &'static str {
     match number {
         libc::SYS_mmap => "mmap",
@@ -85,7 +85,7 @@ pub fn name(number: i64) -> &'static str {
     }
 }
 
-/// The same inside a call's brackets, where a bare number is a number of bytes.
+/// A size as an argument: a number without a unit is a number of bytes.
 pub fn argument(bytes: u64) -> String {
     format::size(bytes)
         .trim_end_matches(" bytes")
@@ -166,7 +166,7 @@ pub fn advice(value: u64) -> String {
     name.to_owned()
 }
 
-/// A descriptor; the kernel takes the low 32 bits.
+/// A file descriptor. The kernel uses the low 32 bits.
 pub fn descriptor(value: u64) -> String {
     format!("fd {}", value as i32)
 }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_have_no_name_are_shown() {
+    fn flags_without_a_name_are_shown_in_hexadecimal() {
         assert_eq!(map_flags(0x22), "PRIVATE|ANONYMOUS");
         assert_eq!(map_flags(0x4000_0021), "SHARED|ANONYMOUS|0x40000000");
         assert_eq!(protection(0), "NONE");

@@ -1,15 +1,16 @@
-//! Says what was at the address that a process was not allowed to touch.
+//! Describes the address of an access that the kernel answered with a signal.
 
 use std::fs;
 
 use nix::libc;
 
-use crate::record::space::Space;
+use super::space::Space;
+use crate::procfs::MapsLine;
 
-/// How near to a mapping an address must be to count as "just past its end": one step of an index gone wrong.
+/// How near to a mapping an address must be to count as an access past its end or before its start.
 const NEAR: u64 = 64 << 10;
 
-/// A fault that the kernel answered with a signal.
+/// An access that the kernel answered with a signal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
     pub signal: i32,
@@ -17,16 +18,16 @@ pub struct Fault {
     pub place: Place,
 }
 
-/// What was at the address. Lengths and offsets are in bytes.
+/// What is at the address. Lengths and offsets are in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// Null, or a small offset from it.
+    /// Null, or near it.
     Null { offset: u64 },
-    /// In a mapping that the case had unmapped.
+    /// In a mapping that the case has unmapped.
     Unmapped { offset: u64, len: u64 },
     /// Past the end of a mapping of the case.
     PastEnd { by: u64, len: u64 },
-    /// Before the start of one.
+    /// Before the start of a mapping of the case.
     BeforeStart { by: u64, len: u64 },
     /// In a mapping of the case without write access.
     ReadOnly { offset: u64, len: u64 },
@@ -34,18 +35,18 @@ pub enum Place {
     NoAccess { offset: u64, len: u64 },
     /// In a mapping of the case, past the end of the file behind it.
     PastObject { offset: u64, len: u64 },
-    /// In something that the case did not map: its permissions and name in /proc/PID/maps.
+    /// In a mapping that no watched call made: its permissions and name in /proc/PID/maps.
     Foreign { permissions: String, name: String },
-    /// Nothing is near.
+    /// No mapping is near.
     Nowhere,
-    /// The signal names no address: it was sent, or the instruction itself was at fault.
+    /// The signal has no address: a process sent it, or an instruction other than an access caused it.
     NoAddress,
 }
 
 impl Fault {
-    /// The fault of task `tid`, whose address space is `space`.
+    /// The fault of the task `tid`, whose address space is `space`. `code` is the signal's `si_code`.
     pub fn new(tid: i32, signal: i32, code: i32, address: u64, space: &Space) -> Fault {
-        // A code of 0 or less is a signal that someone sent (kill(2), tgkill(2)): there is no address.
+        // A code of 0 or less means that a process sent the signal (kill(2), tgkill(2)).
         let sent = code <= 0 || code == libc::SI_KERNEL;
         let memory = matches!(signal, libc::SIGSEGV | libc::SIGBUS);
         let place = match sent || !memory {
@@ -80,7 +81,7 @@ fn place(tid: i32, signal: i32, address: u64, space: &Space) -> Place {
     }
     let foreign = foreign(tid, address);
     let is_guard = matches!(&foreign, Some(Place::Foreign { permissions, .. }) if permissions.starts_with("---"));
-    // Where nothing may be touched, what lies beside it tells more.
+    // A foreign guard says less than the case's own mapping beside it.
     if let Some(foreign) = &foreign
         && !is_guard
     {
@@ -101,21 +102,16 @@ fn place(tid: i32, signal: i32, address: u64, space: &Space) -> Place {
     foreign.unwrap_or(Place::Nowhere)
 }
 
-/// What /proc says of an address that no call of the case has mapped: program, libraries, heap, stack.
+/// The mapping in /proc/PID/maps at an address that no call of the case has mapped: program, libraries, heap, stack.
 fn foreign(tid: i32, address: u64) -> Option<Place> {
     let maps = fs::read_to_string(format!("/proc/{tid}/maps")).ok()?;
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let permissions = fields.next()?;
-        let inside = (hex(start)?..hex(end)?).contains(&address);
-        inside.then(|| Place::Foreign {
-            permissions: permissions.to_owned(),
-            name: fields.nth(3).unwrap_or("without a name").to_owned(),
-        })
+    let mut lines = maps.lines().filter_map(MapsLine::parse);
+    let line = lines.find(|line| line.range.contains(&address))?;
+    Some(Place::Foreign {
+        permissions: line.permissions.to_owned(),
+        name: match line.name {
+            "" => "without a name".to_owned(),
+            name => name.to_owned(),
+        },
     })
-}
-
-fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
 }

@@ -1,17 +1,17 @@
-//! The net effect of what was watched: what was mapped, and what was left when it was over.
+//! The net effect of the watched part of a case: what was mapped, and what was left at its end.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use rangemap::RangeSet;
 
+use super::space::Space;
 use crate::format;
-use crate::record::space::Space;
 
 /// The net effect of the watched part of a case, in its first process.
 ///
-/// Right answers differ in their calls and agree in this. A guard page, or an address range reserved without
-/// access, counts as mapped only where it is left behind.
+/// Right answers differ in their calls, but not in their net effect. A guard page, or an address range that is reserved
+/// without access, counts as mapped only if it is left behind.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     opened: BTreeMap<usize, Account>,
@@ -19,23 +19,23 @@ pub struct Ledger {
     children_left: usize,
 }
 
-/// What one mapping came to.
+/// The effect of one mapping.
 #[derive(Debug, Clone, Default)]
 struct Account {
     kind: &'static str,
-    /// Offsets that were ever readable and writable.
+    /// Offsets that were readable and writable at any time.
     used: RangeSet<u64>,
-    /// Bytes still mapped.
+    /// Bytes that are still mapped.
     left: u64,
 }
 
 impl Ledger {
-    /// From now on the mapping with this id belongs to the ledger.
+    /// Adds the mapping with this id.
     pub(crate) fn open(&mut self, id: usize) {
         self.opened.insert(id, Account::default());
     }
 
-    /// Brings the accounts up to date with the address space.
+    /// Updates the accounts from the address space.
     pub(crate) fn follow(&mut self, space: &Space) {
         for account in self.opened.values_mut() {
             account.left = 0;
@@ -58,12 +58,13 @@ impl Ledger {
         }
     }
 
+    /// Adds descriptors that are open and children that are not waited for at the end of a `watch`.
     pub(crate) fn left(&mut self, descriptors: i64, children: usize) {
         self.descriptors_left += descriptors;
         self.children_left += children;
     }
 
-    /// The lines of the ledger: what, and how much of it.
+    /// The keys and values of the ledger's lines.
     fn lines(&self) -> [(&'static str, String); 4] {
         let mut mapped: BTreeMap<&str, u64> = BTreeMap::new();
         for account in self.opened.values() {
@@ -114,7 +115,7 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// One line of a ledger that is not as asked for.
+/// One line of a ledger that differs from the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// `mapped`, `still mapped`, `descriptors left` or `children left`.

@@ -1,4 +1,4 @@
-//! Keeps what a case does to memory: each process's address space always, its calls and their effect while watched.
+//! The record of what a case does: the address space of each process always, its calls and their effect while watched.
 
 pub mod call;
 pub mod fault;
@@ -22,33 +22,36 @@ use space::{Mapping, Space};
 /// The record of one case.
 #[derive(Debug, Default)]
 pub struct Record {
+    /// By process name, like `lines`.
     spaces: BTreeMap<String, Space>,
+    /// The number of mappings so far, and the id of the next one.
     mappings: usize,
+    /// The end of the heap when the `watch` began.
     heap: u64,
+    /// Process id → process name.
     names: BTreeMap<i32, String>,
     pub calls: Vec<Call>,
     pub ledger: Ledger,
-    /// Lines of the transcript, by process.
+    /// The lines of the transcript.
     lines: BTreeMap<String, Vec<Line>>,
     /// Whether anything was watched.
     pub watched: bool,
-    /// Bytes that were unmapped while watched, and had been before.
+    /// The length of the first watched munmap of memory that had been unmapped already.
     pub unmapped_twice: Option<u64>,
 }
 
 impl Record {
-    /// A `watch` begins; the heap ends at `heap`.
+    /// Begins a `watch`. The heap ends at `heap`.
     pub fn begin(&mut self, heap: u64) {
         self.watched = true;
         self.heap = heap;
     }
 
-    /// The address space of `process`.
     pub fn space(&self, process: &str) -> Option<&Space> {
         self.spaces.get(process)
     }
 
-    /// `parent` has forked `child`, whose process id is `pid`.
+    /// Records that `parent` has forked `child`, whose process id is `pid`.
     pub fn forked(&mut self, parent: &str, child: &str, pid: i32, watching: bool) {
         let space = self.spaces.get(parent).cloned().unwrap_or_default();
         self.spaces.insert(child.to_owned(), space);
@@ -58,12 +61,12 @@ impl Record {
         }
     }
 
-    /// `process` has replaced its program, and with it its address space.
+    /// Records an execve, which replaces the address space of `process`.
     pub fn executed(&mut self, process: &str) {
         self.spaces.insert(process.to_owned(), Space::default());
     }
 
-    /// `process`, a forked one, has ended.
+    /// Records the end of the forked `process`.
     pub fn ended(&mut self, process: &str, end: Status) {
         let text = match end {
             Status::Exited(code) => format!("exit({code})"),
@@ -72,7 +75,7 @@ impl Record {
         self.push(process, Line::default().text(text));
     }
 
-    /// `process` has made a call, which returned `result`.
+    /// Records a call of `process`. `result` is the kernel's: a negated error number, or a value.
     pub fn call(
         &mut self,
         process: &str,
@@ -85,8 +88,8 @@ impl Record {
             -4095..0 => Err(Errno::from_raw(-result as i32)),
             value => Ok(value as u64),
         };
-        // An address is named as it was before the call: munmap(A) names what A was.
-        let line = watching.then(|| self.words(process, number, args));
+        // Addresses are named before the call takes effect: munmap(A) names the mapping that it unmaps.
+        let line = watching.then(|| self.arguments(process, number, args));
         if watching && number == libc::SYS_munmap && result.is_ok() {
             self.look_for_second_unmap(process, args);
         }
@@ -116,7 +119,7 @@ impl Record {
         });
     }
 
-    /// Before a munmap: whether all that it names had been mapped, and was no longer.
+    /// Looks, before a munmap takes effect, whether the memory it names is unmapped and was mapped before.
     fn look_for_second_unmap(&mut self, process: &str, [start, len, ..]: [u64; 6]) {
         let range = start..start.saturating_add(whole_pages(len));
         let again = self.spaces.get(process).is_some_and(|space| {
@@ -136,16 +139,19 @@ impl Record {
         self.lines.entry(process.to_owned()).or_default().push(line);
     }
 
-    /// Changes the address space as the call did; the id of the mapping that the call returned, if it did.
+    /// Changes the address space as the call did. Returns the id of the mapping that the call returned, if any.
     fn apply(&mut self, process: &str, number: i64, args: [u64; 6], value: u64) -> Option<usize> {
-        let [start, len, third, flags, fd_or_new, _] = args;
+        let [start, len, third, flags, ..] = args;
         let end = start.saturating_add(whole_pages(len));
         let space = self.spaces.entry(process.to_owned()).or_default();
+        let mut new_id = || {
+            self.mappings += 1;
+            self.mappings - 1
+        };
         match number {
             libc::SYS_mmap => {
                 let kind = flags as i32 & libc::MAP_TYPE;
-                let id = self.mappings;
-                self.mappings += 1;
+                let id = new_id();
                 space.map(Mapping {
                     id,
                     start: value,
@@ -167,15 +173,13 @@ impl Record {
             libc::SYS_mremap => {
                 let old = space.at(start)?.clone();
                 let keeps_old = len == 0 || flags as i32 & libc::MREMAP_DONTUNMAP != 0;
-                let id = if keeps_old {
-                    let id = self.mappings;
-                    self.mappings += 1;
-                    id
-                } else {
-                    space.unmap(start..end);
-                    old.id
+                let id = match keeps_old {
+                    true => new_id(),
+                    false => {
+                        space.unmap(start..end);
+                        old.id
+                    }
                 };
-                let _ = fd_or_new; // where MREMAP_FIXED asks for: the result says it as well
                 space.map(Mapping {
                     id,
                     start: value,
@@ -188,7 +192,8 @@ impl Record {
         }
     }
 
-    fn words(&self, process: &str, number: i64, args: [u64; 6]) -> Line {
+    /// The call with its arguments.
+    fn arguments(&self, process: &str, number: i64, args: [u64; 6]) -> Line {
         let [a, b, c, d, e, f] = args;
         let size = call::argument;
         let line = Line::default().text(format!("{}(", call::name(number)));
@@ -241,7 +246,7 @@ impl Record {
         let line = line.text(" = ");
         let value = match (result, outcome) {
             (Err(error), _) => return line.text(format!("{error:?}")),
-            // Where mremap leaves a mapping is luck: it keeps its letter.
+            // The kernel chooses where mremap moves a mapping, so the mapping keeps its letter.
             (Ok(_), Some(id)) => return line.place(id, 0),
             (Ok(value), None) => value,
         };
@@ -249,13 +254,14 @@ impl Record {
             libc::SYS_mmap | libc::SYS_mremap => self.place(line, process, value),
             libc::SYS_brk => line.text(self.heap_relative(value)),
             libc::SYS_memfd_create => line.text(call::descriptor(value)),
-            // Which child ends first is luck.
+            // It is not deterministic which child ends first.
             libc::SYS_wait4 if value != 0 && args[0] as i32 == -1 => line.text("a child"),
             libc::SYS_wait4 if value != 0 => line.text(self.child(value as i32)),
             _ => line.text(value.to_string()),
         }
     }
 
+    /// The name of the child that a wait names.
     fn child(&self, pid: i32) -> String {
         match self.names.get(&pid) {
             Some(name) => name.clone(),
@@ -264,6 +270,7 @@ impl Record {
         }
     }
 
+    /// `address` as a place in a mapping, or `?`.
     fn place(&self, line: Line, process: &str, address: u64) -> Line {
         if address == 0 {
             return line.text("NULL");
@@ -284,7 +291,7 @@ impl Record {
     }
 }
 
-/// `len` rounded up to whole pages, as the kernel does.
+/// Rounds `len` up to whole pages, as the kernel does.
 fn whole_pages(len: u64) -> u64 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(1) as u64;
     len.checked_next_multiple_of(page)

@@ -1,4 +1,4 @@
-//! The address space of one process as its calls have shaped it: what is mapped, and what was.
+//! The address space of one process, from its calls: what is mapped, and what was.
 
 use std::ops::Range;
 
@@ -8,29 +8,30 @@ use rangemap::RangeMap;
 /// One successful `mmap`, or what is left of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// Counts from 0 in a case: an address may be mapped anew, an id never is.
+    /// Counts from 0 in a case. An address may be mapped again; an id is never reused.
     pub id: usize,
     pub start: u64,
     /// Bytes, in whole pages.
     pub len: u64,
     pub protection: i32,
     pub shared: bool,
-    /// Whether no descriptor was behind it.
+    /// MAP_ANONYMOUS.
     pub anonymous: bool,
 }
 
 impl Mapping {
-    /// Whether it can be read and written.
+    /// Whether it is readable and writable.
     pub fn usable(&self) -> bool {
         let both = libc::PROT_READ | libc::PROT_WRITE;
         self.protection & both == both
     }
 }
 
-/// One address space. A fork clones it, threads share it.
+/// One address space. A fork clones it; threads share it.
 #[derive(Debug, Clone, Default)]
 pub struct Space {
     live: RangeMap<u64, Mapping>,
+    /// Unmapped, and not mapped again since.
     gone: RangeMap<u64, Mapping>,
 }
 
@@ -70,12 +71,12 @@ impl Space {
         }
     }
 
-    /// What is mapped at `address`.
+    /// The mapping at `address`.
     pub fn at(&self, address: u64) -> Option<&Mapping> {
         self.live.get(&address)
     }
 
-    /// What was mapped at `address` last, if nothing is now.
+    /// The last mapping at `address`, if there is none now.
     pub fn gone_at(&self, address: u64) -> Option<&Mapping> {
         self.gone.get(&address)
     }
@@ -94,7 +95,7 @@ impl Space {
         Some((mapping, range.start - address))
     }
 
-    /// What is mapped in `range`, cut to it.
+    /// The mappings in `range`, cut to it.
     pub fn pieces(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, Mapping)> {
         self.live
             .overlapping(range.clone())
@@ -104,7 +105,7 @@ impl Space {
             })
     }
 
-    /// Everything mapped.
+    /// All mappings.
     pub fn all(&self) -> impl Iterator<Item = (&Range<u64>, &Mapping)> {
         self.live.iter()
     }
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_gone_and_its_neighbours_live() {
+    fn unmapping_the_middle_leaves_both_sides() {
         let mut space = Space::default();
         space.map(mapping(0, 0x1000, 0x3000));
         space.unmap(0x2000..0x3000);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_mapping_over_a_dead_one_is_not_gone() {
+    fn a_new_mapping_replaces_an_unmapped_one() {
         let mut space = Space::default();
         space.map(mapping(0, 0x1000, 0x1000));
         space.unmap(0x1000..0x2000);
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn protection_changes_in_the_middle() {
+    fn mprotect_changes_only_its_range() {
         let mut space = Space::default();
         space.map(mapping(0, 0x1000, 0x3000));
         space.protect(0x2000..0x3000, libc::PROT_NONE);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_measured_from_their_ends() {
+    fn distances_are_measured_from_the_nearest_byte() {
         let mut space = Space::default();
         space.map(mapping(0, 0x10000, 0x1000));
         assert_eq!(space.ending_before(0x11000, 0x1000).unwrap().1, 0);

@@ -1,15 +1,15 @@
-//! Renders the calls of a case so that every run of the same code reads the same.
+//! Renders the calls of a case so that every run of the same code gives the same text.
 //!
-//! Addresses become letters in the order in which a reader meets them; lines are grouped by process, because how
-//! two processes interleave is luck.
+//! Mappings get letters in reading order. Lines are grouped by process, because the order between two processes is not
+//! deterministic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-use crate::record::call::{self, Line, Part};
+use super::call::{self, Line, Part};
 
-/// The transcript of `lines`, by process: the first process's name sorts before its children's.
+/// The transcript of the lines of each process, parents before their children: their names sort that way.
 pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {
     let mut letters = Letters::default();
     let mut text = String::new();
@@ -31,16 +31,19 @@ pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {
     text
 }
 
-/// The first call of a transcript that is not as asked for.
+/// The first call of a transcript that differs from the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallDifference {
-    /// The process that made it, or should have.
+    /// The process that made the call, or should have made it.
     pub process: String,
+    /// The expected call; `None` if the task asks for none here.
     pub asked: Option<String>,
+    /// The call that was made; `None` if it is missing.
     pub made: Option<String>,
 }
 
-/// Where `got` first differs from `expected`, process by process: a call of one never stands for a call of another.
+/// The first difference between two transcripts. Each process is compared with itself: a call of another process never
+/// replaces one of its calls.
 pub fn first_difference(expected: &str, got: &str) -> Option<CallDifference> {
     let (expected, got) = (by_process(expected), by_process(got));
     let processes: BTreeSet<_> = expected.keys().chain(got.keys()).collect();
@@ -58,7 +61,7 @@ pub fn first_difference(expected: &str, got: &str) -> Option<CallDifference> {
     })
 }
 
-/// `P: munmap(A) = 0` as a call of the process `P`.
+/// The calls of each process: `P: munmap(A) = 0` is a call of `P`.
 fn by_process(transcript: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (process, call) in transcript.lines().filter_map(|line| line.split_once(": ")) {
@@ -67,6 +70,7 @@ fn by_process(transcript: &str) -> BTreeMap<&str, Vec<&str>> {
     calls
 }
 
+/// The index of each mapping's letter.
 #[derive(Default)]
 struct Letters(BTreeMap<usize, usize>);
 
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_follow_the_reader_not_the_ids() {
+    fn mappings_get_letters_in_reading_order() {
         let lines = BTreeMap::from([
             ("P".to_owned(), vec![Line::default().text("x ").place(7, 0)]),
             (
@@ -98,24 +102,24 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_belongs_to_one_process() {
-        let told = |expected, got| {
+    fn processes_are_compared_one_by_one() {
+        let compare = |expected, got| {
             let difference = first_difference(expected, got)?;
             Some((difference.process, difference.asked, difference.made))
         };
         let some = |call: &str| Some(call.to_owned());
         let parent = "P: a() = 0\nP: b() = 0\n";
-        assert_eq!(told(parent, parent), None);
+        assert_eq!(compare(parent, parent), None);
         let missing = ("P".to_owned(), some("b() = 0"), None);
-        assert_eq!(told(parent, "P: a() = 0\n"), Some(missing.clone()));
-        // What another process does is not what it does instead.
-        assert_eq!(told(parent, "P: a() = 0\nP.1: c() = 0\n"), Some(missing));
+        assert_eq!(compare(parent, "P: a() = 0\n"), Some(missing.clone()));
+        // The child's call does not replace the one that its parent misses.
+        assert_eq!(compare(parent, "P: a() = 0\nP.1: c() = 0\n"), Some(missing));
         let too_much = ("P.1".to_owned(), None, some("c() = 0"));
         assert_eq!(
-            told("P.1: exit(0)\n", "P.1: c() = 0\nP.1: exit(0)\n"),
+            compare("P.1: exit(0)\n", "P.1: c() = 0\nP.1: exit(0)\n"),
             Some(too_much)
         );
         let another = ("P".to_owned(), some("b() = 0"), some("c() = 0"));
-        assert_eq!(told(parent, "P: a() = 0\nP: c() = 0\n"), Some(another));
+        assert_eq!(compare(parent, "P: a() = 0\nP: c() = 0\n"), Some(another));
     }
 }

@@ -1,14 +1,12 @@
-//! What the kernel saw of the watched part of a case, for the grader's own questions.
+//! What the kernel saw of the watched part of a case, for the grader's checks.
 
 pub mod snapshot;
 
 use std::panic::{self, Location};
 use std::path::{Path, PathBuf};
 
-use crate::record::Record;
 use crate::record::call::Call;
-use crate::record::ledger;
-use crate::record::transcript;
+use crate::record::{Record, ledger, transcript};
 use crate::verdict::Failure;
 
 /// What the kernel saw while `watch` was on.
@@ -16,7 +14,7 @@ pub struct Seen {
     record: Record,
 }
 
-/// How a question about what was seen ends the grader's closure.
+/// The panic payload of an `expect_…` that found a difference.
 pub(crate) struct Differs {
     pub failure: Failure,
     pub diff: String,
@@ -31,18 +29,18 @@ impl Seen {
         self.record.unmapped_twice
     }
 
-    /// The watched calls of that name, as in its manual page, in all of the case's processes.
+    /// The watched calls with this name, that of the manual page, in all of the case's processes.
     pub fn calls(&self, name: &str) -> Vec<&Call> {
         let named = |call: &&Call| call.name == name;
         self.record.calls.iter().filter(named).collect()
     }
 
-    /// The watched calls, one line each, the same on every run.
+    /// The watched calls, one line each. The text is the same on every run.
     pub fn transcript(&self) -> String {
         self.record.transcript().unwrap_or_default()
     }
 
-    /// The net effect: what was mapped, and what was left.
+    /// The net effect: what was mapped, and what was left at the end.
     pub fn ledger(&self) -> String {
         self.record.ledger.to_string()
     }
@@ -50,7 +48,7 @@ impl Seen {
     /// Grades the net effect against `snapshots/NAME.snap` beside the grader.
     ///
     /// # Panics
-    /// If they differ; the case then fails with a sentence on the first difference.
+    /// If they differ: the case then fails with a sentence on the first difference.
     #[track_caller]
     pub fn expect_ledger(&self, name: &str) {
         let got = self.ledger();
@@ -59,10 +57,10 @@ impl Seen {
         });
     }
 
-    /// Grades the very calls against `snapshots/NAME.snap` beside the grader: only where the task fixes them.
+    /// Grades the calls against `snapshots/NAME.snap` beside the grader. Only for a task that prescribes the calls.
     ///
     /// # Panics
-    /// If they differ; the case then fails, and the learner reads both.
+    /// If they differ: the case then fails, and the learner sees both.
     #[track_caller]
     pub fn expect_transcript(&self, name: &str) {
         let got = self.transcript();
@@ -102,7 +100,7 @@ impl Seen {
     }
 }
 
-/// `snapshots/` in the folder of the source file `grader`, which the compiler names from the workspace's root.
+/// `snapshots/` in the folder of the source file `grader`, whose path is relative to the root of the workspace.
 fn snapshots_beside(grader: &Location) -> PathBuf {
     let root = std::env::var_os("INSTA_WORKSPACE_ROOT").map_or_else(PathBuf::new, PathBuf::from);
     let file = root.join(grader.file());

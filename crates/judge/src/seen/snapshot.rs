@@ -1,4 +1,4 @@
-//! Compares with insta's stored snapshots, and reads them where the difference must be told in other words.
+//! Compares with insta's stored snapshots, and reads them to explain a difference in a sentence.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -11,7 +11,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether `got` is the snapshot `name` in `folder`; insta blesses it if its environment variables say so.
+/// Whether `got` is the snapshot `name` in `folder`. insta accepts a new text if its environment variables say so.
 pub fn matches(folder: &Path, name: &str, got: &str) -> bool {
     let mut settings = Settings::clone_current();
     settings.set_snapshot_path(folder);
@@ -20,15 +20,15 @@ pub fn matches(folder: &Path, name: &str, got: &str) -> bool {
     quietly(&mut || settings.bind(|| insta::assert_snapshot!(name, got))).is_ok()
 }
 
-/// The stored text of the snapshot.
+/// The stored text of the snapshot `name` in `folder`.
 pub fn stored(folder: &Path, name: &str) -> io::Result<String> {
     let text = fs::read_to_string(folder.join(format!("{name}.snap")))?;
-    // A header between two lines of dashes, then the text.
+    // The text follows a header between two lines of dashes.
     let body = text.splitn(3, "---\n").nth(2).unwrap_or(&text);
     Ok(body.trim_end().to_owned())
 }
 
-/// Both texts, line by line: `-` for what is missing, `+` for what is too much.
+/// Both texts, line by line, with a label before each line.
 pub fn difference(expected: &str, got: &str) -> String {
     let diff = similar::TextDiff::from_lines(expected.trim_end(), got.trim_end());
     let lines: Vec<String> = diff
@@ -45,7 +45,7 @@ pub fn difference(expected: &str, got: &str) -> String {
     lines.join("\n")
 }
 
-/// What `f` comes to; a panic prints nothing.
+/// The result of `f`, whose panic prints nothing.
 pub fn quietly(f: &mut dyn FnMut()) -> thread::Result<()> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

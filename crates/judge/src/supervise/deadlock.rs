@@ -1,4 +1,4 @@
-//! Finds out that nothing in a case can ever run again: each task waits, without a time limit, for another one.
+//! Detects that no task of a case can run again: each waits for another one, without a time limit.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use crate::procfs;
 use crate::record::process;
 
-/// What one task waits for. The address tells two locks apart from one look to the next; it is never shown.
+/// The call in which one task waits. Its arguments tell two locks apart from one look to the next; they are not shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     process: String,
@@ -16,16 +16,16 @@ pub struct Wait {
     args: Vec<u64>,
 }
 
-/// What each task waits for, or `None` if one of them may still move by itself.
+/// What each task waits for, or `None` if any of them may run again by itself.
 pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
     let mut waits = Vec::new();
     for (&tid, process) in live {
-        // One that is stopped for the tracer goes on as soon as that one does.
+        // A task that is stopped for the tracer runs again as soon as the tracer resumes it.
         if !procfs::sleeps(tid)? {
             return None;
         }
         if tid == root.as_raw() {
-            continue; // libtest's main thread: where it sleeps, it waits for the case's
+            continue; // libtest's main thread sleeps only to wait for the case's thread
         }
         let (call, args) = procfs::blocked_in(tid)?;
         let untimed = match call {
@@ -45,7 +45,7 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
             libc::SYS_pause => true,
             _ => false,
         };
-        // A handler for SIGALRM may be waiting for its timer.
+        // A timer may still send SIGALRM to a task that has a handler for it.
         let alarm = 1 << (libc::SIGALRM - 1);
         if !untimed || procfs::caught_signals(tid)? & alarm != 0 {
             return None;
@@ -59,7 +59,7 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
     (!waits.is_empty()).then_some(waits)
 }
 
-/// One line for each task.
+/// Describes each wait in a line.
 pub fn describe(waits: &[Wait]) -> Vec<String> {
     let line = |wait: &Wait| {
         let who = match waits {
@@ -90,28 +90,28 @@ mod tests {
 
     use super::*;
 
-    /// On a busy machine libtest's thread may hold what the case waits for, and wait for a processor itself.
+    /// On a busy machine libtest's thread may hold the lock that the case waits for, and itself wait for a processor.
     #[test]
-    fn what_libtests_thread_may_still_do_is_no_deadlock() {
+    fn a_lock_held_by_libtests_running_thread_is_no_deadlock() {
         let lock = Mutex::new(());
         let go_on = AtomicBool::new(false);
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let looks = thread::scope(|scope| {
             let root = scope.spawn(|| {
                 let held = lock.lock().unwrap();
-                tell.send(gettid()).unwrap();
+                sender.send(gettid()).unwrap();
                 while !go_on.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
                 thread::park();
                 drop(held);
             });
-            let root_tid = told.recv().unwrap();
+            let root_tid = receiver.recv().unwrap();
             scope.spawn(|| {
-                tell.send(gettid()).unwrap();
+                sender.send(gettid()).unwrap();
                 drop(lock.lock());
             });
-            let case_tid = told.recv().unwrap();
+            let case_tid = receiver.recv().unwrap();
             let until_asleep = |tid: Pid| {
                 while procfs::sleeps(tid.as_raw()) != Some(true) {
                     thread::yield_now();

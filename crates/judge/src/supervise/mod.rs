@@ -2,43 +2,39 @@
 
 mod deadlock;
 mod launch;
+mod output;
 mod shared;
 mod tasks;
 mod trace;
 mod watchdog;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
 use crate::limits::Limits;
 use crate::procfs;
-use crate::protocol;
+use crate::protocol::{self, CHILD};
 use crate::record::Record;
 use crate::record::process::FIRST;
-use crate::verdict::{Evidence, Verdict};
+use crate::verdict::Verdict;
+use crate::verdict::evidence::Evidence;
 use launch::{Launched, launch, tracing_forbidden};
 use shared::Shared;
 use tasks::Change;
 
-/// Lines of its own output that a learner is shown.
-const OUTPUT_LINES: usize = 40;
-/// Bytes of output that are looked at.
-const OUTPUT_BYTES: usize = 64 << 10;
-
-/// A case that is over.
+/// A case that has ended.
 pub struct Over {
     pub verdict: Verdict,
-    /// The last lines of what it printed.
+    /// The last lines of its output.
     pub output: Vec<String>,
-    /// What it did, where it was traced.
+    /// What it did, if it was traced.
     pub record: Option<Record>,
 }
 
@@ -55,26 +51,27 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
         }
         result => result.map(|launched| (launched, traced)),
     };
-    match started {
-        Ok((launched, true)) => run_traced(launched, limits),
-        Ok((launched, false)) => run_untraced(launched, case, limits),
-        Err(error) => panic!("the judge could not start the case's process: {error}"),
-    }
-}
-
-fn run_traced(mut child: Launched, limits: &Limits) -> Over {
+    let (mut child, traced) = match started {
+        Ok(started) => started,
+        Err(error) => panic!("the case's process cannot be started: {error}"),
+    };
     let shared = Shared::default();
-    let seen = under_watch(
-        &shared,
-        child.pid,
-        limits,
-        |_| (),
-        || trace::follow(child.pid, &shared, limits),
-    );
-    let (text, output) = read_output(&child.output);
+    let followed = match traced {
+        true => follow_traced(&child, &shared, limits),
+        false => follow_untraced(&child, &shared, limits),
+    };
+    let seen = match followed {
+        Ok(seen) => seen,
+        Err(error) => panic!("the case's process cannot be waited for: {error}"),
+    };
+    let events = match read_events(&mut child) {
+        Ok(events) => events,
+        Err(error) => panic!("the case's events cannot be read: {error}"),
+    };
+    let (text, output) = output::read(&child.output);
     let evidence = Evidence {
         status: seen.status,
-        events: read_events(&mut child),
+        events,
         stop: shared.stopped(),
         fault: seen.fault,
         child_killed: seen.child_killed,
@@ -88,38 +85,36 @@ fn run_traced(mut child: Launched, limits: &Limits) -> Over {
     }
 }
 
-/// Without ptrace: everything that the case starts carries its nonce in its environment.
-fn run_untraced(mut child: Launched, case: &str, limits: &Limits) -> Over {
-    let shared = Shared::default();
+fn follow_traced(child: &Launched, shared: &Shared, limits: &Limits) -> Result<trace::Seen, Errno> {
+    let follow = || trace::follow(child.pid, shared, limits);
+    under_watch(shared, child.pid, limits, |_| (), follow)
+}
+
+/// Without ptrace, the processes of the case are found by its tag in their environment.
+fn follow_untraced(
+    child: &Launched,
+    shared: &Shared,
+    limits: &Limits,
+) -> Result<trace::Seen, Errno> {
     let root = child.pid;
-    shared.born(root.as_raw(), FIRST);
+    shared.add(root.as_raw(), FIRST);
     let census = |shared: &Shared| shared.replace(family(root.as_raw()));
-    let status = under_watch(&shared, root, limits, census, || {
+    let ended = || {
         loop {
-            match tasks::wait_for(root) {
-                Ok(Change::Ended(status)) => break status,
-                Ok(_) => {}
-                Err(error) => panic!("the test process is gone: {error}"),
+            if let Change::Ended(status) = tasks::wait_for(root)? {
+                return Ok(status);
             }
         }
-    });
-    let tag = format!("{}={} {case}\0", protocol::CHILD, child.nonce);
-    let leftovers = kill_tagged(tag.as_bytes());
-    let (text, output) = read_output(&child.output);
-    let evidence = Evidence {
+    };
+    let status = under_watch(shared, root, limits, census, ended)?;
+    let leftovers = kill_tagged(format!("{CHILD}={}\0", child.tag).as_bytes());
+    Ok(trace::Seen {
         status,
-        events: read_events(&mut child),
-        stop: shared.stopped(),
+        leftovers,
         fault: None,
         child_killed: None,
-        leftovers,
-        output: text,
-    };
-    Over {
-        verdict: evidence.verdict(),
-        output,
         record: None,
-    }
+    })
 }
 
 /// Runs `follow` while a second thread watches the limits.
@@ -140,7 +135,7 @@ fn under_watch<R>(
     })
 }
 
-/// The tasks of `root` and of what it has forked.
+/// The tasks of `root` and of its descendants.
 fn family(root: i32) -> BTreeMap<i32, String> {
     let mut found = BTreeMap::new();
     let mut unseen = vec![(root, FIRST.to_owned())];
@@ -157,54 +152,39 @@ fn family(root: i32) -> BTreeMap<i32, String> {
     found
 }
 
-/// Kills every process that carries `tag`, until there is none; how many there were at first.
+/// Kills the processes with `tag` in their environment until there is none. Returns how many there were at first.
 fn kill_tagged(tag: &[u8]) -> usize {
-    let first = procfs::with_environment(tag);
+    let first = tagged(tag);
     let mut left = first.clone();
     while !left.is_empty() {
         left.iter().copied().for_each(shared::end);
         thread::sleep(Duration::from_millis(1));
-        left = procfs::with_environment(tag);
+        left = tagged(tag);
     }
     first.len()
 }
 
-/// A child of the same user could write into the judge through /proc/PID/mem; not if the judge is not dumpable.
+fn tagged(tag: &[u8]) -> Vec<i32> {
+    let mut processes = procfs::processes();
+    processes.retain(|pid| procfs::has_in_environment(*pid, tag));
+    processes
+}
+
+/// Makes this process not dumpable. Otherwise a child of the same user could write into it through /proc/PID/mem.
 fn hide_from_child() {
     let off: libc::c_ulong = 0;
-    // SAFETY: the option takes a number and touches no memory of ours.
+    // SAFETY: the option takes a number and touches no memory of this process.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, off, off, off) };
 }
 
-fn read_events(child: &mut Launched) -> Vec<protocol::Event> {
+/// The pipe does not block. The case has ended, so nothing more arrives.
+fn read_events(child: &mut Launched) -> io::Result<Vec<protocol::Event>> {
     let mut bytes = Vec::new();
-    // The pipe does not block: what is in it is all that there will be.
     match child.events.read_to_end(&mut bytes) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-            panic!("the case's events cannot be read: {error}")
-        }
-        _ => protocol::parse(&child.nonce, &String::from_utf8_lossy(&bytes)),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(protocol::parse(
+            &child.nonce,
+            &String::from_utf8_lossy(&bytes),
+        )),
     }
-}
-
-/// The end of the output: as one text, and as the lines to show.
-fn read_output(file: &File) -> (String, Vec<String>) {
-    let len = file.metadata().map_or(0, |data| data.len());
-    let mut bytes = vec![0; OUTPUT_BYTES.min(len as usize)];
-    let from = len - bytes.len() as u64;
-    if let Err(error) = file.read_exact_at(&mut bytes, from) {
-        return (
-            String::new(),
-            vec![format!("(the output cannot be read: {error})")],
-        );
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    let skipped = lines.len().saturating_sub(OUTPUT_LINES);
-    let mut shown = Vec::new();
-    if skipped > 0 || from > 0 {
-        shown.push(format!("(the last {OUTPUT_LINES} lines of {len} bytes)"));
-    }
-    shown.extend(lines[skipped..].iter().map(|line| (*line).to_owned()));
-    (text, shown)
 }

@@ -1,14 +1,14 @@
-//! What the thread that traces a case shares with the one that watches the clock.
+//! What the thread that follows a case shares with the one that watches its limits.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::limits::Stop;
 
-/// The tasks of a case, and the decision to end it.
+/// The tasks of a case, and the decision to stop it.
 #[derive(Debug, Default)]
 pub struct Shared {
     state: Mutex<State>,
@@ -22,18 +22,18 @@ struct State {
 }
 
 impl Shared {
-    /// A task is born; how many there are now.
-    pub fn born(&self, tid: i32, process: &str) -> usize {
+    /// Adds a task; returns the number of tasks.
+    pub fn add(&self, tid: i32, process: &str) -> usize {
         let mut state = self.lock();
         state.live.insert(tid, process.to_owned());
         state.live.len()
     }
 
-    pub fn gone(&self, tid: i32) {
+    pub fn remove(&self, tid: i32) {
         self.lock().live.remove(&tid);
     }
 
-    /// Without a tracer: these are the tasks now.
+    /// Replaces all tasks.
     pub fn replace(&self, live: BTreeMap<i32, String>) {
         self.lock().live = live;
     }
@@ -42,7 +42,7 @@ impl Shared {
         self.lock().live.clone()
     }
 
-    /// Ends the case: the first reason stands, and everything known is killed.
+    /// Stops the case for the first `reason` given, and kills its tasks.
     pub fn stop(&self, reason: Stop) {
         let mut state = self.lock();
         state.stop.get_or_insert(reason);
@@ -55,17 +55,15 @@ impl Shared {
         self.lock().stop.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Kills the process that task `tid` belongs to. Its id stays its own until it has been waited for, and only ids
-/// that have not been are passed here.
+/// Kills the process that task `tid` belongs to. Callers pass only ids that have not been waited for, so that no other
+/// process has them.
 pub fn end(tid: i32) {
-    // To kill(2), 0 and below mean a group, or everybody.
+    // kill(2) takes 0 and negative ids for groups.
     if tid > 0 {
         let _ = kill(Pid::from_raw(tid), Signal::SIGKILL);
     }

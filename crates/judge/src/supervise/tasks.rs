@@ -1,4 +1,4 @@
-//! Waits for the tasks of a case and lets them go on: `waitpid` and `ptrace` with any signal, the real-time ones included.
+//! Waits for the tasks of a case and resumes them. nix's `waitpid` and `ptrace` do not know the real-time signals.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -10,7 +10,7 @@ use crate::record::process::Status;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
     Ended(Status),
-    /// Stopped by a signal on its way to it.
+    /// Stopped before this signal is delivered.
     Signal(i32),
     /// Stopped at the exit of a system call.
     Syscall,
@@ -18,7 +18,7 @@ pub enum Change {
     Event(i32),
 }
 
-/// Waits for a change of any child or tracee of this thread: a test on another thread has its own.
+/// Waits for a change of any child or tracee of this thread. Each test thread waits only for its own case.
 pub fn wait_any() -> Result<(Pid, Change), Errno> {
     wait(-1, libc::__WALL | libc::__WNOTHREAD)
 }
@@ -56,8 +56,8 @@ fn change(status: i32) -> Change {
     }
 }
 
-/// Lets a stopped task go on with `signal` (0 for none), until its current call returns if `to_exit` is set.
-/// A task that has been killed meanwhile needs nothing.
+/// Resumes a stopped task and delivers `signal` (0 for none). With `to_exit` it stops again when its current call
+/// returns. Does nothing if the task has been killed meanwhile.
 pub fn resume(pid: Pid, to_exit: bool, signal: i32) {
     let request = match to_exit {
         true => libc::PTRACE_SYSCALL,

@@ -1,11 +1,14 @@
-//! Follows a traced case from its first instruction until nothing of it is left.
+//! Traces a case from its first instruction until none of its tasks is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
 
+use super::shared::{self, Shared};
+use super::tasks::{self, Change};
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
 use crate::protocol::MARK;
@@ -13,33 +16,34 @@ use crate::record::Record;
 use crate::record::fault::Fault;
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
-use crate::supervise::shared::{self, Shared};
-use crate::supervise::tasks::{self, Change};
 
-/// What the tracer has seen of a case.
+/// What was seen of a case.
 pub struct Seen {
     pub status: Status,
-    /// Processes that still ran when the first one was gone.
+    /// The number of processes that still ran when the first one had ended.
     pub leftovers: usize,
+    /// The last fault of the first process.
     pub fault: Option<Fault>,
+    /// The last signal that killed a forked child, with its fault.
     pub child_killed: Option<(i32, Option<Fault>)>,
-    /// `None` where this kernel does not tell a tracer the calls (gVisor).
+    /// `None` without a tracer, and on a kernel that does not report calls to a tracer (gVisor).
     pub record: Option<Record>,
 }
 
 /// One thread of a case.
 struct Task {
     process: String,
-    /// The call that it is in, if that call is recorded.
-    open: Option<(i64, [u64; 6])>,
+    /// The watched call in which it is.
+    call: Option<(i64, [u64; 6])>,
 }
 
 /// One process of a case.
 #[derive(Default)]
 struct Process {
+    /// The number of children that it has forked.
     children: usize,
     watching: bool,
-    /// Open descriptors when its `watch` began.
+    /// The number of open descriptors when its `watch` began.
     descriptors: usize,
     fault: Option<Fault>,
 }
@@ -50,34 +54,36 @@ struct Tracer<'a> {
     limits: &'a Limits,
     tasks: BTreeMap<i32, Task>,
     processes: BTreeMap<String, Process>,
-    /// Newborn tasks that stopped before their parent's event told of them.
-    early: BTreeSet<i32>,
-    /// Children forked while watched.
+    /// New tasks of which only one of two stops has been seen: their own, or the event that reports them.
+    newborn: BTreeSet<i32>,
+    /// The children that were forked while watched.
     forked: BTreeSet<i32>,
     record: Record,
+    /// Whether the kernel has refused to describe a call.
     calls_unknown: bool,
     child_killed: Option<(i32, Option<Fault>)>,
 }
 
-/// Follows `root`, which has asked this thread to trace it and is about to run its program.
-pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Seen {
+/// Traces `root`, which has asked this thread to trace it and is about to execute its program. Returns an error if it
+/// cannot be waited for.
+pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Result<Seen, Errno> {
     let mut tracer = Tracer {
         root,
         shared,
         limits,
         tasks: BTreeMap::new(),
         processes: BTreeMap::new(),
-        early: BTreeSet::new(),
+        newborn: BTreeSet::new(),
         forked: BTreeSet::new(),
         record: Record::default(),
         calls_unknown: false,
         child_killed: None,
     };
     tracer.add(root.as_raw(), FIRST.to_owned());
-    let status = tracer.until_root_ends();
+    let status = tracer.until_root_ends()?;
     let leftovers = tracer.leftovers();
     tracer.kill_all();
-    Seen {
+    Ok(Seen {
         status,
         leftovers,
         fault: tracer
@@ -86,15 +92,13 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Seen {
             .and_then(|process| process.fault),
         child_killed: tracer.child_killed,
         record: (!tracer.calls_unknown).then_some(tracer.record),
-    }
+    })
 }
 
 impl Tracer<'_> {
-    fn until_root_ends(&mut self) -> Status {
-        match tasks::wait_for(self.root) {
-            Ok(Change::Ended(status)) => return status,
-            Ok(_) => {}
-            Err(error) => panic!("the test process is gone: {error}"),
+    fn until_root_ends(&mut self) -> Result<Status, Errno> {
+        if let Change::Ended(status) = tasks::wait_for(self.root)? {
+            return Ok(status);
         }
         let options = Options::PTRACE_O_EXITKILL
             | Options::PTRACE_O_TRACESYSGOOD
@@ -106,22 +110,19 @@ impl Tracer<'_> {
         let _ = ptrace::setoptions(self.root, options); // fails only if it was killed meanwhile
         tasks::resume(self.root, false, 0);
         loop {
-            let (pid, change) = match tasks::wait_any() {
-                Ok(news) => news,
-                Err(error) => panic!("the test process is gone: {error}"),
-            };
+            let (pid, change) = tasks::wait_any()?;
             match change {
                 Change::Ended(status) => {
                     self.ended(pid, status);
                     if pid == self.root {
-                        return status;
+                        return Ok(status);
                     }
                 }
-                // Once the case is to end, nothing is let go on: the kernel reports the newest tasks first, so a
-                // fork bomb that is still served outruns the end of the process waited for.
+                // Once the case is stopped, no task is resumed. The kernel reports the newest tasks first, so a fork bomb
+                // whose tasks are still resumed would keep the end of `root` from being reported.
                 _ if self.shared.stopped().is_some() => shared::end(pid.as_raw()),
                 Change::Signal(libc::SIGSTOP) if !self.tasks.contains_key(&pid.as_raw()) => {
-                    self.early.insert(pid.as_raw());
+                    self.newborn.insert(pid.as_raw());
                 }
                 _ => self.stopped(pid, change),
             }
@@ -129,23 +130,23 @@ impl Tracer<'_> {
     }
 
     fn add(&mut self, tid: i32, process: String) {
-        let count = self.shared.born(tid, &process);
+        let count = self.shared.add(tid, &process);
         self.processes.entry(process.clone()).or_default();
         let task = Task {
             process,
-            open: None,
+            call: None,
         };
         self.tasks.insert(tid, task);
         if count > self.limits.tasks + LIBTEST {
             self.shared.stop(Stop::Tasks(self.limits.tasks));
-            self.early.iter().copied().for_each(shared::end);
+            self.newborn.iter().copied().for_each(shared::end);
         }
     }
 
     fn ended(&mut self, pid: Pid, status: Status) {
         let pid = pid.as_raw();
-        self.shared.gone(pid);
-        self.early.remove(&pid);
+        self.shared.remove(pid);
+        self.newborn.remove(&pid);
         let Some(task) = self.tasks.remove(&pid) else {
             return;
         };
@@ -170,11 +171,11 @@ impl Tracer<'_> {
         }
     }
 
-    /// A task has stopped: looks why, and lets it go on.
+    /// Handles a stopped task, and resumes it.
     fn stopped(&mut self, pid: Pid, change: Change) {
         let mut signal = 0;
         match change {
-            Change::Signal(libc::SIGSTOP) if self.early.remove(&pid.as_raw()) => {}
+            Change::Signal(libc::SIGSTOP) if self.newborn.remove(&pid.as_raw()) => {}
             Change::Signal(number) => {
                 self.signal(pid, number);
                 signal = number;
@@ -197,11 +198,11 @@ impl Tracer<'_> {
         let in_call = self
             .tasks
             .get(&pid.as_raw())
-            .is_some_and(|task| task.open.is_some());
+            .is_some_and(|task| task.call.is_some());
         tasks::resume(pid, in_call, signal);
     }
 
-    /// `parent` has made a thread or a process.
+    /// `parent` has made a thread or a process, which this adds.
     fn birth(&mut self, parent: Pid) {
         let Ok(child) = ptrace::getevent(parent) else {
             return; // the parent was killed meanwhile
@@ -232,15 +233,15 @@ impl Tracer<'_> {
             }
         }
         self.add(child, name);
-        match self.early.remove(&child) {
+        match self.newborn.remove(&child) {
             true => tasks::resume(Pid::from_raw(child), false, 0),
             false => {
-                self.early.insert(child);
+                self.newborn.insert(child);
             }
         }
     }
 
-    /// A call that the filter picked, at its entry or at its exit.
+    /// Handles a call that the filter has selected, at its entry or at its exit.
     fn syscall(&mut self, pid: Pid) {
         let Ok(info) = ptrace::syscall_info(pid) else {
             self.calls_unknown = true;
@@ -255,11 +256,11 @@ impl Tracer<'_> {
                 let entry = unsafe { info.u.seccomp };
                 match entry.nr as i64 {
                     libc::SYS_prctl => self.mark(pid, entry.args),
-                    number => task.open = Some((number, entry.args)),
+                    number => task.call = Some((number, entry.args)),
                 }
             }
             libc::PTRACE_SYSCALL_INFO_EXIT => {
-                let Some((number, args)) = task.open.take() else {
+                let Some((number, args)) = task.call.take() else {
                     return;
                 };
                 // SAFETY: `op` says that the kernel has filled in `exit`.
@@ -276,7 +277,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// A `watch` begins or ends.
+    /// Handles the begin or the end of a `watch`.
     fn mark(&mut self, pid: Pid, [option, on, heap, ..]: [u64; 6]) {
         if option != MARK {
             return;
@@ -302,7 +303,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Keeps the story of a fault, while the address space is still there to tell it.
+    /// Describes a fault while the address space still exists.
     fn signal(&mut self, pid: Pid, signal: i32) {
         let fatal = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
         if !fatal.contains(&signal) {
@@ -324,7 +325,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Processes other than the first that still run.
+    /// The number of processes, without the first one, that still run.
     fn leftovers(&self) -> usize {
         let names: BTreeSet<&str> = self
             .tasks
@@ -334,17 +335,17 @@ impl Tracer<'_> {
         names.iter().filter(|name| **name != FIRST).count()
     }
 
-    /// Kills until the kernel says that there is nothing left: a stopped newborn may still show up.
+    /// Kills all tasks until the kernel reports that there are none: a new one may still appear.
     fn kill_all(&mut self) {
         loop {
-            for tid in self.tasks.keys().chain(&self.early) {
+            for tid in self.tasks.keys().chain(&self.newborn) {
                 shared::end(*tid);
             }
             match tasks::wait_any() {
                 Ok((pid, Change::Ended(_))) => {
-                    self.shared.gone(pid.as_raw());
+                    self.shared.remove(pid.as_raw());
                     self.tasks.remove(&pid.as_raw());
-                    self.early.remove(&pid.as_raw());
+                    self.newborn.remove(&pid.as_raw());
                 }
                 Ok((pid, _)) => shared::end(pid.as_raw()),
                 Err(_) => return,

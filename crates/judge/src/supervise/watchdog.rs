@@ -1,22 +1,23 @@
-//! Ends a case that takes too long, takes too much memory, or can never go on.
+//! Stops a case that exceeds its limits or is deadlocked.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use super::deadlock;
+use super::shared::Shared;
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
-use crate::supervise::deadlock;
-use crate::supervise::shared::Shared;
 
-/// Between two looks.
+/// The time between two looks.
 const STEP: Duration = Duration::from_millis(20);
-/// Looks in a row at which nothing may have moved before it counts as a deadlock: 100 ms.
+/// The number of looks in a row at which all tasks wait for the same before it counts as a deadlock: 100 ms.
 const STILL: usize = 5;
 
-/// Watches until `done` is closed, or ends the case. `census` is taken first at each look: it brings `shared` up to
-/// date where no tracer does. `judge` is the thread that the case's calls stop for.
+/// Watches until `done` is closed or the case must be stopped. Each look begins with `census`, which updates the tasks in
+/// `shared` if no tracer does. `judge` is the thread that traces the case.
 pub fn watch(
     shared: &Shared,
     root: Pid,
@@ -25,42 +26,33 @@ pub fn watch(
     done: &Receiver<()>,
     census: impl Fn(&Shared),
 ) {
-    let begun = Instant::now();
-    let judge_waited = procfs::waited_for_a_cpu(judge.as_raw());
+    let clock = Clock {
+        begun: Instant::now(),
+        judge,
+        judge_waited: procfs::waited_for_a_cpu(judge.as_raw()),
+    };
     let mut last = None;
     let mut still = 0;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
         census(shared);
         let live = shared.live();
-        let now = deadlock::waits(root, &live);
-        still = match &now {
-            Some(_) if now == last => still + 1,
+        let waits = deadlock::waits(root, &live);
+        still = match &waits {
+            Some(_) if waits == last => still + 1,
             _ => 0,
-        };
-        let resident: u64 = live
-            .keys()
-            .filter(|tid| procfs::process_of(**tid) == Some(**tid))
-            .map(|tid| procfs::resident_bytes(*tid))
-            .sum();
-        // A stopped task is not ready to run: while it waits for the judge, the judge waits for a processor.
-        let waited = || {
-            let judge = procfs::waited_for_a_cpu(judge.as_raw()).saturating_sub(judge_waited);
-            longest_wait(live.keys()) + judge
         };
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
-        } else if resident > limits.memory + PROGRAM {
+        } else if resident(&live) > limits.memory + PROGRAM {
             Stop::Memory(limits.memory)
-        } else if let Some(waits) = &now
+        } else if let Some(waits) = &waits
             && still >= STILL
         {
             Stop::Deadlock(deadlock::describe(waits))
-        } else if begun.elapsed() > limits.wall
-            && time_is_up(begun.elapsed(), limits.wall, waited())
-        {
+        } else if clock.is_up(&live, limits.wall) {
             Stop::Time(limits.wall.as_secs())
         } else {
-            last = now;
+            last = waits;
             continue;
         };
         shared.stop(reason);
@@ -68,13 +60,41 @@ pub fn watch(
     }
 }
 
-/// Whether a case has had its time. What it spent ready to run, while the machine ran others, does not count: a right
-/// answer on a busy machine is no endless loop. Not even so may it last for ever.
+/// Bytes resident in all processes among the tasks.
+fn resident(live: &BTreeMap<i32, String>) -> u64 {
+    live.keys()
+        .filter(|tid| procfs::process_of(**tid) == Some(**tid))
+        .map(|tid| procfs::resident_bytes(*tid))
+        .sum()
+}
+
+/// Measures the time that a case has used.
+struct Clock {
+    begun: Instant,
+    judge: Pid,
+    /// How long the judge's thread had waited for a processor before the case began.
+    judge_waited: Duration,
+}
+
+impl Clock {
+    fn is_up(&self, live: &BTreeMap<i32, String>, wall: Duration) -> bool {
+        let elapsed = self.begun.elapsed();
+        if elapsed <= wall {
+            return false;
+        }
+        // A task that is stopped for the tracer is not ready to run. Then it is the tracer that may wait for a processor.
+        let judge = procfs::waited_for_a_cpu(self.judge.as_raw()).saturating_sub(self.judge_waited);
+        time_is_up(elapsed, wall, longest_wait(live.keys()) + judge)
+    }
+}
+
+/// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count, up
+/// to five times the limit: a right answer on a busy machine is no endless loop.
 fn time_is_up(elapsed: Duration, wall: Duration, waited: Duration) -> bool {
     elapsed > wall + waited.min(wall * 5)
 }
 
-/// The longest that one of the tasks has waited for a processor.
+/// The longest time that any of the tasks has waited for a processor.
 fn longest_wait<'a>(tasks: impl Iterator<Item = &'a i32>) -> Duration {
     tasks
         .map(|tid| procfs::waited_for_a_cpu(*tid))
@@ -82,8 +102,8 @@ fn longest_wait<'a>(tasks: impl Iterator<Item = &'a i32>) -> Duration {
         .unwrap_or_default()
 }
 
-/// Bytes resident of the test program itself: its code, libtest's and the first stacks. A case that RLIMIT_DATA stops
-/// is told so by its own failed allocation, before the judge ends it.
+/// Resident bytes of the test program itself: its code, libtest's and the first stacks. The allowance lets RLIMIT_DATA
+/// fail an allocation of the case before the judge stops it.
 const PROGRAM: u64 = 32 << 20;
 
 #[cfg(test)]
@@ -91,21 +111,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_for_a_processor_does_not_count() {
+    fn time_spent_waiting_for_a_processor_does_not_count() {
         let seconds = Duration::from_secs;
         let up = |elapsed, waited| time_is_up(seconds(elapsed), seconds(10), seconds(waited));
-        assert!(!up(10, 0) && up(11, 0), "an idle machine");
-        assert!(!up(19, 9) && up(20, 9), "a busy one");
-        assert!(up(61, 60), "not for ever");
+        assert!(!up(10, 0) && up(11, 0), "on an idle machine");
+        assert!(!up(19, 9) && up(20, 9), "on a busy machine");
+        assert!(up(61, 60), "the wait counts up to a limit");
     }
 
     #[test]
-    fn the_kernel_counts_the_waiting() {
+    fn the_kernel_counts_the_wait_for_a_processor() {
         if !std::path::Path::new("/proc/self/schedstat").exists() {
-            eprintln!("skipped: this kernel does not count it (CONFIG_SCHED_INFO)");
+            eprintln!("skipped: this kernel has no /proc/PID/schedstat (CONFIG_SCHED_INFO)");
             return;
         }
-        // More threads than processors, none of which ever sleeps: each waits.
+        // There are more threads than processors and none sleeps, so each has to wait.
         let spinning = || {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(200) {

@@ -1,4 +1,4 @@
-//! What a case came to, for people (standard error) and for programs (one JSON line in the file `JUDGE_REPORT`).
+//! Reports a verdict to people (standard error) and to programs (one JSON line in the file `JUDGE_REPORT`).
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -6,20 +6,17 @@ use std::{env, panic};
 
 use serde::Serialize;
 
-use crate::verdict::sentence;
-use crate::verdict::{Failure, Verdict};
+use super::{Failure, Verdict, sentence};
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub(crate) verdict: Verdict,
-    /// More than the one sentence can hold, a line each.
-    pub details: Vec<String>,
     /// The last lines that the case printed.
     pub output: Vec<String>,
-    /// The watched calls.
+    /// The watched calls, one line each.
     pub transcript: Option<String>,
-    /// Where calls or effects were compared: the difference.
+    /// The difference, if calls or effects were compared and differ.
     pub diff: Option<String>,
 }
 
@@ -29,7 +26,6 @@ struct Line<'a> {
     verdict: &'a str,
     kind: &'a str,
     sentence: Option<String>,
-    details: &'a [String],
     output: &'a [String],
     transcript: Option<&'a str>,
     diff: Option<&'a str>,
@@ -42,24 +38,27 @@ impl Outcome {
         sentence::sentence(&self.verdict)
     }
 
-    /// Tells people and programs; then ends the test as the verdict asks.
+    /// Reports the verdict, and fails the test if the case failed or was not started.
     ///
     /// # Panics
-    /// If the case failed or was not started: without a message, because all is said.
+    /// Without a message, to fail the test: the sentence has been printed.
     pub fn settle(&self, case: &str) {
         self.record(case);
         self.print(case);
-        if self.ends_the_test() {
+        if self.fails_the_test() {
             panic::resume_unwind(Box::new(()));
         }
     }
 
-    /// Whether libtest is to count the test as failed.
-    pub(crate) fn ends_the_test(&self) -> bool {
+    /// Whether libtest must count the test as failed.
+    pub(crate) fn fails_the_test(&self) -> bool {
         matches!(self.verdict, Verdict::Failed(_) | Verdict::NotStarted(_))
     }
 
-    /// Appends this case's line to the report, if one is asked for.
+    /// Appends this case's line to the file `JUDGE_REPORT`, if it is set.
+    ///
+    /// # Panics
+    /// If the file cannot be written: a verdict must not get lost silently.
     pub fn record(&self, case: &str) {
         let Some(path) = env::var_os("JUDGE_REPORT") else {
             return;
@@ -74,7 +73,6 @@ impl Outcome {
             },
             kind: sentence::kind(&self.verdict),
             sentence: self.sentence(),
-            details: &self.details,
             output: &self.output,
             transcript: self.transcript.as_deref(),
             diff: self.diff.as_deref(),
@@ -94,22 +92,19 @@ impl Outcome {
         }
     }
 
-    /// Prints what a reader of plain `cargo test` needs.
+    /// Prints the verdict for a reader of plain `cargo test`.
     pub fn print(&self, case: &str) {
         let Some(sentence) = self.sentence() else {
             return;
         };
         match self.verdict {
-            // Past libtest's capture: a skipped check must not look like a passed one.
+            // libtest does not capture this: a skipped check must not look like one that passed.
             Verdict::Skipped(_) => {
                 let _ = writeln!(io::stderr(), "– {case}: {sentence}");
                 return;
             }
             Verdict::NotStarted(_) => eprintln!("· {sentence}"),
             _ => eprintln!("✗ {sentence}"),
-        }
-        for line in &self.details {
-            eprintln!("  {line}");
         }
         if let Some(diff) = &self.diff {
             eprintln!("{diff}");
@@ -125,7 +120,7 @@ impl Outcome {
         }
     }
 
-    /// For a crash, the command line that runs this case alone under a debugger.
+    /// The command line that runs a case that crashed, alone, under a debugger.
     fn debugger(&self, case: &str) -> Option<String> {
         let crashed = matches!(
             self.verdict,

@@ -1,4 +1,4 @@
-//! Every sentence that a learner can read from the judge, in one place; the graders' checks bring their own.
+//! Every sentence of the judge that a learner reads. The graders' checks have their own.
 
 use nix::libc;
 
@@ -11,7 +11,7 @@ use crate::record::process::{self, FIRST};
 use crate::record::transcript::CallDifference;
 use crate::verdict::{Failure, Verdict};
 
-/// What the verdict says to the learner; `None` for a pass.
+/// The sentence that the learner reads; `None` for a pass.
 pub fn sentence(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Passed => None,
@@ -35,29 +35,14 @@ fn failed(failure: &Failure) -> String {
                 message(panic)
             )
         }
-        Failure::SwallowedPanic(panic) => format!(
-            "Your function returned as if all were well, but a panic at {} was lost on the way \
-             (in a thread, or in catch_unwind): {}",
-            panic.at,
-            message(panic)
-        ),
-        Failure::AbortedByPanic(panic) => format!(
-            "The code panicked at {} where a panic cannot unwind (in Drop during another panic, or \
-             across extern \"C\"), so the process aborted: {}",
-            panic.at,
-            message(panic)
-        ),
+        Failure::SwallowedPanic(panic) => swallowed(panic),
+        Failure::AbortedByPanic(panic) => aborted(panic),
         Failure::Escaped => {
             "A forked child returned from your function instead of ending in _exit: \
              two processes ran the caller's code."
                 .to_owned()
         }
-        Failure::Zombies(1) => {
-            "Your code left a zombie: a child ended, and nobody waited for it.".to_owned()
-        }
-        Failure::Zombies(count) => format!(
-            "Your code left {count} zombies: children that ended, and nobody waited for them."
-        ),
+        Failure::Zombies(count) => zombies(*count),
         Failure::LeftRunning => "Your code left a process running that it had started.".to_owned(),
         Failure::ExitedEarly(code) => format!(
             "The process ended with status {code} before the case was over: something called \
@@ -67,17 +52,14 @@ fn failed(failure: &Failure) -> String {
              judge's own is gone."
             .to_owned(),
         Failure::Killed(signal, fault) => {
+            format!("Killed by {}", cause(*signal, fault.as_ref()))
+        }
+        Failure::ChildKilled(signal, fault) => {
             format!(
-                "Killed by {}: {}",
-                format::signal(*signal),
+                "A forked child was killed by {}",
                 cause(*signal, fault.as_ref())
             )
         }
-        Failure::ChildKilled(signal, fault) => format!(
-            "A forked child was killed by {}: {}",
-            format::signal(*signal),
-            cause(*signal, fault.as_ref())
-        ),
         Failure::StackOverflow => {
             "The stack overflowed: a recursion without an end, or an array too \
              large for a local variable."
@@ -133,14 +115,42 @@ fn stopped(stop: &Stop) -> String {
     }
 }
 
-/// Why the signal came, as far as the kernel told.
-fn cause(signal: i32, fault: Option<&Fault>) -> String {
-    if let Some(fault) = fault
-        && let Some(place) = place(&fault.place)
-    {
-        return place;
+fn swallowed(panic: &Panic) -> String {
+    format!(
+        "Your function returned as if all were well, but a panic at {} was lost on the way \
+         (in a thread, or in catch_unwind): {}",
+        panic.at,
+        message(panic)
+    )
+}
+
+fn aborted(panic: &Panic) -> String {
+    format!(
+        "The code panicked at {} where a panic cannot unwind (in Drop during another panic, or \
+         across extern \"C\"), so the process aborted: {}",
+        panic.at,
+        message(panic)
+    )
+}
+
+fn zombies(count: u32) -> String {
+    match count {
+        1 => "Your code left a zombie: a child ended, and nobody waited for it.".to_owned(),
+        count => format!(
+            "Your code left {count} zombies: children that ended, and nobody waited for them."
+        ),
     }
-    let text = match signal {
+}
+
+/// The signal and its cause, as far as the kernel reported it.
+fn cause(signal: i32, fault: Option<&Fault>) -> String {
+    let place = fault.and_then(|fault| place(&fault.place));
+    let cause = place.unwrap_or_else(|| usual_cause(signal).to_owned());
+    format!("{}: {cause}", format::signal(signal))
+}
+
+fn usual_cause(signal: i32) -> &'static str {
+    match signal {
         libc::SIGABRT => "something called abort().",
         libc::SIGXFSZ => "it wrote more into a file, or to its output, than a case may.",
         libc::SIGKILL => "it killed itself, or the machine ran out of memory.",
@@ -149,12 +159,11 @@ fn cause(signal: i32, fault: Option<&Fault>) -> String {
         libc::SIGSEGV | libc::SIGBUS => "memory was touched that may not be.",
         libc::SIGPIPE => "it wrote to a pipe that nobody reads.",
         _ => "the signal was sent, and nothing handled it.",
-    };
-    text.to_owned()
+    }
 }
 
 fn place(place: &Place) -> Option<String> {
-    let told = match place {
+    let text = match place {
         Place::Null { offset: 0 } => "a null pointer was used.".to_owned(),
         Place::Null { offset } => {
             format!("a null pointer was used ({} from null).", size(*offset))
@@ -204,7 +213,7 @@ fn place(place: &Place) -> Option<String> {
         }
         Place::NoAddress => return None,
     };
-    Some(told)
+    Some(text)
 }
 
 fn into(offset: u64) -> String {
@@ -272,7 +281,7 @@ fn message(panic: &Panic) -> String {
     }
 }
 
-/// A short name for the kind of verdict, for programs.
+/// A short name of the kind of verdict, for programs.
 pub fn kind(verdict: &Verdict) -> &'static str {
     let failure = match verdict {
         Verdict::Passed => return "passed",

@@ -1,0 +1,48 @@
+//! Runs a grader's closure in a forked child.
+
+use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+use super::exit_now;
+use super::panics::ChildFailed;
+
+/// Runs `f` in a forked child that always ends in `_exit`, and returns its exit status.
+///
+/// # Panics
+/// If `f` panics or the child is killed: the case then fails with that cause.
+pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
+    let mut f = Some(f);
+    run(&mut || f.take().expect("the child runs once")())
+}
+
+fn run(f: &mut dyn FnMut() -> u8) -> u8 {
+    let _ = io::stdout().flush();
+    // SAFETY: a case has one thread of its own besides libtest's, which holds no lock while it waits for the case. So the child
+    // may allocate and panic as its parent could.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Child => {
+            let result = panic::catch_unwind(AssertUnwindSafe(f));
+            let _ = io::stdout().flush();
+            exit_now(result.map_or(101, i32::from))
+        }
+        ForkResult::Parent { child } => loop {
+            match waitpid(child, None) {
+                Err(Errno::EINTR) => continue,
+                Ok(WaitStatus::Exited(_, 101)) => failed("its child panicked".to_owned()),
+                Ok(WaitStatus::Exited(_, code)) => return code as u8,
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    failed(format!("a forked child was killed by {signal}"))
+                }
+                other => failed(format!("its child could not be waited for: {other:?}")),
+            }
+        },
+    }
+}
+
+fn failed(how: String) -> ! {
+    panic::panic_any(ChildFailed(how))
+}

@@ -1,0 +1,29 @@
+//! Reads the output of a case that has ended.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// The number of lines that a learner is shown.
+const LINES: usize = 40;
+/// The number of bytes, from the end, that are read.
+const BYTES: usize = 64 << 10;
+
+/// The end of the output: as one text, and as the lines to show.
+pub fn read(file: &File) -> (String, Vec<String>) {
+    let len = file.metadata().map_or(0, |data| data.len());
+    let mut bytes = vec![0; BYTES.min(len as usize)];
+    let from = len - bytes.len() as u64;
+    if let Err(error) = file.read_exact_at(&mut bytes, from) {
+        let line = format!("(the output cannot be read: {error})");
+        return (String::new(), vec![line]);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let skipped = lines.len().saturating_sub(LINES);
+    let mut shown = Vec::new();
+    if skipped > 0 || from > 0 {
+        shown.push(format!("(the last {LINES} lines of {len} bytes)"));
+    }
+    shown.extend(lines[skipped..].iter().map(|line| (*line).to_owned()));
+    (text, shown)
+}
