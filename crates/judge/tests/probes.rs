@@ -8,6 +8,7 @@ use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
 const PAGES: usize = 16;
@@ -201,6 +202,80 @@ fn calibrated_probes_map_nothing() {
         },
     );
     assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+}
+
+/// Another thread may map memory where a calibration has unmapped its own.
+#[test]
+fn a_calibration_unmaps_no_page_twice() {
+    let outcome = observe_watched(
+        || {
+            let start = map(PAGES, MapFlags::MAP_PRIVATE).as_ptr();
+            judge::watch(|| {
+                mapped_pages(start, page_size());
+                resident_pages(start, page_size());
+                rights(start);
+                faults();
+            });
+        },
+        |seen| {
+            let mut unmapped: Vec<u64> = Vec::new();
+            for call in seen.calls("munmap") {
+                let [start, len, ..] = call.args;
+                unmapped.extend((start..start + len).step_by(page_size()));
+            }
+            let mut mapped = 0;
+            for call in seen.calls("mmap") {
+                mapped += call.args[1] as usize / page_size();
+            }
+            assert_eq!(unmapped.len(), mapped, "{}", seen.transcript());
+        },
+    );
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+}
+
+/// Without descriptors, no file of /proc can be opened.
+fn use_up_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+}
+
+#[test]
+fn a_probe_that_cannot_read_pagemap_skips_the_case() {
+    let outcome = observe(Limits::default(), || {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        assert_eq!(residents(start), 0);
+        use_up_descriptors();
+        write(start.as_ptr());
+        judge::check!(residents(start) == 1, "The page is not resident.");
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("Skipped: /proc/self/pagemap cannot be read.")
+    );
+}
+
+#[test]
+fn a_probe_that_cannot_read_maps_skips_the_case() {
+    let outcome = observe(Limits::default(), || {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE).as_ptr();
+        assert!(rights(start).mapped);
+        use_up_descriptors();
+        judge::check!(rights(start).mapped, "The page is not mapped.");
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("Skipped: /proc/self/maps cannot be read.")
+    );
+}
+
+#[test]
+fn no_page_past_the_address_space_is_mapped_or_resident() {
+    passes(|| {
+        let wild = std::ptr::without_provenance(usize::MAX - 100);
+        assert_eq!(mapped_pages(wild, 1 << 20), 0);
+        assert_eq!(resident_pages(wild, 1 << 20), 0);
+        assert_eq!(rights(wild), Rights::default());
+    });
 }
 
 #[test]

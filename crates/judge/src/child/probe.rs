@@ -1,7 +1,7 @@
 //! Asks the kernel about this process's memory without allocating any, so that a probe does not change its own answer.
 //!
 //! Each probe is calibrated once in a case, on a mapping made for the purpose. If it does not tell a touched page from an
-//! untouched one on this machine, the case ends as skipped, with the reason.
+//! untouched one on this machine, or if it fails later, the case ends as skipped, with the reason.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -55,15 +55,13 @@ pub fn mapped_pages(start: *const u8, len: usize) -> usize {
     static WORKS: OnceLock<bool> = OnceLock::new();
     const BROKEN: &str = "mincore(2) does not tell mapped from unmapped pages here";
     calibrated(&WORKS, BROKEN, || {
+        // The first page of the address space is never mapped. A page that this calibration unmapped itself could be
+        // mapped again by another thread.
         with_pages(2, |pages, size| {
-            let both = try_mapped(pages, 2 * size) == Some(2);
-            let second = pages.wrapping_add(size).cast_mut().cast();
-            // SAFETY: the second page belongs to this calibration, and no reference into it exists.
-            unsafe { libc::munmap(second, size) };
-            both && try_mapped(pages, 2 * size) == Some(1)
+            try_mapped(pages, 2 * size) == Some(2) && try_mapped(std::ptr::null(), size) == Some(0)
         })
     });
-    try_mapped(start, len).unwrap_or(0)
+    try_mapped(start, len).unwrap_or_else(|| panics::skip(BROKEN))
 }
 
 /// The number of pages in the `len` bytes from `start` that are present in this process's page table or swapped out:
@@ -79,7 +77,7 @@ pub fn resident_pages(start: *const u8, len: usize) -> usize {
             before == Some(0) && try_resident(pages, 4 * size) == Some(2)
         })
     });
-    try_resident(start, len).unwrap_or(0)
+    try_resident(start, len).unwrap_or_else(|| panics::skip("/proc/self/pagemap cannot be read"))
 }
 
 /// The page faults of this thread so far, minor and major: a kernel before 5.12 counts some first writes as major.
@@ -100,7 +98,7 @@ pub fn faults() -> u64 {
         let _ = counts();
         counts()
     });
-    try_faults().unwrap_or(0)
+    try_faults().unwrap_or_else(|| panics::skip(BROKEN))
 }
 
 /// How the page at `start` may be accessed.
@@ -117,7 +115,7 @@ pub fn rights(start: *const u8) -> Rights {
         };
         with_pages(1, |pages, _| try_rights(pages) == Some(expected))
     });
-    try_rights(start).unwrap_or_default()
+    try_rights(start).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
 }
 
 fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
@@ -142,7 +140,7 @@ fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
     // SAFETY: the range lies inside the mapping that was just made, which nothing else uses.
     let usable = unsafe { libc::mprotect(pages, count * size, protection) } == 0;
     let result = usable && f(pages.cast_const().cast(), size);
-    // SAFETY: the mapping belongs to this function, and `f` has kept no reference into it.
+    // SAFETY: the whole mapping still exists and belongs to this function; `f` has kept no reference into it.
     unsafe { libc::munmap(start, whole) };
     result
 }
