@@ -12,6 +12,17 @@ pub fn process_of(tid: i32) -> Option<i32> {
     status_field(tid, "Tgid:")?.parse().ok()
 }
 
+/// Whether `pid` is `ancestor` or a descendant of it. Orphans are descendants of the process that adopted them.
+pub fn descends_from(mut pid: i32, ancestor: i32) -> bool {
+    while pid != ancestor {
+        match status_field(pid, "PPid:").and_then(|parent| parent.parse().ok()) {
+            Some(parent @ 1..) => pid = parent,
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// How long a task has been ready to run while others ran; zero if the kernel does not count it
 /// (/proc/PID/schedstat: Documentation/scheduler/sched-stats.rst).
 pub fn waited_for_a_cpu(tid: i32) -> Duration {
@@ -142,5 +153,19 @@ mod tests {
         assert_eq!(parsed.name, "/usr/lib/libc.so.6");
         assert_eq!(MapsLine::parse(&line[..14]).unwrap().name, "");
         assert!(MapsLine::parse("7f00-8f00").is_none());
+    }
+
+    #[test]
+    fn descent_ends_at_the_ancestor_and_at_init() {
+        let me = std::process::id() as i32;
+        assert!(descends_from(me, me));
+        assert!(descends_from(
+            me,
+            std::os::unix::process::parent_id() as i32
+        ));
+        assert!(!descends_from(
+            std::os::unix::process::parent_id() as i32,
+            me
+        ));
     }
 }

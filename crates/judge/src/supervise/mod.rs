@@ -1,6 +1,7 @@
 //! The judge's side of a case: starts the child, follows it to its end, kills what it leaves, gathers the evidence.
 
 mod deadlock;
+mod kill;
 mod launch;
 mod output;
 mod shared;
@@ -22,7 +23,7 @@ use crate::limits::Limits;
 use crate::procfs;
 use crate::protocol::{self, CHILD};
 use crate::record::Record;
-use crate::record::process::FIRST;
+use crate::record::process::{FIRST, Status};
 use crate::verdict::Verdict;
 use crate::verdict::evidence::Evidence;
 use launch::{Launched, launch, tracing_forbidden};
@@ -55,7 +56,10 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
         Ok(started) => started,
         Err(error) => panic!("the case's process cannot be started: {error}"),
     };
-    let shared = Shared::default();
+    let shared = match traced {
+        true => Shared::traced(),
+        false => Shared::untraced(child.pid.as_raw()),
+    };
     let followed = match traced {
         true => follow_traced(&child, &shared, limits),
         false => follow_untraced(&child, &shared, limits),
@@ -99,15 +103,16 @@ fn follow_untraced(
     let root = child.pid;
     shared.add(root.as_raw(), FIRST);
     let census = |shared: &Shared| shared.replace(family(root.as_raw()));
-    let ended = || {
-        loop {
-            if let Change::Ended(status) = tasks::wait_for(root)? {
-                return Ok(status);
-            }
-        }
-    };
-    let status = under_watch(shared, root, limits, census, ended)?;
+    let ended = || tasks::wait_for_end(root);
+    let ended = under_watch(shared, root, limits, census, ended);
     let leftovers = kill_tagged(format!("{CHILD}={}\0", child.tag).as_bytes());
+    ended?;
+    // Only now, when nobody looks for it any more, may the id of `root` be reused.
+    let status = match tasks::wait_for(root)? {
+        Change::Ended(status) => status,
+        // An untraced child reports no stops, because nobody asks for them.
+        _ => Status::Exited(0),
+    };
     Ok(trace::Seen {
         status,
         leftovers,
@@ -154,20 +159,17 @@ fn family(root: i32) -> BTreeMap<i32, String> {
 
 /// Kills the processes with `tag` in their environment until there is none. Returns how many there were at first.
 fn kill_tagged(tag: &[u8]) -> usize {
-    let first = tagged(tag);
-    let mut left = first.clone();
-    while !left.is_empty() {
-        left.iter().copied().for_each(shared::end);
+    let kill_all = || {
+        let tagged = |pid: &i32| kill::untraced(*pid, |pid| procfs::has_in_environment(pid, tag));
+        procfs::processes().iter().filter(|pid| tagged(pid)).count()
+    };
+    let first = kill_all();
+    let mut left = first;
+    while left > 0 {
         thread::sleep(Duration::from_millis(1));
-        left = tagged(tag);
+        left = kill_all();
     }
-    first.len()
-}
-
-fn tagged(tag: &[u8]) -> Vec<i32> {
-    let mut processes = procfs::processes();
-    processes.retain(|pid| procfs::has_in_environment(*pid, tag));
-    processes
+    first
 }
 
 /// Makes this process not dumpable. Otherwise a child of the same user could write into it through /proc/PID/mem.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
+use super::kill;
 use crate::limits::Stop;
+use crate::procfs;
 
 /// The tasks of a case, and the decision to stop it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
+    /// The case's first process, if the case is not traced.
+    untraced: Option<i32>,
     state: Mutex<State>,
 }
 
@@ -22,6 +23,21 @@ struct State {
 }
 
 impl Shared {
+    pub fn traced() -> Shared {
+        Shared {
+            untraced: None,
+            state: Mutex::default(),
+        }
+    }
+
+    /// For a case without a tracer, whose first process is `root`.
+    pub fn untraced(root: i32) -> Shared {
+        Shared {
+            untraced: Some(root),
+            state: Mutex::default(),
+        }
+    }
+
     /// Adds a task; returns the number of tasks.
     pub fn add(&self, tid: i32, process: &str) -> usize {
         let mut state = self.lock();
@@ -47,7 +63,12 @@ impl Shared {
         let mut state = self.lock();
         state.stop.get_or_insert(reason);
         for tid in state.live.keys() {
-            end(*tid);
+            match self.untraced {
+                None => kill::traced(*tid),
+                Some(root) => {
+                    kill::untraced(*tid, |pid| procfs::descends_from(pid, root));
+                }
+            }
         }
     }
 
@@ -60,11 +81,31 @@ impl Shared {
     }
 }
 
-/// Kills the process that task `tid` belongs to. Callers pass only ids that have not been waited for, so that no other
-/// process has them.
-pub fn end(tid: i32) {
-    // kill(2) takes 0 and negative ids for groups.
-    if tid > 0 {
-        let _ = kill(Pid::from_raw(tid), Signal::SIGKILL);
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command};
+
+    use nix::libc;
+
+    use super::*;
+    use crate::record::process::FIRST;
+
+    fn sleeping(seconds: &str) -> Child {
+        Command::new("sleep").arg(seconds).spawn().unwrap()
+    }
+
+    /// The answer has waited for its child, and the child's id is reused by a process that does not belong to the case.
+    #[test]
+    fn an_id_that_was_reused_is_not_killed() {
+        let mut root = sleeping("60");
+        let mut stranger = sleeping("0.3");
+        let [root_id, stranger_id] = [&root, &stranger].map(|child| child.id() as i32);
+        let shared = Shared::untraced(root_id);
+        shared.add(root_id, FIRST);
+        shared.add(stranger_id, "P.1");
+        shared.stop(Stop::Time(1));
+        assert_eq!(root.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(stranger.wait().unwrap().success());
     }
 }

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::record::process::Status;
@@ -26,6 +27,19 @@ pub fn wait_any() -> Result<(Pid, Change), Errno> {
 /// Waits for a change of `pid`.
 pub fn wait_for(pid: Pid) -> Result<Change, Errno> {
     wait(pid.as_raw(), libc::__WALL).map(|(_, change)| change)
+}
+
+/// Waits until the child `pid` has ended and leaves it a zombie, so that its id is not reused.
+pub fn wait_for_end(pid: Pid) -> Result<(), Errno> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(pid), flags) {
+            Err(Errno::EINTR) => {}
+            // The child has ended by a real-time signal, which nix does not know.
+            Err(Errno::EINVAL) => return Ok(()),
+            result => return result.map(drop),
+        }
+    }
 }
 
 fn wait(pid: i32, flags: i32) -> Result<(Pid, Change), Errno> {

@@ -7,7 +7,8 @@ use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
 
-use super::shared::{self, Shared};
+use super::kill;
+use super::shared::Shared;
 use super::tasks::{self, Change};
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
@@ -120,7 +121,7 @@ impl Tracer<'_> {
                 }
                 // Once the case is stopped, no task is resumed. The kernel reports the newest tasks first, so a fork bomb
                 // whose tasks are still resumed would keep the end of `root` from being reported.
-                _ if self.shared.stopped().is_some() => shared::end(pid.as_raw()),
+                _ if self.shared.stopped().is_some() => kill::traced(pid.as_raw()),
                 Change::Signal(libc::SIGSTOP) if !self.tasks.contains_key(&pid.as_raw()) => {
                     self.newborn.insert(pid.as_raw());
                 }
@@ -139,7 +140,7 @@ impl Tracer<'_> {
         self.tasks.insert(tid, task);
         if count > self.limits.tasks + LIBTEST {
             self.shared.stop(Stop::Tasks(self.limits.tasks));
-            self.newborn.iter().copied().for_each(shared::end);
+            self.newborn.iter().copied().for_each(kill::traced);
         }
     }
 
@@ -192,7 +193,7 @@ impl Tracer<'_> {
             Change::Event(_) | Change::Ended(_) => {}
         }
         if self.shared.stopped().is_some() {
-            shared::end(pid.as_raw());
+            kill::traced(pid.as_raw());
             return;
         }
         let in_call = self
@@ -339,7 +340,7 @@ impl Tracer<'_> {
     fn kill_all(&mut self) {
         loop {
             for tid in self.tasks.keys().chain(&self.newborn) {
-                shared::end(*tid);
+                kill::traced(*tid);
             }
             match tasks::wait_any() {
                 Ok((pid, Change::Ended(_))) => {
@@ -347,7 +348,7 @@ impl Tracer<'_> {
                     self.tasks.remove(&pid.as_raw());
                     self.newborn.remove(&pid.as_raw());
                 }
-                Ok((pid, _)) => shared::end(pid.as_raw()),
+                Ok((pid, _)) => kill::traced(pid.as_raw()),
                 Err(_) => return,
             }
         }

@@ -1,0 +1,60 @@
+//! Kills the processes of a case, and no others: a process id may belong to another process once it has been waited for.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
+/// Kills the process of the task `tid`, which the caller traces and has not waited for: nobody else can have.
+pub fn traced(tid: i32) {
+    // kill(2) takes 0 and negative ids for groups.
+    if tid > 0 {
+        let _ = signal::kill(Pid::from_raw(tid), Signal::SIGKILL);
+    }
+}
+
+/// Kills `pid` if it `belongs` to the case; returns whether it did.
+///
+/// Anybody may wait for `pid` at any moment. So the process is pinned by a descriptor first and asked about then: if the
+/// id has been reused in between, the signal goes to the process that has ended.
+pub fn untraced(pid: i32, belongs: impl FnOnce(i32) -> bool) -> bool {
+    let pinned = pidfd_open(pid);
+    if pid <= 0 || !belongs(pid) {
+        return false;
+    }
+    match pinned {
+        Ok(process) => pidfd_kill(&process),
+        // The process has ended, or `pid` is a thread whose process has an id of its own.
+        Err(Errno::ESRCH | Errno::EINVAL) => {}
+        // A sandbox may refuse the call; then the id is used a moment after it was asked about.
+        Err(_) => traced(pid),
+    }
+    true
+}
+
+// nix has no wrapper for these two calls. rustix has, but its feature `process` would then be on for an answer that uses
+// rustix, too.
+
+fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = Errno::result(fd)? as i32;
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pidfd_kill(process: &OwnedFd) {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is open, and no `siginfo_t` is passed.
+    let _ = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            info,
+            0,
+        )
+    };
+}
