@@ -61,6 +61,7 @@ fn grade(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, O
             }
         }
     }
+    outcome.verdict = outcome.verdict.under(over.shortage.as_deref());
     Some((case, outcome))
 }
 

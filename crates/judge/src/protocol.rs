@@ -90,6 +90,8 @@ pub enum Panicked {
     Check,
     /// A probe does not work on this machine. The message is the reason.
     Skip,
+    /// The judge's own code has failed. The message is the reason.
+    Judge,
     /// A `todo!()`.
     NotStarted,
     /// `in_child` passes on the failure of its child, which has reported the cause itself.

@@ -8,12 +8,13 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use super::exit_now;
-use super::panics::ChildFailed;
+use super::panics::{ChildFailed, judge_failed};
 
 /// Runs `f` in a forked child that always ends in `_exit`, and returns its exit status.
 ///
 /// # Panics
-/// If `f` panics or the child is killed: the case then fails with that cause.
+/// If `f` panics or the child is killed: the case then fails with that cause. If fork(2) fails: the
+/// case then cannot be graded.
 pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
     let mut f = Some(f);
     run(&mut || f.take().expect("the child runs once")())
@@ -23,13 +24,15 @@ fn run(f: &mut dyn FnMut() -> u8) -> u8 {
     let _ = io::stdout().flush();
     // SAFETY: a case has one thread of its own besides libtest's, which holds no lock while it waits for the case. So the child
     // may allocate and panic as its parent could.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Child => {
+    let forked = unsafe { fork() };
+    match forked {
+        Err(error) => judge_failed(format!("in_child cannot fork: {error}")),
+        Ok(ForkResult::Child) => {
             let result = panic::catch_unwind(AssertUnwindSafe(f));
             let _ = io::stdout().flush();
             exit_now(result.map_or(101, i32::from))
         }
-        ForkResult::Parent { child } => loop {
+        Ok(ForkResult::Parent { child }) => loop {
             match waitpid(child, None) {
                 Err(Errno::EINTR) => continue,
                 Ok(WaitStatus::Exited(_, 101)) => failed("its child panicked".to_owned()),

@@ -31,11 +31,15 @@ pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
     guard_the_stack();
     panics::report(channel.clone(), me);
     forget_output();
-    if env::var_os(protocol::TRACED).is_some() {
-        filter::install().expect("the kernel takes a seccomp filter");
-    }
-    watch::grow_the_heap();
-    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        if env::var_os(protocol::TRACED).is_some()
+            && let Err(error) = filter::install()
+        {
+            panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
+        }
+        watch::grow_the_heap();
+        body();
+    }));
     let panicked = result.is_err();
     mem::forget(result); // the destructor of a payload is the learner's code, and must not run any more
     let _ = io::stdout().flush();

@@ -14,6 +14,8 @@ static EXPECTED: AtomicBool = AtomicBool::new(false);
 pub struct CheckFailed(pub String);
 /// The payload of a probe that does not work here: the reason.
 pub struct CannotCheck(pub String);
+/// The payload of a fault in the judge's own code: the reason.
+pub struct JudgeFailed(pub String);
 /// The payload of `in_child` whose child failed: how.
 pub struct ChildFailed(pub String);
 
@@ -28,6 +30,11 @@ pub fn expect_panics() {
 /// Always: that is how it ends the case.
 pub fn skip(reason: &str) -> ! {
     panic::panic_any(CannotCheck(reason.to_owned()))
+}
+
+/// Ends the case as one that could not be graded.
+pub fn judge_failed(why: String) -> ! {
+    panic::panic_any(JudgeFailed(why))
 }
 
 /// From here on a panic prints nothing and is reported on `channel`. `first_process` is the case's process id.
@@ -53,6 +60,8 @@ fn classify(info: &PanicHookInfo) -> (Panicked, String) {
         (Panicked::Check, sentence.clone())
     } else if let Some(CannotCheck(reason)) = payload.downcast_ref() {
         (Panicked::Skip, reason.clone())
+    } else if let Some(JudgeFailed(reason)) = payload.downcast_ref() {
+        (Panicked::Judge, reason.clone())
     } else if let Some(ChildFailed(how)) = payload.downcast_ref() {
         (Panicked::InChild, how.clone())
     } else {

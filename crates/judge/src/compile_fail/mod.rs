@@ -94,12 +94,12 @@ fn compile(
 
 /// The result of a case, from its twin's and from the compiler's, if that was asked.
 fn outcome(twin: Over, refusal: Option<Refusal>, lesson: impl Fn() -> String) -> Outcome {
-    let verdict = match (twin.verdict, refusal) {
+    let verdict = match (twin.verdict.under(twin.shortage.as_deref()), refusal) {
         (Verdict::Passed, Some(refusal)) => refusal.verdict(lesson()),
         (Verdict::Passed, None) => {
             Verdict::Failed(Failure::Grader("the compiler was not asked".to_owned()))
         }
-        (Verdict::Failed(failure), _) => {
+        (Verdict::Failed(failure), _) if !matches!(failure, Failure::Grader(_)) => {
             let sentence = sentence::sentence(&Verdict::Failed(failure));
             Verdict::Failed(Failure::Twin(sentence.unwrap_or_default()))
         }

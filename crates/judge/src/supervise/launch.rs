@@ -12,11 +12,10 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::ptrace;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Pid, Uid, setpgid};
+use nix::unistd::{self, Pid, setpgid};
 
+use super::rlimits::Rlimits;
 use crate::limits::Limits;
-use crate::procfs;
 use crate::protocol::{self, Channel};
 
 /// The descriptor of the events pipe in the child: far above those that the learner's code opens and counts.
@@ -32,16 +31,79 @@ pub struct Launched {
     pub events: PipeReader,
     /// Its standard output and error: a file in memory, because a pipe would stay open in the processes that it leaves.
     pub output: File,
+    /// Why a failure of the case may not be the answer's fault.
+    pub shortage: Option<String>,
+}
+
+/// Why no child was started.
+pub enum LaunchError {
+    PtraceRefused,
+    Other(String),
+}
+
+impl From<io::Error> for LaunchError {
+    fn from(error: io::Error) -> Self {
+        LaunchError::Other(format!("the case's process cannot be started: {error}"))
+    }
+}
+
+impl From<Errno> for LaunchError {
+    fn from(error: Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+/// The steps between fork and exec. Of an error there `Command::spawn` returns only the error number.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Rlimits,
+    Events,
+    Group,
+    ParentDeath,
+    HugePages,
+    Trace,
+}
+
+impl Step {
+    const ALL: [Step; 6] = [
+        Step::Rlimits,
+        Step::Events,
+        Step::Group,
+        Step::ParentDeath,
+        Step::HugePages,
+        Step::Trace,
+    ];
+
+    fn call(self) -> &'static str {
+        match self {
+            Step::Rlimits => "setrlimit",
+            Step::Events => "dup2",
+            Step::Group => "setpgid",
+            Step::ParentDeath => "prctl(PR_SET_PDEATHSIG)",
+            Step::HugePages => "prctl(PR_SET_THP_DISABLE)",
+            Step::Trace => "ptrace(PTRACE_TRACEME)",
+        }
+    }
 }
 
 /// Starts the test `test` of this binary as the child for `case`.
-pub fn launch(test: &str, case: &str, limits: &Limits, traced: bool) -> io::Result<Launched> {
+pub fn launch(
+    test: &str,
+    case: &str,
+    limits: &Limits,
+    traced: bool,
+) -> Result<Launched, LaunchError> {
+    let rlimits = Rlimits::new(limits, traced)?;
+    let shortage = rlimits.shortage.clone();
+    if let Some(shortage) = shortage.as_ref().filter(|_| !rlimits.startable()) {
+        return Err(LaunchError::Other(shortage.clone()));
+    }
     let channel = Channel {
         nonce: nonce()?,
-        fd: EVENTS_FD,
+        fd: EVENTS_FD.min(rlimits.files as RawFd - 1),
     };
     let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
-    let (events, events_of_child) = io::pipe()?;
+    let (mut events, events_of_child) = io::pipe()?;
     fcntl(&events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     fcntl(&events_of_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
 
@@ -51,13 +113,18 @@ pub fn launch(test: &str, case: &str, limits: &Limits, traced: bool) -> io::Resu
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?);
     let pipe = OwnedFd::from(events_of_child);
-    let limits = *limits;
-    let processes = processes_allowed(&limits, traced);
+    let before_exec = move || {
+        prepare(pipe.as_raw_fd(), channel.fd, &rlimits, traced).map_err(|(step, error)| {
+            let _ = unistd::write(&pipe, &[step as u8]);
+            error.into()
+        })
+    };
     // SAFETY: between fork and exec `prepare` only makes system calls: it neither allocates nor takes a lock.
-    unsafe {
-        command.pre_exec(move || prepare(pipe.as_raw_fd(), &limits, processes, traced));
-    }
-    let child = command.spawn()?;
+    unsafe { command.pre_exec(before_exec) };
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Err(explained(error, &mut events)),
+    };
     let pid = Pid::from_raw(child.id() as i32);
     mem::forget(child); // waited for by its process id, with all that it starts
     Ok(Launched {
@@ -66,6 +133,7 @@ pub fn launch(test: &str, case: &str, limits: &Limits, traced: bool) -> io::Resu
         nonce: channel.nonce,
         events,
         output,
+        shortage,
     })
 }
 
@@ -87,26 +155,43 @@ fn command(test: &str, tag: &str, traced: bool) -> Command {
 }
 
 /// Runs in the child before exec, and makes only system calls.
-fn prepare(pipe: i32, limits: &Limits, processes: Option<u64>, traced: bool) -> io::Result<()> {
-    // SAFETY: `pipe` is open, and nothing else of this process, which is about to exec, uses the descriptor EVENTS_FD.
-    if unsafe { libc::dup2(pipe, EVENTS_FD) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+fn prepare(
+    pipe: RawFd,
+    events: RawFd,
+    rlimits: &Rlimits,
+    traced: bool,
+) -> Result<(), (Step, Errno)> {
+    let at = |step| move |error| (step, error);
+    // First the limit on open files: dup2 fails at or above it.
+    rlimits.apply().map_err(at(Step::Rlimits))?;
+    // SAFETY: `pipe` is open, and nothing else of this process, which is about to exec, uses the descriptor `events`.
+    let moved = unsafe { libc::dup2(pipe, events) };
+    Errno::result(moved).map_err(at(Step::Events))?;
+    setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Step::Group))?;
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map_err(at(Step::ParentDeath))?;
     // Huge pages would make residency depend on a setting of the machine. The flag is inherited.
-    prctl(libc::PR_SET_THP_DISABLE, 1)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_FSIZE, limits.file, limits.file)?;
-    setrlimit(Resource::RLIMIT_DATA, limits.memory, limits.memory)?;
-    setrlimit(Resource::RLIMIT_NOFILE, 1024, 1024)?;
-    if let Some(processes) = processes {
-        setrlimit(Resource::RLIMIT_NPROC, processes, processes)?;
-    }
+    prctl(libc::PR_SET_THP_DISABLE, 1).map_err(at(Step::HugePages))?;
     if traced {
-        ptrace::traceme()?;
+        ptrace::traceme().map_err(at(Step::Trace))?;
     }
     Ok(())
+}
+
+/// The error of a spawn that failed: the child has sent the step at which it gave up, unless fork or exec failed.
+fn explained(error: io::Error, events: &mut PipeReader) -> LaunchError {
+    let mut step = [0];
+    let step = match events.read(&mut step) {
+        Ok(1) => Step::ALL.into_iter().find(|known| *known as u8 == step[0]),
+        _ => None,
+    };
+    match step {
+        None => error.into(),
+        Some(Step::Trace) => LaunchError::PtraceRefused,
+        Some(step) => LaunchError::Other(format!(
+            "the case's process cannot be started: {}: {error}",
+            step.call()
+        )),
+    }
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<(), Errno> {
@@ -114,17 +199,6 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<(), Errno> {
     // SAFETY: the options used here take a number and touch no memory of this process.
     let result = unsafe { libc::prctl(option, value, zero, zero, zero) };
     Errno::result(result).map(drop)
-}
-
-/// The value for RLIMIT_NPROC, a second net under the tracer's count of tasks. The kernel counts all tasks of the user,
-/// and exempts root.
-fn processes_allowed(limits: &Limits, traced: bool) -> Option<u64> {
-    if Uid::effective().is_root() {
-        return None;
-    }
-    let spare = if traced { 4 } else { 1 };
-    let own = procfs::tasks_of_user(Uid::effective().as_raw());
-    Some(own + spare * limits.tasks as u64)
 }
 
 fn nonce() -> io::Result<String> {

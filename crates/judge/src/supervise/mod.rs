@@ -4,6 +4,7 @@ mod deadlock;
 mod kill;
 mod launch;
 mod output;
+mod rlimits;
 mod shared;
 mod tasks;
 mod trace;
@@ -24,9 +25,9 @@ use crate::procfs;
 use crate::protocol::{self, CHILD};
 use crate::record::Record;
 use crate::record::process::{FIRST, Status};
-use crate::verdict::Verdict;
 use crate::verdict::evidence::Evidence;
-use launch::{Launched, launch, tracing_forbidden};
+use crate::verdict::{Failure, Verdict};
+use launch::{LaunchError, Launched, launch, tracing_forbidden};
 use shared::Shared;
 use tasks::Change;
 
@@ -37,24 +38,37 @@ pub struct Over {
     pub output: Vec<String>,
     /// What it did, if it was traced.
     pub record: Option<Record>,
+    /// Why a failure of the case may not be the answer's fault.
+    pub shortage: Option<String>,
+}
+
+impl Over {
+    /// A case that could not be graded.
+    fn failed(why: String) -> Over {
+        Over {
+            verdict: Verdict::Failed(Failure::Grader(why)),
+            output: Vec::new(),
+            record: None,
+            shortage: None,
+        }
+    }
 }
 
 /// Runs the test `test` of this binary in a child, as the case `case`.
-///
-/// # Panics
-/// If no child can be started.
 pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
     hide_from_child();
-    let traced = !tracing_forbidden();
-    let started = match launch(test, case, limits, traced) {
-        Err(error) if traced && error.raw_os_error() == Some(libc::EPERM) => {
-            launch(test, case, limits, false).map(|launched| (launched, false))
-        }
-        result => result.map(|launched| (launched, traced)),
+    let traced = match tracing_forbidden() {
+        true => Err(LaunchError::PtraceRefused),
+        false => launch(test, case, limits, true),
     };
-    let (mut child, traced) = match started {
-        Ok(started) => started,
-        Err(error) => panic!("the case's process cannot be started: {error}"),
+    let (mut child, traced) = match traced {
+        Ok(child) => (child, true),
+        Err(LaunchError::Other(why)) => return Over::failed(why),
+        Err(LaunchError::PtraceRefused) => match launch(test, case, limits, false) {
+            Ok(child) => (child, false),
+            Err(LaunchError::Other(why)) => return Over::failed(why),
+            Err(LaunchError::PtraceRefused) => unreachable!("the child was not to be traced"),
+        },
     };
     let shared = match traced {
         true => Shared::traced(),
@@ -66,11 +80,13 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
     };
     let seen = match followed {
         Ok(seen) => seen,
-        Err(error) => panic!("the case's process cannot be waited for: {error}"),
+        Err(error) => {
+            return Over::failed(format!("the case's process cannot be waited for: {error}"));
+        }
     };
     let events = match read_events(&mut child) {
         Ok(events) => events,
-        Err(error) => panic!("the case's events cannot be read: {error}"),
+        Err(error) => return Over::failed(format!("the case's events cannot be read: {error}")),
     };
     let (text, output) = output::read(&child.output);
     let evidence = Evidence {
@@ -86,6 +102,7 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
         verdict: evidence.verdict(),
         output,
         record: seen.record,
+        shortage: child.shortage,
     }
 }
 

@@ -45,6 +45,9 @@ impl Evidence {
 
     /// The verdict. A cause is looked for before the causes that it may bring about.
     pub fn verdict(&self) -> Verdict {
+        if let Some(panic) = self.panics().find(|p| p.what == Panicked::Judge) {
+            return Verdict::Failed(Failure::Grader(panic.message.clone()));
+        }
         if let Some(panic) = self.panics().find(|p| p.what == Panicked::NotStarted) {
             return Verdict::NotStarted(panic.at.clone());
         }
@@ -114,7 +117,9 @@ impl Evidence {
             Panicked::Skip => return Verdict::Skipped(last.message.clone()),
             Panicked::Check => Failure::Check(last.message.clone()),
             Panicked::InChild => return self.failed_in_child(last),
-            Panicked::NotStarted | Panicked::Other => Failure::Panicked(last.clone()),
+            Panicked::NotStarted | Panicked::Judge | Panicked::Other => {
+                Failure::Panicked(last.clone())
+            }
         })
     }
 

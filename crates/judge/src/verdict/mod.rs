@@ -19,8 +19,20 @@ pub enum Verdict {
     Skipped(String),
     /// A `todo!()` was reached, at `file:line`.
     NotStarted(String),
-    /// The answer is wrong.
+    /// The answer is wrong, or the case could not be graded (`Failure::Grader`).
     Failed(Failure),
+}
+
+impl Verdict {
+    /// The verdict of a case that ran with less than it needs: a failure then says nothing about the answer.
+    pub fn under(self, shortage: Option<&str>) -> Verdict {
+        match (self, shortage) {
+            (Verdict::Failed(_), Some(shortage)) => {
+                Verdict::Failed(Failure::Grader(shortage.to_owned()))
+            }
+            (verdict, _) => verdict,
+        }
+    }
 }
 
 /// Each way to fail that a learner is told about.
@@ -66,6 +78,6 @@ pub enum Failure {
     OtherError(String),
     /// The legal twin of a compile-fail case did not pass. The text is the twin's sentence.
     Twin(String),
-    /// The grader itself is at fault, for this reason.
+    /// The case could not be graded, for this reason: the grader, the judge or the machine is at fault.
     Grader(String),
 }

@@ -1,0 +1,157 @@
+//! A machine that gives less than a case needs. The answer must never be blamed for that.
+//!
+//! Each test starts this binary again for itself alone, under other limits, and reads the report of that process.
+
+mod common {
+    pub mod rerun;
+}
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+
+use common::rerun::rerun;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
+
+/// The report on `case`, which ran under these limits; `None` in the inner process.
+fn reported_under(
+    resource: Resource,
+    soft: Option<u64>,
+    hard: Option<u64>,
+    case: fn(),
+) -> Option<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
+    let (_, inherited) = getrlimit(resource).unwrap();
+    let hard = hard.unwrap_or(inherited);
+    let before_exec = move || {
+        may_not_raise_hard_limits();
+        setrlimit(resource, soft.unwrap_or(hard), hard).map_err(Into::into)
+    };
+    let Some(output) = rerun(|command| {
+        command.env("JUDGE_REPORT", &file);
+        // SAFETY: between fork and exec the closure only makes system calls.
+        unsafe { command.pre_exec(before_exec) };
+    }) else {
+        case();
+        return None;
+    };
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// After exec, root has no CAP_SYS_RESOURCE any more. Any other user has none anyway.
+fn may_not_raise_hard_limits() {
+    const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+    let zero: libc::c_ulong = 0;
+    // SAFETY: the option takes numbers only.
+    unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, zero, zero, zero) };
+}
+
+fn passing() {
+    judge::case(|| ());
+}
+
+fn failing() {
+    judge::case(|| judge::fail("No.".to_owned()));
+}
+
+/// A case that passes only if it is traced.
+fn traced() {
+    judge::watched(
+        || {
+            // SAFETY: a length of 0 is refused.
+            judge::watch(|| unsafe { libc::munmap(std::ptr::null_mut(), 0) });
+        },
+        |seen| judge::check!(seen.calls("munmap").len() == 1, "One munmap."),
+    );
+}
+
+#[track_caller]
+fn could_not_grade(line: &Value, why: &str) {
+    assert_eq!(line["kind"], "grader", "{line}");
+    let sentence = format!("The grader itself is at fault: {why}.");
+    assert_eq!(line["sentence"], sentence, "{line}");
+}
+
+#[test]
+fn a_low_soft_limit_on_open_files_is_raised() {
+    let Some(line) = reported_under(Resource::RLIMIT_NOFILE, Some(512), None, traced) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
+}
+
+#[test]
+fn a_low_hard_limit_on_open_files_is_kept() {
+    let Some(line) = reported_under(Resource::RLIMIT_NOFILE, None, Some(512), traced) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
+}
+
+#[test]
+fn a_wrong_answer_fails_under_a_sufficient_limit_on_open_files() {
+    let Some(line) = reported_under(Resource::RLIMIT_NOFILE, None, Some(512), failing) else {
+        return;
+    };
+    assert_eq!(line["sentence"], "No.", "{line}");
+}
+
+#[test]
+fn no_case_is_started_with_too_few_open_files() {
+    let Some(line) = reported_under(Resource::RLIMIT_NOFILE, None, Some(40), passing) else {
+        return;
+    };
+    could_not_grade(
+        &line,
+        "the hard limit on open files (ulimit -Hn) is 40 here, and a case needs 64",
+    );
+}
+
+#[test]
+fn a_right_answer_passes_under_a_low_hard_limit_on_data() {
+    let Some(line) = reported_under(Resource::RLIMIT_DATA, None, Some(64 << 20), traced) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
+}
+
+#[test]
+fn a_failure_under_a_low_hard_limit_on_data_is_not_the_answers() {
+    let Some(line) = reported_under(Resource::RLIMIT_DATA, None, Some(64 << 20), failing) else {
+        return;
+    };
+    could_not_grade(
+        &line,
+        "the hard limit on the data segment (ulimit -Hd) is 64 MiB here, and a case needs 1 GiB",
+    );
+}
+
+#[test]
+fn a_todo_under_a_low_hard_limit_is_not_started() {
+    let case = || judge::case(|| todo!());
+    let Some(line) = reported_under(Resource::RLIMIT_FSIZE, None, Some(1 << 20), case) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "not started", "{line}");
+}
+
+#[test]
+fn a_low_soft_limit_on_the_address_space_is_raised() {
+    let case = || {
+        judge::case(|| {
+            let (len, flags) = (64 << 30, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: without MAP_FIXED nothing that exists is touched.
+            let start =
+                unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+            judge::check!(start != libc::MAP_FAILED, "mmap: {}.", Errno::last());
+        })
+    };
+    let Some(line) = reported_under(Resource::RLIMIT_AS, Some(8 << 30), None, case) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
+}
