@@ -279,6 +279,34 @@ fn no_page_past_the_address_space_is_mapped_or_resident() {
 }
 
 #[test]
+fn in_child_needs_a_process_without_other_threads() {
+    let outcome = observe(Limits::default(), || {
+        let (keep, kept) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || kept.recv());
+        let result = std::panic::catch_unwind(|| in_child(|| 0));
+        drop(keep);
+        let _ = thread.join();
+        assert!(result.is_err());
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "The grader itself is at fault: in_child cannot fork while other threads of the case run (1)."
+        )
+    );
+}
+
+#[test]
+fn in_child_may_follow_a_joined_thread() {
+    passes(|| {
+        for _ in 0..20 {
+            std::thread::spawn(|| ()).join().unwrap();
+            assert_eq!(in_child(|| 7), 7);
+        }
+    });
+}
+
+#[test]
 fn skip_ends_the_case_as_skipped() {
     let outcome = observe(Limits::default(), || judge::skip("this is a test"));
     assert_eq!(
