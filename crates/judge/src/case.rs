@@ -31,7 +31,7 @@ pub fn settle(body: Body, check: Option<Check>) {
 
 /// Grades `body` and returns its result.
 pub fn observe(limits: &Limits, body: Body, check: Option<Check>) -> Outcome {
-    let (_, outcome) = grade(limits, body, check).expect("JUDGE_INLINE observes nothing");
+    let (_, outcome) = grade(limits, body, check).expect("observe does not work with JUDGE_INLINE");
     outcome
 }
 

@@ -1,4 +1,4 @@
-//! Words for values that appear in sentences, transcripts and ledgers.
+//! Formats values for sentences, transcripts and ledgers.
 
 use nix::sys::signal::Signal;
 

@@ -35,12 +35,14 @@
 //! # Modules
 //! - `case` grades one case, `compile_fail` the code that must not compile. `role` tells whether this process is the
 //!   judge or the child.
-//! - `supervise` is the judge's side: it starts the child, traces it, watches its limits and kills what it leaves.
+//! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
+//!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
 //!   there. `protocol` is what the two sides know of each other.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
-//! - `verdict` derives the verdict from the evidence, words its sentence and reports it.
+//! - `verdict` derives the verdict from the evidence, phrases its sentence and reports it. `format` formats sizes and
+//!   signals.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");

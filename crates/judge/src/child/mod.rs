@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::ftruncate;
 
+use fork::exit_now;
 pub use fork::in_child;
 pub use watch::watch;
 
@@ -58,11 +59,6 @@ pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
         Err(_) => EXIT_PIPE_GONE,
     };
     exit_now(code)
-}
-
-fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` takes any value and ends the process without running any handler.
-    unsafe { libc::_exit(code) }
 }
 
 /// Maps 1 MiB without access below this thread's stack, where the kernel would put the case's next mapping. Otherwise an

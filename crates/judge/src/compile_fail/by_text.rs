@@ -1,8 +1,8 @@
 //! Compares the compiler's messages on a case as text, with trybuild.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::process::{Command, Stdio};
+use std::{env, io};
 
 use super::{CASES, Case, Refusal};
 
@@ -33,27 +33,31 @@ pub fn ask(test: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
         .iter()
         .map(|case| format!("{CASES}/{stage}/{}.rs", case.name));
     let asked = [test.to_owned()].into_iter().chain(paths);
-    // Not /proc/self/exe: trybuild finds the enabled features by the hash in the program's name.
-    let output = Command::new(env::current_exe().expect("this program has a name"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ASKED, asked.collect::<Vec<_>>().join("\n"))
-        .env_remove("JUDGE_REPORT")
-        // trybuild colours its output even in a pipe.
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("the test binary starts");
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text += &String::from_utf8_lossy(&output.stderr);
-    let answers = parse(&text);
+    let answers = run(test, &asked.collect::<Vec<_>>().join("\n"));
     let refusals = cases.iter().map(|case| {
-        let refusal = match answers.get(&case.name) {
-            None => Refusal::NotAsked(format!("trybuild printed no result for {}", case.name)),
-            Some(answer) => refusal(answer),
+        let refusal = match answers.as_ref().map(|answers| answers.get(&case.name)) {
+            Ok(Some(answer)) => refusal(answer),
+            Ok(None) => Refusal::NotAsked(format!("trybuild printed no result for {}", case.name)),
+            Err(error) => Refusal::NotAsked(format!("trybuild cannot be started: {error}")),
         };
         (case.name.clone(), refusal)
     });
     refusals.collect()
+}
+
+fn run(test: &str, asked: &str) -> io::Result<BTreeMap<String, String>> {
+    // Not /proc/self/exe: trybuild finds the enabled features by the hash in the program's name.
+    let output = Command::new(env::current_exe()?)
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ASKED, asked)
+        .env_remove("JUDGE_REPORT")
+        // trybuild colours its output even in a pipe.
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text += &String::from_utf8_lossy(&output.stderr);
+    Ok(parse(&text))
 }
 
 /// The text after each `test tests/grader/compile_fail/views/NAME.rs ... `, by name.

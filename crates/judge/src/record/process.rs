@@ -12,7 +12,7 @@ pub enum Status {
     Signaled(i32),
 }
 
-/// The words for a process in a sentence: `the child` for `P.1`.
+/// Describes a process in a sentence: `the child` for `P.1`.
 pub fn describe(name: &str) -> String {
     match name.split('.').collect::<Vec<_>>()[..] {
         [_] => "the parent".to_owned(),

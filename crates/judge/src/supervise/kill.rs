@@ -17,25 +17,25 @@ pub fn traced(tid: i32) {
 
 /// Kills `pid` if it `belongs` to the case; returns whether it did.
 ///
-/// Anybody may wait for `pid` at any moment. So the process is pinned by a descriptor first and asked about then: if the
-/// id has been reused in between, the signal goes to the process that has ended.
+/// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check: if the id
+/// is reused in between, the signal goes to the process that has ended, and has no effect.
 pub fn untraced(pid: i32, belongs: impl FnOnce(i32) -> bool) -> bool {
-    let pinned = pidfd_open(pid);
+    let pidfd = pidfd_open(pid);
     if pid <= 0 || !belongs(pid) {
         return false;
     }
-    match pinned {
+    match pidfd {
         Ok(process) => pidfd_kill(&process),
         // The process has ended, or `pid` is a thread whose process has an id of its own.
         Err(Errno::ESRCH | Errno::EINVAL) => {}
-        // A sandbox may refuse the call; then the id is used a moment after it was asked about.
+        // A sandbox may refuse pidfd_open. The id was checked a moment ago, which has to do.
         Err(_) => traced(pid),
     }
     true
 }
 
-// nix has no wrapper for these two calls. rustix has, but its feature `process` would then be on for an answer that uses
-// rustix, too.
+// nix has no wrappers for these two calls. rustix has them in its feature `process`, which would then also be enabled for
+// an answer that uses rustix.
 
 fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers.

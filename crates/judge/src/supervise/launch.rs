@@ -24,7 +24,7 @@ const EVENTS_FD: RawFd = 900;
 /// A child that has been started.
 pub struct Launched {
     pub pid: Pid,
-    /// What makes it the child of this judge: the value of `protocol::CHILD` in its environment.
+    /// The value of `protocol::CHILD` in its environment, which marks it as a child of this judge.
     pub tag: String,
     pub nonce: String,
     /// Where its events arrive. Does not block.
@@ -53,7 +53,7 @@ impl From<Errno> for LaunchError {
     }
 }
 
-/// The steps between fork and exec. Of an error there `Command::spawn` returns only the error number.
+/// The steps between fork and exec. `Command::spawn` returns only the error number of a step that failed, not the step.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Rlimits,

@@ -36,7 +36,7 @@ pub struct Over {
     pub verdict: Verdict,
     /// The last lines of its output.
     pub output: Vec<String>,
-    /// What it did, if it was traced.
+    /// The record of its calls, if it was traced.
     pub record: Option<Record>,
     /// Why a failure of the case may not be the answer's fault.
     pub shortage: Option<String>,
@@ -124,7 +124,7 @@ fn follow_untraced(
     let ended = under_watch(shared, root, limits, census, ended);
     let leftovers = kill_tagged(format!("{CHILD}={}\0", child.tag).as_bytes());
     ended?;
-    // Only now, when nobody looks for it any more, may the id of `root` be reused.
+    // From here on nothing looks for the id of `root`, so it may be reused.
     let status = match tasks::wait_for(root)? {
         Change::Ended(status) => status,
         // An untraced child reports no stops, because nobody asks for them.
@@ -189,7 +189,7 @@ fn kill_tagged(tag: &[u8]) -> usize {
     first
 }
 
-/// Makes this process not dumpable. Otherwise a child of the same user could write into it through /proc/PID/mem.
+/// Clears the dumpable flag of this process. Otherwise a child of the same user could write into it through /proc/PID/mem.
 fn hide_from_child() {
     let off: libc::c_ulong = 0;
     // SAFETY: the option takes a number and touches no memory of this process.

@@ -15,7 +15,7 @@ const FEWEST_FILES: rlim_t = 64;
 pub struct Rlimits {
     limits: Vec<(Resource, rlim_t)>,
     pub files: rlim_t,
-    /// The first hard limit that is lower than what a case was promised, in words. A case that fails under it may have
+    /// The first hard limit that is lower than what a case may rely on, as a clause of a sentence. A case that fails under it may have
     /// failed because of it.
     pub shortage: Option<String>,
 }
@@ -29,8 +29,8 @@ struct Wanted {
     enough: rlim_t,
     /// The name of the hard limit.
     name: &'static str,
-    /// The words for a value of it.
-    words: fn(rlim_t) -> String,
+    /// Formats a value of the limit.
+    display: fn(rlim_t) -> String,
 }
 
 impl Rlimits {
@@ -48,7 +48,7 @@ impl Rlimits {
                 chosen.files = limit;
             }
             if hard < wanted.enough && chosen.shortage.is_none() {
-                let (hard, enough) = ((wanted.words)(hard), (wanted.words)(wanted.enough));
+                let (hard, enough) = ((wanted.display)(hard), (wanted.display)(wanted.enough));
                 chosen.shortage = Some(format!(
                     "the hard limit on {} is {hard} here, and a case needs {enough}",
                     wanted.name
@@ -77,14 +77,14 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
         limit,
         enough: limit,
         name,
-        words: format::size,
+        display: format::size,
     };
     let count = |resource, limit, enough, name| Wanted {
         resource,
         limit,
         enough,
         name,
-        words: |count| count.to_string(),
+        display: |count| count.to_string(),
     };
     let mut wanted = vec![
         bytes(Resource::RLIMIT_CORE, 0, "core files (ulimit -Hc)"),

@@ -34,7 +34,7 @@ pub struct Seen {
 /// One thread of a case.
 struct Task {
     process: String,
-    /// The watched call in which it is.
+    /// The watched call that it is executing.
     call: Option<(i64, [u64; 6])>,
 }
 
@@ -203,7 +203,7 @@ impl Tracer<'_> {
         tasks::resume(pid, in_call, signal);
     }
 
-    /// `parent` has made a thread or a process, which this adds.
+    /// Adds the thread or the process that `parent` has created.
     fn birth(&mut self, parent: Pid) {
         let Ok(child) = ptrace::getevent(parent) else {
             return; // the parent was killed meanwhile
@@ -278,7 +278,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Handles the begin or the end of a `watch`.
+    /// Handles the beginning or the end of a `watch`.
     fn mark(&mut self, pid: Pid, [option, on, heap, ..]: [u64; 6]) {
         if option != MARK {
             return;

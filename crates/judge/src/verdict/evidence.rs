@@ -43,7 +43,7 @@ impl Evidence {
         })
     }
 
-    /// The verdict. A cause is looked for before the causes that it may bring about.
+    /// Derives the verdict. A cause is checked before its possible consequences.
     pub fn verdict(&self) -> Verdict {
         if let Some(panic) = self.panics().find(|p| p.what == Panicked::Judge) {
             return Verdict::Failed(Failure::Grader(panic.message.clone()));

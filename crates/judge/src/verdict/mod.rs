@@ -1,4 +1,4 @@
-//! The verdict on a case, out of a closed set.
+//! The verdict on a case: a closed set of outcomes.
 
 pub mod evidence;
 pub mod report;
