@@ -3,85 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
+use course::log::{Grade, Graded, Lines, Log, Mock, Record};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use workbook::state::{Graded, Lines, Log};
 
 use crate::clock::Clock;
 use crate::schedule::{Card, Scheduler};
-
-/// A line of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-pub enum Record {
-    /// An exercise was graded.
-    Exercise(Graded),
-    /// A question was graded.
-    Grade(Grade),
-    /// A grade does not count.
-    Undo {
-        /// When, in seconds since 1970.
-        at: i64,
-        /// The grade's id.
-        of: String,
-    },
-    /// A proof was run.
-    Proof {
-        /// When.
-        at: i64,
-        /// The question.
-        question: String,
-        /// What came of it.
-        result: String,
-        /// On what machine.
-        machine: String,
-    },
-    /// A question of a mock interview was answered.
-    Mock(Mock),
-    /// Something that a later version writes.
-    #[serde(other)]
-    Other,
-}
-
-/// A graded question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grade {
-    /// Its own, for undo.
-    pub id: String,
-    /// When, in seconds since 1970.
-    pub at: i64,
-    /// Which.
-    pub question: String,
-    /// From 1 (again) to 4 (easy).
-    pub grade: u8,
-    /// From 1 (guess) to 3 (certain).
-    pub sure: u8,
-    /// Whether the answer was right.
-    pub right: bool,
-    /// How long the answer took.
-    pub seconds: i64,
-    /// When it comes back: what the learner was told.
-    pub due: i64,
-    /// Whether it was crammed: then the schedule stays as it was.
-    #[serde(default)]
-    pub cram: bool,
-}
-
-/// An answered question of a mock interview.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mock {
-    /// When, in seconds since 1970.
-    pub at: i64,
-    /// Which.
-    pub question: String,
-    /// The points that were made, from 1.
-    pub made: Vec<usize>,
-    /// Of how many.
-    pub points: usize,
-    /// How long the answer took.
-    pub seconds: i64,
-}
 
 /// All that the log says.
 #[derive(Debug, Default)]
@@ -112,7 +39,7 @@ impl State {
     }
 
     /// The state after these records.
-    pub fn replay(lines: Lines<Record>, clock: &Clock) -> State {
+    pub fn replay(lines: Lines, clock: &Clock) -> State {
         let undone = lines.records.iter().filter_map(|record| match record {
             Record::Undo { of, .. } => Some(of.clone()),
             _ => None,
@@ -135,7 +62,11 @@ impl State {
                 } => {
                     state.proofs.insert(question, result);
                 }
-                Record::Grade(_) | Record::Undo { .. } | Record::Other => {}
+                Record::Grade(_)
+                | Record::Undo { .. }
+                | Record::Hint { .. }
+                | Record::Solution { .. }
+                | Record::Other => {}
             }
         }
         state
@@ -180,14 +111,6 @@ impl State {
         let count = seconds.len();
         (count >= FEW).then(|| seconds.iter().sum::<i64>() / count as i64)
     }
-}
-
-/// What came of writing to the log; where it failed, the error says what can be done.
-///
-/// # Errors
-/// If it failed.
-pub fn kept<T>(written: Result<T>) -> Result<T> {
-    written.map_err(|error| anyhow!("{error:#}; WORKBOOK_HOME=FOLDER keeps the log elsewhere"))
 }
 
 /// A time of the log.

@@ -15,7 +15,6 @@ pub mod pages;
 pub mod pick;
 pub mod prove;
 pub mod question;
-pub mod run;
 pub mod schedule;
 pub mod session;
 pub mod show;

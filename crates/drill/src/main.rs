@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use course::log::Log;
 use drill::bank::Bank;
 use drill::clock::Clock;
 use drill::history::State;
@@ -19,7 +20,6 @@ use drill::terminal::{Look, Terminal, counted};
 use drill::{anki, machine, mock, pages};
 use jiff::civil::Date;
 use serde_json::json;
-use workbook::state::Log;
 
 /// Asks the book's questions, proves the answers on this machine, and knows when to ask again.
 ///
@@ -132,7 +132,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let root = workbook::root::find()?;
+    let root = course::root::find()?;
     let mut bank = Bank::read(&root)?;
     let clock = Clock::from_environment()?;
     let log = Log::of(&root);

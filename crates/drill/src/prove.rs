@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use workbook::cargo::{self, Message, NO_CARGO};
+use course::cargo::{self, Message, NO_CARGO};
+use course::process::{Limits, Ran, run};
 
 use crate::lint::is_shown;
 use crate::matching::one_space;
 use crate::question::{ANSWER, Kind, Language, Question};
-use crate::run::{Ran, run};
 
 /// What a proof came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +37,10 @@ pub enum Proof {
 }
 
 /// How long a program of the lab may take, and a compiler.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Limits = Limits::time(Duration::from_secs(60));
 
 /// How long a check may take: what was typed may never end.
-const CHECK_LIMIT: Duration = Duration::from_secs(10);
+const CHECK_LIMIT: Limits = Limits::time(Duration::from_secs(10));
 
 /// A program that cannot show its claim on this machine ends with this status; its last line says why.
 const CANNOT: i32 = 77;
@@ -68,10 +68,7 @@ impl Prover {
     /// Proves in that clone. It builds where cargo is told to build, or else apart from the learner's builds.
     pub fn new(root: &Path) -> Prover {
         let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        Prover::building_in(
-            root,
-            &target.unwrap_or_else(|| workbook::cargo::target_apart(root)),
-        )
+        Prover::building_in(root, &target.unwrap_or_else(|| cargo::target_apart(root)))
     }
 
     /// The same, with a target directory.
@@ -134,7 +131,7 @@ impl Prover {
             .output()
             .context(NO_CARGO)?;
         let programs = cargo::messages(&*output.stdout).filter_map(|message| match message {
-            Message::Built {
+            Message::Artifact {
                 executable: Some(program),
                 ..
             } => Some((program.file_stem()?.to_string_lossy().into_owned(), program)),
@@ -181,16 +178,13 @@ impl Prover {
 /// Compares what a program printed with what the question says.
 fn compare(question: &Question, ran: &Ran) -> Proof {
     let lines: Vec<String> = ran.stdout.lines().map(str::to_owned).collect();
-    if ran
-        .status
-        .is_some_and(|status| status.code() == Some(CANNOT))
-    {
+    if ran.code() == Some(CANNOT) {
         let last = lines.last().cloned();
-        return Proof::Skipped(last.unwrap_or_else(|| ran.end()));
+        return Proof::Skipped(last.unwrap_or_else(|| end(ran)));
     }
-    if !ran.is_well() {
+    if !ran.success() {
         return Proof::Differs {
-            why: ran.end(),
+            why: end(ran),
             lines,
         };
     }
@@ -256,7 +250,7 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
             )));
         }
     };
-    if !compiled.is_well() {
+    if !compiled.success() {
         let inside = folder.path().display().to_string() + "/";
         let said = compiled.stderr.replace(&inside, "");
         let lines = said
@@ -272,7 +266,7 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
         Command::new(&program).current_dir(folder.path()),
         CHECK_LIMIT,
     )?;
-    if ran.is_well() {
+    if ran.success() {
         let lines = vec!["it compiles, and it passes its check".to_owned()];
         return Ok(Proof::Proved {
             shown: lines.clone(),
@@ -280,14 +274,31 @@ pub fn try_answer(language: Language, check: &str, answer: &str) -> Result<Proof
         });
     }
     Ok(Proof::Differs {
-        why: reason(check, &ran).unwrap_or_else(|| ran.end()),
+        why: reason(check, &ran).unwrap_or_else(|| end(&ran)),
         lines: Vec::new(),
     })
 }
 
+/// Describes how a program ended: the message of a panic, or else the last line on standard error, or else its status.
+fn end(ran: &Ran) -> String {
+    if ran.code().is_none() {
+        return format!("it {}", ran.describe());
+    }
+    let mut lines = ran.stderr.lines();
+    // The line after "panicked at" is the message.
+    let panic = lines
+        .find(|line| line.contains("panicked at"))
+        .and(lines.next());
+    let last = ran.stderr.lines().rfind(|line| !line.trim().is_empty());
+    match panic.or(last) {
+        Some(line) => line.to_owned(),
+        None => format!("it {}", ran.describe()),
+    }
+}
+
 /// What the check says of the status that it ended with: the comment beside `return 3;`.
 fn reason(check: &str, ran: &Ran) -> Option<String> {
-    let status = ran.status?.code()?;
+    let status = ran.code()?;
     let returns = format!("return {status};");
     let line = check.lines().find(|line| line.contains(&returns))?;
     let (_, comment) = line.split_once("/*").or(line.split_once("//"))?;

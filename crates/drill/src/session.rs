@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 
 use anyhow::Result;
+use course::log::{Grade, Lines, Log, Record};
 use jiff::Timestamp;
-use workbook::state::{Lines, Log};
 
 use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
 use crate::clock::{Clock, days_between};
-use crate::history::{Grade, Record, State, kept, new_id, time};
+use crate::history::{State, new_id, time};
 use crate::lesson;
 use crate::machine;
 use crate::matching::Names;
@@ -86,7 +86,7 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// If it could not.
     pub fn can_write(&self) -> Result<()> {
-        kept(self.log.append_if(|_: Lines<Record>| None::<Record>)).map(|_| ())
+        self.log.append_if(|_: Lines| None).map(|_| ())
     }
 
     /// The state as it is now: another session may have changed it.
@@ -308,14 +308,14 @@ impl<'a> Desk<'a> {
         terminal: &mut Terminal,
     ) -> Result<Ended> {
         let seen = card.map(|card| card.last_grade.clone());
-        let recorded = kept(self.log.append_if(|lines: Lines<Record>| {
+        let recorded = self.log.append_if(|lines: Lines| {
             let now = State::replay(lines, self.clock);
             let last = now
                 .cards
                 .get(&question.id)
                 .map(|card| card.last_grade.clone());
             (grade.cram || last == seen).then(|| Record::Grade(grade.clone()))
-        }))?;
+        })?;
         if !recorded {
             terminal
                 .line("Another session has graded this question meanwhile. That grade stands.")?;
@@ -342,10 +342,10 @@ impl<'a> Desk<'a> {
             terminal.line("There is no grade in this session to undo.")?;
             return Ok(None);
         };
-        kept(self.log.append(&Record::Undo {
+        self.log.append(&Record::Undo {
             at: self.clock.now().as_second(),
             of: last.id,
-        }))?;
+        })?;
         done.asked -= 1;
         done.right -= usize::from(last.right);
         done.certain_but_wrong -= usize::from(last.certain_but_wrong);
@@ -373,12 +373,12 @@ impl<'a> Desk<'a> {
         }
         let proof = self.prover.prove(question)?;
         show_proof(&proof, terminal)?;
-        kept(self.log.append(&Record::Proof {
+        self.log.append(&Record::Proof {
             at: self.clock.now().as_second(),
             question: question.id.clone(),
             result: proof.word().to_owned(),
             machine: machine::words(),
-        }))?;
+        })?;
         Ok(matches!(proof, Proof::Proved { .. }))
     }
 

@@ -51,7 +51,7 @@ fn a_program_that_no_question_shows_is_said() {
 /// The book's own questions.
 #[test]
 fn the_bank_is_in_order() {
-    let root = workbook::root::find().expect("a clone");
+    let root = course::root::find().expect("a clone");
     let bank = Bank::read(&root).expect("a bank");
     let complaints: Vec<_> = bank.complaints.iter().map(ToString::to_string).collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
@@ -61,7 +61,7 @@ fn the_bank_is_in_order() {
 /// What the bank has to be when it is whole.
 #[test]
 fn the_bank_covers_the_book() {
-    let root = workbook::root::find().expect("a clone");
+    let root = course::root::find().expect("a clone");
     let bank = Bank::read(&root).expect("a bank");
     let questions = &bank.questions;
     assert!(questions.len() >= 80, "{} questions", questions.len());

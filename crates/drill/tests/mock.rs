@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
 
+use course::log::Log;
 use drill::bank::Bank;
 use drill::clock::Clock;
 use drill::mock;
@@ -11,7 +12,6 @@ use drill::session::Desk;
 use drill::terminal::{Look, Terminal};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use workbook::state::Log;
 
 /// Someone who takes a minute for each line.
 struct Slow<'a> {

@@ -10,7 +10,7 @@ use drill::pages::{self, FOLDER};
 use pulldown_cmark::{Event, Parser, Tag};
 
 fn root() -> PathBuf {
-    workbook::root::find().expect("a clone")
+    course::root::find().expect("a clone")
 }
 
 fn bank() -> Bank {

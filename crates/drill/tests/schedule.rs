@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
+use course::log::{Count, Grade, Graded, Lines, Mock, Record, StageCount};
 use drill::bank::Bank;
 use drill::clock::{Clock, days_after, days_between};
-use drill::history::{Grade, Mock, Record, State};
+use drill::history::State;
 use drill::pick::{self, Plan, Scope};
 use drill::schedule::{Limits, Scheduler, recall};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use workbook::state::{Graded, Lines, StageCount};
-use workbook::verdicts::Count;
 
 /// The learner's life: a clock and a log.
 struct Life {
