@@ -195,3 +195,18 @@ fn what_is_decided_is_written_before_another_looks() {
     let expected: Vec<_> = (0..160).map(|number| number.to_string()).collect();
     assert_eq!(ids(&lines.records), expected);
 }
+
+/// A log that version 0.1 wrote, with every kind of record, must stay readable, and must be written the same way.
+#[test]
+fn a_log_of_version_0_1_is_read_in_full() {
+    let text = include_str!("log-0.1.jsonl");
+    let lines = course::log::parse(text.as_bytes());
+    assert!(lines.torn.is_empty(), "torn lines: {:?}", lines.torn);
+    assert!(!lines.records.contains(&Record::Other));
+    assert_eq!(lines.records.len(), text.lines().count());
+    for (record, line) in lines.records.iter().zip(text.lines()) {
+        let before: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let after = serde_json::to_value(record).expect("JSON");
+        assert_eq!(after, before);
+    }
+}
