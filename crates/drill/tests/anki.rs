@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use desk::{Desk, clone};
-use drill::anki;
 use drill::bank::Bank;
+use drill::export::anki;
 
 #[test]
 fn a_line_is_an_id_a_front_a_back_and_tags() {

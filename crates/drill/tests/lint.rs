@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use drill::bank::Bank;
-use drill::question::{Kind, TOPICS};
+use drill::bank::question::{Kind, TOPICS};
 
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drill::bank::Bank;
-use drill::pages::{self, FOLDER};
+use drill::export::pages::{self, FOLDER};
 use pulldown_cmark::{Event, Parser, Tag};
 
 fn root() -> PathBuf {

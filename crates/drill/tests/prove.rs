@@ -5,8 +5,8 @@ mod desk;
 
 use desk::Desk;
 use drill::bank::Bank;
-use drill::prove::{Proof, Prover, try_answer};
-use drill::question::{Kind, Question};
+use drill::bank::question::{Kind, Question};
+use drill::proof::{Proof, Prover, try_answer};
 use serde_json::Value;
 
 fn bank() -> Bank {
@@ -162,7 +162,7 @@ fn the_table_says_what_differs_and_what_was_skipped() {
     let desk = Desk::new();
     let ran = desk.run(&["prove", "--all"], &[]);
     assert_eq!(ran.status, Some(1), "{}", ran.stderr);
-    insta::assert_snapshot!(ran.stdout.replace(&drill::machine::words(), "…"));
+    insta::assert_snapshot!(ran.stdout.replace(&drill::proof::machine::words(), "…"));
 
     let ran = desk.run(&["prove", "--all", "--json"], &[]);
     let table: Value = serde_json::from_str(&ran.stdout).expect("one document");

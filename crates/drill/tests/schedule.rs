@@ -5,9 +5,9 @@ use std::path::Path;
 use course::log::{Count, Grade, Graded, Lines, Mock, Record, StageCount};
 use drill::bank::Bank;
 use drill::clock::{Clock, days_after, days_between};
-use drill::history::State;
-use drill::pick::{self, Plan, Scope};
-use drill::schedule::{Limits, Scheduler, recall};
+use drill::progress::plan::{self, Plan, Scope};
+use drill::progress::schedule::{Limits, Scheduler, recall};
+use drill::progress::state::State;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -91,7 +91,7 @@ impl Life {
 
     fn plan(&self, scope: &Scope) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
         let plan = Plan::make(&self.bank, &self.state(), &self.clock, scope);
-        let ids = |questions: Vec<&drill::question::Question>| {
+        let ids = |questions: Vec<&drill::bank::question::Question>| {
             let ids = questions.iter().map(|question| &*question.id);
             let ids: Vec<&str> = ids
                 .map(|id| &*self.bank.get(id).expect("it is there").id)
@@ -232,7 +232,7 @@ fn so_many_new_ones_a_day() {
     assert!(life.plan(&scope).1.is_empty());
     life.wait(18 * HOUR);
     assert_eq!(life.plan(&scope).1.len(), 3, "the day has begun");
-    assert_eq!(life.plan(&Scope::default()).1.len(), pick::NEW_A_DAY);
+    assert_eq!(life.plan(&Scope::default()).1.len(), plan::NEW_A_DAY);
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn cram_begins_with_the_weakest_and_most_asked() {
     let mut life = Life::begin();
     life.grade("zeros", 4);
     let state = life.state();
-    let crammed = pick::cram(&life.bank, &state, &life.clock, &Scope::default());
+    let crammed = plan::cram(&life.bank, &state, &life.clock, &Scope::default());
     let crammed: Vec<_> = crammed.iter().map(|question| &*question.id).collect();
     assert_eq!(
         crammed[..2],
@@ -414,7 +414,7 @@ fn cram_goes_on_where_it_ended_and_comes_back_to_what_was_wrong() {
     }
     let crammed = |life: &Life| {
         let state = life.state();
-        let crammed = pick::cram(&life.bank, &state, &life.clock, &Scope::default());
+        let crammed = plan::cram(&life.bank, &state, &life.clock, &Scope::default());
         crammed.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
     };
     let tonight = crammed(&life);

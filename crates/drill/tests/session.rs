@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Hides what differs from machine to machine.
 fn steady(text: &str) -> String {
-    text.replace(&drill::machine::words(), "…")
+    text.replace(&drill::proof::machine::words(), "…")
 }
 
 /// Every type, every letter of the menu, a wrong answer, a certain one, an undo; then the input ends.

@@ -1,5 +1,10 @@
 //! A session: asks what is due and new, takes the learner's grade, and writes it down before it goes on.
 
+pub mod ask;
+mod lesson;
+pub use lesson::between_anchors;
+pub mod mock;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -7,18 +12,17 @@ use anyhow::Result;
 use course::log::{Grade, Lines, Log, Record};
 use jiff::Timestamp;
 
-use crate::ask::{self, Answered, Asked, HELP};
 use crate::bank::Bank;
+use crate::bank::question::Question;
 use crate::clock::{Clock, days_between};
-use crate::history::{State, new_id, time};
-use crate::lesson;
-use crate::machine;
 use crate::matching::Names;
-use crate::pick::{self, Plan, Scope};
-use crate::prove::{Proof, Prover};
-use crate::question::Question;
-use crate::schedule::{Card, Limits, Scheduler};
+use crate::progress::plan::{self as pick, Plan, Scope};
+use crate::progress::schedule::{Card, Limits, Scheduler};
+use crate::progress::state::{State, new_id, time};
+use crate::proof::machine;
+use crate::proof::{Proof, Prover};
 use crate::terminal::{Terminal, counted};
+use ask::{Answered, Asked, HELP};
 
 /// What a session works with.
 pub struct Desk<'a> {

@@ -1,5 +1,7 @@
 //! Proves an answer: runs the lab's program, or compiles the call that was written, and compares.
 
+pub mod machine;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -11,9 +13,9 @@ use anyhow::{Context, Result};
 use course::cargo::{self, Message, NO_CARGO};
 use course::process::{Limits, Ran, run};
 
-use crate::lint::is_shown;
+use crate::bank::lint::is_shown;
+use crate::bank::question::{ANSWER, Kind, Language, Question};
 use crate::matching::one_space;
-use crate::question::{ANSWER, Kind, Language, Question};
 
 /// What a proof came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

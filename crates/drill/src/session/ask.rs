@@ -4,9 +4,9 @@ use std::io;
 
 use anyhow::Result;
 
+use crate::bank::question::{Kind, Question};
 use crate::matching::{self, Match, Names};
-use crate::prove::{Proof, try_answer};
-use crate::question::{Kind, Question};
+use crate::proof::{Proof, try_answer};
 use crate::terminal::Terminal;
 
 /// What the learner did.

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::bank::Bank;
-use crate::question::{Kind, LEVELS, Question, TOPICS};
-use crate::show;
+use crate::bank::question::{Kind, LEVELS, Question, TOPICS};
+use crate::export::markdown;
 
 /// Where they lie.
 pub const FOLDER: &str = "book/src/drill";
@@ -152,9 +152,9 @@ fn card(bank: &Bank, question: &Question) -> String {
     if let Some(exercise) = &question.exercise {
         places.push(format!("exercise: {}", exercise_link(exercise)));
     }
-    let prompt = show::with_links(&show::prompt(question, listing), "../");
-    let answer = show::with_links(
-        &show::answer(question, |language| format!("{language},ignore")),
+    let prompt = markdown::with_links(&markdown::prompt(question, listing), "../");
+    let answer = markdown::with_links(
+        &markdown::answer(question, |language| format!("{language},ignore")),
         "../",
     );
     format!(

@@ -2,9 +2,9 @@
 
 use pulldown_cmark::{Event, Parser, Tag};
 
-use crate::ask::shuffled;
-use crate::question::{Kind, Question};
-use crate::source;
+use crate::bank::question::{Kind, Question};
+use crate::bank::source;
+use crate::session::ask::shuffled;
 
 /// The options of a choice or the steps of an order, in the order in which they are shown, each with its letter.
 fn lettered(question: &Question) -> Vec<(char, usize)> {

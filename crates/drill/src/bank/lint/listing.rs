@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::Reader;
-use crate::lesson::between_anchors;
-use crate::question::{Kind, Listing};
+use crate::bank::question::{Kind, Listing};
+use crate::session::between_anchors;
 
 impl Reader<'_> {
     pub(super) fn listing(&mut self, kind: &str) -> Option<Listing> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use course::exercise::Exercise;
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use crate::source;
+use crate::bank::source;
 
 /// The book around the bank.
 #[derive(Debug)]

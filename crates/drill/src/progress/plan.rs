@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::bank::Bank;
+use crate::bank::question::{Question, TOPICS};
 use crate::clock::{Clock, days_between};
-use crate::history::{State, time};
-use crate::question::{Question, TOPICS};
-use crate::schedule::{Card, recall};
+use crate::progress::schedule::{Card, recall};
+use crate::progress::state::{State, time};
 
 /// New questions a day where nobody says how many.
 pub const NEW_A_DAY: usize = 8;

@@ -8,7 +8,7 @@ use course::log::{Grade, Graded, Lines, Log, Mock, Record};
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::schedule::{Card, Scheduler};
+use crate::progress::schedule::{Card, Scheduler};
 
 /// All that the log says.
 #[derive(Debug, Default)]

@@ -1,14 +1,19 @@
 //! The bank: every question in `book/questions`, and every complaint about it.
 
+pub mod book;
+pub mod lint;
+pub mod question;
+pub mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::book::Book;
-use crate::lint::{self, Complaint};
-use crate::question::{Question, TOPICS};
+use crate::bank::book::Book;
+use crate::bank::lint::Complaint;
+use crate::bank::question::{Question, TOPICS};
 
 /// The questions, and the book that they are about.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::io;
 use serde::Serialize;
 
 use crate::bank::Bank;
+use crate::bank::question::TOPICS;
 use crate::clock::Clock;
-use crate::history::State;
-use crate::pick::{Plan, Scope};
-use crate::question::TOPICS;
-use crate::schedule::recall;
+use crate::progress::plan::{Plan, Scope};
+use crate::progress::schedule::recall;
+use crate::progress::state::State;
 use crate::terminal::{Terminal, counted};
 
 /// All of it.

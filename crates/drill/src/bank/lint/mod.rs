@@ -10,10 +10,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::book::Book;
+use crate::bank::book::Book;
+use crate::bank::question::Question;
+use crate::bank::source::{Field, Section, Source, take_apart};
 use crate::matching::one_space;
-use crate::question::Question;
-use crate::source::{Field, Section, Source, take_apart};
 use types::{ANY_SECTIONS, EVERYWHERE, TYPES, Type};
 
 /// Something that is wrong with the bank.

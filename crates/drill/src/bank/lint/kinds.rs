@@ -1,9 +1,9 @@
 //! What each type of question asks for, and whether its proof agrees.
 
 use super::{Reader, is_shown};
+use crate::bank::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing};
+use crate::bank::source::{Item, Section, Source, split_reason};
 use crate::matching;
-use crate::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing};
-use crate::source::{Item, Section, Source, split_reason};
 
 impl<'a> Reader<'a> {
     pub(super) fn items(&mut self, title: &str) -> Vec<String> {

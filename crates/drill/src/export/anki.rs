@@ -4,9 +4,9 @@
 use pulldown_cmark::{Parser, html};
 
 use crate::bank::Bank;
-use crate::question::{Kind, Question};
-use crate::show;
-use crate::source;
+use crate::bank::question::{Kind, Question};
+use crate::bank::source;
+use crate::export::markdown;
 
 /// The ids begin with this: they are not to meet those of another deck.
 const DECK: &str = "anonymous-mappings";
@@ -31,7 +31,7 @@ pub fn export(bank: &Bank) -> String {
 }
 
 fn front(question: &Question) -> String {
-    html(&show::prompt(question, listing))
+    html(&markdown::prompt(question, listing))
 }
 
 fn back(bank: &Bank, question: &Question) -> String {
@@ -46,7 +46,7 @@ fn back(bank: &Bank, question: &Question) -> String {
     if let Some(exercise) = &question.exercise {
         places.push(format!("Exercise: {exercise}"));
     }
-    let answer = show::answer(question, str::to_owned);
+    let answer = markdown::answer(question, str::to_owned);
     html(&format!("{answer}\n\n{}", places.join("; ")))
 }
 

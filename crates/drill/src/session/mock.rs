@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 
 use crate::bank::Bank;
-use crate::history::State;
-use crate::pick::Scope;
-use crate::question::{Kind, Question};
+use crate::bank::question::{Kind, Question};
+use crate::progress::plan::Scope;
+use crate::progress::state::State;
 use crate::session::{Desk, torn};
 use crate::terminal::{Terminal, counted};
 use course::log::{Mock, Record};

@@ -1,0 +1,6 @@
+//! What the learner knows, and what to ask next.
+
+pub mod plan;
+pub mod schedule;
+pub mod state;
+pub mod stats;
