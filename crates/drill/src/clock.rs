@@ -1,4 +1,4 @@
-//! The time, and the learner's day, which begins at 04:00 where they are.
+//! The current time, and the learner's day, which begins at 04:00 local time.
 
 use std::cell::Cell;
 use std::env;
@@ -8,79 +8,77 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 
-/// The variable that fixes the time, for tests: `2026-11-25T10:00:00Z`.
+/// The environment variable that stops the clock, for tests: `2026-11-25T10:00:00Z`.
 pub const VARIABLE: &str = "WORKBOOK_NOW";
 
 const DAY_BEGINS: i8 = 4;
 
-/// Tells the time.
 #[derive(Debug)]
 pub struct Clock {
+    /// The time of a stopped clock.
     fixed: Option<Cell<Timestamp>>,
     zone: TimeZone,
 }
 
 impl Clock {
-    /// The system's clock, or the time in the variable.
+    /// Returns the system's clock, or a stopped clock if [`VARIABLE`] is set.
     ///
     /// # Errors
-    /// If the variable holds no time.
+    /// Returns an error if the variable is not a time.
     pub fn from_environment() -> Result<Clock> {
         let zone = TimeZone::system();
         let fixed = match env::var(VARIABLE) {
             Err(_) => None,
             Ok(time) => {
                 let time = time.parse();
-                let time = time
-                    .with_context(|| format!("{VARIABLE} is a time such as 2026-11-25T10:00:00Z"));
+                let time = time.with_context(|| {
+                    format!("{VARIABLE} must be a time such as 2026-11-25T10:00:00Z")
+                });
                 Some(Cell::new(time?))
             }
         };
         Ok(Clock { fixed, zone })
     }
 
-    /// A clock that stands still.
+    /// Returns a stopped clock.
     pub fn fixed(now: Timestamp, zone: TimeZone) -> Clock {
         let fixed = Some(Cell::new(now));
         Clock { fixed, zone }
     }
 
-    /// Sets a clock forward that stands still.
+    /// Sets a stopped clock forward.
     pub fn advance(&self, by: SignedDuration) {
         if let Some(now) = &self.fixed {
             now.set(now.get().saturating_add(by).unwrap_or(now.get()));
         }
     }
 
-    /// Now.
     pub fn now(&self) -> Timestamp {
         self.fixed.as_ref().map_or_else(Timestamp::now, Cell::get)
     }
 
-    /// The learner's day at that time: before 04:00 it is still yesterday.
+    /// Returns the learner's day at that time. Before 04:00 it is still the day before.
     pub fn day(&self, time: Timestamp) -> Date {
         let local = self.zone.to_datetime(time);
         let back = Span::new().hours(DAY_BEGINS);
         local.checked_sub(back).unwrap_or(local).date()
     }
 
-    /// Today.
     pub fn today(&self) -> Date {
         self.day(self.now())
     }
 
-    /// The day after today.
     pub fn tomorrow(&self) -> Date {
         days_after(self.today(), 1)
     }
 
-    /// When that day begins.
+    /// Returns when that day begins.
     pub fn start_of(&self, day: Date) -> Timestamp {
         let local = day.at(DAY_BEGINS, 0, 0, 0);
         self.zone.to_timestamp(local).unwrap_or(Timestamp::MAX)
     }
 
-    /// The time of day, for people.
+    /// Formats a time in the local time zone.
     pub fn local(&self, time: Timestamp) -> String {
         self.zone
             .to_datetime(time)
@@ -89,12 +87,11 @@ impl Clock {
     }
 }
 
-/// The days from one to another: negative where the other is earlier.
+/// Returns the number of days from `from` to `to`; negative if `to` is earlier.
 pub fn days_between(from: Date, to: Date) -> i64 {
     from.duration_until(to).as_hours() / 24
 }
 
-/// That many days later.
 pub fn days_after(day: Date, days: i64) -> Date {
     day.checked_add(SignedDuration::from_hours(days.saturating_mul(24)))
         .unwrap_or(Date::MAX)
@@ -105,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_begins_at_four_where_the_learner_is() {
+    fn a_day_begins_at_four_in_local_time() {
         let zone = TimeZone::posix("IST-5:30").expect("a zone");
         let clock = Clock::fixed("2026-11-24T22:29:59Z".parse().expect("a time"), zone);
         assert_eq!(clock.today().to_string(), "2026-11-24");
@@ -116,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_counted_over_a_change_of_the_clocks() {
+    fn days_are_counted_across_a_change_to_winter_time() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a zone");
         let clock = Clock::fixed("2026-10-24T10:00:00Z".parse().expect("a time"), zone);
         let later = days_after(clock.today(), 2);

@@ -157,7 +157,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         bank.questions.retain(|question| scope.has(question));
     }
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    let look = Look::of_surroundings(options.plain);
+    let look = Look::from_environment(options.plain);
     let mut terminal = Terminal::new(&mut input, &mut output, look);
     if !matches!(arguments.command, Some(Command::Lint)) && !bank.complaints.is_empty() {
         let count = counted(bank.complaints.len(), "complaint");

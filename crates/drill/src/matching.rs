@@ -1,33 +1,47 @@
-//! Whether what was typed is the answer: lenient with words, exact with numbers and names.
+//! Decides whether a typed answer is right. Words may have a typo; numbers and names must be exact.
 
 use std::collections::BTreeSet;
 
-/// How well an answer matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How well an answer matches, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Match {
-    /// It is the answer.
     Right,
-    /// It is the answer with one letter wrong.
+    /// Right, but for one typo.
     Typo,
-    /// It is not.
     Wrong,
 }
 
-/// Text with every run of white space taken as one space, and none at its ends.
+/// Replaces each run of white space by one space, and removes it at both ends.
 pub fn one_space(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A number of things, or of bytes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quantity {
-    /// In bytes where it has a unit of size.
-    pub value: f64,
-    /// Whether a unit of size stood after it.
-    pub sized: bool,
+/// Returns whether one of the answers occurs, as whole words, in one of the lines.
+pub fn is_shown(answers: &[String], lines: &[String]) -> bool {
+    answers
+        .iter()
+        .any(|answer| lines.iter().any(|line| has_words(line, answer)))
 }
 
-/// The number that a text begins with: `1000`, `1,000 pages`, `4K`, `about 2`, `-1`.
+fn has_words(line: &str, answer: &str) -> bool {
+    let (line, answer) = (one_space(line), one_space(answer));
+    let is_edge = |letter: Option<char>| !letter.is_some_and(char::is_alphanumeric);
+    line.match_indices(&*answer).any(|(start, _)| {
+        is_edge(line[..start].chars().next_back())
+            && is_edge(line[start + answer.len()..].chars().next())
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantity {
+    /// In bytes if `has_size_unit`.
+    pub value: f64,
+    /// Whether a unit such as KiB followed the number.
+    pub has_size_unit: bool,
+}
+
+/// Parses the number at the beginning of a text: `1000`, `1,000 pages`, `4K`, `about 2`, `-1`, `two`. Returns `None` if
+/// there is no number, or if more than one could be meant.
 pub fn quantity(text: &str) -> Option<Quantity> {
     let text = text.trim().to_lowercase();
     let text = text.trim_start_matches(['~', '≈', '=', ' ']);
@@ -37,7 +51,7 @@ pub fn quantity(text: &str) -> Option<Quantity> {
     {
         return Some(Quantity {
             value: value as f64,
-            sized: false,
+            has_size_unit: false,
         });
     }
     let (negative, text) = match text.strip_prefix('-') {
@@ -59,7 +73,7 @@ pub fn quantity(text: &str) -> Option<Quantity> {
         "t" | "tb" | "tib" => Some(KIB * KIB * KIB * KIB),
         _ => None,
     };
-    // A second number: `1 or 2`, `2 * 256`, `1-2`. Nobody knows which was meant.
+    // With a second number, as in `1 or 2`, `2 * 256` and `1-2`, it is unclear which is meant.
     let rest = &rest[word.len()..];
     if word.contains(|letter: char| letter.is_ascii_digit())
         || rest.contains(|letter: char| letter.is_ascii_digit())
@@ -68,7 +82,7 @@ pub fn quantity(text: &str) -> Option<Quantity> {
     }
     Some(Quantity {
         value: value * factor.unwrap_or(1.0),
-        sized: factor.is_some(),
+        has_size_unit: factor.is_some(),
     })
 }
 
@@ -79,7 +93,7 @@ const WORDS: [&str; 13] = [
     "eleven", "twelve",
 ];
 
-/// Digits, with `,` or `_` between groups of three, and a fraction.
+/// Splits off a number: digits, with `,` or `_` between groups of three, and a fraction.
 fn leading_number(text: &str) -> Option<(f64, &str)> {
     let mut digits = String::new();
     let mut end = 0;
@@ -101,16 +115,18 @@ fn leading_number(text: &str) -> Option<(f64, &str)> {
     Some((digits.parse().ok()?, &text[end..]))
 }
 
-/// Compares a number with the answer, whose unit may be one of size: then a bare number is taken in that unit, or in
-/// bytes.
+/// Compares a typed number with the answers. If the answers' unit is a size such as KiB, a typed number without a unit may
+/// be in that unit or in bytes.
 pub fn number(typed: &str, answers: &[String], unit: Option<&str>, tolerance: f64) -> Match {
     let Some(typed) = quantity(typed) else {
         return Match::Wrong;
     };
     let unit = unit.and_then(|unit| quantity(&format!("1 {unit}")));
-    let unit = unit.filter(|unit| unit.sized).map(|unit| unit.value);
+    let unit = unit
+        .filter(|unit| unit.has_size_unit)
+        .map(|unit| unit.value);
     let readings = |number: Quantity| match unit {
-        Some(unit) if !number.sized => vec![number.value * unit, number.value],
+        Some(unit) if !number.has_size_unit => vec![number.value * unit, number.value],
         _ => vec![number.value],
     };
     let right = answers
@@ -125,12 +141,12 @@ pub fn number(typed: &str, answers: &[String], unit: Option<&str>, tolerance: f6
     if right { Match::Right } else { Match::Wrong }
 }
 
-/// What words are names: no letter of them may be wrong.
+/// The words that are names of functions, constants and the like. A typo in them is an error.
 #[derive(Debug, Default)]
 pub struct Names(BTreeSet<String>);
 
 impl Names {
-    /// Every word that stands between backticks in these texts.
+    /// Collects every word between backticks.
     pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Names {
         let mut names = BTreeSet::new();
         for text in texts {
@@ -141,23 +157,22 @@ impl Names {
         Names(names)
     }
 
-    fn has(&self, word: &str) -> bool {
+    fn contains(&self, word: &str) -> bool {
         let is_code = |letter: char| letter == '_' || letter.is_ascii_digit();
         let upper = word.chars().all(|letter| letter.is_uppercase());
         upper || word.contains(is_code) || self.0.contains(&word.to_lowercase())
     }
 
-    /// Compares text with the answers.
+    /// Returns the best match of `typed` with an answer.
     pub fn text(&self, typed: &str, answers: &[String]) -> Match {
         let each = answers.iter().map(|answer| self.compare(typed, answer));
-        each.min_by_key(|found| *found as u8)
-            .unwrap_or(Match::Wrong)
+        each.min().unwrap_or(Match::Wrong)
     }
 
     fn compare(&self, typed: &str, answer: &str) -> Match {
         let sizes = (quantity(typed), quantity(answer));
         if let (Some(typed), Some(answer)) = sizes
-            && answer.sized
+            && answer.has_size_unit
         {
             let right = (typed.value - answer.value).abs() < 0.5;
             return if right { Match::Right } else { Match::Wrong };
@@ -175,7 +190,7 @@ impl Names {
             if found.to_lowercase() == expected.to_lowercase() {
                 continue;
             }
-            if self.has(expected) || self.has(found) || !is_one_typo(found, expected) {
+            if self.contains(expected) || self.contains(found) || !is_one_typo(found, expected) {
                 return Match::Wrong;
             }
             typos += 1;
@@ -188,7 +203,7 @@ impl Names {
     }
 }
 
-/// The words and numbers of a text. A sign before a number belongs to it.
+/// Splits a text into words and numbers, and drops punctuation. A minus sign before a number is part of it.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -214,26 +229,12 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// One letter too many, too few, another, or two exchanged, in a word of more than five letters.
+/// Returns whether one letter is missing, added or replaced, or two neighbours are swapped. One letter often makes a short
+/// word another word, so words of up to five letters must be exact.
 fn is_one_typo(found: &str, expected: &str) -> bool {
-    let letters = |word: &str| word.to_lowercase().chars().collect::<Vec<_>>();
-    let (found, expected) = (letters(found), letters(expected));
-    if expected.len() <= 5 || !expected.iter().all(|letter| letter.is_alphabetic()) {
-        return false;
-    }
-    let same = found
-        .iter()
-        .zip(&expected)
-        .take_while(|(one, other)| one == other);
-    let same = same.count();
-    let (found, expected) = (&found[same..], &expected[same..]);
-    match (found, expected) {
-        ([_, found @ ..], [_, expected @ ..]) if found == expected => true,
-        ([_, found @ ..], expected) if found == expected => true,
-        (found, [_, expected @ ..]) if found == expected => true,
-        ([a, b, found @ ..], [c, d, expected @ ..]) => (a, b) == (d, c) && found == expected,
-        _ => false,
-    }
+    expected.chars().count() > 5
+        && expected.chars().all(char::is_alphabetic)
+        && strsim::osa_distance(&found.to_lowercase(), &expected.to_lowercase()) == 1
 }
 
 #[cfg(test)]
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn case_and_punctuation_do_not_matter() {
+    fn case_and_punctuation_are_ignored() {
         assert_eq!(
             text(" /DEV/zero  deleted", "/dev/zero (deleted)"),
             Match::Right
@@ -259,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_punctuation_is_compared_as_it_stands() {
+    fn an_answer_of_punctuation_alone_is_compared_verbatim() {
         assert_eq!(text("\"\"", "\"\""), Match::Right);
         assert_eq!(text("", "\"\""), Match::Wrong);
     }
 
     #[test]
-    fn one_letter_may_be_wrong_in_a_long_word() {
+    fn a_long_word_may_have_one_typo() {
         for typed in ["deletd", "delleted", "delated", "deletde"] {
             assert_eq!(text(typed, "deleted"), Match::Typo, "{typed}");
         }
@@ -275,12 +276,12 @@ mod tests {
         assert_eq!(
             text("delted privat", "deleted private"),
             Match::Wrong,
-            "two"
+            "two typos"
         );
     }
 
     #[test]
-    fn no_letter_may_be_wrong_in_a_name() {
+    fn a_name_may_have_no_typo() {
         assert_eq!(text("calloc", "malloc"), Match::Wrong);
         assert_eq!(text("munmpa", "munmap"), Match::Wrong);
         assert_eq!(text("MAP_PRIVAT", "MAP_PRIVATE"), Match::Wrong);
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_digit_may_be_wrong_in_a_number() {
+    fn a_number_may_have_no_typo() {
         assert_eq!(text("1000001", "1000000"), Match::Wrong);
         assert_eq!(text("1", "-1"), Match::Wrong);
         assert_eq!(text("-1", "-1"), Match::Right);
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_the_number() {
+    fn sizes_may_be_written_in_any_unit() {
         let page = (4 * 1024).to_string();
         for typed in ["4K", "4 KiB", "4kb", &page, "4,096 bytes", "4_096"] {
             assert_eq!(text(typed, "4 KiB"), Match::Right, "{typed}");
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn small_numbers_may_be_words() {
+    fn small_numbers_may_be_written_as_words() {
         assert_eq!(number("two", &["2".to_owned()], None, 0.0), Match::Right);
         assert_eq!(
             number("two of them", &["3".to_owned()], None, 0.0),

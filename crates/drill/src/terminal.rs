@@ -1,36 +1,36 @@
-//! Lines out, lines in: no alternate screen, nothing that moves, no meaning in colour alone.
+//! Prints lines and reads lines. Nothing moves on the screen, and no meaning is in colour alone.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::ops::Range;
 
 use anstyle::Style;
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
-/// Where the learner reads and types.
 pub struct Terminal<'a> {
     input: &'a mut dyn BufRead,
     output: &'a mut dyn Write,
     look: Look,
 }
 
-/// How it looks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look {
-    /// Bold and faint, beside the words that say the same.
+    /// Whether to use bold and faint text, which never carries a meaning of its own.
     pub styled: bool,
-    /// What is typed is shown again: nobody else shows it where the input is no terminal.
+    /// Whether to print what was typed. If the input is not a terminal, nothing else shows it.
     pub echo: bool,
-    /// Where lines are broken; none where that is somebody else's business.
+    /// Where lines are wrapped; `None` if they are not wrapped.
     pub width: Option<usize>,
 }
 
 impl Look {
-    /// As the surroundings want it: plain is implied by `TERM=dumb` and where standard output is no terminal.
-    pub fn of_surroundings(plain: bool) -> Look {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    /// Decides from the environment. `TERM=dumb` implies `plain`, and so does a standard output that is not a terminal.
+    pub fn from_environment(plain: bool) -> Look {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let terminal = io::stdout().is_terminal();
         let plain = plain || dumb || !terminal;
         Look {
-            styled: !plain && !set("NO_COLOR"),
+            styled: !plain && !is_set("NO_COLOR"),
             echo: !io::stdin().is_terminal(),
             width: terminal.then(|| textwrap::termwidth().clamp(30, 100)),
         }
@@ -40,8 +40,8 @@ impl Look {
 const STRONG: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
 
+/// Every method returns an error if the output cannot be written.
 impl<'a> Terminal<'a> {
-    /// Reads there, writes there.
     pub fn new(input: &'a mut dyn BufRead, output: &'a mut dyn Write, look: Look) -> Terminal<'a> {
         Terminal {
             input,
@@ -50,127 +50,97 @@ impl<'a> Terminal<'a> {
         }
     }
 
-    /// A line as it stands.
-    ///
-    /// # Errors
-    /// If nobody reads it.
+    /// Prints a line without wrapping it.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.output, "{text}")
     }
 
-    /// A line of words, broken where it is too long.
-    ///
-    /// # Errors
-    /// If nobody reads it.
-    pub fn words(&mut self, text: &str) -> io::Result<()> {
-        let text = inline(text, self.look.styled);
-        let text = self.broken(&text, "", "");
-        self.line(&text)
+    /// Prints a paragraph.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.hanging("", text)
     }
 
-    /// A heading.
-    ///
-    /// # Errors
-    /// If nobody reads it.
+    /// Prints a line in bold.
     pub fn strong(&mut self, text: &str) -> io::Result<()> {
-        let text = self.broken(text, "", "");
-        let text = self.styled(STRONG, &text);
-        self.line(&text)
+        self.styled(STRONG, text)
     }
 
-    /// What one need not read.
-    ///
-    /// # Errors
-    /// If nobody reads it.
+    /// Prints secondary text.
     pub fn faint(&mut self, text: &str) -> io::Result<()> {
-        let text = self.broken(text, "", "");
-        let text = self.styled(FAINT, &text);
-        self.line(&text)
+        self.styled(FAINT, text)
     }
 
-    /// An item, whose further lines stand below its first word.
-    ///
-    /// # Errors
-    /// If nobody reads it.
-    pub fn item(&mut self, mark: &str, text: &str) -> io::Result<()> {
-        self.hanging(&format!("  {mark} "), text)
+    /// Prints an item of a list, with the text hanging after the marker.
+    pub fn item(&mut self, marker: &str, text: &str) -> io::Result<()> {
+        self.hanging(&format!("  {marker} "), text)
     }
 
-    /// Text whose further lines stand below the first word after `first`.
-    fn hanging(&mut self, first: &str, text: &str) -> io::Result<()> {
-        let next = " ".repeat(first.chars().count());
-        let text = inline(text, self.look.styled);
-        let text = self.broken(&text, first, &next);
-        self.line(&text)
-    }
-
-    /// Markdown; paragraphs and items are broken, code and tables are not.
-    ///
-    /// # Errors
-    /// If nobody reads it.
+    /// Prints Markdown. Paragraphs and items are wrapped; code and tables are not.
     pub fn markdown(&mut self, text: &str) -> io::Result<()> {
         let mut in_code = false;
         for line in text.lines() {
-            let fence = line.trim_start().starts_with("```");
-            in_code ^= fence;
-            if in_code || fence || line.starts_with("    ") || line.starts_with('|') {
+            let is_fence = line.trim_start().starts_with("```");
+            in_code ^= is_fence;
+            if in_code || is_fence || line.starts_with("    ") || line.starts_with('|') {
                 self.line(line)?;
             } else {
-                let (mark, text) = line.split_at(mark(line));
-                self.hanging(mark, text)?;
+                let (marker, text) = line.split_at(marker_length(line));
+                self.hanging(marker, text)?;
             }
         }
         Ok(())
     }
 
-    /// Code with the numbers of its lines.
-    ///
-    /// # Errors
-    /// If nobody reads it.
+    /// Prints code with line numbers.
     pub fn numbered(&mut self, code: &str) -> io::Result<()> {
-        for (index, line) in code.lines().enumerate() {
-            let line = format!("{:>4}  {line}", index + 1);
+        for (number, line) in (1..).zip(code.lines()) {
+            let line = format!("{number:>4}  {line}");
             self.line(line.trim_end())?;
         }
         Ok(())
     }
 
-    /// Asks for a line; none where the input has ended.
-    ///
-    /// # Errors
-    /// If nobody reads the prompt, or the line cannot be read.
+    /// Prints a prompt and reads a line. Returns `None` at the end of the input.
     pub fn ask(&mut self, prompt: &str) -> io::Result<Option<String>> {
-        let prompt = self.broken(&format!("{prompt}>"), "", "");
+        let prompt = self.wrapped(&format!("{prompt}>"), "", "");
         write!(self.output, "{prompt} ")?;
         self.output.flush()?;
         let mut bytes = Vec::new();
-        let end = self.input.read_until(b'\n', &mut bytes)? == 0;
+        let is_end = self.input.read_until(b'\n', &mut bytes)? == 0;
         let typed = String::from_utf8_lossy(&bytes);
         let typed = typed.trim_end_matches(['\n', '\r']).to_owned();
-        // A terminal shows what is typed, and its end of line; at the end of the input nobody has ended the line.
-        if end {
+        // At the end of the input the cursor is still after the prompt.
+        if is_end {
             self.line("")?;
         } else if self.look.echo {
             self.line(&typed)?;
         }
-        Ok((!end).then_some(typed))
+        Ok((!is_end).then_some(typed))
     }
 
-    fn styled(&self, style: Style, text: &str) -> String {
-        if self.look.styled {
-            format!("{style}{text}{style:#}")
-        } else {
-            text.to_owned()
+    fn styled(&mut self, style: Style, text: &str) -> io::Result<()> {
+        let text = self.wrapped(text, "", "");
+        match self.look.styled {
+            true => self.line(&format!("{style}{text}{style:#}")),
+            false => self.line(&text),
         }
     }
 
-    fn broken(&self, text: &str, first: &str, next: &str) -> String {
+    /// Prints text whose further lines are indented as far as the first word after `first`.
+    fn hanging(&mut self, first: &str, text: &str) -> io::Result<()> {
+        let next = " ".repeat(first.chars().count());
+        let text = inline(text, self.look.styled);
+        let text = self.wrapped(&text, first, &next);
+        self.line(&text)
+    }
+
+    fn wrapped(&self, text: &str, first: &str, next: &str) -> String {
         match self.look.width {
             Some(width) => {
                 let options = textwrap::Options::new(width)
                     .initial_indent(first)
                     .subsequent_indent(next)
-                    // `drill prove mock-256-kib` is to be copied from one line.
+                    // A command such as `drill prove mock-256-kib` stays on one line, to be copied.
                     .word_splitter(textwrap::WordSplitter::NoHyphenation)
                     .break_words(false);
                 textwrap::fill(text, options)
@@ -180,65 +150,52 @@ impl<'a> Terminal<'a> {
     }
 }
 
-/// `1 question`, `2 questions`.
-pub fn counted(count: usize, thing: &str) -> String {
+/// Formats a count: `1 question`, `2 questions`.
+pub fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {thing}{plural}")
+    format!("{count} {noun}{plural}")
 }
 
-/// How long the mark of an item is, `- ` or `12. `, with what stands before it.
-fn mark(line: &str) -> usize {
+/// Returns the length of the marker of a list item, `- ` or `12. `, with the indentation before it.
+fn marker_length(line: &str) -> usize {
     let text = line.trim_start();
-    let digits = text.len()
-        - text
-            .trim_start_matches(|letter: char| letter.is_ascii_digit())
-            .len();
-    let after = &text[digits..];
-    let own = match digits {
+    let after = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let digits = text.len() - after.len();
+    let marker = match digits {
         0 if after.starts_with("- ") => 2,
         1.. if after.starts_with(". ") => digits + 2,
         _ => return 0,
     };
-    line.len() - text.len() + own
+    line.len() - text.len() + marker
 }
 
-/// Markdown's marks inside a line: of a link the words are left, and what is bold is bold where anything is styled.
+/// Replaces links by their text and, if `styled`, `**` by bold. Everything else stays as Markdown.
 fn inline(text: &str, styled: bool) -> String {
-    let mut told = String::new();
-    let mut code = false;
-    let mut bold = false;
-    let mut rest = text;
-    while let Some(letter) = rest.chars().next() {
-        if !code && let Some(after) = rest.strip_prefix("**") {
-            bold = !bold;
-            told += &match (styled, bold) {
-                (false, _) => "**".to_owned(),
-                (true, true) => STRONG.to_string(),
-                (true, false) => format!("{STRONG:#}"),
-            };
-            rest = after;
-            continue;
+    let mut result = String::new();
+    let mut copied = 0;
+    let mut replace = |range: Range<usize>, with: &str| {
+        result.push_str(&text[copied..range.start]);
+        result.push_str(with);
+        copied = range.end;
+    };
+    // Where the last element ended: at a link's end, this is the end of its text.
+    let mut end = 0;
+    for (event, range) in Parser::new(text).into_offset_iter() {
+        match event {
+            Event::Start(Tag::Link { .. }) => replace(range.start..range.start + 1, ""),
+            Event::End(TagEnd::Link) => replace(end..range.end, ""),
+            Event::Start(Tag::Strong) if styled => {
+                replace(range.start..range.start + 2, &STRONG.to_string());
+            }
+            Event::End(TagEnd::Strong) if styled => {
+                replace(range.end - 2..range.end, &format!("{STRONG:#}"));
+            }
+            _ => {}
         }
-        if !code && let Some((words, after)) = link(rest) {
-            told += &inline(words, styled);
-            rest = after;
-            continue;
-        }
-        code ^= letter == '`';
-        told.push(letter);
-        rest = &rest[letter.len_utf8()..];
+        end = range.end;
     }
-    if bold && styled {
-        told += &format!("{STRONG:#}");
-    }
-    told
-}
-
-/// The words of a link at the beginning, and what stands after it.
-fn link(text: &str) -> Option<(&str, &str)> {
-    let (words, after) = text.strip_prefix('[')?.split_once("](")?;
-    let (_, after) = after.split_once(')')?;
-    (!words.contains('[')).then_some((words, after))
+    result.push_str(&text[copied..]);
+    result
 }
 
 #[cfg(test)]
@@ -246,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_link_the_words_are_left() {
+    fn a_link_becomes_its_text() {
         let text = "A [`map`](a.md#b), `[b](c)`, [0, 0] and **one**.";
         assert_eq!(
             inline(text, false),
@@ -257,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_broken_between_words_only() {
+    fn lines_are_wrapped_between_words() {
         let (mut input, mut output) = (&b""[..], Vec::new());
         let look = Look {
             width: Some(30),
@@ -266,20 +223,20 @@ mod tests {
         let mut terminal = Terminal::new(&mut input, &mut output, look);
         terminal
             .item("-", "run `drill prove mock-256-kib` now")
-            .expect("room");
+            .expect("output");
         terminal
             .markdown("- one two three four five six seven")
-            .expect("room");
+            .expect("output");
         terminal
             .ask("Which of them all? The letters of it")
-            .expect("room");
-        let told = "  - run `drill prove\n    mock-256-kib` now\n- one two three four five six\n  seven\nWhich of them all? The letters\nof it> \n";
-        assert_eq!(String::from_utf8_lossy(&output), told);
+            .expect("output");
+        let expected = "  - run `drill prove\n    mock-256-kib` now\n- one two three four five six\n  seven\nWhich of them all? The letters\nof it> \n";
+        assert_eq!(String::from_utf8_lossy(&output), expected);
     }
 
     #[test]
-    fn an_items_mark_ends_before_its_words() {
-        let marks = ["- a", "12. a", "  - a", "12 pages", "-1 is", "a"].map(mark);
-        assert_eq!(marks, [2, 4, 4, 0, 0, 0]);
+    fn markers_of_items_are_found() {
+        let lengths = ["- a", "12. a", "  - a", "12 pages", "-1 is", "a"].map(marker_length);
+        assert_eq!(lengths, [2, 4, 4, 0, 0, 0]);
     }
 }

@@ -176,7 +176,7 @@ impl Stats {
             ))?;
         }
         if !self.certain_but_wrong.is_empty() {
-            terminal.words(&format!(
+            terminal.text(&format!(
                 "Certain but wrong, the last time: {}.",
                 self.certain_but_wrong.join(", ")
             ))?;

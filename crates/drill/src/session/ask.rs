@@ -98,7 +98,7 @@ pub fn ask(
         };
         match answer {
             Typed::Answer(answer) => match slip(question, &answer) {
-                Some(told) => terminal.words(&told)?,
+                Some(told) => terminal.text(&told)?,
                 None => break answer,
             },
             Typed::Undo => return Ok(Asked::Undo),
@@ -367,7 +367,7 @@ fn reveal(
         }
     }
     if let Some(say) = &question.say {
-        terminal.words(&format!("In thirty seconds: {say}"))?;
+        terminal.text(&format!("In thirty seconds: {say}"))?;
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ pub fn run(
         !questions.is_empty(),
         "no question of that topic and level is answered aloud: leave out --topic or --level"
     );
-    terminal.words(&format!(
+    terminal.text(&format!(
         "{}, {}. Answer aloud, as you would there; the time is shown with each question.",
         counted(questions.len(), "question"),
         counted(minutes as usize, "minute")
@@ -131,7 +131,7 @@ fn one(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<(Strin
         _ => question.must_mention.clone(),
     };
     if let Some(say) = &question.say {
-        terminal.words(&format!("In thirty seconds: {say}"))?;
+        terminal.text(&format!("In thirty seconds: {say}"))?;
     }
     terminal.line("What was listened for:")?;
     for (number, point) in (1..).zip(&rubric) {
@@ -159,7 +159,7 @@ fn one(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<(Strin
         .map(|(number, point)| (point, ticked.contains(&number)))
         .collect();
     for follow_up in &question.follow_ups {
-        terminal.words(&format!("The interviewer goes on: {}", follow_up.question))?;
+        terminal.text(&format!("The interviewer goes on: {}", follow_up.question))?;
         if answer(terminal, "Speak, then Enter ")?.is_none() {
             return Ok(None);
         }

@@ -153,7 +153,7 @@ impl<'a> Desk<'a> {
         let mut waiting = pick::cram(bank, &state, self.clock, scope);
         waiting.truncate(count);
         let of = waiting.len();
-        terminal.words(&format!(
+        terminal.text(&format!(
             "{of} to cram, the weakest and most asked first. The schedule stays as it is."
         ))?;
         terminal.faint(HELP)?;
@@ -426,7 +426,7 @@ impl<'a> Desk<'a> {
         ))?;
         for (topic, (right, asked)) in &done.topics {
             if *asked > 0 && right * 2 <= *asked {
-                terminal.words(&format!(
+                terminal.text(&format!(
                     "Weak: {topic} {right}/{asked}{}",
                     self.remedy(topic, &done.grades)
                 ))?;
@@ -460,7 +460,7 @@ pub fn torn(state: &State, log: &Log, terminal: &mut Terminal) -> io::Result<()>
         return Ok(());
     }
     let lines: Vec<_> = state.torn.iter().map(usize::to_string).collect();
-    terminal.words(&format!(
+    terminal.text(&format!(
         "Passed over in {}: line {}, which was never finished. All that was acknowledged is there.",
         log.path().display(),
         lines.join(", ")
@@ -502,22 +502,22 @@ fn opening(plan: &Plan, clock: &Clock, terminal: &mut Terminal) -> io::Result<()
             ),
         };
     }
-    terminal.words(&told)?;
+    terminal.text(&told)?;
     if plan.interview.as_ref().is_some_and(|one| one.days < 2) && plan.count() > 0 {
         terminal
-            .words("Where that is too much: `drill cram` asks the weakest and most asked first.")?;
+            .text("Where that is too much: `drill cram` asks the weakest and most asked first.")?;
     }
     for (exercise, count) in &plan.forward {
         let questions = counted(*count, "question");
         let come = if *count == 1 { "comes" } else { "come" };
-        terminal.words(&format!(
+        terminal.text(&format!(
             "{questions} {come} first, because {exercise} failed."
         ))?;
     }
     for (exercise, count) in &plan.locked {
         let questions = counted(*count, "question");
         let waits = if *count == 1 { "waits" } else { "wait" };
-        terminal.words(&format!(
+        terminal.text(&format!(
             "{questions} {waits} until you have solved {exercise}."
         ))?;
     }
@@ -575,7 +575,7 @@ fn why(question: &Question, terminal: &mut Terminal) -> io::Result<()> {
         terminal.markdown(why)?;
     }
     for follow_up in &question.follow_ups {
-        terminal.words(&format!("Asked next: {}", follow_up.question))?;
+        terminal.text(&format!("Asked next: {}", follow_up.question))?;
         terminal.item("-", &follow_up.answer)?;
     }
     Ok(())
