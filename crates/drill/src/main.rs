@@ -159,8 +159,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let look = Look::from_environment(options.plain);
     let mut terminal = Terminal::new(&mut input, &mut output, look);
-    if !matches!(arguments.command, Some(Command::Lint)) && !bank.complaints.is_empty() {
-        let count = counted(bank.complaints.len(), "complaint");
+    if !matches!(arguments.command, Some(Command::Lint)) && !bank.problems.is_empty() {
+        let count = counted(bank.problems.len(), "problem");
         eprintln!(
             "drill: {count} about the questions, which are left out; `drill lint` says more."
         );
@@ -219,23 +219,23 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
         Some(Command::Lint) => {
-            let (questions, complaints) = (bank.questions.len(), bank.complaints.len());
+            let (questions, problems) = (bank.questions.len(), bank.problems.len());
             if options.json {
-                print(&json!({ "questions": questions, "complaints": bank.complaints }))?;
+                print(&json!({ "questions": questions, "problems": bank.problems }))?;
             } else {
-                for complaint in &bank.complaints {
-                    terminal.line(&complaint.to_string())?;
+                for problem in &bank.problems {
+                    terminal.line(&problem.to_string())?;
                 }
                 terminal.line(&format!(
                     "{} in order, {}.",
                     counted(questions, "question"),
-                    counted(complaints, "complaint")
+                    counted(problems, "problem")
                 ))?;
             }
-            return Ok(ExitCode::from(u8::from(complaints > 0)));
+            return Ok(ExitCode::from(u8::from(problems > 0)));
         }
         Some(Command::Pages) => {
-            if !bank.complaints.is_empty() {
+            if !bank.problems.is_empty() {
                 bail!("the questions are not in order: `drill lint` says why");
             }
             let count = pages::write(&bank, &root)?;

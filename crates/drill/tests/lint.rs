@@ -1,4 +1,4 @@
-//! What the lint says: of a folder of bad questions everything at once, of the bank nothing.
+//! The lint reports every problem of the questions in `bad`, and none of the book's questions.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,57 +10,51 @@ fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-/// The bank of the small clone that the tests work with is in order.
 #[test]
-fn the_small_clone_is_in_order() {
+fn the_small_clone_has_no_problems() {
     let bank = Bank::read(&tests().join("clone")).expect("a bank");
-    assert_eq!(bank.complaints, []);
+    assert_eq!(bank.problems, []);
     assert_eq!(bank.questions.len(), 14);
-    assert_eq!(bank.claims_without_a_myth(), BTreeSet::from([16]));
+    assert_eq!(bank.uncorrected_claims(), BTreeSet::from([16]));
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn every_problem_is_reported() {
     let bank = Bank::read_folder(&tests().join("clone"), &tests().join("bad")).expect("a bank");
-    let complaints = bank
-        .complaints
-        .iter()
-        .map(|complaint| format!("{complaint}\n"));
-    insta::assert_snapshot!(complaints.collect::<String>());
+    let problems = bank.problems.iter().map(|problem| format!("{problem}\n"));
+    insta::assert_snapshot!(problems.collect::<String>());
     assert!(
         bank.questions.iter().all(|question| question.id == "twice"),
-        "a question with a complaint is left out"
+        "a question with a problem is left out"
     );
 }
 
-/// That is said only where nothing else is wrong: a question with a complaint is not there to show it.
+/// Only if there is no other problem, because a question with a problem is left out.
 #[test]
-fn a_program_that_no_question_shows_is_said() {
+fn a_program_that_no_question_shows_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let code = folder.path().join("code");
     std::fs::create_dir(&code).expect("a folder");
     std::fs::write(code.join("lost.c"), "").expect("a file");
     let bank = Bank::read_folder(&tests().join("clone"), folder.path()).expect("a bank");
-    let complaints: Vec<_> = bank.complaints.iter().map(ToString::to_string).collect();
+    let problems: Vec<_> = bank.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
-        complaints,
+        problems,
         ["book/questions/code/lost.c:1: no question shows this program"]
     );
 }
 
-/// The book's own questions.
 #[test]
-fn the_bank_is_in_order() {
+fn the_books_questions_have_no_problems() {
     let root = course::root::find().expect("a clone");
     let bank = Bank::read(&root).expect("a bank");
-    let complaints: Vec<_> = bank.complaints.iter().map(ToString::to_string).collect();
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    let problems: Vec<_> = bank.problems.iter().map(ToString::to_string).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(!bank.questions.is_empty());
 }
 
-/// What the bank has to be when it is whole.
 #[test]
-fn the_bank_covers_the_book() {
+fn the_questions_cover_the_book() {
     let root = course::root::find().expect("a clone");
     let bank = Bank::read(&root).expect("a bank");
     let questions = &bank.questions;
@@ -73,13 +67,13 @@ fn the_bank_covers_the_book() {
     for topic in TOPICS {
         assert!(
             questions.iter().any(|question| question.topic == topic),
-            "none on {topic}"
+            "no question on {topic}"
         );
     }
     for level in 1..=4 {
         assert!(
             questions.iter().any(|question| question.level == level),
-            "none of level {level}"
+            "no question of level {level}"
         );
     }
     let types: BTreeSet<_> = questions
@@ -91,11 +85,11 @@ fn the_bank_covers_the_book() {
         .iter()
         .filter(|one| matches!(one.kind, Kind::Mock { .. }))
         .count();
-    assert!(mocks >= 5, "{mocks} for a mock interview of five");
+    assert!(mocks >= 5, "{mocks} mock questions; an interview has five");
     assert!(bank.book.claims.is_some(), "there is no errata");
     assert_eq!(
-        bank.claims_without_a_myth(),
+        bank.uncorrected_claims(),
         BTreeSet::new(),
-        "claims without a myth"
+        "claims that no question corrects"
     );
 }

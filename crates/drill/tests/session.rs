@@ -303,7 +303,7 @@ fn every_command_has_its_document() {
         document(&["mock", "-n", "1"])["questions"],
         serde_json::json!(["talk"])
     );
-    assert_eq!(document(&["lint"])["complaints"], serde_json::json!([]));
+    assert_eq!(document(&["lint"])["problems"], serde_json::json!([]));
     assert_eq!(
         document(&["export", "--anki", "/dev/null"])["questions"],
         14
@@ -570,7 +570,7 @@ fn errors_name_what_there_is() {
         ),
         (
             &["prove", "zero"],
-            "there is no question zero: there is zeros",
+            "there is no question zero; did you mean zeros?",
         ),
         (&["--level", "7"], "7 is not in 1..=4"),
         (

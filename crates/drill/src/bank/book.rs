@@ -1,4 +1,4 @@
-//! What a question may refer to: the book's pages and their headings, the lab's programs, the exercises, the errata.
+//! What a question may refer to: the pages and headings of the book, the lab's programs, the exercises, the errata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,61 +8,55 @@ use anyhow::{Context, Result};
 use course::exercise::Exercise;
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use crate::bank::source;
+use super::{include, source};
 
-/// The book around the bank.
 #[derive(Debug)]
 pub struct Book {
-    /// Where the clone is.
+    /// The root of the clone.
     pub root: PathBuf,
-    /// By file name, `private.md`.
+    /// The pages by their file names, such as `private.md`.
     pub pages: BTreeMap<String, Page>,
-    /// The stems of `book/lab/examples`.
+    /// The names of the programs in `book/lab/examples`.
     pub programs: BTreeSet<String>,
-    /// The exercises' pages by their names.
+    /// The page of each exercise.
     pub exercises: BTreeMap<String, String>,
-    /// The claims that `errata.md` lists, and whether each holds as it stands; none where there is no such page.
+    /// Whether each statement in `errata.md` is true; `None` if there is no such page.
     pub claims: Option<BTreeMap<u32, bool>>,
-    /// The exercise that a page belongs to by its place in the summary.
-    nearest: BTreeMap<String, String>,
+    /// The exercise that is nearest to each page in the summary.
+    nearest_exercise: BTreeMap<String, String>,
 }
 
-/// A page of the book.
 #[derive(Debug)]
 pub struct Page {
-    /// Its first heading.
+    /// The first heading.
     pub title: String,
-    /// In their order.
     pub headings: Vec<Heading>,
-    /// Its text, with what it includes.
+    /// The text with the Markdown files that it includes.
     pub text: String,
-    /// The file names that it links to, in their order.
+    /// The file names of its links.
     pub links: Vec<String>,
 }
 
-/// A heading of a page.
 #[derive(Debug)]
 pub struct Heading {
-    /// As mdBook makes it.
+    /// The id that mdBook gives it.
     pub anchor: String,
-    /// `1` for `#`.
     pub level: HeadingLevel,
-    /// Where it begins in the page's text.
+    /// Its offset in the page's text.
     pub start: usize,
 }
 
 impl Book {
-    /// Reads what is there.
+    /// Reads the book of the clone in `root`.
     ///
     /// # Errors
-    /// If the book, the lab or the exercises cannot be read.
+    /// Returns an error if the book, the lab or the exercises cannot be read.
     pub fn read(root: &Path) -> Result<Book> {
         let mut pages = BTreeMap::new();
         for path in files(&root.join("book/src"), "md")? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name != "SUMMARY.md" {
-                let text = with_includes(&path)?;
-                pages.insert(name.into_owned(), page(text));
+                pages.insert(name.into_owned(), Page::parse(read_page(&path)?));
             }
         }
         let programs = files(&root.join("book/lab/examples"), "rs")?;
@@ -70,50 +64,95 @@ impl Book {
         let programs = programs.map(|stem| stem.to_string_lossy().into_owned());
         let exercises = Exercise::all(root)?.into_iter();
         let exercises = exercises.map(|one| (one.name, one.about.page)).collect();
-        let summary = root.join("book/src/SUMMARY.md");
-        let summary =
-            fs::read_to_string(&summary).with_context(|| summary.display().to_string())?;
+        let summary = read(&root.join("book/src/SUMMARY.md"))?;
         Ok(Book {
             root: root.to_owned(),
             claims: pages.get("errata.md").map(|page| claims(&page.text)),
-            nearest: nearest(&summary, &exercises),
+            nearest_exercise: nearest_exercise(&summary, &exercises),
             pages,
             programs: programs.collect(),
             exercises,
         })
     }
 
-    /// The exercise that a page leads to: it is the exercise's own, or it links to it.
+    /// Returns the exercise that a page belongs to or links to.
     pub fn own_exercise(&self, page: &str) -> Option<&str> {
         let links = self.pages.get(page).map(|page| page.links.iter());
-        let mut pages =
-            std::iter::once(page).chain(links.into_iter().flatten().map(String::as_str));
-        pages.find_map(|link| {
-            let mut exercises = self.exercises.iter();
-            exercises.find_map(|(name, page)| (page == link).then_some(name.as_str()))
-        })
+        let links = links.into_iter().flatten().map(String::as_str);
+        let mut pages = std::iter::once(page).chain(links);
+        pages.find_map(|page| exercise_on(page, &self.exercises))
     }
 
-    /// The exercise that practises what a page says: its own, or else the nearest in the summary.
+    /// Returns the exercise that practises what a page explains: its own, or else the nearest in the summary.
     pub fn exercise_of(&self, page: &str) -> Option<&str> {
-        let nearest = || self.nearest.get(page).map(String::as_str);
+        let nearest = || self.nearest_exercise.get(page).map(String::as_str);
         self.own_exercise(page).or_else(nearest)
     }
 
-    /// A page's title, or the file's name without its ending.
+    /// Returns the title of a page, or its file name without `.md` if the page does not exist.
     pub fn title<'a>(&'a self, page: &'a str) -> &'a str {
         let stem = page.strip_suffix(".md").unwrap_or(page);
         self.pages.get(page).map_or(stem, |page| &page.title)
     }
 }
 
+fn exercise_on<'a>(page: &str, exercises: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let mut exercises = exercises.iter();
+    exercises.find_map(|(name, own)| (own == page).then_some(name.as_str()))
+}
+
 impl Page {
-    /// Whether it has a heading of that anchor.
+    fn parse(text: String) -> Page {
+        let mut headings: Vec<Heading> = Vec::new();
+        let mut links = Vec::new();
+        let mut open: Option<(String, Heading)> = None;
+        let mut title = None;
+        let options = source::options() | Options::ENABLE_HEADING_ATTRIBUTES;
+        for (event, range) in Parser::new_ext(&text, options).into_offset_iter() {
+            match event {
+                Event::Start(Tag::Heading { level, id, .. }) => {
+                    let heading = Heading {
+                        anchor: id.map(|id| id.to_string()).unwrap_or_default(),
+                        level,
+                        start: range.start,
+                    };
+                    open = Some((String::new(), heading));
+                }
+                Event::Text(text) | Event::Code(text) => {
+                    if let Some((heading, _)) = &mut open {
+                        heading.push_str(&text);
+                    }
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    if let Some((text, mut heading)) = open.take() {
+                        if heading.anchor.is_empty() {
+                            heading.anchor = anchor(&text, &headings);
+                        }
+                        headings.push(heading);
+                        title.get_or_insert(text);
+                    }
+                }
+                Event::Start(Tag::Link { dest_url, .. }) => {
+                    let file = dest_url.split('#').next().unwrap_or_default();
+                    links.push(file.to_owned());
+                }
+                _ => {}
+            }
+        }
+        Page {
+            title: title.unwrap_or_default(),
+            headings,
+            text,
+            links,
+        }
+    }
+
+    /// Returns whether the page has a heading with that anchor.
     pub fn has(&self, anchor: &str) -> bool {
         self.headings.iter().any(|heading| heading.anchor == anchor)
     }
 
-    /// The text below a heading, to the next one that is no deeper.
+    /// Returns a heading and the text below it, up to the next heading of the same or a higher level.
     pub fn section(&self, anchor: &str) -> Option<&str> {
         let mut headings = self.headings.iter();
         let heading = headings.find(|heading| heading.anchor == anchor)?;
@@ -123,24 +162,32 @@ impl Page {
     }
 }
 
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+/// Returns the sorted paths of the files with that extension.
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder);
+    let entries = entries.with_context(|| format!("{} cannot be read", folder.display()))?;
     let paths = entries.flatten().map(|entry| entry.path());
     let mut paths: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect();
     paths.sort();
     Ok(paths)
 }
 
-/// A page's text; a line that includes a whole file is that file, as an exercise's task is.
-fn with_includes(path: &Path) -> Result<String> {
-    let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Reads a page. Included Markdown is part of it, such as the task of an exercise; included programs are not.
+fn read_page(path: &Path) -> Result<String> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut text = String::new();
     for line in read(path)?.lines() {
-        let file = line.strip_prefix("{{#include ");
-        match file.and_then(|line| line.strip_suffix(".md}}")) {
-            Some(file) => text += &read(&path.with_file_name(format!("{file}.md")))?,
+        let included = line
+            .ends_with(".md}}")
+            .then(|| include::included(line, folder));
+        match included.flatten() {
+            Some(included) => text += &included,
             None => text += line,
         }
         text.push('\n');
@@ -148,61 +195,15 @@ fn with_includes(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn page(text: String) -> Page {
-    let mut headings: Vec<Heading> = Vec::new();
-    let mut links = Vec::new();
-    let mut open: Option<(String, Heading)> = None;
-    let mut title = None;
-    let options = source::options() | Options::ENABLE_HEADING_ATTRIBUTES;
-    for (event, range) in Parser::new_ext(&text, options).into_offset_iter() {
-        match event {
-            Event::Start(Tag::Heading { level, id, .. }) => {
-                let heading = Heading {
-                    anchor: id.map(|id| id.to_string()).unwrap_or_default(),
-                    level,
-                    start: range.start,
-                };
-                open = Some((String::new(), heading));
-            }
-            Event::Text(words) | Event::Code(words) => {
-                if let Some((heading, _)) = &mut open {
-                    heading.push_str(&words);
-                }
-            }
-            Event::End(TagEnd::Heading(_)) => {
-                if let Some((words, mut heading)) = open.take() {
-                    if heading.anchor.is_empty() {
-                        heading.anchor = anchor(&words, &headings);
-                    }
-                    headings.push(heading);
-                    title.get_or_insert(words);
-                }
-            }
-            Event::Start(Tag::Link { dest_url, .. }) => {
-                let file = dest_url.split('#').next().unwrap_or_default();
-                links.push(file.to_owned());
-            }
-            _ => {}
-        }
-    }
-    Page {
-        title: title.unwrap_or_default(),
-        headings,
-        text,
-        links,
-    }
-}
-
-/// A heading's anchor as mdBook makes it: a second one of the same words gets a number.
-fn anchor(words: &str, before: &[Heading]) -> String {
-    let kept = words.to_lowercase();
-    let kept = kept.chars().filter_map(|letter| match letter {
+/// Returns the id that mdBook gives to a heading. Repeated headings are numbered.
+fn anchor(heading: &str, before: &[Heading]) -> String {
+    let letters = heading.chars().flat_map(char::to_lowercase);
+    let letters = letters.filter_map(|letter| match letter {
         letter if letter.is_whitespace() => Some('-'),
-        '-' | '_' => Some(letter),
-        letter if letter.is_alphanumeric() => Some(letter),
+        letter if letter.is_alphanumeric() || matches!(letter, '-' | '_') => Some(letter),
         _ => None,
     });
-    let plain: String = kept.collect();
+    let plain: String = letters.collect();
     let taken = |anchor: &str| before.iter().any(|heading| heading.anchor == anchor);
     if !taken(&plain) {
         return plain;
@@ -211,7 +212,7 @@ fn anchor(words: &str, before: &[Heading]) -> String {
     numbered.find(|anchor| !taken(anchor)).unwrap_or(plain)
 }
 
-/// The errata's statements, from the rows `| 15 | what it says | false | …`: whether each holds as it stands.
+/// Parses the rows of the errata, `| 15 | statement | false | …`.
 fn claims(text: &str) -> BTreeMap<u32, bool> {
     let claim = |line: &str| {
         let mut cells = line.trim().strip_prefix('|')?.split('|').map(str::trim);
@@ -221,29 +222,29 @@ fn claims(text: &str) -> BTreeMap<u32, bool> {
     text.lines().filter_map(claim).collect()
 }
 
-/// The exercise that a page belongs to by its place in the summary: within its part the last before it, or else the
-/// first after it.
-fn nearest(summary: &str, exercises: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
+/// Returns the exercise that is nearest to each page in the summary: within the page's part, the last exercise before the
+/// page, or else the first one after it.
+fn nearest_exercise(
+    summary: &str,
+    exercises: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut nearest = BTreeMap::new();
     for part in summary.split("\n# ") {
-        let links = part.lines().filter_map(|line| {
+        let pages = part.lines().filter_map(|line| {
             let (_, link) = line.split_once("](")?;
             Some(link.trim_end().trim_end_matches(')'))
         });
-        let links: Vec<_> = links.collect();
-        let exercise = |page: &&str| {
-            let mut exercises = exercises.iter();
-            exercises.find_map(|(name, own)| (own == page).then_some(name))
-        };
-        for (index, page) in links.iter().enumerate() {
-            let before = links[..=index].iter().rev().find_map(exercise);
-            let after = || links[index..].iter().find_map(exercise);
+        let pages: Vec<_> = pages.collect();
+        let exercise = |page: &&str| exercise_on(page, exercises);
+        for (index, page) in pages.iter().enumerate() {
+            let before = pages[..=index].iter().rev().find_map(exercise);
+            let after = || pages[index..].iter().find_map(exercise);
             if let Some(name) = before.or_else(after) {
-                found.insert((*page).to_owned(), name.clone());
+                nearest.insert((*page).to_owned(), name.to_owned());
             }
         }
     }
-    found
+    nearest
 }
 
 #[cfg(test)]
@@ -251,8 +252,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anchors_are_numbered_where_the_words_repeat() {
-        let page = page("# The `brk` call\n## Run\na\n### In it\n## Run\nb\n".to_owned());
+    fn repeated_headings_get_numbered_anchors() {
+        let page = Page::parse("# The `brk` call\n## Run\na\n### In it\n## Run\nb\n".to_owned());
         let anchors: Vec<_> = page.headings.iter().map(|one| &*one.anchor).collect();
         assert_eq!(anchors, ["the-brk-call", "run", "in-it", "run-1"]);
         assert_eq!(page.section("run"), Some("## Run\na\n### In it"));
@@ -261,20 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_a_row_of_the_errata() {
+    fn claims_are_rows_of_the_errata() {
         let text = "| | It says | | So |\n|---|---|---|---|\n| 3 | a | true | b |\n| 15 | c | false | d |\n3 | no\n";
         assert_eq!(claims(text), BTreeMap::from([(3, true), (15, false)]));
     }
 
     #[test]
-    fn a_page_belongs_to_the_exercise_before_it_or_after_it() {
+    fn the_nearest_exercise_is_before_the_page_or_after_it() {
         let exercises = [("one", "one.md"), ("two", "two.md")];
         let exercises = exercises.map(|(name, page)| (name.to_owned(), page.to_owned()));
         let summary = "# Summary\n\n# A\n- [a](a.md)\n  - [1](one.md)\n- [b](b.md)\n- [c]()\n  - [2](two.md)\n\n# B\n- [d](d.md)\n";
-        let found = nearest(summary, &BTreeMap::from(exercises));
+        let found = nearest_exercise(summary, &BTreeMap::from(exercises));
         let of = |page: &str| found.get(page).map(String::as_str);
-        assert_eq!(of("a.md"), Some("one"), "the first after it");
-        assert_eq!(of("b.md"), Some("one"), "the last before it");
+        assert_eq!(of("a.md"), Some("one"), "the first one after it");
+        assert_eq!(of("b.md"), Some("one"), "the last one before it");
         assert_eq!(of("two.md"), Some("two"));
         assert_eq!(of("d.md"), None, "another part");
     }

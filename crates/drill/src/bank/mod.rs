@@ -1,6 +1,7 @@
-//! The bank: every question in `book/questions`, and every complaint about it.
+//! The bank: every question in `book/questions`, and every problem in its files.
 
 pub mod book;
+pub mod include;
 pub mod lint;
 pub mod question;
 pub mod source;
@@ -11,187 +12,185 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::bank::book::Book;
-use crate::bank::lint::Complaint;
-use crate::bank::question::{Question, TOPICS};
+use book::Book;
+use lint::Problem;
+use question::{Question, TOPICS};
 
-/// The questions, and the book that they are about.
 #[derive(Debug)]
 pub struct Bank {
-    /// By topic in the book's order, level, then id.
+    /// Sorted by topic in the book's order, then by level and id.
     pub questions: Vec<Question>,
-    /// What they refer to.
+    /// The book that the questions refer to.
     pub book: Book,
-    /// All that is wrong. A question with a complaint is left out.
-    pub complaints: Vec<Complaint>,
+    /// A question with a problem is left out of `questions`.
+    pub problems: Vec<Problem>,
 }
 
-/// Where the questions lie.
+/// The path from the clone's root.
 pub const FOLDER: &str = "book/questions";
 
 impl Bank {
     /// Reads the bank of a clone.
     ///
     /// # Errors
-    /// If the book or the folder cannot be read; what is wrong with a question is a complaint.
+    /// Returns an error if the book or the folder cannot be read. Problems in a question are not errors.
     pub fn read(root: &Path) -> Result<Bank> {
         Bank::read_folder(root, &root.join(FOLDER))
     }
 
-    /// Reads another folder of questions about a clone's book.
+    /// Reads another folder of questions about the book of a clone.
     ///
     /// # Errors
-    /// As `read`.
+    /// See [`Bank::read`].
     pub fn read_folder(root: &Path, questions: &Path) -> Result<Bank> {
-        let book = Book::read(root)?;
         let mut bank = Bank {
             questions: Vec::new(),
-            book,
-            complaints: Vec::new(),
+            book: Book::read(root)?,
+            problems: Vec::new(),
         };
-        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        let mut paths = BTreeMap::new();
         for (name, is_folder) in entries(questions)? {
-            let folder = format!("{FOLDER}/{name}");
+            let path = format!("{FOLDER}/{name}");
             match (&*name, is_folder) {
                 ("code", true) | ("README.md", false) => {}
-                (name, true) if TOPICS.contains(&name) => {
-                    bank.topic(questions, name, &mut files)?
+                (topic, true) if TOPICS.contains(&topic) => {
+                    bank.read_topic(&questions.join(topic), topic, &mut paths)?;
                 }
-                (_, true) => bank.complain(
-                    &folder,
-                    format!("no topic: the topics are {}", TOPICS.join(", ")),
-                ),
-                (_, false) => bank.complain(
-                    &folder,
-                    "a question lies in the folder of its topic".to_owned(),
-                ),
+                (_, true) => {
+                    let topics = TOPICS.join(", ");
+                    bank.report(&path, format!("not a topic; the topics are {topics}"));
+                }
+                (_, false) => bank.report(&path, "a question must be in the folder of its topic"),
             }
         }
-        bank.claims();
-        // A question with a complaint is not there to say what it shows.
-        if bank.complaints.is_empty() {
-            bank.unused_programs(questions)?;
+        bank.check_claims();
+        // A question with a problem is not in the bank, so its program would look unused.
+        if bank.problems.is_empty() {
+            bank.check_programs(questions)?;
         }
-        bank.complaints.sort();
-        let key = |one: &Question| (one.place(), one.level, one.id.clone());
-        bank.questions.sort_by_key(key);
+        bank.problems.sort();
+        let key = |one: &Question| (one.topic_index(), one.level, one.id.clone());
+        bank.questions.sort_by_cached_key(key);
         Ok(bank)
     }
 
-    fn topic(
+    /// `paths` has the files that were read before, by their ids.
+    fn read_topic(
         &mut self,
-        questions: &Path,
+        folder: &Path,
         topic: &str,
-        files: &mut BTreeMap<String, String>,
+        paths: &mut BTreeMap<String, String>,
     ) -> Result<()> {
-        for (name, _) in entries(&questions.join(topic))? {
-            let file = format!("{FOLDER}/{topic}/{name}");
+        for (name, _) in entries(folder)? {
+            let path = format!("{FOLDER}/{topic}/{name}");
             let Some(id) = name.strip_suffix(".md") else {
-                self.complain(&file, "a question is a file that ends with .md".to_owned());
+                self.report(&path, "the file name of a question must end with .md");
                 continue;
             };
-            let text = fs::read_to_string(questions.join(topic).join(&name))
-                .with_context(|| file.clone())?;
-            let question =
-                lint::question(&file, topic, id, &text, &self.book, &mut self.complaints);
-            match files.insert(id.to_owned(), file.clone()) {
-                Some(other) => self.complain(&file, format!("{other} has this id already")),
-                None => self.questions.extend(question),
+            let text = fs::read_to_string(folder.join(&name))
+                .with_context(|| format!("{path} cannot be read"))?;
+            let file = lint::File {
+                path: &path,
+                topic,
+                id,
+                text: &text,
+            };
+            let question = lint::question(&file, &self.book);
+            if let Some(other) = paths.get(id) {
+                self.report(&path, format!("{other} has the same id"));
             }
+            match question {
+                Ok(question) if !paths.contains_key(id) => self.questions.push(question),
+                Ok(_) => {}
+                Err(problems) => self.problems.extend(problems),
+            }
+            paths.insert(id.to_owned(), path);
         }
         Ok(())
     }
 
-    fn unused_programs(&mut self, questions: &Path) -> Result<()> {
-        let code = questions.join("code");
-        if !code.is_dir() {
+    /// Reports programs in `code` that no question shows.
+    fn check_programs(&mut self, questions: &Path) -> Result<()> {
+        let folder = questions.join("code");
+        if !folder.is_dir() {
             return Ok(());
         }
-        for (name, _) in entries(&code)? {
+        let listings = self.questions.iter().filter_map(|one| one.listing.as_ref());
+        let shown: BTreeSet<_> = listings.map(|listing| listing.file.clone()).collect();
+        for (name, _) in entries(&folder)? {
             let file = format!("{FOLDER}/code/{name}");
-            let shown = |question: &Question| {
-                question
-                    .listing
-                    .as_ref()
-                    .is_some_and(|listing| listing.file == file)
-            };
-            if !self.questions.iter().any(shown) {
-                self.complain(&file, "no question shows this program".to_owned());
+            if !shown.contains(&file) {
+                self.report(&file, "no question shows this program");
             }
         }
         Ok(())
     }
 
-    /// Without the errata no claim can be looked up: that is said once.
-    fn claims(&mut self) {
-        let claims = self
-            .questions
-            .iter()
-            .filter(|one| one.claim.is_some())
-            .count();
-        if claims > 0 && self.book.claims.is_none() {
-            let text = format!(
-                "there is no such page, so the claims of {claims} questions are not looked up"
-            );
-            self.complain("book/src/errata.md", text);
+    /// Reports once that claims cannot be checked because the book has no errata.
+    fn check_claims(&mut self) {
+        let with_claim = self.questions.iter().filter(|one| one.claim.is_some());
+        let count = with_claim.count();
+        if count > 0 && self.book.claims.is_none() {
+            let problem =
+                format!("the page is missing, so the claims of {count} questions were not checked");
+            self.report("book/src/errata.md", problem);
         }
     }
 
-    fn complain(&mut self, file: &str, text: String) {
-        self.complaints.push(Complaint {
+    fn report(&mut self, file: &str, text: impl Into<String>) {
+        self.problems.push(Problem {
             file: file.to_owned(),
             line: 1,
-            text,
+            text: text.into(),
         });
     }
 
-    /// The question of that id.
+    /// Returns the question with that id.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is none.
     pub fn find(&self, id: &str) -> Result<&Question> {
-        match self.get(id) {
-            Some(question) => Ok(question),
-            None => {
-                let close = self.questions.iter().map(|question| &*question.id);
-                let close: Vec<_> = close.filter(|other| other.contains(id)).collect();
-                match close.as_slice() {
-                    [] => bail!(
-                        "there is no question {id}: `drill lint` counts them, the book's drill pages name them"
-                    ),
-                    close => bail!("there is no question {id}: there is {}", close.join(", ")),
-                }
-            }
+        if let Some(question) = self.get(id) {
+            return Ok(question);
+        }
+        let ids = self.questions.iter().map(|question| &*question.id);
+        let similar: Vec<_> = ids.filter(|other| other.contains(id)).collect();
+        match similar.as_slice() {
+            [] => bail!("there is no question {id}; the book's drill pages list all ids"),
+            similar => bail!(
+                "there is no question {id}; did you mean {}?",
+                similar.join(", ")
+            ),
         }
     }
 
-    /// The question of that id, if there is one.
     pub fn get(&self, id: &str) -> Option<&Question> {
         self.questions.iter().find(|question| question.id == id)
     }
 
-    /// The claims that do not hold as they stand, and that no myth corrects; none where there is no errata.
-    pub fn claims_without_a_myth(&self) -> BTreeSet<u32> {
+    /// Returns the wrong statements of the errata that no question corrects.
+    pub fn uncorrected_claims(&self) -> BTreeSet<u32> {
         let claims = self.book.claims.iter().flatten();
-        let claims = claims
-            .filter(|(_, holds)| !**holds)
-            .map(|(number, _)| *number);
+        let wrong = claims.filter(|(_, is_true)| !**is_true);
         let corrected: BTreeSet<_> = self.questions.iter().filter_map(|one| one.claim).collect();
-        claims.filter(|claim| !corrected.contains(claim)).collect()
+        let wrong = wrong.map(|(number, _)| *number);
+        wrong.filter(|claim| !corrected.contains(claim)).collect()
     }
 }
 
-/// The names in a folder, in order, and which of them are folders. What begins with a dot is passed over.
+/// Returns the sorted names in a folder, and which of them are folders. Hidden files are left out.
 fn entries(folder: &Path) -> Result<Vec<(String, bool)>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push((name, entry.path().is_dir()));
+    let read = || -> std::io::Result<Vec<(String, bool)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                names.push((name, entry.path().is_dir()));
+            }
         }
-    }
-    names.sort();
-    Ok(names)
+        names.sort();
+        Ok(names)
+    };
+    read().with_context(|| format!("{} cannot be read", folder.display()))
 }

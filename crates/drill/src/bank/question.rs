@@ -1,6 +1,8 @@
-//! A question, as the drill knows it.
+//! A question in memory, and what its parts mean.
 
-/// The topics in the book's order. A question lies in the folder of its topic.
+use serde::Deserialize;
+
+/// The topics, in the book's order. The folder of a question names its topic.
 pub const TOPICS: [&str; 16] = [
     "anonymous",
     "private",
@@ -20,7 +22,7 @@ pub const TOPICS: [&str; 16] = [
     "unsafe",
 ];
 
-/// The levels, from 1.
+/// Who should be able to answer the questions of each level, from level 1.
 pub const LEVELS: [&str; 4] = [
     "first week",
     "first exercise",
@@ -28,137 +30,132 @@ pub const LEVELS: [&str; 4] = [
     "wrote an allocator",
 ];
 
-/// One question of the bank.
+/// The line of a check program that the learner's code replaces.
+pub const ANSWER: &str = "// ANSWER";
+
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The file's stem. It never changes, so that an edit keeps the learner's progress.
+    /// The name of its file without `.md`. It never changes, so that an edited question keeps the learner's progress.
     pub id: String,
-    /// The folder's name: one of [`TOPICS`].
+    /// One of [`TOPICS`].
     pub topic: String,
     /// From 1 to 4.
     pub level: u8,
     /// How often interviewers ask it, from 1 to 3.
     pub asked: u8,
-    /// The exercise to be passed first.
+    /// The exercise that must be solved before the question is asked.
     pub needs: Option<String>,
-    /// The exercise that practises it.
+    /// The exercise that practises the subject.
     pub exercise: Option<String>,
-    /// Whether that exercise asks for this question when it fails: it is needed, or the page leads to it.
-    pub is_exercises_own: bool,
-    /// The book's page: `private.md`.
+    /// Whether a failure of that exercise brings the question forward. It does if the question needs the exercise, or if
+    /// the question's page leads to it.
+    pub follows_exercise: bool,
+    /// The file name of the book's page, such as `private.md`.
     pub page: String,
-    /// The page's heading.
+    /// The anchor of a heading on that page.
     pub fragment: Option<String>,
-    /// The lab's program that proves it.
+    /// The lab program that proves the answer.
     pub prove: Option<String>,
-    /// The lines that this program must print.
+    /// The lines that the program must print.
     pub shows: Vec<String>,
-    /// The errata's claim that it corrects.
+    /// The number of the wrong statement in the errata that this question corrects.
     pub claim: Option<u32>,
-    /// The spoken answer of thirty seconds.
+    /// A spoken answer of about thirty seconds.
     pub say: Option<String>,
-    /// What is asked, as Markdown.
+    /// The question itself, as Markdown.
     pub prompt: String,
-    /// The program that is shown with it.
+    /// A program that is shown with the prompt.
     pub listing: Option<Listing>,
-    /// Why it is so, as Markdown.
+    /// An explanation, as Markdown.
     pub why: Option<String>,
-    /// What a good answer does not leave out.
+    /// The points that a good answer mentions.
     pub must_mention: Vec<String>,
     /// What an interviewer asks next.
     pub follow_ups: Vec<FollowUp>,
-    /// What differs from type to type.
     pub kind: Kind,
 }
 
-/// A program that is shown with a question.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// From the clone's root.
+    /// The path from the clone's root.
     pub file: String,
-    /// What is shown.
+    /// The part of the file that is shown.
     pub text: String,
 }
 
-/// A question that follows.
 #[derive(Debug, Clone)]
 pub struct FollowUp {
-    /// The question.
     pub question: String,
-    /// Its answer.
     pub answer: String,
 }
 
-/// The eight types.
+/// The type of a question, with what only that type has.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// Said from memory, and graded by the learner.
+    /// Answered aloud, and graded by the learner.
     Recall {
         /// As Markdown.
         answer: String,
     },
-    /// Which of these?
+    /// Multiple choice.
     Choice {
-        /// One or more are right.
+        /// At least one is right, and at least one is wrong.
         options: Vec<Choice>,
     },
     /// What does the program print?
     Output {
-        /// The text to type, and others as good.
+        /// The expected answer, then other accepted ones.
         answers: Vec<String>,
     },
     /// Which line is wrong?
     Bug {
-        /// Counted in the listing, from 1.
+        /// Line numbers in the listing, from 1.
         lines: Vec<usize>,
         /// As Markdown.
         answer: String,
     },
-    /// In which order?
+    /// Put the steps in order.
     Order {
-        /// In the right one.
+        /// In the right order.
         steps: Vec<String>,
     },
-    /// How many?
+    /// A number.
     Estimate {
-        /// The number to type, and others as good.
+        /// The expected number, then other accepted ones.
         answers: Vec<String>,
-        /// What is counted.
         unit: Option<String>,
-        /// As a part of the answer: 0.05 for 5 %.
+        /// The accepted deviation, as a fraction of the answer: 0.05 for 5 %.
         tolerance: f64,
     },
-    /// Write the call.
+    /// A few lines of code.
     Write {
-        /// The language.
         language: Language,
-        /// What the proof compiles.
+        /// A right answer.
         answer: String,
-        /// The program that it is put into, in place of the line `// ANSWER`.
+        /// The program that tests an answer. Its line [`ANSWER`] is replaced by the answer.
         check: String,
     },
     /// A question of a mock interview.
     Mock {
-        /// For the answer and its follow-ups.
-        minutes: u32,
-        /// What is listened for.
+        /// The time for the answer and its follow-ups.
+        minutes: u8,
+        /// The points that the interviewer listens for.
         rubric: Vec<String>,
     },
 }
 
-/// An option of a choice.
+/// An option of a multiple-choice question.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// What it says.
     pub text: String,
-    /// Whether it is right.
     pub right: bool,
-    /// The reason.
+    /// Why it is right or wrong.
     pub why: String,
 }
 
-/// What a `write` question is answered in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The language of a `write` question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Language {
     /// C17, compiled with cc.
     C,
@@ -166,11 +163,8 @@ pub enum Language {
     Rust,
 }
 
-/// The line that an answer takes the place of.
-pub const ANSWER: &str = "// ANSWER";
-
 impl Question {
-    /// The type's name, as in the front matter.
+    /// The name of the type in the front matter.
     pub fn type_name(&self) -> &'static str {
         match self.kind {
             Kind::Recall { .. } => "recall",
@@ -184,17 +178,22 @@ impl Question {
         }
     }
 
-    /// Whether it is asked in a mock interview only.
+    /// Returns whether the question is asked in mock interviews only.
     pub fn is_mock(&self) -> bool {
         matches!(self.kind, Kind::Mock { .. })
     }
 
-    /// Whether something can be run to prove it.
+    /// Returns whether a program can prove the answer.
     pub fn has_proof(&self) -> bool {
         self.prove.is_some() || matches!(self.kind, Kind::Write { .. })
     }
 
-    /// Its page with the heading: `private.md#run`.
+    /// Returns whether `w` has something to show after the answer.
+    pub fn has_explanation(&self) -> bool {
+        self.why.is_some() || !self.follow_ups.is_empty()
+    }
+
+    /// The page with its fragment: `private.md#run`.
     pub fn lesson(&self) -> String {
         match &self.fragment {
             Some(fragment) => format!("{}#{fragment}", self.page),
@@ -202,15 +201,58 @@ impl Question {
         }
     }
 
-    /// Where its topic stands in the book.
-    pub fn place(&self) -> usize {
-        let place = TOPICS.iter().position(|topic| *topic == self.topic);
-        place.unwrap_or(TOPICS.len())
+    /// The position of the topic in the book.
+    pub fn topic_index(&self) -> usize {
+        let index = TOPICS.iter().position(|topic| *topic == self.topic);
+        index.unwrap_or(TOPICS.len())
+    }
+
+    /// The options of a choice or the steps of an order; empty for other types.
+    pub fn items(&self) -> Vec<&str> {
+        match &self.kind {
+            Kind::Choice { options } => options.iter().map(|option| &*option.text).collect(),
+            Kind::Order { steps } => steps.iter().map(|step| &**step).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the letters and indices of the items in the order in which they are shown. `turn` counts how often the
+    /// question was asked before: every turn has another order. Steps are never shown in the right order.
+    pub fn lettered(&self, turn: usize) -> Vec<(char, usize)> {
+        let mut order = shuffled(self.items().len(), &self.id, turn);
+        if matches!(self.kind, Kind::Order { .. }) && order.is_sorted() {
+            order.rotate_left(1);
+        }
+        ('a'..).zip(order).collect()
     }
 }
 
+/// Returns the numbers below `count` in an order that depends only on `id` and `turn`.
+///
+/// The book's pages and the Anki deck contain this order, so it must never change. `fastrand` does not promise the same
+/// numbers in its next version.
+fn shuffled(count: usize, id: &str, turn: usize) -> Vec<usize> {
+    let mut seed = turn as u64 + 1;
+    for byte in id.bytes() {
+        seed = seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        let other = split_mix_64(&mut seed) % (last as u64 + 1);
+        order.swap(last, other as usize);
+    }
+    order
+}
+
+fn split_mix_64(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *seed;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 impl Language {
-    /// For people.
     pub fn title(self) -> &'static str {
         match self {
             Language::C => "C",
@@ -218,7 +260,7 @@ impl Language {
         }
     }
 
-    /// As in the front matter and after the backticks.
+    /// The name in the front matter and after the backticks of a code block.
     pub fn name(self) -> &'static str {
         match self {
             Language::C => "c",

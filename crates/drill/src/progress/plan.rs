@@ -177,7 +177,7 @@ impl<'a> Plan<'a> {
                 !forward,
                 asked,
                 question.level,
-                question.place(),
+                question.topic_index(),
                 Reverse(question.asked),
                 question.id.clone(),
             )
@@ -216,7 +216,7 @@ fn pulled_forward(question: &Question, card: Option<&Card>, state: &State, clock
         .exercise
         .as_ref()
         .and_then(|exercise| state.failed.get(exercise));
-    let failed = failed.filter(|_| question.is_exercises_own);
+    let failed = failed.filter(|_| question.follows_exercise);
     failed.is_some_and(|failed| {
         let day = clock.start_of(clock.day(*failed));
         card.is_none_or(|card| card.last < day)
@@ -269,7 +269,7 @@ pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> 
         (
             Reverse(weight as u32),
             question.level,
-            question.place(),
+            question.topic_index(),
             question.id.clone(),
         )
     });

@@ -13,9 +13,8 @@ use anyhow::{Context, Result};
 use course::cargo::{self, Message, NO_CARGO};
 use course::process::{Limits, Ran, run};
 
-use crate::bank::lint::is_shown;
 use crate::bank::question::{ANSWER, Kind, Language, Question};
-use crate::matching::one_space;
+use crate::matching::{is_shown, one_space};
 
 /// What a proof came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! A page's section as a terminal can show it: programs in place of their includes, nothing that only a browser shows.
 
-use std::fs;
 use std::path::Path;
+
+use crate::bank::include::included;
 
 /// What the page folds away or draws.
 const BLOCKS: [(&str, &str); 2] = [("<details", "</details>"), ("<figure", "</figure>")];
@@ -30,42 +31,10 @@ pub fn plain(section: &str, folder: &Path) -> String {
     told.join("\n").trim_end().to_owned()
 }
 
-/// What a line includes: a file, or what stands in it between anchors.
-fn included(line: &str, folder: &Path) -> Option<String> {
-    let place = line.strip_prefix("{{#include ")?.strip_suffix("}}")?;
-    let (file, anchor) = place.split_once(':').unwrap_or((place, ""));
-    let text = fs::read_to_string(folder.join(file)).ok()?;
-    match anchor {
-        "" => Some(text.trim_end().to_owned()),
-        _ => between_anchors(&text, anchor),
-    }
-}
-
-/// What stands between the anchors of that name, without other anchors, moved to the left edge.
-pub fn between_anchors(text: &str, name: &str) -> Option<String> {
-    let anchor = |line: &str| {
-        let line = line.trim();
-        let line = line.trim_start_matches("// ").trim_start_matches("/* ");
-        let line = line.trim_end_matches("*/").trim_end();
-        let (word, name) = line.split_once(": ")?;
-        ["ANCHOR", "ANCHOR_END"]
-            .contains(&word)
-            .then(|| (word == "ANCHOR", name.to_owned()))
-    };
-    let is = |line: &&str, begins: bool| anchor(line) == Some((begins, name.to_owned()));
-    let mut lines = text.lines().skip_while(|line| !is(line, true));
-    lines.next()?;
-    let inside: Vec<_> = lines
-        .take_while(|line| !is(line, false))
-        .filter(|line| anchor(line).is_none())
-        .collect();
-    let inside = textwrap::dedent(&inside.join("\n"));
-    let inside = inside.trim_end();
-    (!inside.is_empty()).then(|| inside.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -212,7 +212,7 @@ fn scorecard(
     ))?;
     let mut topics: BTreeMap<(usize, &str), Vec<&Scored>> = BTreeMap::new();
     for one in scored {
-        let key = (one.question.place(), &*one.question.topic);
+        let key = (one.question.topic_index(), &*one.question.topic);
         topics.entry(key).or_default().push(one);
     }
     for ((_, topic), scored) in topics {

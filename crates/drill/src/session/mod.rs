@@ -2,7 +2,6 @@
 
 pub mod ask;
 mod lesson;
-pub use lesson::between_anchors;
 pub mod mock;
 
 use std::collections::BTreeMap;

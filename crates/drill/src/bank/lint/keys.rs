@@ -1,107 +1,141 @@
-//! What the keys of a file's front matter may say.
+//! Checks the keys of the front matter, and the values of those that every question may have.
 
-use super::Reader;
+use toml::de::DeTable;
 
-impl Reader<'_> {
+use super::linter::Linter;
+use super::rules::{COMMON_KEYS, Rules, TYPES};
+
+impl Linter<'_> {
+    /// Parses the front matter. Returns `None` if it cannot be parsed.
+    pub(super) fn read_front(&mut self, toml: &str) -> Option<&'static Rules> {
+        let table = match DeTable::parse(toml) {
+            Ok(table) => table,
+            Err(error) => return self.report_toml(&error),
+        };
+        let table = table.get_ref();
+        let types = TYPES.map(|rules| rules.name).join(", ");
+        let Some(kind) = table.get("type") else {
+            self.report(1, format!("the key type is missing; the types are {types}"));
+            return None;
+        };
+        let name = kind.get_ref().as_str().unwrap_or_default();
+        let Some(rules) = TYPES.iter().find(|rules| rules.name == name) else {
+            let line = self.line_of(kind);
+            self.report(line, format!("unknown type; the types are {types}"));
+            return None;
+        };
+        self.check_keys(table, rules);
+        match toml::from_str(toml) {
+            Ok(front) => self.front = front,
+            Err(error) => return self.report_toml(&error),
+        }
+        Some(rules)
+    }
+
+    fn check_keys(&mut self, table: &DeTable, rules: &Rules) {
+        for key in table.keys() {
+            let name = &**key.get_ref();
+            if rules.allow_key(name) {
+                continue;
+            }
+            let text = if TYPES.iter().any(|other| other.allow_key(name)) {
+                format!("a question of type {} has no key {name}", rules.name)
+            } else {
+                let allowed = [&COMMON_KEYS, rules.required_keys, rules.optional_keys].concat();
+                let allowed = allowed.join(", ");
+                format!("unknown key {name}; the keys are {allowed}")
+            };
+            self.report(self.line_of(key), text);
+        }
+        for key in ["level", "page"].iter().chain(rules.required_keys) {
+            if !table.contains_key(*key) {
+                let text = format!("a question of type {} needs the key {key}", rules.name);
+                self.report(1, text);
+            }
+        }
+    }
+
+    fn report_toml<T>(&mut self, error: &toml::de::Error) -> Option<T> {
+        let line = error.span().map_or(1, |span| self.line_at(span.start));
+        self.report(line, error.message());
+        None
+    }
+
     pub(super) fn page(&mut self) -> (Option<String>, Option<String>) {
-        let Some((line, value)) = self.fields.get("page").copied() else {
+        let Some((line, target)) = self.value(&self.front.page) else {
             return (None, None);
         };
-        self.leads_somewhere(line, value);
-        match value.split_once('#') {
+        self.check_target(line, &target);
+        match target.split_once('#') {
             Some((page, fragment)) => (Some(page.to_owned()), Some(fragment.to_owned())),
-            None => (Some(value.to_owned()), None),
+            None => (Some(target), None),
         }
     }
 
     pub(super) fn needs(&mut self) -> Option<String> {
-        let (line, value) = *self.fields.get("needs")?;
-        if !self.book.exercises.contains_key(value) {
+        let (line, name) = self.value(&self.front.needs)?;
+        if !self.book.exercises.contains_key(&name) {
             let names: Vec<_> = self.book.exercises.keys().map(String::as_str).collect();
-            let text = format!(
-                "there is no exercise {value}: there is {}",
-                names.join(", ")
+            let names = names.join(", ");
+            self.report(
+                line,
+                format!("there is no exercise {name}; the exercises are {names}"),
             );
-            self.complain(line, text);
         }
-        Some(value.to_owned())
+        Some(name)
     }
 
     pub(super) fn program_that_proves(&mut self) -> Option<String> {
-        let Some((line, value)) = self.fields.get("prove").copied() else {
-            if let Some((line, _)) = self.shows.first().copied() {
-                self.complain(line, "shows needs the key prove: which program shows it?");
+        let Some((line, name)) = self.value(&self.front.prove) else {
+            if let Some((line, _)) = self.value(&self.front.shows) {
+                self.report(line, "shows needs the key prove, which names the program");
             }
             return None;
         };
-        if !self.book.programs.contains(value) {
-            self.complain(
+        if !self.book.programs.contains(&name) {
+            self.report(
                 line,
-                format!("there is no program book/lab/examples/{value}.rs"),
+                format!("there is no program book/lab/examples/{name}.rs"),
             );
         }
-        if self.shows.is_empty() {
-            self.complain(
+        if self.shows().is_empty() {
+            self.report(
                 line,
-                "prove needs a line that the program must print: shows",
+                "prove needs the key shows with the lines that the program must print",
             );
         }
-        Some(value.to_owned())
+        Some(name)
+    }
+
+    pub(super) fn shows(&self) -> &[String] {
+        let shows = self.front.shows.as_ref();
+        shows.map_or(&[], |shows| shows.get_ref())
     }
 
     pub(super) fn claim(&mut self) -> Option<u32> {
-        match (
-            self.fields.get("myth").copied(),
-            self.fields.get("claim").copied(),
-        ) {
-            (None, None) => None,
-            (None, Some((line, _))) => {
-                self.complain(line, "a question with a claim is `myth: yes`");
-                None
-            }
-            (Some((line, value)), claim) => {
-                if value != "yes" {
-                    self.complain(
-                        line,
-                        format!("myth is yes, or it is not there; it is not {value}"),
-                    );
-                }
-                let Some((line, value)) = claim else {
-                    self.complain(line, "a myth has a claim: its number in the errata");
-                    return None;
-                };
-                let Ok(number) = value.parse() else {
-                    self.complain(line, format!("a claim is a number, and not {value}"));
-                    return None;
-                };
-                if let Some(claims) = &self.book.claims {
-                    match claims.get(&number) {
-                        None => {
-                            self.complain(line, format!("book/src/errata.md has no claim {number}"))
-                        }
-                        Some(true) => {
-                            self.complain(
-                                line,
-                                format!("claim {number} is true: there is no myth in it"),
-                            );
-                        }
-                        Some(false) => {}
-                    }
-                }
-                Some(number)
+        let (line, number) = self.value(&self.front.claim)?;
+        if let Some(claims) = &self.book.claims {
+            match claims.get(&number) {
+                None => self.report(line, format!("book/src/errata.md has no claim {number}")),
+                Some(true) => self.report(
+                    line,
+                    format!("claim {number} is true, so there is nothing to correct"),
+                ),
+                Some(false) => {}
             }
         }
+        Some(number)
     }
 
-    /// Thirty seconds are about eighty words.
     pub(super) fn say(&mut self) -> Option<String> {
+        /// As many words as a speaker says in about thirty seconds.
         const MOST: usize = 90;
-        let (line, value) = *self.fields.get("say")?;
-        let words = value.split_whitespace().count();
+        let (line, text) = self.value(&self.front.say)?;
+        let words = text.split_whitespace().count();
         if words > MOST {
-            let text = format!("say has {words} words: thirty seconds are {MOST} at most");
-            self.complain(line, text);
+            let problem = format!("say has {words} words; {MOST} fit into thirty seconds");
+            self.report(line, problem);
         }
-        Some(value.to_owned())
+        Some(text)
     }
 }

@@ -1,17 +1,17 @@
-//! What each type of question asks for, and whether its proof agrees.
+//! Reads what only some types of questions have.
 
-use super::{Reader, is_shown};
+use super::linter::Linter;
 use crate::bank::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing};
-use crate::bank::source::{Item, Section, Source, split_reason};
-use crate::matching;
+use crate::bank::source::{Section, split_reason};
+use crate::matching::{self, is_shown};
 
-impl<'a> Reader<'a> {
+impl Linter<'_> {
     pub(super) fn items(&mut self, title: &str) -> Vec<String> {
         let Some(section) = self.sections.get(title).copied() else {
             return Vec::new();
         };
         if section.items.is_empty() {
-            self.complain(section.line, format!("## {title} is a list"));
+            self.report(section.line, format!("## {title} must be a list"));
         }
         section.items.iter().map(|item| item.text.clone()).collect()
     }
@@ -21,75 +21,68 @@ impl<'a> Reader<'a> {
             return Vec::new();
         };
         if section.items.is_empty() {
-            self.complain(section.line, "## Follow-ups is a list");
+            self.report(section.line, "## Follow-ups must be a list");
         }
-        let mut found = Vec::new();
+        let mut follow_ups = Vec::new();
         for item in &section.items {
             match split_reason(&item.text) {
                 Some((question, answer)) if !question.is_empty() && !answer.is_empty() => {
-                    found.push(FollowUp {
+                    follow_ups.push(FollowUp {
                         question: question.to_owned(),
                         answer: answer.to_owned(),
                     });
                 }
-                _ => self.complain(item.line, "a follow-up is `- question > answer`"),
+                _ => self.report(item.line, "a follow-up is written `- question > answer`"),
             }
         }
-        found
+        follow_ups
     }
 
     pub(super) fn kind(
         &mut self,
         name: &str,
-        source: &'a Source,
+        opening: &Section,
         listing: Option<&Listing>,
     ) -> Option<Kind> {
-        let section = |title: &str| self.sections.get(title).copied();
         match name {
-            "recall" => {
-                let answer = section("Answer")?.text.clone();
-                Some(Kind::Recall { answer })
-            }
-            "choice" => self.choice(&source.opening),
-            "order" => self.order(&source.opening),
-            "output" => {
-                let answers = self.answers()?;
-                Some(Kind::Output { answers })
-            }
+            "recall" => Some(Kind::Recall {
+                answer: self.text_of("Answer")?,
+            }),
+            "choice" => Some(self.choice(opening)),
+            "order" => Some(self.order(opening)),
+            "output" => Some(Kind::Output {
+                answers: self.answers()?,
+            }),
             "estimate" => self.estimate(),
-            "bug" => {
-                let answer = section("Answer").map(|section| section.text.clone());
-                let lines = self.wrong_lines(listing?);
-                Some(Kind::Bug {
-                    lines: lines?,
-                    answer: answer?,
-                })
-            }
+            "bug" => Some(Kind::Bug {
+                lines: self.wrong_lines(listing?)?,
+                answer: self.text_of("Answer")?,
+            }),
             "write" => self.write(),
-            "mock" => {
-                let minutes = self.number("minutes", 1..=15, true);
-                let rubric = self.items("Rubric");
-                Some(Kind::Mock {
-                    minutes: minutes?,
-                    rubric,
-                })
-            }
+            "mock" => Some(Kind::Mock {
+                minutes: self.number("minutes", 1..=15, |front| &front.minutes)?,
+                rubric: self.items("Rubric"),
+            }),
             _ => None,
         }
     }
 
-    pub(super) fn choice(&mut self, opening: &Section) -> Option<Kind> {
+    fn text_of(&self, title: &str) -> Option<String> {
+        self.sections.get(title).map(|section| section.text.clone())
+    }
+
+    fn choice(&mut self, opening: &Section) -> Kind {
         let mut options: Vec<Choice> = Vec::new();
         for item in &opening.items {
             let reason =
                 split_reason(&item.text).filter(|(text, why)| !text.is_empty() && !why.is_empty());
             let (Some((text, why)), Some(right)) = (reason, item.ticked) else {
-                let text = "an option is `- [ ] option > why it is wrong` or `- [x] option > why it is right`";
-                self.complain(item.line, text);
+                let problem = "an option is written `- [ ] option > why it is wrong` or `- [x] option > why it is right`";
+                self.report(item.line, problem);
                 continue;
             };
             if options.iter().any(|other| other.text == text) {
-                self.complain(item.line, "this option stands twice");
+                self.report(item.line, "this option occurs twice");
             }
             options.push(Choice {
                 text: text.to_owned(),
@@ -99,127 +92,89 @@ impl<'a> Reader<'a> {
         }
         let line = opening.items.first().map_or(opening.line, |item| item.line);
         if opening.items.len() < 2 {
-            self.complain(line, "a choice has a list of two options or more");
+            self.report(line, "a choice needs a list of at least two options");
         } else if !opening.items.iter().any(|item| item.ticked == Some(true)) {
-            self.complain(line, "no option is right: `- [x]`");
+            self.report(line, "no option is right: `- [x]`");
         } else if !opening.items.iter().any(|item| item.ticked == Some(false)) {
-            self.complain(line, "no option is wrong: `- [ ]`");
+            self.report(line, "no option is wrong: `- [ ]`");
         }
-        Some(Kind::Choice { options })
+        Kind::Choice { options }
     }
 
-    pub(super) fn order(&mut self, opening: &Section) -> Option<Kind> {
+    fn order(&mut self, opening: &Section) -> Kind {
         if opening.items.len() < 3 {
-            self.complain(opening.line, "an order has a list of three steps or more");
+            let problem = "an order needs a list of at least three steps";
+            self.report(opening.line, problem);
         }
-        let texts: Vec<_> = opening.items.iter().map(|item| &*item.text).collect();
-        for (index, Item { line, text, .. }) in opening.items.iter().enumerate() {
-            if texts[..index].contains(&&**text) {
-                self.complain(*line, "this step stands twice");
+        let mut steps = Vec::new();
+        for item in &opening.items {
+            if steps.contains(&item.text) {
+                self.report(item.line, "this step occurs twice");
             }
+            steps.push(item.text.clone());
         }
-        let steps = texts.into_iter().map(str::to_owned).collect();
-        Some(Kind::Order { steps })
+        Kind::Order { steps }
     }
 
-    /// The answer to type, and what is as good.
-    pub(super) fn answers(&mut self) -> Option<Vec<String>> {
-        let (_, answer) = *self.fields.get("answer")?;
-        let accept = self.fields.get("accept").copied();
-        let others = accept
-            .map(|(_, accept)| accept.split(" | "))
-            .into_iter()
-            .flatten();
-        let others = others.map(str::trim).filter(|other| !other.is_empty());
-        Some(
-            std::iter::once(answer)
-                .chain(others)
-                .map(str::to_owned)
-                .collect(),
-        )
+    fn answers(&self) -> Option<Vec<String>> {
+        let answer = self.front.answer.as_ref()?.get_ref();
+        let answers = std::iter::once(answer).chain(&self.front.accept);
+        Some(answers.cloned().collect())
     }
 
-    pub(super) fn estimate(&mut self) -> Option<Kind> {
+    fn estimate(&mut self) -> Option<Kind> {
         let answers = self.answers()?;
-        let (line, _) = self.fields["answer"];
+        let line = self.line_of(self.front.answer.as_ref()?);
         for answer in &answers {
             if matching::quantity(answer).is_none() {
-                self.complain(
-                    line,
-                    format!("an estimate's answer is a number, and not {answer}"),
-                );
+                let problem = format!("the answer of an estimate must be a number, not {answer}");
+                self.report(line, problem);
             }
         }
-        let tolerance = match self.fields.get("tolerance").copied() {
-            None => 0.0,
-            Some((line, value)) => {
-                let percent = value.strip_suffix('%').map(str::trim_end);
-                let percent: Option<f64> = percent.and_then(|number| number.parse().ok());
-                match percent.filter(|percent| (0.0..=50.0).contains(percent)) {
-                    Some(percent) => percent / 100.0,
-                    None => {
-                        let text =
-                            format!("tolerance is a percentage from 0% to 50%, and not {value}");
-                        self.complain(line, text);
-                        0.0
-                    }
-                }
-            }
-        };
-        let unit = self.fields.get("unit").map(|(_, unit)| (*unit).to_owned());
-        // The two are shown together.
+        let tolerance = self.value(&self.front.tolerance);
+        if let Some((line, tolerance)) = tolerance
+            && !(0.0..=0.5).contains(&tolerance)
+        {
+            let problem = format!("tolerance is {tolerance}; it must be between 0.0 and 0.5");
+            self.report(line, problem);
+        }
+        let unit = self.front.unit.clone();
+        // The answer is shown with the unit after it.
         if let (Some(answer), Some(unit)) = (answers.first(), &unit)
             && answer.ends_with(unit.as_str())
         {
-            self.complain(
-                line,
-                format!("the answer is a number, and its unit is {unit} already"),
-            );
+            let problem = format!("the answer must not repeat the unit {unit}");
+            self.report(line, problem);
         }
         Some(Kind::Estimate {
             answers,
             unit,
-            tolerance,
+            tolerance: tolerance.map_or(0.0, |(_, tolerance)| tolerance),
         })
     }
 
-    pub(super) fn wrong_lines(&mut self, listing: &Listing) -> Option<Vec<usize>> {
-        let (line, value) = *self.fields.get("lines")?;
+    fn wrong_lines(&mut self, listing: &Listing) -> Option<Vec<usize>> {
+        let (line, numbers) = self.value(&self.front.lines)?;
         let last = listing.text.lines().count();
-        let numbers = value.split([',', ' ']).filter(|number| !number.is_empty());
-        let mut found = Vec::new();
-        for number in numbers {
-            match number.parse() {
-                Ok(number) if (1..=last).contains(&number) => found.push(number),
-                _ => {
-                    let text = format!(
-                        "lines names lines of {} (1 to {last}), and not {number}",
-                        listing.file
-                    );
-                    self.complain(line, text);
-                }
+        for number in &numbers {
+            if !(1..=last).contains(number) {
+                let file = &listing.file;
+                let problem = format!("{file} has the lines 1 to {last}, but lines has {number}");
+                self.report(line, problem);
             }
         }
-        Some(found)
+        Some(numbers)
     }
 
-    pub(super) fn write(&mut self) -> Option<Kind> {
-        let (line, value) = *self.fields.get("language")?;
-        let language = match value {
-            "c" => Language::C,
-            "rust" => Language::Rust,
-            _ => {
-                self.complain(line, format!("language is c or rust, and not {value}"));
-                return None;
-            }
-        };
-        let answer = self.fence("Answer", language);
-        let check = self.fence("Check", language);
+    fn write(&mut self) -> Option<Kind> {
+        let language = self.front.language?;
+        let answer = self.only_fence("Answer", language);
+        let check = self.only_fence("Check", language);
         if let Some((line, check)) = &check {
             let places = check.lines().filter(|line| line.trim() == ANSWER).count();
             if places != 1 {
-                let text = format!("the check has {places} lines `{ANSWER}`: it needs one");
-                self.complain(*line, text);
+                let problem = format!("the check needs one line `{ANSWER}`, but has {places}");
+                self.report(*line, problem);
             }
         }
         Some(Kind::Write {
@@ -229,35 +184,33 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub(super) fn fence(&mut self, title: &str, language: Language) -> Option<(usize, String)> {
+    /// Returns the code block of a section, and its line.
+    fn only_fence(&mut self, title: &str, language: Language) -> Option<(usize, String)> {
         let section = *self.sections.get(title)?;
         let info = language.name();
         match section.fences.as_slice() {
             [fence] if fence.info == info => Some((fence.line, fence.code.clone())),
             _ => {
-                let text =
-                    format!("## {title} has one block of code, and it begins with ```{info}");
-                self.complain(section.line, text);
+                let problem =
+                    format!("## {title} must have one code block, which begins with ```{info}");
+                self.report(section.line, problem);
                 None
             }
         }
     }
 
-    /// An answer to be typed that the proof does not show is not proved.
-    pub(super) fn proof_matches_answer(&mut self, kind: &Kind) {
+    /// A typed answer must be in one of the lines that the proof prints, or nothing proves it.
+    pub(super) fn check_that_proof_shows_answer(&mut self, kind: &Kind) {
         let (Kind::Output { answers } | Kind::Estimate { answers, .. }) = kind else {
             return;
         };
-        let (Some((line, _)), false) = (self.fields.get("answer").copied(), self.shows.is_empty())
-        else {
+        let shows = self.shows();
+        if shows.is_empty() || is_shown(answers, shows) {
             return;
-        };
-        let shows: Vec<_> = self.shows.iter().map(|(_, line)| *line).collect();
-        if !is_shown(answers, &shows) {
-            self.complain(
-                line,
-                "the answer stands in no line of shows: nothing proves it",
-            );
+        }
+        if let Some(answer) = &self.front.answer {
+            let problem = "no line of shows contains the answer, so nothing proves it";
+            self.report(self.line_of(answer), problem);
         }
     }
 }

@@ -1,92 +1,92 @@
-//! The program that a question shows, without what would give its answer away.
+//! Reads the program that is shown with a question, without the lines that give the answer away.
 
 use std::fs;
 
-use super::Reader;
+use super::linter::Linter;
+use crate::bank::include::between_anchors;
 use crate::bank::question::{Kind, Listing};
-use crate::session::between_anchors;
 
-impl Reader<'_> {
+impl Linter<'_> {
     pub(super) fn listing(&mut self, kind: &str) -> Option<Listing> {
-        let (line, name) = *self.fields.get("program")?;
+        let (line, name) = self.value(&self.front.program)?;
         let of_the_bank =
             ["", ".rs", ".c"].map(|ending| format!("book/questions/code/{name}{ending}"));
         let of_the_lab = format!("book/lab/examples/{name}.rs");
-        let mut files = of_the_bank
-            .iter()
-            .filter(|_| kind == "bug")
-            .chain([&of_the_lab]);
+        // Only the programs of bug questions, which are wrong, are in the bank.
+        let of_the_bank = of_the_bank.iter().filter(|_| kind == "bug");
+        let mut files = of_the_bank.chain([&of_the_lab]);
         let found = files.find_map(|file| {
             let text = fs::read_to_string(self.book.root.join(file)).ok()?;
-            Some((file, text))
+            Some((file.clone(), text))
         });
         let Some((file, text)) = found else {
-            let text = match kind {
+            let problem = match kind {
                 "bug" => format!(
                     "there is no program {name} in book/questions/code or book/lab/examples"
                 ),
                 _ => format!("there is no program {of_the_lab}"),
             };
-            self.complain(line, text);
+            self.report(line, problem);
             return None;
         };
-        let anchored = between_anchors(&text, "main");
-        if anchored.is_none() && *file == of_the_lab {
-            self.complain(line, format!("{file} has no anchor main"));
+        let main = between_anchors(&text, "main");
+        if main.is_none() && file == of_the_lab {
+            self.report(line, format!("{file} has no anchor main"));
         }
-        let text = anchored.unwrap_or_else(|| text.trim_end().to_owned());
+        let text = main.unwrap_or_else(|| text.trim_end().to_owned());
         Some(Listing {
             text: self.without(&text),
-            file: file.clone(),
+            file,
         })
     }
 
-    /// The listing without the lines that would give the answer away.
-    pub(super) fn without(&mut self, listing: &str) -> String {
-        let Some((line, texts)) = self.fields.get("without").copied() else {
+    /// Removes the lines that the key `without` names.
+    fn without(&mut self, listing: &str) -> String {
+        let Some((line, texts)) = self.value(&self.front.without) else {
             return listing.to_owned();
         };
         let mut lines: Vec<_> = listing.lines().collect();
-        for text in texts.split(" | ").map(str::trim) {
+        for text in texts {
             let before = lines.len();
-            lines = lines_without(&lines, text);
+            lines = lines_without(&lines, &text);
             if lines.len() == before {
-                self.complain(line, format!("no line of the program has {text}"));
+                self.report(line, format!("no line of the program contains {text}"));
             }
         }
         lines.join("\n")
     }
 
-    /// A name that is to be found out does not stand in the program that is shown.
-    pub(super) fn listing_keeps_the_answer(&mut self, kind: &Kind, listing: Option<&Listing>) {
+    /// The name that an output question asks for must not be in the program that is shown.
+    pub(super) fn check_that_listing_hides_answer(
+        &mut self,
+        kind: &Kind,
+        listing: Option<&Listing>,
+    ) {
         let (Kind::Output { answers }, Some(listing)) = (kind, listing) else {
             return;
         };
-        let line = self.fields["answer"].0;
-        let given = answers.iter().find(|answer| {
-            let is_name =
-                answer.len() > 3 && !answer.starts_with(|letter: char| letter.is_numeric());
-            is_name && listing.text.contains(answer.as_str())
-        });
-        if let Some(given) = given {
-            self.complain(
-                line,
-                format!(
-                    "the program that is shown has {given} in it: leave out its line by without"
-                ),
-            );
+        let is_visible_name = |answer: &&String| {
+            answer.len() > 3
+                && !answer.starts_with(|letter: char| letter.is_numeric())
+                && listing.text.contains(answer.as_str())
+        };
+        let visible = answers.iter().find(is_visible_name);
+        if let (Some(visible), Some(answer)) = (visible, &self.front.answer) {
+            let problem =
+                format!("the listing contains {visible}; remove its line with the key without");
+            self.report(self.line_of(answer), problem);
         }
     }
 }
 
-/// The lines that do not have that text. A comment that has it goes as a whole, down to its last line.
+/// Returns the lines that do not contain `text`. A comment that contains it is removed to its last line.
 fn lines_without<'a>(lines: &[&'a str], text: &str) -> Vec<&'a str> {
     let mut in_comment = false;
     let kept = lines.iter().filter(|line| {
         let comment = line.trim_start().starts_with("//");
-        let has = line.contains(text);
-        in_comment = comment && (has || in_comment);
-        !has && !in_comment
+        let matches = line.contains(text);
+        in_comment = comment && (matches || in_comment);
+        !matches && !in_comment
     });
     kept.copied().collect()
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_goes_as_a_whole() {
+    fn the_whole_comment_is_removed() {
         let lines = [
             "a();",
             "// SAFETY: one line,",
