@@ -1,39 +1,29 @@
-//! The drill's command, which `workbook drill` starts.
+//! The command that `workbook drill` starts.
 
-use std::fs;
-use std::io::{self, Write};
+mod commands;
+
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Result, ensure};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use course::log::Log;
+use course::root;
 use drill::bank::Bank;
-use drill::bank::question::Question;
 use drill::clock::Clock;
-use drill::export::{anki, pages};
-use drill::progress::plan::{self as pick, Plan, Scope};
-use drill::progress::state::State;
-use drill::progress::stats::Stats;
-use drill::proof::machine;
-use drill::proof::{Proof, Prover};
-use drill::session::mock;
-use drill::session::{Desk, local};
+use drill::progress::plan::Scope;
+use drill::session::Drill;
 use drill::terminal::{Look, Terminal, counted};
 use jiff::civil::Date;
-use serde_json::json;
 
-/// Asks the book's questions, proves the answers on this machine, and knows when to ask again.
+/// Ask interview questions about the book, and prove the answers on this machine.
 ///
-/// Without a command it asks what is due and a few new ones. Every grade is in .workbook/log.jsonl before the next
-/// question comes (WORKBOOK_HOME moves the folder). Some questions wait for an exercise; an exercise that fails asks
-/// for its questions.
+/// Without a command, ask what is due and a few new questions. Each grade is written to .workbook/log.jsonl before the
+/// next question is asked (WORKBOOK_HOME moves the folder). Some questions are asked only after you have solved an
+/// exercise. If an exercise fails, its questions come first.
 #[derive(Parser)]
-#[command(
-    name = "drill",
-    bin_name = "cargo run -- drill",
-    args_conflicts_with_subcommands = false
-)]
+#[command(name = "drill", bin_name = "cargo run -- drill")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,63 +33,64 @@ struct Arguments {
 
 #[derive(Args)]
 struct Options {
-    /// Only this topic; may be given several times.
+    /// Only questions on this topic; may be repeated.
     #[arg(long, global = true)]
     topic: Vec<String>,
-    /// Only this level, from 1 to 4.
+    /// Only questions of this level, from 1 to 4.
     #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(1..=4))]
     level: Option<u8>,
-    /// How many new questions a day.
+    /// The number of new questions a day.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::<0, 1000>)]
     new: Option<usize>,
-    /// Spreads what is new over the days that are left until then, and asks what waits for an exercise, too.
-    #[arg(long, value_name = "DATE", value_parser = day)]
+    /// The day of your interview. Spreads the new questions over the days until then, and includes those that need an
+    /// exercise.
+    #[arg(long, value_name = "DATE", value_parser = date)]
     interview: Option<Date>,
-    /// No bold, no faint: words alone. Implied by TERM=dumb, and where the output is no terminal.
+    /// Print no bold or faint text. Implied by TERM=dumb and if the output is not a terminal.
     #[arg(long, global = true)]
     plain: bool,
-    /// Print one JSON document. What would ask questions then only tells which.
+    /// Print one JSON document. Commands that ask questions only list them.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Ask the weakest and most asked first, and leave the schedule as it is.
+    /// Ask the weakest and most asked questions first. The schedule does not change.
     Cram {
-        /// How many.
+        /// The number of questions.
         #[arg(short, long, default_value_t = 20, value_parser = number::<1, 1000>)]
         n: usize,
     },
-    /// Hold an interview: spoken answers, a rubric, follow-ups, a scorecard. It moves no schedule.
+    /// Hold a mock interview: spoken answers, a rubric, follow-ups, a scorecard. The schedule does not change.
     Mock {
-        /// How many questions.
+        /// The number of questions.
         #[arg(short, long, default_value_t = 5, value_parser = number::<1, 1000>)]
         n: usize,
-        /// How long.
+        /// The time for the interview.
         #[arg(long, default_value_t = 20, value_parser = number::<1, 600>)]
         minutes: usize,
     },
-    /// Tell how it stands.
+    /// Show your progress.
     Stats,
-    /// Run the proofs, and compare.
+    /// Run the programs that prove the answers, and compare their output.
     ///
-    /// Exit status: 0 all proved; 1 something differs here; 3 something was skipped.
+    /// Exit status: 0 if all are proved, 1 if something differs on this machine, 3 if something was skipped.
+    #[command(group = ArgGroup::new("questions").args(["id", "all"]).required(true))]
     Prove {
-        /// The question's id.
-        #[arg(conflicts_with = "all")]
+        /// The id of a question.
         id: Option<String>,
-        /// All that can be proved.
+        /// Prove every question that has a proof.
         #[arg(long)]
         all: bool,
     },
     /// Write the questions for another program.
     Export {
-        /// A file that Anki imports (File, Import). An edited deck updates its cards and keeps their progress.
+        /// A file that Anki imports (File, Import). Importing an edited deck keeps the progress of its cards.
         #[arg(long, value_name = "FILE.tsv")]
         anki: PathBuf,
     },
-    /// Say everything that is wrong with the questions.
+    /// Report every problem in the files of the questions.
     Lint,
     /// Write the book's drill pages from the questions.
     Pages,
@@ -108,18 +99,18 @@ enum Command {
 fn number<const LEAST: usize, const MOST: usize>(typed: &str) -> Result<usize, String> {
     let number = typed.parse().ok();
     let number = number.filter(|number| (LEAST..=MOST).contains(number));
-    number.ok_or_else(|| format!("a number from {LEAST} to {MOST} is wanted"))
+    number.ok_or_else(|| format!("expected a number from {LEAST} to {MOST}"))
 }
 
-fn day(typed: &str) -> Result<Date, String> {
-    let day = typed.parse();
-    day.map_err(|_| "a day is wanted, such as 2027-01-15".to_owned())
+fn date(typed: &str) -> Result<Date, String> {
+    let date = typed.parse();
+    date.map_err(|_| "expected a date such as 2027-01-15".to_owned())
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match run(Arguments::parse()) {
         Ok(status) => status,
-        // Whoever reads has seen enough: `drill stats | head`.
+        // The reader of a pipe such as `drill stats | head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("drill: {error:#}.");
@@ -133,224 +124,80 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let root = course::root::find()?;
-    let mut bank = Bank::read(&root)?;
+fn run(Arguments { command, options }: Arguments) -> Result<ExitCode> {
     let clock = Clock::from_environment()?;
-    let log = Log::of(&root);
-    let options = &arguments.options;
-    let scope = Scope {
-        topics: options.topic.clone(),
-        level: options.level,
-        new: options.new,
-        interview: options.interview,
-    };
+    let scope = options.scope();
     scope.check(&clock)?;
-    if arguments.command.is_some() && (options.new.is_some() || options.interview.is_some()) {
-        bail!("--new and --interview are for `drill` alone, and not for its commands");
-    }
-    let asks = !matches!(arguments.command, Some(Command::Lint | Command::Pages));
-    if asks && !bank.questions.iter().any(|question| scope.has(question)) {
-        bail!("there is no question of that topic and level: leave out --topic or --level");
-    }
-    if let Some(Command::Stats | Command::Export { .. }) = arguments.command {
-        bank.questions.retain(|question| scope.has(question));
-    }
+    ensure!(
+        command.is_none() || (scope.new.is_none() && scope.interview.is_none()),
+        "--new and --interview cannot be used with a command"
+    );
+    let root = root::find()?;
+    let mut bank = Bank::read(&root)?;
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    let look = Look::from_environment(options.plain);
-    let mut terminal = Terminal::new(&mut input, &mut output, look);
-    if !matches!(arguments.command, Some(Command::Lint)) && !bank.problems.is_empty() {
-        let count = counted(bank.problems.len(), "problem");
+    let mut terminal = options.terminal(&mut input, &mut output);
+    let json = options.json;
+    match command {
+        Some(Command::Lint) => return commands::lint(&bank, json, &mut terminal),
+        Some(Command::Pages) => {
+            commands::pages(&bank, &root, json, &mut terminal)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+
+    if !bank.problems.is_empty() {
+        let problems = counted(bank.problems.len(), "problem");
         eprintln!(
-            "drill: {count} about the questions, which are left out; `drill lint` says more."
+            "drill: questions with problems are left out; `drill lint` reports the {problems}."
         );
     }
-    match &arguments.command {
-        None if options.json => print(&plan(&bank, &State::read(&log, &clock)?, &clock, &scope))?,
-        None => Desk::new(&bank, log, &clock).drill(&scope, &mut terminal)?,
-        Some(Command::Cram { n }) if options.json => {
-            let questions = pick::cram(&bank, &State::read(&log, &clock)?, &clock, &scope);
-            print(&json!({ "questions": ids(&questions[..questions.len().min(*n)]) }))?;
-        }
-        Some(Command::Cram { n }) => {
-            Desk::new(&bank, log, &clock).cram(&scope, *n, &mut terminal)?
-        }
-        Some(Command::Mock { n, minutes }) if options.json => {
-            let questions = mock::choose(&bank, &State::read(&log, &clock)?, &scope, *n);
-            print(&json!({ "questions": ids(&questions), "minutes": minutes }))?;
+    ensure!(
+        bank.questions
+            .iter()
+            .any(|question| scope.contains(question)),
+        "there is no question of that topic and level; leave out --topic or --level"
+    );
+    if let Some(Command::Stats | Command::Export { .. }) = command {
+        bank.questions.retain(|question| scope.contains(question));
+    }
+    let drill = Drill {
+        bank: &bank,
+        log: Log::of(&root),
+        clock: &clock,
+    };
+    match command {
+        None if json => commands::list_plan(&drill, &scope)?,
+        None => drill.ask(&scope, &mut terminal)?,
+        Some(Command::Cram { n }) if json => commands::list_cram(&drill, &scope, n)?,
+        Some(Command::Cram { n }) => drill.cram(&scope, n, &mut terminal)?,
+        Some(Command::Mock { n, minutes }) if json => {
+            commands::list_mock(&drill, &scope, n, minutes)?;
         }
         Some(Command::Mock { n, minutes }) => {
-            mock::run(
-                &Desk::new(&bank, log, &clock),
-                &scope,
-                *n,
-                *minutes as i64,
-                &mut terminal,
-            )?;
+            drill.mock(&scope, n, minutes as i64, &mut terminal)?;
         }
-        Some(Command::Stats) => {
-            let stats = Stats::count(&bank, &State::read(&log, &clock)?, &clock);
-            match options.json {
-                true => print(&stats)?,
-                false => stats.show(&mut terminal)?,
-            }
-        }
-        Some(Command::Prove {
-            id: None,
-            all: false,
-        }) => {
-            bail!("what is to be proved? `drill prove ID`, or `drill prove --all`");
-        }
+        Some(Command::Stats) => commands::stats(&drill, json, &mut terminal)?,
         Some(Command::Prove { id, .. }) => {
-            return prove(&bank, id.as_deref(), &scope, options.json, &mut terminal);
+            return commands::prove(&bank, id.as_deref(), &scope, json, &mut terminal);
         }
-        Some(Command::Export { anki: path }) => {
-            let text = anki::export(&bank);
-            fs::write(path, text)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-            let count = bank.questions.len();
-            match options.json {
-                true => print(&json!({ "questions": count, "file": path }))?,
-                false => terminal.line(&format!(
-                    "{} in {}.",
-                    counted(count, "question"),
-                    path.display()
-                ))?,
-            }
-        }
-        Some(Command::Lint) => {
-            let (questions, problems) = (bank.questions.len(), bank.problems.len());
-            if options.json {
-                print(&json!({ "questions": questions, "problems": bank.problems }))?;
-            } else {
-                for problem in &bank.problems {
-                    terminal.line(&problem.to_string())?;
-                }
-                terminal.line(&format!(
-                    "{} in order, {}.",
-                    counted(questions, "question"),
-                    counted(problems, "problem")
-                ))?;
-            }
-            return Ok(ExitCode::from(u8::from(problems > 0)));
-        }
-        Some(Command::Pages) => {
-            if !bank.problems.is_empty() {
-                bail!("the questions are not in order: `drill lint` says why");
-            }
-            let count = pages::write(&bank, &root)?;
-            match options.json {
-                true => print(&json!({ "pages": count, "folder": pages::FOLDER }))?,
-                false => terminal.line(&format!("{count} pages in {}.", pages::FOLDER))?,
-            }
-        }
+        Some(Command::Export { anki }) => commands::export(&bank, &anki, json, &mut terminal)?,
+        Some(Command::Lint | Command::Pages) => unreachable!("they returned above"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(document: &impl serde::Serialize) -> Result<()> {
-    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(document)?)?;
-    Ok(())
-}
-
-fn ids<'a>(questions: &[&'a Question]) -> Vec<&'a str> {
-    questions.iter().map(|question| &*question.id).collect()
-}
-
-fn plan(bank: &Bank, state: &State, clock: &Clock, scope: &Scope) -> serde_json::Value {
-    let plan = Plan::make(bank, state, clock, scope);
-    json!({
-        "now": local(clock.now().as_second(), clock),
-        "due": ids(&plan.due),
-        "new": ids(&plan.new),
-        "soon": ids(&plan.soon),
-        "locked": plan.locked,
-        "forward": plan.forward,
-        "minutes": plan.minutes,
-        "next_due": plan.next_due.map(|time| clock.local(time)),
-        "interview": plan.interview,
-    })
-}
-
-/// The table of proofs.
-fn prove(
-    bank: &Bank,
-    id: Option<&str>,
-    scope: &Scope,
-    as_json: bool,
-    terminal: &mut Terminal,
-) -> Result<ExitCode> {
-    let questions: Vec<_> = match id {
-        Some(id) => vec![bank.find(id)?],
-        None => {
-            let questions = bank.questions.iter();
-            questions
-                .filter(|question| question.has_proof() && scope.has(question))
-                .collect()
-        }
-    };
-    let mut prover = Prover::new(&bank.book.root);
-    prover.prepare(questions.iter().copied())?;
-    let mut rows = Vec::new();
-    let mut counts = [0; 3];
-    for question in questions {
-        let proof = prover.prove(question)?;
-        let mut proving = Vec::new();
-        let (place, why, lines) = match &proof {
-            Proof::Proved { shown, lines } => {
-                proving = shown.clone();
-                (0, String::new(), lines.clone())
-            }
-            Proof::Differs { why, lines } => (1, why.clone(), lines.clone()),
-            Proof::Skipped(why) => (2, why.clone(), Vec::new()),
-        };
-        counts[place] += 1;
-        if as_json {
-            rows.push(json!({
-                "question": question.id,
-                "topic": question.topic,
-                "program": question.prove,
-                "result": proof.word(),
-                "why": why,
-                "shown": proving,
-                "lines": lines,
-            }));
-            continue;
-        }
-        let program = question.prove.as_deref().unwrap_or("its own check");
-        terminal.line(
-            format!(
-                "{:<13} {:<34} {program:<22} {why}",
-                proof.word(),
-                question.id
-            )
-            .trim_end(),
-        )?;
-        if id.is_some() || place == 1 {
-            for line in lines {
-                let mark = if proving.contains(&line) { '*' } else { '|' };
-                terminal.line(&format!("              {mark} {line}"))?;
-            }
+impl Options {
+    fn scope(&self) -> Scope {
+        Scope {
+            topics: self.topic.clone(),
+            level: self.level,
+            new: self.new,
+            interview: self.interview,
         }
     }
-    let machine = machine::words();
-    let [proved, differ, skipped] = counts;
-    if as_json {
-        print(&json!({
-            "machine": machine,
-            "proved": proved,
-            "differ": differ,
-            "skipped": skipped,
-            "proofs": rows,
-        }))?;
-    } else {
-        terminal.line(&format!(
-            "{proved} proved, {differ} differ here, {skipped} skipped ({machine})."
-        ))?;
+
+    fn terminal<'a>(&self, input: &'a mut dyn BufRead, output: &'a mut dyn Write) -> Terminal<'a> {
+        Terminal::new(input, output, Look::from_environment(self.plain))
     }
-    Ok(ExitCode::from(match (proved, differ, skipped) {
-        (_, 1.., _) => 1,
-        (_, _, 1..) => 3,
-        _ => 0,
-    }))
 }

@@ -1,17 +1,17 @@
-//! The file for Anki: its shape. That Anki imports it as we mean it, tests/anki_import.py tries with Anki's own code.
+//! The format of the Anki deck. `anki_import.py` tests the import with Anki's own code.
 
-#[allow(dead_code)] // Nothing is typed here.
-mod desk;
+#[allow(dead_code, reason = "nothing is typed here")]
+mod learner;
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use desk::{Desk, clone};
 use drill::bank::Bank;
 use drill::export::anki;
+use learner::{Learner, clone};
 
 #[test]
-fn a_line_is_an_id_a_front_a_back_and_tags() {
+fn a_line_has_an_id_a_front_a_back_and_tags() {
     let bank = Bank::read(&clone()).expect("a bank");
     let text = anki::export(&bank);
     let mut lines = text.lines();
@@ -52,13 +52,13 @@ fn a_line_is_an_id_a_front_a_back_and_tags() {
     assert_eq!(
         (count, ids.len()),
         (bank.questions.len(), count),
-        "an id for each"
+        "each question has its own id"
     );
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn an_edit_keeps_the_id() {
+fn an_edited_question_keeps_its_id() {
     let mut bank = Bank::read(&clone()).expect("a bank");
     let ids = |bank: &Bank| {
         let text = anki::export(bank);
@@ -73,11 +73,11 @@ fn an_edit_keeps_the_id() {
 }
 
 #[test]
-fn the_command_writes_it() {
-    let desk = Desk::new();
+fn the_command_writes_the_deck() {
+    let learner = Learner::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = desk.command(&["export", "--anki", "deck.tsv"]);
-    let ran = desk::finish(command.current_dir(folder.path()), &[]);
+    let mut command = learner.command(&["export", "--anki", "deck.tsv"]);
+    let ran = learner::finish(command.current_dir(folder.path()), &[]);
     assert_eq!(
         (ran.status, &*ran.stdout),
         (Some(0), "14 questions in deck.tsv.\n")

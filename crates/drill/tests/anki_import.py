@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Imports the drill's file with Anki's own code: an edited deck keeps its progress, and nothing is there twice.
+"""Imports the deck with Anki's own code. An edited deck must keep its progress and have no duplicates.
 
     pip install anki
-    python3 book/drill/tests/anki_import.py DECK.tsv
+    python3 crates/drill/tests/anki_import.py DECK.tsv
 
-DECK.tsv is what `cargo run -- drill export --anki DECK.tsv` wrote.
+`cargo run -- drill export --anki DECK.tsv` writes DECK.tsv.
 """
 
 import sys
@@ -18,7 +18,7 @@ MARK = "Edited by the test."
 
 
 def import_deck(collection, path):
-    """Imports as the dialogue does with nothing changed, and returns what became of the notes."""
+    """Imports with the default settings of the dialogue, and returns the log of the import."""
     metadata = collection.get_csv_metadata(path=str(path), delimiter=None)
     request = ImportCsvRequest(path=str(path), metadata=metadata)
     return collection.import_csv(request).log
@@ -35,7 +35,7 @@ def card_of(collection, guid):
 
 
 def progress(card):
-    """All that an answer changes."""
+    """Returns what an answer changes."""
     return card.id, card.reps, card.queue, card.type, card.due, card.ivl, card.memory_state
 
 
@@ -73,7 +73,7 @@ def main():
         reviews = collection.db.scalar("select count() from revlog")
         assert reviews == 1
 
-        # Every question is edited, one is new, and they come in another order.
+        # Edit every question, add one, and reverse their order.
         head = [line for line in lines if line.startswith("#")]
         edited = []
         for line in reversed(questions):
@@ -92,15 +92,15 @@ def main():
         assert counts(collection) == (len(questions) + 1, len(questions) + 1), counts(collection)
         card = card_of(collection, guid)
         assert progress(card) == answered, (progress(card), answered)
-        assert MARK in card.note().fields[1], "the edit has arrived"
+        assert MARK in card.note().fields[1], "the edit was imported"
         assert collection.db.scalar("select count() from revlog") == reviews
 
-        # The same file once more changes nothing.
+        # Importing the same file again changes nothing.
         import_deck(collection, other)
         assert counts(collection) == (len(questions) + 1, len(questions) + 1), counts(collection)
         assert progress(card_of(collection, guid)) == answered
         collection.close()
-    print(f"Anki {version}: {len(questions)} questions imported, edited and imported again; progress kept, none doubled.")
+    print(f"Anki {version}: {len(questions)} questions imported, edited and imported again; progress kept, no duplicates.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! A mock interview against the clock, which goes on while the learner speaks.
+//! The time limit of a mock interview.
 
 use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
@@ -7,13 +7,12 @@ use course::log::Log;
 use drill::bank::Bank;
 use drill::clock::Clock;
 use drill::progress::plan::Scope;
-use drill::session::Desk;
-use drill::session::mock;
+use drill::session::Drill;
 use drill::terminal::{Look, Terminal};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
-/// Someone who takes a minute for each line.
+/// An input whose every line takes a minute.
 struct Slow<'a> {
     typed: Cursor<&'static str>,
     clock: &'a Clock,
@@ -36,14 +35,12 @@ impl BufRead for Slow<'_> {
     }
 }
 
-/// An interview of so many minutes, in which each line takes one.
-fn held(minutes: i64) -> String {
+/// Holds an interview of `minutes`, and returns its output.
+fn interview(minutes: i64) -> String {
     let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone");
     let bank = Bank::read(&clone).expect("a bank");
-    let clock = Clock::fixed(
-        "2026-11-25T10:00:00Z".parse().expect("a time"),
-        TimeZone::UTC,
-    );
+    let now = "2026-11-25T10:00:00Z".parse().expect("a time");
+    let clock = Clock::fixed(now, TimeZone::UTC);
     let folder = tempfile::tempdir().expect("a folder");
     let mut input = Slow {
         typed: Cursor::new("\n1 2\n\ny\n\n1\n\ny\n"),
@@ -51,21 +48,27 @@ fn held(minutes: i64) -> String {
     };
     let mut output = Vec::new();
     let mut terminal = Terminal::new(&mut input, &mut output, Look::default());
-    let desk = Desk::new(&bank, Log::in_folder(folder.path()), &clock);
-    mock::run(&desk, &Scope::default(), 5, minutes, &mut terminal).expect("an interview");
-    String::from_utf8(output).expect("text")
+    let drill = Drill {
+        bank: &bank,
+        log: Log::in_folder(folder.path()),
+        clock: &clock,
+    };
+    drill
+        .mock(&Scope::default(), 5, minutes, &mut terminal)
+        .expect("an interview");
+    String::from_utf8(output).expect("UTF-8")
 }
 
 #[test]
-fn a_question_that_was_begun_in_time_is_heard_to_its_end() {
-    let output = held(3);
-    let told = "Time is up after 1 of 5 questions.\n\nScorecard: 3 of 3 points, 1 of 5 questions, 4:00 of 3:00: over time.";
-    assert!(output.contains(told), "{output}");
+fn a_question_that_began_in_time_is_finished() {
+    let output = interview(3);
+    let end = "Time is up after 1 of 5 questions.\n\nScorecard: 3 of 3 points, 1 of 5 questions, 4:00 of 3:00: over time.";
+    assert!(output.contains(end), "{output}");
 }
 
 #[test]
-fn time_is_up_at_the_next_question() {
-    let output = held(8);
+fn no_question_begins_after_the_time_is_up() {
+    let output = interview(8);
     assert!(output.contains("[2/5] 4:00 of 8:00"), "{output}");
     assert!(
         output.contains("Time is up after 2 of 5 questions."),

@@ -1,5 +1,4 @@
-//! The book's drill pages: they are what the questions say, the summary has them, their links lead somewhere, and
-//! nothing in them is indexed.
+//! The book's drill pages: they match the questions, the summary lists them, and their links work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +21,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn a_page_of_the_small_clone() {
+fn pages_of_the_small_clone() {
     let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone");
     let pages = pages::make(&Bank::read(&clone).expect("a bank"));
     let names: Vec<_> = pages.keys().map(String::as_str).collect();
@@ -33,7 +32,7 @@ fn a_page_of_the_small_clone() {
 }
 
 #[test]
-fn the_committed_pages_are_what_the_questions_say() {
+fn the_committed_pages_match_the_questions() {
     let mut committed = BTreeMap::new();
     for entry in fs::read_dir(root().join(FOLDER)).expect("pages").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -41,12 +40,12 @@ fn the_committed_pages_are_what_the_questions_say() {
     }
     let made = pages::make(&bank());
     let names = |pages: &BTreeMap<String, String>| pages.keys().cloned().collect::<BTreeSet<_>>();
-    let remedy = "`cargo run -- drill pages` writes them anew";
+    let remedy = "update them with `cargo run -- drill pages`";
     assert_eq!(names(&committed), names(&made), "{remedy}");
     for (name, text) in made {
         assert!(
             committed[&name] == text,
-            "{FOLDER}/{name} is not what the questions say: {remedy}"
+            "{FOLDER}/{name} does not match the questions: {remedy}"
         );
     }
 }
@@ -62,11 +61,14 @@ fn every_page_is_in_the_summary() {
     });
     let listed: BTreeSet<_> = listed.collect();
     let made: BTreeSet<_> = pages::make(&bank()).into_keys().collect();
-    assert_eq!(listed, made, "book/src/SUMMARY.md lists each drill page");
+    assert_eq!(
+        listed, made,
+        "book/src/SUMMARY.md must list every drill page"
+    );
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_works() {
     let bank = bank();
     let pages = pages::make(&bank);
     let mut links = 0;
@@ -96,7 +98,7 @@ fn every_link_leads_somewhere() {
     assert!(links > 0);
 }
 
-/// Each answer is folded away, and a search would find it all the same.
+/// The pages are not indexed, because a search would show the folded answers.
 #[test]
 fn answers_are_folded_and_not_indexed() {
     let bank = bank();

@@ -1,12 +1,12 @@
-//! The proofs: all hold here, and each fails where what it proves is made wrong.
+//! Every answer of the book is proved on this machine, and no wrong answer is.
 
-#[allow(dead_code)] // Nothing is typed here.
-mod desk;
+#[allow(dead_code, reason = "nothing is typed here")]
+mod learner;
 
-use desk::Desk;
 use drill::bank::Bank;
 use drill::bank::question::{Kind, Question};
-use drill::proof::{Proof, Prover, try_answer};
+use drill::proof::{Proof, Prover, check_written};
+use learner::Learner;
 use serde_json::Value;
 
 fn bank() -> Bank {
@@ -14,7 +14,7 @@ fn bank() -> Bank {
     Bank::read(&root).expect("a bank")
 }
 
-/// Builds where the lab is built for the book's own tests.
+/// Builds in the target directory of the book's tests, which also build the lab.
 fn prover(bank: &Bank) -> Prover {
     let target = course::cargo::target(&bank.book.root).expect("cargo knows its target directory");
     Prover::building_in(&bank.book.root, &target)
@@ -26,7 +26,7 @@ fn proved(bank: &Bank) -> Vec<&Question> {
 }
 
 #[test]
-fn every_proof_holds_here() {
+fn every_answer_is_proved() {
     let bank = bank();
     let mut prover = prover(&bank);
     let questions = proved(&bank);
@@ -37,7 +37,7 @@ fn every_proof_holds_here() {
     for question in questions {
         match prover.prove(question).expect("a result") {
             Proof::Proved { .. } => {}
-            // A sandbox may have no compiler, an older kernel no such call.
+            // A sandbox may have no compiler, and an older kernel may lack a call.
             Proof::Skipped(why) if std::env::var_os("CI").is_none() => {
                 println!("{}: {why}", question.id)
             }
@@ -47,7 +47,7 @@ fn every_proof_holds_here() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a proof expects is made wrong, one thing at a time; then it must not hold any more.
+/// Changes one thing at a time that a proof expects. Then it must fail.
 #[test]
 fn a_wrong_answer_is_not_proved() {
     let bank = bank();
@@ -59,33 +59,37 @@ fn a_wrong_answer_is_not_proved() {
     let mut tried = 0;
     let mut held = Vec::new();
     for question in questions {
-        for (what, wrong) in wrong_ones(question) {
+        for (change, wrong) in wrong_variants(question) {
             tried += 1;
             if matches!(
                 prover.prove(&wrong).expect("a result"),
                 Proof::Proved { .. }
             ) {
-                held.push(format!("{}: {what}", question.id));
+                held.push(format!("{}: {change}", question.id));
             }
         }
     }
-    assert!(held.is_empty(), "proved, and wrong:\n{}", held.join("\n"));
+    assert!(
+        held.is_empty(),
+        "wrong answers that were proved:\n{}",
+        held.join("\n")
+    );
     assert!(tried > 0);
 }
 
-/// Each line that it shows, its answer, and what it compiles.
-fn wrong_ones(question: &Question) -> Vec<(String, Question)> {
+/// Returns variants with a wrong line, a wrong answer or wrong code, each with a description.
+fn wrong_variants(question: &Question) -> Vec<(String, Question)> {
     let mut all = Vec::new();
     for index in 0..question.shows.len() {
         let mut wrong = question.clone();
-        wrong.shows[index] = spoilt(&question.shows[index]);
+        wrong.shows[index] = changed(&question.shows[index]);
         all.push((format!("shows: {}", wrong.shows[index]), wrong));
     }
     let mut wrong = question.clone();
     match &mut wrong.kind {
         Kind::Output { answers } | Kind::Estimate { answers, .. } => {
             for answer in answers.iter_mut() {
-                *answer = spoilt(answer);
+                *answer = changed(answer);
             }
             all.push((format!("answer: {}", answers.join(" | ")), wrong));
         }
@@ -96,7 +100,7 @@ fn wrong_ones(question: &Question) -> Vec<(String, Question)> {
         _ => {}
     }
     if let Kind::Write { answer, .. } = &question.kind {
-        // Slips that a check has to see. It is left out where the answer does not have it.
+        // Mistakes that a check must notice.
         for (right, wrong) in [
             ("PROT_WRITE", "PROT_READ"),
             ("PROT_NONE", "PROT_READ"),
@@ -121,7 +125,7 @@ fn wrong_ones(question: &Question) -> Vec<(String, Question)> {
             ("return NULL;", ";"),
         ] {
             if answer.contains(right) && holds(question, &answer.replace(right, wrong)) {
-                all.push((format!("{wrong} for {right}"), question.clone()));
+                all.push((format!("{wrong} instead of {right}"), question.clone()));
             }
         }
     }
@@ -136,13 +140,13 @@ fn holds(question: &Question, answer: &str) -> bool {
         return false;
     };
     matches!(
-        try_answer(*language, check, answer).expect("a result"),
+        check_written(*language, check, answer).expect("a result"),
         Proof::Proved { .. }
     )
 }
 
-/// With another digit, or where there is none another letter, at its end.
-fn spoilt(text: &str) -> String {
+/// Replaces the last digit, or else the last letter.
+fn changed(text: &str) -> String {
     let digit = text.rfind(|letter: char| letter.is_ascii_digit());
     let letter = || text.rfind(|letter: char| letter.is_ascii_alphabetic());
     let Some(index) = digit.or_else(letter) else {
@@ -158,20 +162,20 @@ fn spoilt(text: &str) -> String {
 }
 
 #[test]
-fn the_table_says_what_differs_and_what_was_skipped() {
-    let desk = Desk::new();
-    let ran = desk.run(&["prove", "--all"], &[]);
+fn the_table_lists_what_differs_and_what_was_skipped() {
+    let learner = Learner::new();
+    let ran = learner.run(&["prove", "--all"], &[]);
     assert_eq!(ran.status, Some(1), "{}", ran.stderr);
-    insta::assert_snapshot!(ran.stdout.replace(&drill::proof::machine::words(), "…"));
+    insta::assert_snapshot!(ran.stdout.replace(&drill::proof::machine::describe(), "…"));
 
-    let ran = desk.run(&["prove", "--all", "--json"], &[]);
+    let ran = learner.run(&["prove", "--all", "--json"], &[]);
     let table: Value = serde_json::from_str(&ran.stdout).expect("one document");
     assert_eq!(table["differ"], 2);
-    assert_eq!(desk.run(&["prove", "zeros"], &[]).status, Some(0));
-    assert_eq!(desk.run(&["prove", "cannot"], &[]).status, Some(3));
+    assert_eq!(learner.run(&["prove", "zeros"], &[]).status, Some(0));
+    assert_eq!(learner.run(&["prove", "cannot"], &[]).status, Some(3));
     assert_eq!(
-        desk.run(&["prove", "which"], &[]).status,
+        learner.run(&["prove", "which"], &[]).status,
         Some(3),
-        "nothing can be run"
+        "this question has no proof"
     );
 }

@@ -1,70 +1,54 @@
-//! The questions as a file that Anki imports: tab-separated, with a column of ids, so that an edited deck updates its
-//! cards and keeps their progress.
+//! The questions as a file that Anki imports. It has tab-separated columns. The first one is an id, so that importing an
+//! edited deck updates its cards and keeps their progress.
 
-use pulldown_cmark::{Parser, html};
+use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
 
+use super::markdown;
 use crate::bank::Bank;
-use crate::bank::question::{Kind, Question};
+use crate::bank::question::Question;
 use crate::bank::source;
-use crate::export::markdown;
 
-/// The ids begin with this: they are not to meet those of another deck.
+/// The prefix of the ids, so that they differ from those of other decks.
 const DECK: &str = "anonymous-mappings";
 
-/// The file. Its note type is Anki's own `Basic`, which every collection has; another can be chosen in the dialogue.
+/// Returns the contents of the file. The note type is Anki's own `Basic`, which every collection has.
 pub fn export(bank: &Bank) -> String {
     let mut text = String::from(
         "#separator:tab\n#html:true\n#guid column:1\n#notetype:Basic\n#deck:Anonymous mappings\n#tags column:4\n",
     );
     for question in &bank.questions {
-        let fields = [
+        let columns = [
             format!("{DECK}/{}", question.id),
-            front(question),
+            html(&markdown::prompt(question, listing)),
             back(bank, question),
             tags(question),
         ];
-        let fields = fields.map(|field| format!("\"{}\"", field.replace('"', "\"\"")));
-        text += &fields.join("\t");
+        let columns = columns.map(|column| format!("\"{}\"", column.replace('"', "\"\"")));
+        text += &columns.join("\t");
         text.push('\n');
     }
     text
 }
 
-fn front(question: &Question) -> String {
-    html(&markdown::prompt(question, listing))
-}
-
 fn back(bank: &Bank, question: &Question) -> String {
-    let mut places = vec![format!(
-        "Page: {} (book/src/{})",
-        bank.book.title(&question.page),
-        question.lesson()
-    )];
+    let title = bank.book.title(&question.page);
+    let mut links = vec![format!("Page: {title} (book/src/{})", question.lesson())];
     if question.has_proof() {
-        places.push(format!("Proof: `cargo run -- drill prove {}`", question.id));
+        links.push(format!("Proof: `cargo run -- drill prove {}`", question.id));
     }
     if let Some(exercise) = &question.exercise {
-        places.push(format!("Exercise: {exercise}"));
+        links.push(format!("Exercise: {exercise}"));
     }
     let answer = markdown::answer(question, str::to_owned);
-    html(&format!("{answer}\n\n{}", places.join("; ")))
+    html(&format!("{answer}\n\n{}", links.join("; ")))
 }
 
 fn listing(question: &Question) -> String {
-    let Some(listing) = &question.listing else {
-        return String::new();
-    };
-    let numbered = matches!(question.kind, Kind::Bug { .. });
-    let lines = (1..)
-        .zip(listing.text.lines())
-        .map(|(number, line)| match numbered {
-            true => format!("{number:>3}  {line}"),
-            false => line.to_owned(),
-        });
-    format!("```text\n{}\n```", lines.collect::<Vec<_>>().join("\n"))
+    let lines = markdown::listing_lines(question).join("\n");
+    format!("```text\n{lines}\n```")
 }
 
-/// Hierarchical, as Anki shows them.
+/// In Anki, `::` separates the levels of a hierarchy of tags.
 fn tags(question: &Question) -> String {
     let mut tags = vec![
         format!("topic::{}", question.topic),
@@ -77,29 +61,29 @@ fn tags(question: &Question) -> String {
     tags.join(" ")
 }
 
-/// HTML on one line: a line of code ends with `<br>`. Links into the book lead nowhere from Anki: their words stay.
+/// Converts Markdown to HTML on one line: a line of code ends with `<br>`. Links into the book would lead nowhere, so only
+/// their text is kept.
 fn html(markdown: &str) -> String {
     let events = Parser::new_ext(markdown, source::options());
     let events = events.filter(|event| {
-        use pulldown_cmark::{Event, Tag, TagEnd};
         !matches!(
             event,
             Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link)
         )
     });
-    let mut text = String::new();
-    html::push_html(&mut text, events);
-    let mut told = String::new();
+    let mut html = String::new();
+    html::push_html(&mut html, events);
+    let mut line = String::new();
     let mut in_code = false;
-    for part in text.trim_end().split_inclusive('>') {
+    for part in html.trim_end().split_inclusive('>') {
         if part.ends_with("</pre>") {
             in_code = false;
         }
-        let end = if in_code { "<br>" } else { " " };
-        told += &part.replace('\n', end).replace('\t', "    ");
+        let line_end = if in_code { "<br>" } else { " " };
+        line += &part.replace('\n', line_end).replace('\t', "    ");
         in_code |= part.ends_with("<pre>");
     }
-    told
+    line
 }
 
 #[cfg(test)]
@@ -107,10 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_keeps_its_lines() {
-        let told = html("a\nb [c](d.md)\n\n```c\nif (x > 1)\n\ty();\n```\n");
+    fn code_keeps_its_line_ends() {
+        let line = html("a\nb [c](d.md)\n\n```c\nif (x > 1)\n\ty();\n```\n");
         assert_eq!(
-            told,
+            line,
             "<p>a b c</p> <pre><code class=\"language-c\">if (x &gt; 1)<br>    y();<br></code></pre>"
         );
     }

@@ -1,4 +1,4 @@
-//! The book's drill pages: one per topic, with every answer folded away.
+//! The book's drill pages: one for each topic, with every answer folded.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,65 +6,67 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::markdown;
 use crate::bank::Bank;
 use crate::bank::question::{Kind, LEVELS, Question, TOPICS};
-use crate::export::markdown;
 
-/// Where they lie.
+/// The path from the clone's root.
 pub const FOLDER: &str = "book/src/drill";
 
-/// The pages by their file names.
+/// Returns the pages by their file names.
 pub fn make(bank: &Bank) -> BTreeMap<String, String> {
     let mut pages = BTreeMap::new();
     let mut rows = String::new();
     for topic in TOPICS {
-        let mine: Vec<_> = bank
-            .questions
-            .iter()
-            .filter(|one| one.topic == topic)
-            .collect();
-        if mine.is_empty() {
+        let questions = bank.questions.iter();
+        let questions: Vec<_> = questions.filter(|one| one.topic == topic).collect();
+        if questions.is_empty() {
             continue;
         }
-        let proofs = mine.iter().filter(|question| question.has_proof()).count();
+        let proofs = questions.iter().filter(|one| one.has_proof()).count();
         let title = title(bank, topic);
-        rows += &format!("| [{title}]({topic}.md) | {} | {proofs} |\n", mine.len());
-        pages.insert(format!("{topic}.md"), page(bank, topic, &title, &mine));
+        let count = questions.len();
+        rows += &format!("| [{title}]({topic}.md) | {count} | {proofs} |\n");
+        let page = page(bank, topic, &title, &questions);
+        pages.insert(format!("{topic}.md"), page);
     }
     pages.insert("index.md".to_owned(), index(bank, &rows));
     pages
 }
 
-/// Writes them, and removes what belongs to no topic any more.
+/// Writes the pages, and removes other files from their folder. Returns the number of pages.
 ///
 /// # Errors
-/// If that fails.
+/// Returns an error if a file cannot be written or removed.
 pub fn write(bank: &Bank, root: &Path) -> Result<usize> {
     let folder = root.join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let pages = make(bank);
-    for (name, text) in &pages {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
-    }
-    for entry in fs::read_dir(&folder)? {
-        let entry = entry?;
-        if !pages.contains_key(&*entry.file_name().to_string_lossy()) {
-            fs::remove_file(entry.path())?;
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(&folder)?;
+        for (name, text) in &pages {
+            fs::write(folder.join(name), text)?;
         }
-    }
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if !pages.contains_key(&*entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("{} cannot be updated", folder.display()))?;
     Ok(pages.len())
 }
 
-/// A topic's title: its page's, or its own name where it has no page.
+/// Returns the title of the topic's page, or the topic's name if it has no page.
 fn title(bank: &Bank, topic: &str) -> String {
     let page = format!("{topic}.md");
     let title = bank.book.title(&page);
     if title != topic {
         return title.to_owned();
     }
-    let words = topic.replace('-', " ");
-    let mut letters = words.chars();
+    let name = topic.replace('-', " ");
+    let mut letters = name.chars();
     let first = letters
         .next()
         .map(|letter| letter.to_uppercase().to_string());
@@ -72,37 +74,30 @@ fn title(bank: &Bank, topic: &str) -> String {
 }
 
 fn index(bank: &Bank, rows: &str) -> String {
+    let questions = bank.questions.iter();
+    let proofs = questions.clone().filter(|one| one.has_proof()).count();
     let all = bank.questions.len();
-    let proofs = bank
-        .questions
-        .iter()
-        .filter(|question| question.has_proof())
-        .count();
     let levels = (1..).zip(LEVELS).map(|(number, level)| {
-        let count = bank
-            .questions
-            .iter()
-            .filter(|question| question.level == number)
-            .count();
+        let count = questions.clone().filter(|one| one.level == number).count();
         format!("| {number} | {level} | {count} |\n")
     });
     let levels: String = levels.collect();
     format!(
         "# The drill
 
-<!-- `cargo run -- drill pages` writes these pages from book/questions: change the questions, and not the pages. -->
+<!-- `cargo run -- drill pages` writes these pages from book/questions: edit the questions, not the pages. -->
 
-{all} questions, {proofs} of them with a proof: a program that shows the answer on your machine. The pages fold every \
-answer away. To be asked the right question at the right time, run the drill:
+{all} questions. {proofs} of them have a proof: a program that shows the answer on your machine. On these pages every \
+answer is folded. The drill asks each question when you are about to forget its answer:
 
 ```text
 cargo run -- drill                          what is due, and a few new ones
-cargo run -- drill --interview 2027-01-15   spread over the days that are left
-cargo run -- drill cram                     the weakest and most asked first
-cargo run -- drill mock -n 5 --minutes 20   an interview, aloud, with a scorecard
-cargo run -- drill prove ID                 see the answer happen
-cargo run -- drill stats                    how it stands
-cargo run -- drill export --anki FILE.tsv   for Anki
+cargo run -- drill --interview 2027-01-15   new questions spread over the days until then
+cargo run -- drill cram                     the weakest and most asked questions first
+cargo run -- drill mock -n 5 --minutes 20   a mock interview, aloud, with a scorecard
+cargo run -- drill prove ID                 prove an answer on your machine
+cargo run -- drill stats                    your progress
+cargo run -- drill export --anki FILE.tsv   a deck for Anki
 ```
 
 | Topic | Questions | With a proof |
@@ -118,9 +113,9 @@ fn page(bank: &Bank, topic: &str, title: &str, questions: &[&Question]) -> Strin
     let mut text = format!(
         "# Drill: {title}
 
-<!-- `cargo run -- drill pages` writes this from book/questions/{topic}: change the questions, and not the page. -->
+<!-- `cargo run -- drill pages` writes this page from book/questions/{topic}: edit the questions, not the page. -->
 
-Answer before you unfold, aloud if you can. `cargo run -- drill --topic {topic}` asks these at the right time.
+Answer each question before you unfold its answer, aloud if you can. `cargo run -- drill --topic {topic}` asks them when they are due.
 "
     );
     for question in questions {
@@ -139,43 +134,32 @@ fn card(bank: &Bank, question: &Question) -> String {
         about += &format!(" · needs {}", exercise_link(needs));
     }
     if let Some(claim) = question.claim {
-        about += &format!(" · a myth: [claim {claim}](../errata.md)");
+        about += &format!(" · corrects [claim {claim}](../errata.md)");
     }
-    let mut places = vec![format!(
-        "Page: [{}](../{})",
-        bank.book.title(&question.page),
-        question.lesson()
-    )];
+    let title = bank.book.title(&question.page);
+    let mut links = vec![format!("Page: [{title}](../{})", question.lesson())];
     if question.has_proof() {
-        places.push(format!("proof: `cargo run -- drill prove {}`", question.id));
+        links.push(format!("proof: `cargo run -- drill prove {}`", question.id));
     }
     if let Some(exercise) = &question.exercise {
-        places.push(format!("exercise: {}", exercise_link(exercise)));
+        links.push(format!("exercise: {}", exercise_link(exercise)));
     }
-    let prompt = markdown::with_links(&markdown::prompt(question, listing), "../");
-    let answer = markdown::with_links(
-        &markdown::answer(question, |language| format!("{language},ignore")),
-        "../",
-    );
+    let prompt = markdown::prompt(question, listing);
+    let prompt = markdown::with_link_prefix(&prompt, "../");
+    let answer = markdown::answer(question, |language| format!("{language},ignore"));
+    let answer = markdown::with_link_prefix(&answer, "../");
+    let (id, links) = (&question.id, links.join("; "));
     format!(
-        "## {}\n\n*{about}*\n\n{prompt}\n\n<details><summary>Answer</summary>\n\n{answer}\n\n{}.\n\n</details>\n",
-        question.id,
-        places.join("; ")
+        "## {id}\n\n*{about}*\n\n{prompt}\n\n<details><summary>Answer</summary>\n\n{answer}\n\n{links}.\n\n</details>\n"
     )
 }
 
-/// Where a line is asked for, the lines are numbered.
 fn listing(question: &Question) -> String {
-    let Some(listing) = &question.listing else {
-        return String::new();
+    let info = match question.kind {
+        // The line numbers are not Rust.
+        Kind::Bug { .. } => "text",
+        _ => "rust,ignore",
     };
-    if let Kind::Bug { .. } = question.kind {
-        let lines = (1..).zip(listing.text.lines());
-        let lines: Vec<_> = lines
-            .map(|(number, line)| format!("{number:>3}  {line}"))
-            .collect();
-        let lines = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>();
-        return format!("```text\n{}\n```", lines.join("\n"));
-    }
-    format!("```rust,ignore\n{}\n```", listing.text)
+    let lines = markdown::listing_lines(question).join("\n");
+    format!("```{info}\n{lines}\n```")
 }

@@ -1,4 +1,4 @@
-//! What is asked, and in which order: what is due, what is new, what waits for an exercise.
+//! Which questions to ask, and in which order.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,90 +8,88 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::schedule::{Card, recall};
+use super::state::{State, timestamp};
 use crate::bank::Bank;
-use crate::bank::question::{Question, TOPICS};
+use crate::bank::question::{Kind, Question, TOPICS};
 use crate::clock::{Clock, days_between};
-use crate::progress::schedule::{Card, recall};
-use crate::progress::state::{State, time};
 
-/// New questions a day where nobody says how many.
+/// The number of new questions a day without `--new` and `--interview`.
 pub const NEW_A_DAY: usize = 8;
 
-/// Where nothing else is left, what is due within this time is asked now.
+/// If nothing else is left, questions that are due within this time are asked now.
 const SOON: SignedDuration = SignedDuration::from_mins(20);
 
-/// An answer's seconds, where nothing is known of the learner.
-const SECONDS: i64 = 45;
+/// An estimate of the time for an answer, until the learner's own average is known.
+const SECONDS_PER_ANSWER: i64 = 45;
 
-/// What is to be asked of all.
+/// Which questions the learner wants to be asked.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// These topics; none means all.
+    /// Empty for all topics.
     pub topics: Vec<String>,
-    /// This level.
     pub level: Option<u8>,
-    /// New questions a day.
+    /// The number of new questions a day.
     pub new: Option<usize>,
-    /// Locks do not count, and what is new is spread over the days that are left.
+    /// Spreads the new questions over the days until then, and asks those that need an exercise, too.
     pub interview: Option<Date>,
 }
 
-/// What would be asked now, in its order.
-#[derive(Debug)]
+/// What would be asked now.
+#[derive(Debug, Default)]
 pub struct Plan<'a> {
-    /// Seen before, and due.
+    /// Asked before, and due.
     pub due: Vec<&'a Question>,
-    /// Never seen; as many as today takes.
+    /// Never asked before; as many as are left for today.
     pub new: Vec<&'a Question>,
     /// Due in a few minutes.
     pub soon: Vec<&'a Question>,
-    /// How many wait for each exercise.
+    /// How many questions need each exercise that is not solved yet.
     pub locked: BTreeMap<&'a str, usize>,
-    /// How many come today because an exercise failed.
+    /// How many questions come first because an exercise failed.
     pub forward: BTreeMap<&'a str, usize>,
-    /// The next time that something is due, where nothing is now.
+    /// When the next question is due that is not in the plan.
     pub next_due: Option<Timestamp>,
-    /// How long it will take.
+    /// The estimated time for all questions.
     pub minutes: i64,
-    /// The `--new` that would begin more today, where there are more.
+    /// The value of `--new` that would add questions today; `None` if there are no more.
     pub more: Option<usize>,
-    /// The interview.
     pub interview: Option<Interview>,
 }
 
-/// How it stands for the interview.
+/// How well the learner is prepared for the interview.
 #[derive(Debug, Clone, Serialize)]
 pub struct Interview {
-    /// When.
     pub date: Date,
-    /// How many days there are left.
+    /// The days until then.
     pub days: i64,
-    /// How much of what has been seen will be remembered, from 0 to 1.
+    /// The predicted fraction of the seen questions that the learner will know on that day.
     pub recall: Option<f32>,
-    /// How many have been seen.
     pub seen: usize,
-    /// Of how many.
+    /// All questions in the scope.
     pub questions: usize,
-    /// How many new ones a day that makes.
     pub new_a_day: usize,
 }
 
 impl Scope {
-    /// Whether a question belongs to it.
-    pub fn has(&self, question: &Question) -> bool {
+    pub fn contains(&self, question: &Question) -> bool {
         let topic = self.topics.is_empty() || self.topics.contains(&question.topic);
         topic && self.level.is_none_or(|level| level == question.level)
     }
 
-    /// Complains of a topic that there is not, and of an interview that is over.
-    ///
+    /// The questions in the scope, apart from those of mock interviews.
+    fn scheduled<'a>(&self, bank: &'a Bank) -> impl Iterator<Item = &'a Question> {
+        let questions = bank.questions.iter();
+        questions.filter(|question| !question.is_mock() && self.contains(question))
+    }
+
     /// # Errors
-    /// If there is one.
+    /// Returns an error if a topic does not exist, or if the interview is in the past.
     pub fn check(&self, clock: &Clock) -> Result<()> {
         for topic in &self.topics {
             ensure!(
                 TOPICS.contains(&&**topic),
-                "there is no topic {topic}: there is {}",
+                "there is no topic {topic}; the topics are {}",
                 TOPICS.join(", ")
             );
         }
@@ -99,7 +97,7 @@ impl Scope {
             let today = clock.today();
             ensure!(
                 date >= today,
-                "the interview on {date} is over: today is {today}"
+                "the interview on {date} is in the past: today is {today}"
             );
         }
         Ok(())
@@ -107,74 +105,76 @@ impl Scope {
 }
 
 impl<'a> Plan<'a> {
-    /// What would be asked now.
-    pub fn make(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Plan<'a> {
-        let now = clock.now();
-        let today = clock.today();
-        let mut plan = Plan {
-            due: Vec::new(),
-            new: Vec::new(),
-            soon: Vec::new(),
-            locked: BTreeMap::new(),
-            forward: BTreeMap::new(),
-            next_due: None,
-            minutes: 0,
-            more: None,
-            interview: None,
-        };
-        let questions = bank.questions.iter();
-        let questions = questions.filter(|question| !question.is_mock() && scope.has(question));
+    pub fn new(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Plan<'a> {
+        let mut plan = Plan::default();
         let mut seen = Vec::new();
         let mut unseen = Vec::new();
-        for question in questions {
-            let lock = question
-                .needs
-                .as_deref()
-                .filter(|needs| !state.passed.contains(*needs));
+        for question in scope.scheduled(bank) {
+            let needs = question.needs.as_deref();
+            let lock = needs.filter(|exercise| !state.solved.contains(*exercise));
             match (state.cards.get(&question.id), lock) {
                 (Some(card), _) => seen.push((question, card)),
-                (None, Some(lock)) if scope.interview.is_none() => {
-                    *plan.locked.entry(lock).or_default() += 1;
+                (None, Some(exercise)) if scope.interview.is_none() => {
+                    *plan.locked.entry(exercise).or_default() += 1;
                 }
                 (None, _) => unseen.push(question),
             }
         }
+        let begun_today = seen
+            .iter()
+            .filter(|(_, card)| clock.day(card.first) == clock.today())
+            .count();
+        plan.interview = scope
+            .interview
+            .map(|date| Interview::new(date, &seen, unseen.len(), begun_today, clock));
+        plan.add_seen(&seen, state, clock);
+        plan.add_new(unseen, begun_today, state, clock, scope);
+        plan.count_forward(state, clock);
+        let seconds = state.seconds_per_answer().unwrap_or(SECONDS_PER_ANSWER);
+        plan.minutes = (plan.count() as i64 * seconds + 59) / 60;
+        plan
+    }
 
-        let forward =
-            |question: &Question, card: Option<&Card>| pulled_forward(question, card, state, clock);
-        for (question, card) in &seen {
-            if card.due <= now || forward(question, Some(card)) {
-                plan.due.push(question);
-            } else if card.due <= now.saturating_add(SOON).unwrap_or(now) {
-                plan.soon.push(question);
+    fn add_seen(&mut self, seen: &[(&'a Question, &Card)], state: &State, clock: &Clock) {
+        let now = clock.now();
+        let soon = now.saturating_add(SOON).unwrap_or(now);
+        for (question, card) in seen {
+            if card.due <= now || comes_forward(question, state, clock) {
+                self.due.push(question);
+            } else if card.due <= soon {
+                self.soon.push(question);
             } else {
-                plan.next_due = Some(plan.next_due.map_or(card.due, |next| next.min(card.due)));
+                let next = self.next_due.unwrap_or(card.due);
+                self.next_due = Some(next.min(card.due));
             }
         }
-        let weakness = |question: &&Question| {
-            let card = state.cards.get(&question.id);
-            let known = card.map_or(0, |card| (recall(card, today, clock) * 1000.0) as u32);
-            (!forward(question, card), known, question.id.clone())
-        };
-        plan.due.sort_by_cached_key(weakness);
-        plan.soon
+        // The weakest first.
+        self.due.sort_by_cached_key(|question| {
+            let recall = recall(&state.cards[&question.id], clock.today(), clock);
+            let forward = comes_forward(question, state, clock);
+            (!forward, (recall * 1000.0) as u32, question.id.clone())
+        });
+        self.soon
             .sort_by_key(|question| state.cards[&question.id].due);
+    }
 
-        let began = |card: &Card| clock.day(card.first) == today;
-        let begun = seen.iter().filter(|(_, card)| began(card)).count();
-        let interview = scope
-            .interview
-            .map(|date| interview(date, &seen, unseen.len(), begun, clock));
-        let paced = interview
-            .as_ref()
-            .map_or(NEW_A_DAY, |interview| interview.new_a_day);
-        let most = scope.new.unwrap_or(paced).saturating_sub(begun);
+    /// Adds as many new questions as are left for today.
+    fn add_new(
+        &mut self,
+        mut unseen: Vec<&'a Question>,
+        begun_today: usize,
+        state: &State,
+        clock: &Clock,
+        scope: &Scope,
+    ) {
+        let interview = self.interview.as_ref();
+        let a_day = interview.map_or(NEW_A_DAY, |interview| interview.new_a_day);
+        let left = scope.new.unwrap_or(a_day).saturating_sub(begun_today);
         unseen.sort_by_cached_key(|question| {
-            // Before an interview first what interviewers ask.
-            let asked = scope.interview.map(|_| Reverse(question.asked));
-            let forward = forward(question, None);
+            // Before an interview, what interviewers ask most comes first.
+            let asked = interview.map(|_| Reverse(question.asked));
             (
-                !forward,
+                !comes_forward(question, state, clock),
                 asked,
                 question.level,
                 question.topic_index(),
@@ -182,94 +182,111 @@ impl<'a> Plan<'a> {
                 question.id.clone(),
             )
         });
-        plan.more = (unseen.len() > most).then_some(begun + most + NEW_A_DAY);
-        unseen.truncate(most);
-        plan.new = unseen;
-        for question in plan.due.iter().chain(&plan.new) {
-            if let Some(exercise) = question.exercise.as_deref()
-                && forward(question, state.cards.get(&question.id))
-            {
-                *plan.forward.entry(exercise).or_default() += 1;
-            }
-        }
-        plan.interview = interview;
-        let seconds = plan.count() as i64 * state.pace().unwrap_or(SECONDS);
-        plan.minutes = (seconds + 59) / 60;
-        plan
+        self.more = (unseen.len() > left).then_some(begun_today + left + NEW_A_DAY);
+        unseen.truncate(left);
+        self.new = unseen;
     }
 
-    /// How many there are to ask.
+    fn count_forward(&mut self, state: &State, clock: &Clock) {
+        for question in self.due.iter().chain(&self.new) {
+            if let Some(exercise) = question.exercise.as_deref()
+                && comes_forward(question, state, clock)
+            {
+                *self.forward.entry(exercise).or_default() += 1;
+            }
+        }
+    }
+
+    /// Returns the number of questions to ask.
     pub fn count(&self) -> usize {
         self.due.len() + self.new.len() + self.soon.len()
     }
 
-    /// The first.
     pub fn first(&self) -> Option<&'a Question> {
         let mut all = self.due.iter().chain(&self.new).chain(&self.soon);
         all.next().copied()
     }
 }
 
-/// An exercise that fails asks for its questions, once a day.
-fn pulled_forward(question: &Question, card: Option<&Card>, state: &State, clock: &Clock) -> bool {
-    let failed = question
-        .exercise
-        .as_ref()
-        .and_then(|exercise| state.failed.get(exercise));
-    let failed = failed.filter(|_| question.follows_exercise);
+/// Returns whether a question comes first because its exercise failed. It does so once a day.
+fn comes_forward(question: &Question, state: &State, clock: &Clock) -> bool {
+    let exercise = question.exercise.as_ref();
+    let exercise = exercise.filter(|_| question.follows_exercise);
+    let failed = exercise.and_then(|exercise| state.failed.get(exercise));
     failed.is_some_and(|failed| {
         let day = clock.start_of(clock.day(*failed));
+        let card = state.cards.get(&question.id);
         card.is_none_or(|card| card.last < day)
     })
 }
 
-fn interview(
-    date: Date,
-    seen: &[(&Question, &Card)],
-    unseen: usize,
-    begun: usize,
-    clock: &Clock,
-) -> Interview {
-    let days = days_between(clock.today(), date);
-    // On the day itself nothing new is begun any more, unless it is today.
-    let spread = days.max(1) as usize;
-    let recalls = seen.iter().map(|(_, card)| recall(card, date, clock));
-    let sum: f32 = recalls.sum();
-    Interview {
-        date,
-        days,
-        recall: (!seen.is_empty()).then(|| sum / seen.len() as f32),
-        seen: seen.len(),
-        questions: seen.len() + unseen,
-        new_a_day: (unseen + begun).div_ceil(spread),
+impl Interview {
+    fn new(
+        date: Date,
+        seen: &[(&Question, &Card)],
+        unseen: usize,
+        begun_today: usize,
+        clock: &Clock,
+    ) -> Interview {
+        let days = days_between(clock.today(), date);
+        // No new questions are left for the day of the interview, unless it is today.
+        let spread = days.max(1) as usize;
+        let recalls = seen.iter().map(|(_, card)| recall(card, date, clock));
+        let sum: f32 = recalls.sum();
+        Interview {
+            date,
+            days,
+            recall: (!seen.is_empty()).then(|| sum / seen.len() as f32),
+            seen: seen.len(),
+            questions: seen.len() + unseen,
+            new_a_day: (unseen + begun_today).div_ceil(spread),
+        }
     }
 }
 
-/// For the night before: the weakest and most asked first, locked or not, mock questions left out.
+/// Returns the questions for the night before an interview: the weakest and most asked first. Exercises do not matter.
 pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
     let mut last = BTreeMap::new();
     for grade in &state.grades {
         last.insert(&*grade.question, grade);
     }
-    // What was right tonight is not asked again before the rest; what was wrong is as good as never seen.
+    // A right answer of today comes last. A wrong answer counts like a question that was never asked.
     let forgotten = |question: &Question| match last.get(&*question.id) {
         Some(grade) if !grade.right => 1.0,
-        Some(grade) if clock.day(time(grade.at)) == clock.today() => 0.0,
+        Some(grade) if clock.day(timestamp(grade.at)) == clock.today() => 0.0,
         _ => {
             let card = state.cards.get(&question.id);
             1.0 - card.map_or(0.0, |card| recall(card, clock.tomorrow(), clock))
         }
     };
-    let questions = bank.questions.iter();
-    let mut questions: Vec<_> = questions
-        .filter(|question| !question.is_mock() && scope.has(question))
-        .collect();
+    let mut questions: Vec<_> = scope.scheduled(bank).collect();
     questions.sort_by_cached_key(|question| {
         let weight = f32::from(question.asked) * forgotten(question) * 1000.0;
         (
             Reverse(weight as u32),
             question.level,
             question.topic_index(),
+            question.id.clone(),
+        )
+    });
+    questions
+}
+
+/// Returns the questions for a mock interview: those asked least often in one first, then what interviewers ask most.
+/// Recall questions make up for missing mock questions.
+pub fn mock<'a>(bank: &'a Bank, state: &State, scope: &Scope) -> Vec<&'a Question> {
+    let is_spoken = |question: &&Question| {
+        matches!(question.kind, Kind::Mock { .. } | Kind::Recall { .. }) && scope.contains(question)
+    };
+    let mut questions: Vec<_> = bank.questions.iter().filter(is_spoken).collect();
+    questions.sort_by_cached_key(|question| {
+        let mocks = state.mocks.iter();
+        let before = mocks.filter(|mock| mock.question == question.id).count();
+        (
+            !question.is_mock(),
+            before,
+            Reverse(question.asked),
+            question.level,
             question.id.clone(),
         )
     });

@@ -1,4 +1,4 @@
-//! What the learner did: the records of the log, and the state that a replay of them makes.
+//! What the learner has done: a replay of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,25 +7,23 @@ use anyhow::Result;
 use course::log::{Grade, Graded, Lines, Log, Mock, Record};
 use jiff::Timestamp;
 
+use super::schedule::{Card, Scheduler};
 use crate::clock::Clock;
-use crate::progress::schedule::{Card, Scheduler};
 
-/// All that the log says.
 #[derive(Debug, Default)]
 pub struct State {
-    /// By question.
+    /// The questions that were asked before, by id.
     pub cards: BTreeMap<String, Card>,
-    /// All that count, in their order.
+    /// Every grade that was not undone, in order.
     pub grades: Vec<Grade>,
-    /// All mock answers.
     pub mocks: Vec<Mock>,
-    /// The exercises whose core was passed once.
-    pub passed: BTreeSet<String>,
-    /// The exercises that failed when they were last graded, and when.
+    /// The exercises that were solved at least once.
+    pub solved: BTreeSet<String>,
+    /// The exercises that failed when they were last graded, and when that was.
     pub failed: BTreeMap<String, Timestamp>,
     /// The last result of each question's proof.
     pub proofs: BTreeMap<String, String>,
-    /// The lines of the log that are no record.
+    /// The numbers of the log's lines that are not records.
     pub torn: Vec<usize>,
 }
 
@@ -33,37 +31,34 @@ impl State {
     /// Reads the log and replays it.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Returns an error if the log cannot be read.
     pub fn read(log: &Log, clock: &Clock) -> Result<State> {
         Ok(State::replay(log.read()?, clock))
     }
 
-    /// The state after these records.
     pub fn replay(lines: Lines, clock: &Clock) -> State {
         let undone = lines.records.iter().filter_map(|record| match record {
             Record::Undo { of, .. } => Some(of.clone()),
             _ => None,
         });
-        let undone = undone.collect::<BTreeSet<_>>();
-        let scheduler = Scheduler::new();
+        let undone: BTreeSet<_> = undone.collect();
+        let scheduler = Scheduler::default();
         let mut state = State {
             torn: lines.torn,
             ..State::default()
         };
         for record in lines.records {
             match record {
-                Record::Grade(grade) if !undone.contains(&grade.id) => {
-                    state.grade(grade, &scheduler, clock);
-                }
-                Record::Exercise(graded) => state.exercise(&graded),
+                Record::Grade(grade) if undone.contains(&grade.id) => {}
+                Record::Grade(grade) => state.add_grade(grade, &scheduler, clock),
+                Record::Exercise(graded) => state.add_exercise(&graded),
                 Record::Mock(mock) => state.mocks.push(mock),
                 Record::Proof {
                     question, result, ..
                 } => {
                     state.proofs.insert(question, result);
                 }
-                Record::Grade(_)
-                | Record::Undo { .. }
+                Record::Undo { .. }
                 | Record::Hint { .. }
                 | Record::Solution { .. }
                 | Record::Other => {}
@@ -72,15 +67,15 @@ impl State {
         state
     }
 
-    fn grade(&mut self, grade: Grade, scheduler: &Scheduler, clock: &Clock) {
+    fn add_grade(&mut self, grade: Grade, scheduler: &Scheduler, clock: &Clock) {
         if !grade.cram {
-            let at = time(grade.at);
+            let at = timestamp(grade.at);
             let before = self.cards.get(&grade.question);
             let card = Card {
-                memory: scheduler.memory(before, at, grade.grade, clock),
+                memory: scheduler.memory_after(before, at, grade.grade, clock),
                 first: before.map_or(at, |card| card.first),
                 last: at,
-                due: time(grade.due),
+                due: timestamp(grade.due),
                 last_grade: grade.id.clone(),
             };
             self.cards.insert(grade.question.clone(), card);
@@ -88,37 +83,40 @@ impl State {
         self.grades.push(grade);
     }
 
-    fn exercise(&mut self, graded: &Graded) {
+    fn add_exercise(&mut self, graded: &Graded) {
         if graded.solved {
-            self.passed.insert(graded.exercise.clone());
+            self.solved.insert(graded.exercise.clone());
         }
         if graded.failed() {
-            self.failed.insert(graded.exercise.clone(), time(graded.at));
+            let at = timestamp(graded.at);
+            self.failed.insert(graded.exercise.clone(), at);
         } else {
             self.failed.remove(&graded.exercise);
         }
     }
 
-    /// How long an answer takes on average, in seconds; none before there are a few.
-    pub fn pace(&self) -> Option<i64> {
+    /// Returns how many times a question was asked.
+    pub fn times_asked(&self, id: &str) -> usize {
+        let grades = self.grades.iter();
+        grades.filter(|grade| grade.question == id).count()
+    }
+
+    /// Returns the average seconds for an answer, or `None` if there are only a few answers.
+    pub fn seconds_per_answer(&self) -> Option<i64> {
         const FEW: usize = 5;
-        // Whoever leaves a question open has not thought about it for an hour.
-        let seconds: Vec<_> = self
-            .grades
-            .iter()
-            .map(|grade| grade.seconds.clamp(5, 600))
-            .collect();
-        let count = seconds.len();
-        (count >= FEW).then(|| seconds.iter().sum::<i64>() / count as i64)
+        // A learner who takes an hour has left the terminal.
+        let seconds = self.grades.iter().map(|grade| grade.seconds.clamp(5, 600));
+        let count = self.grades.len();
+        (count >= FEW).then(|| seconds.sum::<i64>() / count as i64)
     }
 }
 
-/// A time of the log.
-pub fn time(seconds: i64) -> Timestamp {
+/// Converts a time of the log.
+pub fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MIN)
 }
 
-/// An id that no other grade has.
+/// Returns an id that no other grade has.
 pub fn new_id(now: Timestamp) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);

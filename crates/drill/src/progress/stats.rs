@@ -1,153 +1,108 @@
-//! How it stands: by topic, by how sure the learner was, proofs and mock interviews.
+//! Statistics: by topic and by certainty, proofs and mock interviews.
 
 use std::io;
 
+use course::log::Grade;
 use serde::Serialize;
 
+use super::plan::{Plan, Scope};
+use super::schedule::recall;
+use super::state::State;
 use crate::bank::Bank;
-use crate::bank::question::TOPICS;
+use crate::bank::question::{Question, TOPICS};
 use crate::clock::Clock;
-use crate::progress::plan::{Plan, Scope};
-use crate::progress::schedule::recall;
-use crate::progress::state::State;
 use crate::terminal::{Terminal, counted};
 
-/// All of it.
+/// Questions of mock interviews are not counted.
 #[derive(Debug, Serialize)]
 pub struct Stats {
-    /// In the bank, or in that part of it that was asked for, without those of mock interviews.
     pub questions: usize,
-    /// Seen before.
     pub seen: usize,
-    /// Due now.
     pub due: usize,
-    /// Waiting for an exercise.
+    /// The questions that need an exercise that is not solved yet.
     pub locked: usize,
-    /// In the book's order; those without a question are left out.
+    /// The topics that have questions, in the book's order.
     pub topics: Vec<Topic>,
-    /// Guess, think, certain.
+    /// By certainty: guess, think, certain.
     pub sure: Vec<Sure>,
-    /// The questions that were last answered wrong by somebody certain.
+    /// The questions whose last answer was certain and wrong.
     pub certain_but_wrong: Vec<String>,
-    /// Proofs whose last result was: proved, differs here, skipped.
+    /// How many proofs last ended as proved, as different here, and as skipped.
     pub proofs: [usize; 3],
-    /// Points of mock interviews: made, and possible.
+    /// The points that were made in mock interviews, and those that were possible.
     pub mock: [usize; 2],
 }
 
-/// A topic.
 #[derive(Debug, Serialize)]
 pub struct Topic {
-    /// Its name.
     pub topic: String,
-    /// In the bank.
     pub questions: usize,
-    /// Seen before.
     pub seen: usize,
-    /// Answers.
     pub answers: usize,
-    /// Of them right.
     pub right: usize,
-    /// How much of what was seen will be known tomorrow, from 0 to 1: on the day itself nothing is forgotten yet.
+    /// The predicted fraction of the seen questions that the learner will know tomorrow. Today nothing is forgotten yet.
     pub recall: Option<f32>,
 }
 
-/// How often somebody was right who was that sure.
+/// How often answers of one degree of certainty were right.
 #[derive(Debug, Serialize)]
 pub struct Sure {
-    /// In a word.
     pub sure: &'static str,
-    /// Answers.
     pub answers: usize,
-    /// Of them right.
     pub right: usize,
 }
 
 impl Stats {
-    /// Counts it.
-    pub fn count(bank: &Bank, state: &State, clock: &Clock) -> Stats {
-        let plan = Plan::make(bank, state, clock, &Scope::default());
-        let tomorrow = clock.tomorrow();
-        let scheduled = || bank.questions.iter().filter(|question| !question.is_mock());
-        let mut topics = Vec::new();
-        for topic in TOPICS {
-            let mine: Vec<_> = scheduled()
-                .filter(|question| question.topic == topic)
-                .collect();
-            if mine.is_empty() {
-                continue;
-            }
-            let has = |id: &str| mine.iter().any(|question| question.id == id);
-            let cards: Vec<_> = mine
-                .iter()
-                .filter_map(|question| state.cards.get(&question.id))
-                .collect();
-            let answers: Vec<_> = state
-                .grades
-                .iter()
-                .filter(|grade| has(&grade.question))
-                .collect();
-            let sum: f32 = cards.iter().map(|card| recall(card, tomorrow, clock)).sum();
-            topics.push(Topic {
-                topic: topic.to_owned(),
-                questions: mine.len(),
-                seen: cards.len(),
-                answers: answers.len(),
-                right: answers.iter().filter(|grade| grade.right).count(),
-                recall: (!cards.is_empty()).then(|| sum / cards.len() as f32),
-            });
-        }
-        let known = |id: &str| bank.get(id).is_some();
-        let sure = (1..)
-            .zip(["guess", "think", "certain"])
-            .map(|(number, sure)| {
-                let answers = || {
-                    let grades = state.grades.iter();
-                    grades.filter(|grade| grade.sure == number && known(&grade.question))
-                };
-                Sure {
-                    sure,
-                    answers: answers().count(),
-                    right: answers().filter(|grade| grade.right).count(),
-                }
-            });
-        let certain_but_wrong = scheduled().filter(|question| {
-            let mut answers = state.grades.iter().rev();
-            let last = answers.find(|grade| grade.question == question.id);
+    pub fn new(bank: &Bank, state: &State, clock: &Clock) -> Stats {
+        let plan = Plan::new(bank, state, clock, &Scope::default());
+        let questions: Vec<_> = bank.questions.iter().filter(|one| !one.is_mock()).collect();
+        let topics = TOPICS.iter().filter_map(|topic| {
+            let on_topic = questions.iter().copied();
+            let on_topic: Vec<_> = on_topic.filter(|one| one.topic == *topic).collect();
+            (!on_topic.is_empty()).then(|| Topic::new(topic, &on_topic, state, clock))
+        });
+        let topics: Vec<_> = topics.collect();
+        let in_bank = |id: &str| bank.get(id).is_some();
+        let grades = state.grades.iter();
+        let grades: Vec<_> = grades.filter(|grade| in_bank(&grade.question)).collect();
+        let sure = (1..).zip(["guess", "think", "certain"]);
+        let certain_but_wrong = questions.iter().filter(|question| {
+            let mut grades = state.grades.iter().rev();
+            let last = grades.find(|grade| grade.question == question.id);
             last.is_some_and(|grade| !grade.right && grade.sure == 3)
         });
-        let mocks = || state.mocks.iter().filter(|mock| known(&mock.question));
-        let proofs = ["proved", "differs here", "skipped"];
+        let mocks = state.mocks.iter();
+        let mocks: Vec<_> = mocks.filter(|mock| in_bank(&mock.question)).collect();
+        let proofs = ["proved", "differs here", "skipped"].map(|word| {
+            let proofs = state.proofs.iter();
+            let proofs = proofs.filter(|(id, result)| *result == word && in_bank(id));
+            proofs.count()
+        });
         Stats {
-            questions: scheduled().count(),
+            questions: questions.len(),
             seen: topics.iter().map(|topic| topic.seen).sum(),
             due: plan.due.len() + plan.soon.len(),
             locked: plan.locked.values().sum(),
+            topics,
+            sure: sure
+                .map(|(number, word)| Sure::new(word, number, &grades))
+                .collect(),
             certain_but_wrong: certain_but_wrong
                 .map(|question| question.id.clone())
                 .collect(),
-            topics,
-            sure: sure.collect(),
-            proofs: proofs.map(|word| {
-                let proofs = state.proofs.iter();
-                proofs
-                    .filter(|(id, result)| *result == word && known(id))
-                    .count()
-            }),
+            proofs,
             mock: [
-                mocks().map(|mock| mock.made.len()).sum(),
-                mocks().map(|mock| mock.points).sum(),
+                mocks.iter().map(|mock| mock.made.len()).sum(),
+                mocks.iter().map(|mock| mock.points).sum(),
             ],
         }
     }
 
-    /// Tells a person.
-    ///
     /// # Errors
-    /// If nobody reads it.
-    pub fn show(&self, terminal: &mut Terminal) -> io::Result<()> {
+    /// Returns an error if the output cannot be written.
+    pub fn print(&self, terminal: &mut Terminal) -> io::Result<()> {
         terminal.strong(&format!(
-            "{}: {} seen, {} due, {} waiting for an exercise.",
+            "{}: {} seen, {} due, {} locked until an exercise is solved.",
             counted(self.questions, "question"),
             self.seen,
             self.due,
@@ -171,13 +126,13 @@ impl Stats {
         terminal.line("")?;
         for sure in &self.sure {
             terminal.line(&format!(
-                "When you said {:<8} you were right {} times of {}.",
+                "When you said {:<8} you were right {} out of {} times.",
                 sure.sure, sure.right, sure.answers
             ))?;
         }
         if !self.certain_but_wrong.is_empty() {
             terminal.text(&format!(
-                "Certain but wrong, the last time: {}.",
+                "Certain but wrong at the last answer: {}.",
                 self.certain_but_wrong.join(", ")
             ))?;
         }
@@ -187,5 +142,37 @@ impl Stats {
         ))?;
         let [made, points] = self.mock;
         terminal.line(&format!("Mock interviews: {made} of {points} points."))
+    }
+}
+
+impl Topic {
+    fn new(topic: &str, questions: &[&Question], state: &State, clock: &Clock) -> Topic {
+        let cards = questions.iter().filter_map(|one| state.cards.get(&one.id));
+        let recalls: Vec<_> = cards
+            .map(|card| recall(card, clock.tomorrow(), clock))
+            .collect();
+        let in_topic = |id: &str| questions.iter().any(|one| one.id == id);
+        let grades = state.grades.iter();
+        let grades: Vec<_> = grades.filter(|grade| in_topic(&grade.question)).collect();
+        let sum: f32 = recalls.iter().sum();
+        Topic {
+            topic: topic.to_owned(),
+            questions: questions.len(),
+            seen: recalls.len(),
+            answers: grades.len(),
+            right: grades.iter().filter(|grade| grade.right).count(),
+            recall: (!recalls.is_empty()).then(|| sum / recalls.len() as f32),
+        }
+    }
+}
+
+impl Sure {
+    fn new(word: &'static str, number: u8, grades: &[&Grade]) -> Sure {
+        let answers = grades.iter().filter(|grade| grade.sure == number);
+        Sure {
+            sure: word,
+            answers: answers.clone().count(),
+            right: answers.filter(|grade| grade.right).count(),
+        }
     }
 }

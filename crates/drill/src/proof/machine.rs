@@ -1,11 +1,11 @@
-//! What a proof ran on, in a few words: `6.18, 4 KiB pages, THP madvise`.
+//! Describes the machine that a proof ran on: `6.18, 4 KiB pages, THP madvise`.
 
 use std::fs;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// The kernel's version, the page size and the setting for transparent huge pages.
-pub fn words() -> String {
+/// Returns the kernel's version, the page size and the setting for transparent huge pages.
+pub fn describe() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let version: Vec<_> = release.trim().splitn(3, ['.', '-']).take(2).collect();
     let kernel = match version.as_slice() {
@@ -18,6 +18,7 @@ pub fn words() -> String {
     });
     let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     let setting = setting.unwrap_or_default();
-    let chosen = setting.split(['[', ']']).nth(1).unwrap_or("not there");
-    format!("{kernel}, {pages}, THP {chosen}")
+    // The active setting is in brackets.
+    let active = setting.split(['[', ']']).nth(1).unwrap_or("missing");
+    format!("{kernel}, {pages}, THP {active}")
 }

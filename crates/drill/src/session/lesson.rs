@@ -1,18 +1,58 @@
-//! A page's section as a terminal can show it: programs in place of their includes, nothing that only a browser shows.
+//! Prints the explanation of an answer, and the section of the book that it refers to.
 
+use std::io;
 use std::path::Path;
 
+use crate::bank::Bank;
 use crate::bank::include::included;
+use crate::bank::question::Question;
+use crate::terminal::Terminal;
 
-/// What the page folds away or draws.
+/// HTML that only a browser can show: its first and its last tag.
 const BLOCKS: [(&str, &str); 2] = [("<details", "</details>"), ("<figure", "</figure>")];
 
-/// The fences that the reader makes something else of: the drill has questions of its own.
+/// Code blocks that the book's reader turns into something else.
 const ELEMENTS: [&str; 5] = ["trace", "quiz", "predict", "grade", "progress"];
 
-/// That section. Its includes are paths from `folder`, where the page lies.
-pub fn plain(section: &str, folder: &Path) -> String {
-    let mut told: Vec<String> = Vec::new();
+pub(super) fn print_section(
+    question: &Question,
+    bank: &Bank,
+    terminal: &mut Terminal,
+) -> io::Result<()> {
+    let page = bank.book.pages.get(&question.page);
+    let fragment = question.fragment.as_deref();
+    let section = fragment.and_then(|fragment| page?.section(fragment));
+    if let Some(section) = section {
+        let folder = bank.book.root.join("book/src");
+        terminal.line("")?;
+        terminal.markdown(&for_terminal(section, &folder))?;
+        terminal.line("")?;
+    }
+    terminal.line(&format!("  The page: book/src/{}", question.lesson()))?;
+    if let Some(exercise) = &question.exercise {
+        terminal.line(&format!("  The exercise: exercises/{exercise}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn print_explanation(question: &Question, terminal: &mut Terminal) -> io::Result<()> {
+    if !question.has_explanation() {
+        let line = "This question has no explanation. Type l for the section of its page.";
+        return terminal.line(line);
+    }
+    if let Some(why) = &question.why {
+        terminal.markdown(why)?;
+    }
+    for follow_up in &question.follow_ups {
+        terminal.text(&format!("Asked next: {}", follow_up.question))?;
+        terminal.item("-", &follow_up.answer)?;
+    }
+    Ok(())
+}
+
+/// Replaces includes by the included text, and removes what a terminal cannot show. The page is in `folder`.
+fn for_terminal(section: &str, folder: &Path) -> String {
+    let mut result: Vec<String> = Vec::new();
     let mut lines = section.lines();
     while let Some(line) = lines.next() {
         let block = BLOCKS.iter().find(|(begin, _)| line.starts_with(begin));
@@ -22,30 +62,29 @@ pub fn plain(section: &str, folder: &Path) -> String {
             lines.by_ref().find(|line| line.contains(end));
         } else if ELEMENTS.contains(&element) {
             lines.by_ref().find(|line| line.starts_with("```"));
-        } else if let Some(code) = included(line, folder) {
-            told.push(code);
-        } else if !(line.is_empty() && told.last().is_some_and(|before| before.is_empty())) {
-            told.push(line.to_owned());
+        } else if let Some(text) = included(line, folder) {
+            result.push(text);
+        } else if !line.is_empty() || result.last().is_none_or(|before| !before.is_empty()) {
+            result.push(line.to_owned());
         }
     }
-    told.join("\n").trim_end().to_owned()
+    result.join("\n").trim_end().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::fs;
 
-    use super::*;
-
     #[test]
-    fn programs_stand_in_place_of_their_includes() {
+    fn a_section_is_shown_without_what_needs_a_browser() {
         let folder = tempfile::tempdir().expect("a folder");
-        let program = "fn no() {}\n    // ANCHOR: main\n    yes(\n    // ANCHOR: deep\n        1,\n    // ANCHOR_END: deep\n    );\n    // ANCHOR_END: main\nno();\n";
+        let program = "// ANCHOR: main\nyes();\n// ANCHOR_END: main\nno();\n";
         fs::write(folder.path().join("a.rs"), program).expect("a file");
         let section = "## Run\n\n```predict id=x\nHow many?\nanswer: 2\n```\n\n```rust,ignore\n{{#include a.rs:main}}\n```\n\n<details><summary>C</summary>\n\n```c\nno\n```\n\n</details>\n\n- [x] `{{#include b}}`\n{{#include b.rs}}\n\n";
         assert_eq!(
-            plain(section, folder.path()),
-            "## Run\n\n```rust,ignore\nyes(\n    1,\n);\n```\n\n- [x] `{{#include b}}`\n{{#include b.rs}}"
+            for_terminal(section, folder.path()),
+            "## Run\n\n```rust,ignore\nyes();\n```\n\n- [x] `{{#include b}}`\n{{#include b.rs}}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The drill's program at a desk of its own: the small clone, a log in a folder that goes away, a clock that stands.
+//! Runs the drill for a learner with the small clone, a temporary log and a stopped clock.
 
 use std::fs;
 use std::io::Write;
@@ -7,38 +7,34 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A learner's desk.
-pub struct Desk {
-    folder: tempfile::TempDir,
+pub struct Learner {
+    /// Holds the log.
+    home: tempfile::TempDir,
 }
 
-/// What a run of the program came to.
+/// The result of a command.
 pub struct Ran {
-    /// Its status.
     pub status: Option<i32>,
-    /// What it printed.
     pub stdout: String,
-    /// What it complained of.
     pub stderr: String,
 }
 
-/// When every test begins.
+/// The time of the stopped clock.
 pub const NOW: &str = "2026-11-25T10:00:00Z";
 
-impl Desk {
-    /// An empty one.
-    pub fn new() -> Desk {
-        Desk {
-            folder: tempfile::tempdir().expect("a folder"),
+impl Learner {
+    /// Returns a learner with an empty log.
+    pub fn new() -> Learner {
+        Learner {
+            home: tempfile::tempdir().expect("a folder"),
         }
     }
 
-    /// The log's file.
     pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log.jsonl")
+        self.home.path().join("log.jsonl")
     }
 
-    /// The log's records, which are all whole.
+    /// Returns the records of the log, all of which must be complete.
     pub fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let records = text
@@ -47,7 +43,7 @@ impl Desk {
         records.collect()
     }
 
-    /// The questions that were graded, and how.
+    /// Returns the questions that were graded, and their grades.
     pub fn grades(&self) -> Vec<(String, u64)> {
         let records = self.records().into_iter();
         let grades = records.filter(|record| record["what"] == "grade");
@@ -58,13 +54,13 @@ impl Desk {
         grades.map(grade).collect()
     }
 
-    /// The program with these arguments.
+    /// Returns the command of the drill with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drill"));
         command
             .args(arguments)
             .env("WORKBOOK_ROOT", clone())
-            .env("WORKBOOK_HOME", self.folder.path())
+            .env("WORKBOOK_HOME", self.home.path())
             .env("WORKBOOK_NOW", NOW)
             .env(
                 "CARGO_TARGET_DIR",
@@ -75,19 +71,19 @@ impl Desk {
         command
     }
 
-    /// Runs it with these lines typed, and then the end of the input.
+    /// Runs the drill with these typed lines, followed by the end of the input.
     pub fn run(&self, arguments: &[&str], typed: &[&str]) -> Ran {
         self.run_at(NOW, arguments, typed)
     }
 
-    /// The same, at another time.
+    /// Like [`Learner::run`], at another time.
     pub fn run_at(&self, now: &str, arguments: &[&str], typed: &[&str]) -> Ran {
         let mut command = self.command(arguments);
         finish(command.env("WORKBOOK_NOW", now), typed)
     }
 }
 
-/// Runs a command with these lines typed.
+/// Runs a command to its end with these typed lines.
 pub fn finish(command: &mut Command, typed: &[&str]) -> Ran {
     let mut child = command
         .stdin(Stdio::piped())
@@ -95,9 +91,9 @@ pub fn finish(command: &mut Command, typed: &[&str]) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the drill starts");
-    let mut stdin = child.stdin.take().expect("a pipe was asked for");
+    let mut stdin = child.stdin.take().expect("a pipe was requested");
     let typed: String = typed.iter().map(|line| format!("{line}\n")).collect();
-    // Whatever does not read it all has ended before.
+    // Fails if the command ends before it has read everything.
     let _ = stdin.write_all(typed.as_bytes());
     drop(stdin);
     let Output {
@@ -113,7 +109,7 @@ pub fn finish(command: &mut Command, typed: &[&str]) -> Ran {
     }
 }
 
-/// The small clone.
+/// The path of the small clone.
 pub fn clone() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone")
 }

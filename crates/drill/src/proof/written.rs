@@ -1,0 +1,100 @@
+//! Compiles a written answer into its check program, and runs that.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use course::process::{Limits, Ran, run};
+
+use super::result::{Proof, describe_end};
+use crate::bank::question::{ANSWER, Language};
+
+const COMPILER_LIMITS: Limits = Limits::time(Duration::from_secs(60));
+
+/// The learner's code may not end.
+const CHECK_LIMITS: Limits = Limits::time(Duration::from_secs(10));
+
+/// Puts an answer into its check program, compiles that and runs it.
+///
+/// # Errors
+/// Returns an error if a file cannot be written.
+pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Proof> {
+    let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+    let mut compiler = write_program(language, check, answer, folder.path())?;
+    let program = folder.path().join("check");
+    let compiled = match run(compiler.arg("-o").arg(&program), COMPILER_LIMITS) {
+        Ok(compiled) => compiled,
+        Err(error) => {
+            let compiler = compiler.get_program().display();
+            let why = format!("{compiler} cannot be started: {error}");
+            return Ok(Proof::Skipped(why));
+        }
+    };
+    if !compiled.success() {
+        return Ok(Proof::Differs {
+            why: "it does not compile".to_owned(),
+            lines: compiler_errors(&compiled.stderr, folder.path()),
+        });
+    }
+    let mut command = Command::new(&program);
+    let ran = run(command.current_dir(folder.path()), CHECK_LIMITS);
+    let ran = ran.context("the compiled check cannot be started")?;
+    if !ran.success() {
+        return Ok(Proof::Differs {
+            why: comment_on_status(check, &ran).unwrap_or_else(|| describe_end(&ran)),
+            lines: Vec::new(),
+        });
+    }
+    let lines = vec!["it compiles and passes its check".to_owned()];
+    Ok(Proof::Proved {
+        shown: lines.clone(),
+        lines,
+    })
+}
+
+/// Writes the source, and returns the compiler's command without its output file.
+fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -> Result<Command> {
+    let (name, replacement) = match language {
+        Language::C => {
+            // In a file of its own, the compiler counts the lines of the answer, not those of the check.
+            fs::write(folder.join("answer.c"), format!("{answer}\n"))?;
+            ("check.c", "#include \"answer.c\"")
+        }
+        Language::Rust => ("check.rs", answer),
+    };
+    let lines = check.lines().map(|line| match line.trim() {
+        ANSWER => replacement,
+        _ => line,
+    });
+    let source = folder.join(name);
+    fs::write(&source, lines.collect::<Vec<_>>().join("\n") + "\n")?;
+    let (compiler, arguments): (_, &[&str]) = match language {
+        Language::C => (
+            "cc",
+            &["-std=c17", "-D_GNU_SOURCE", "-O1", "-pthread", "-w"],
+        ),
+        Language::Rust => ("rustc", &["--edition=2024", "--cap-lints=allow"]),
+    };
+    let mut command = Command::new(compiler);
+    command.args(arguments).arg(source);
+    Ok(command)
+}
+
+/// Returns the first lines of the compiler's output, without the temporary folder's name.
+fn compiler_errors(stderr: &str, folder: &Path) -> Vec<String> {
+    let stderr = stderr.replace(&format!("{}/", folder.display()), "");
+    let lines = stderr.lines();
+    let lines = lines.skip_while(|line| line.starts_with("In file included"));
+    lines.take(12).map(str::to_owned).collect()
+}
+
+/// Returns the comment beside `return 3;` in the check if the program exited with status 3.
+fn comment_on_status(check: &str, ran: &Ran) -> Option<String> {
+    let returns = format!("return {};", ran.code()?);
+    let line = check.lines().find(|line| line.contains(&returns))?;
+    let (_, comment) = line.split_once("/*").or(line.split_once("//"))?;
+    let comment = comment.trim_end().trim_end_matches("*/");
+    Some(comment.trim().to_owned())
+}
