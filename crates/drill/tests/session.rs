@@ -414,19 +414,21 @@ fn a_torn_line_is_reported() {
     assert_eq!(stats["seen"], 2, "the record after the torn line counts");
 }
 
+/// Runs a shell script in which `"$@"` is the drill with these arguments.
+fn in_shell(learner: &Learner, script: &str, arguments: &[&str]) -> Command {
+    let drill = learner.command(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]);
+    shell.arg(drill.get_program()).args(drill.get_args());
+    for (name, value) in drill.get_envs() {
+        shell.env(name, value.unwrap_or_default());
+    }
+    shell
+}
+
 /// Simulates a full disk by a limit on the size of files.
 fn on_a_full_disk(learner: &Learner, arguments: &[&str]) -> Command {
-    let program = env!("CARGO_BIN_EXE_drill");
-    let session = format!(
-        "ulimit -f 1; trap '' XFSZ; exec {program} {}",
-        arguments.join(" ")
-    );
-    let mut command = Command::new("sh");
-    command.args(["-c", &session]);
-    for (name, value) in learner.command(&[]).get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command
+    in_shell(learner, "ulimit -f 1; trap '' XFSZ; exec \"$@\"", arguments)
 }
 
 #[test]
@@ -581,16 +583,7 @@ fn ctrl_c_loses_no_acknowledged_grade() {
 #[test]
 fn a_closed_pipe_is_not_an_error() {
     let learner = Learner::new();
-    let program = env!("CARGO_BIN_EXE_drill");
-    let mut shell = learner.command(&[]);
-    let stats = format!("{program} stats | head -n 1");
-    let mut command = Command::new("sh");
-    command.args(["-c", &stats]);
-    for (name, value) in shell.env("TERM", "dumb").get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let mut command = in_shell(&learner, "\"$@\" | head -n 1", &["stats"]);
     let ran = finish(&mut command, &[]);
     assert_eq!(ran.stderr, "");
 }
