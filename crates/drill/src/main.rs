@@ -19,9 +19,9 @@ use jiff::civil::Date;
 
 /// Ask interview questions about the book, and prove the answers on this machine.
 ///
-/// Without a command, ask what is due and a few new questions. Each grade is written to .workbook/log.jsonl before the
-/// next question is asked (WORKBOOK_HOME moves the folder). Some questions are asked only after you have solved an
-/// exercise. If an exercise fails, its questions come first.
+/// Without a command, ask what is due and a few new questions. Each grade is written to .workbook/log.jsonl before
+/// the next question is asked (WORKBOOK_HOME moves the folder). Some questions are asked only after you have solved
+/// an exercise. If an exercise fails, its questions come first.
 #[derive(Parser)]
 #[command(name = "drill", bin_name = "cargo run -- drill")]
 struct Arguments {

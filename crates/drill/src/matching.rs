@@ -40,8 +40,8 @@ pub struct Quantity {
     pub has_size_unit: bool,
 }
 
-/// Parses the number at the beginning of a text: `1000`, `1,000 pages`, `4K`, `about 2`, `-1`, `two`. Returns `None` if
-/// there is no number, or if more than one could be meant.
+/// Parses the number at the beginning of a text: `1000`, `1,000 pages`, `4K`, `about 2`, `-1`, `two`. Returns `None`
+/// if there is no number, or if more than one could be meant.
 pub fn quantity(text: &str) -> Option<Quantity> {
     let text = text.trim().to_lowercase();
     let text = text.trim_start_matches(['~', '≈', '=', ' ']);
@@ -115,8 +115,8 @@ fn leading_number(text: &str) -> Option<(f64, &str)> {
     Some((digits.parse().ok()?, &text[end..]))
 }
 
-/// Compares a typed number with the answers. If the answers' unit is a size such as KiB, a typed number without a unit may
-/// be in that unit or in bytes.
+/// Compares a typed number with the answers. If the answers' unit is a size such as KiB, a typed number without a
+/// unit may be in that unit or in bytes.
 pub fn number(typed: &str, answers: &[String], unit: Option<&str>, tolerance: f64) -> Match {
     let Some(typed) = quantity(typed) else {
         return Match::Wrong;
@@ -229,8 +229,8 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Returns whether one letter is missing, added or replaced, or two neighbours are swapped. One letter often makes a short
-/// word another word, so words of up to five letters must be exact.
+/// Returns whether one letter is missing, added or replaced, or two neighbours are swapped. One letter often makes a
+/// short word another word, so words of up to five letters must be exact.
 fn is_one_typo(found: &str, expected: &str) -> bool {
     expected.chars().count() > 5
         && expected.chars().all(char::is_alphabetic)

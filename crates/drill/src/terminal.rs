@@ -23,7 +23,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Decides from the environment. `TERM=dumb` implies `plain`, and so does a standard output that is not a terminal.
+    /// Decides from the environment. `TERM=dumb` implies `plain`, and so does a standard output that is not a
+    /// terminal.
     pub fn from_environment(plain: bool) -> Look {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");

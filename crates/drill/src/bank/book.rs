@@ -222,8 +222,8 @@ fn claims(text: &str) -> BTreeMap<u32, bool> {
     text.lines().filter_map(claim).collect()
 }
 
-/// Returns the exercise that is nearest to each page in the summary: within the page's part, the last exercise before the
-/// page, or else the first one after it.
+/// Returns the exercise that is nearest to each page in the summary: within the page's part, the last exercise before
+/// the page, or else the first one after it.
 fn nearest_exercise(
     summary: &str,
     exercises: &BTreeMap<String, String>,

@@ -14,8 +14,8 @@ pub fn included(line: &str, folder: &Path) -> Option<String> {
     }
 }
 
-/// Returns the dedented text between `ANCHOR: name` and `ANCHOR_END: name`, without the lines of other anchors. `None`
-/// if there is no such text.
+/// Returns the dedented text between `ANCHOR: name` and `ANCHOR_END: name`, without the lines of other anchors.
+/// `None` if there is no such text.
 pub fn between_anchors(text: &str, name: &str) -> Option<String> {
     let begin = ("ANCHOR", name);
     let end = ("ANCHOR_END", name);

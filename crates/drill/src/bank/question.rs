@@ -47,8 +47,8 @@ pub struct Question {
     pub needs: Option<String>,
     /// The exercise that practises the subject.
     pub exercise: Option<String>,
-    /// Whether a failure of that exercise brings the question forward. It does if the question needs the exercise, or if
-    /// the question's page leads to it.
+    /// Whether a failure of that exercise brings the question forward. It does if the question needs the exercise, or
+    /// if the question's page leads to it.
     pub follows_exercise: bool,
     /// The file name of the book's page, such as `private.md`.
     pub page: String,
@@ -229,8 +229,8 @@ impl Question {
 
 /// Returns the numbers below `count` in an order that depends only on `id` and `turn`.
 ///
-/// The book's pages and the Anki deck contain this order, so it must never change. `fastrand` does not promise the same
-/// numbers in its next version.
+/// The book's pages and the Anki deck contain this order, so it must never change. `fastrand` does not promise the
+/// same numbers in its next version.
 fn shuffled(count: usize, id: &str, turn: usize) -> Vec<usize> {
     let mut seed = turn as u64 + 1;
     for byte in id.bytes() {

@@ -1,5 +1,5 @@
-//! The questions as a file that Anki imports. It has tab-separated columns. The first one is an id, so that importing an
-//! edited deck updates its cards and keeps their progress.
+//! The questions as a file that Anki imports. It has tab-separated columns. The first one is an id, so that importing
+//! an edited deck updates its cards and keeps their progress.
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
 
@@ -61,8 +61,8 @@ fn tags(question: &Question) -> String {
     tags.join(" ")
 }
 
-/// Converts Markdown to HTML on one line: a line of code ends with `<br>`. Links into the book would lead nowhere, so only
-/// their text is kept.
+/// Converts Markdown to HTML on one line: a line of code ends with `<br>`. Links into the book would lead nowhere, so
+/// only their text is kept.
 fn html(markdown: &str) -> String {
     let events = Parser::new_ext(markdown, source::options());
     let events = events.filter(|event| {

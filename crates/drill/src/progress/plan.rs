@@ -244,7 +244,8 @@ impl Interview {
     }
 }
 
-/// Returns the questions for the night before an interview: the weakest and most asked first. Exercises do not matter.
+/// Returns the questions for the night before an interview: the weakest and most asked first. Exercises do not
+/// matter.
 pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
     let mut last = BTreeMap::new();
     for grade in &state.grades {

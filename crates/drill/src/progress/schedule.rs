@@ -51,8 +51,8 @@ impl Scheduler {
         state_after(self.next_states(card, now, clock), grade).memory
     }
 
-    /// Returns when the question comes back for each grade, from 1 (again) to 4 (easy). A better grade never has a shorter
-    /// interval.
+    /// Returns when the question comes back for each grade, from 1 (again) to 4 (easy). A better grade never has a
+    /// shorter interval.
     pub fn due(
         &self,
         card: Option<&Card>,

@@ -40,7 +40,8 @@ pub struct Topic {
     pub seen: usize,
     pub answers: usize,
     pub right: usize,
-    /// The predicted fraction of the seen questions that the learner will know tomorrow. Today nothing is forgotten yet.
+    /// The predicted fraction of the seen questions that the learner will know tomorrow. Today nothing is forgotten
+    /// yet.
     pub recall: Option<f32>,
 }
 

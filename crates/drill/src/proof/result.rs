@@ -35,7 +35,8 @@ impl Proof {
     }
 }
 
-/// Describes how a program ended: the message of a panic, or else the last line on standard error, or else the status.
+/// Describes how a program ended: the message of a panic, or else the last line on standard error, or else the
+/// status.
 pub(super) fn describe_end(ran: &Ran) -> String {
     let end = || format!("the program {}", ran.describe());
     if ran.code().is_none() {

@@ -154,8 +154,8 @@ fn sorted(mut numbers: Vec<usize>) -> Vec<usize> {
     numbers
 }
 
-/// Returns the places in the alphabet of the letters in `typed`, such as `b d`, `bd` and `B, D`. Returns `None` if a letter
-/// occurs twice or is not among the first `count`.
+/// Returns the places in the alphabet of the letters in `typed`, such as `b d`, `bd` and `B, D`. Returns `None` if a
+/// letter occurs twice or is not among the first `count`.
 fn letters(typed: &str, count: usize) -> Option<Vec<usize>> {
     let mut places = Vec::new();
     let typed = typed.to_lowercase();

@@ -24,8 +24,8 @@ impl Drill<'_> {
         State::read(&self.log, self.clock)
     }
 
-    /// Returns the state before the first question, and reports incomplete lines of the log. Returns an error if the log
-    /// cannot be written: the learner should not answer in vain.
+    /// Returns the state before the first question, and reports incomplete lines of the log. Returns an error if the
+    /// log cannot be written: the learner should not answer in vain.
     pub(super) fn begin(&self, terminal: &mut Terminal) -> Result<State> {
         self.log.append_if(|_| None)?;
         let state = self.state()?;

@@ -1,4 +1,5 @@
-//! A mock interview: spoken answers against the clock, a rubric, follow-ups, and a scorecard. The schedule is unchanged.
+//! A mock interview: spoken answers against the clock, a rubric, follow-ups, and a scorecard. The schedule is
+//! unchanged.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +28,8 @@ impl Drill<'_> {
     /// Holds a mock interview.
     ///
     /// # Errors
-    /// Returns an error if there is no suitable question, if the log cannot be read or written, or if the terminal fails.
+    /// Returns an error if there is no suitable question, if the log cannot be read or written, or if the terminal
+    /// fails.
     pub fn mock(
         &self,
         scope: &Scope,

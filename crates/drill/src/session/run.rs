@@ -21,7 +21,8 @@ use crate::terminal::Terminal;
 /// How the learner left a question.
 pub(super) enum Outcome {
     Graded,
-    /// Not graded. Next comes the question whose grade was undone, or the same question if there was no grade to undo.
+    /// Not graded. Next comes the question whose grade was undone, or the same question if there was no grade to
+    /// undo.
     Undone(String),
     Stopped,
 }
@@ -51,8 +52,8 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
         }
     }
 
-    /// Asks until `ask_next` returns no outcome, or until the learner stops. `ask_next` gets the id of the question to ask
-    /// again after an undo.
+    /// Asks until `ask_next` returns no outcome, or until the learner stops. `ask_next` gets the id of the question
+    /// to ask again after an undo.
     pub(super) fn run(
         mut self,
         mut ask_next: impl FnMut(&mut Self, Option<&str>) -> Result<Option<Outcome>>,
