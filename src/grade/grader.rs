@@ -27,9 +27,6 @@ pub struct Case {
     pub kind: String,
     /// The explanation for the learner; `None` if the case passed.
     pub sentence: Option<String>,
-    /// Further explanation, line by line.
-    #[serde(default)]
-    pub details: Vec<String>,
     /// The last lines that the answer printed.
     #[serde(default)]
     pub output: Vec<String>,
@@ -376,7 +373,6 @@ fn without_verdict(name: String, printed: &[String]) -> Case {
             "The grader ended and gave no verdict on this case; what it printed follows."
                 .to_owned(),
         ),
-        details: Vec::new(),
         output: printed.to_vec(),
         transcript: None,
         diff: None,

@@ -179,9 +179,6 @@ fn show_cases(cases: &[&Case]) {
 
 /// Only the first failure is shown with its details.
 fn show_details(exercise: &Exercise, stage: &Stage, case: &Case, prompt: Prompt) {
-    for line in &case.details {
-        say!("{}", indented(6, line));
-    }
     // A difference has all of the calls in it.
     if let Some(diff) = &case.diff {
         for line in diff.lines() {
