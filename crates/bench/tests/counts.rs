@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Runs the benchmark without valgrind, which would take its time.
 fn run(arguments: &[&str], no_ptrace: bool) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_allocators"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
     command
         .args(["--quick", "--rounds", "1"])
         .args(arguments)
@@ -110,7 +110,7 @@ fn what_cannot_be_counted_is_skipped_with_its_reason() {
 
 #[test]
 fn the_report_fits_80_columns_and_the_chart_its_page() {
-    let file = std::env::temp_dir().join(format!("allocators-{}.svg", std::process::id()));
+    let file = std::env::temp_dir().join(format!("bench-{}.svg", std::process::id()));
     let report = run(&["--svg", file.to_str().expect("a path of text")], false);
     let chart = std::fs::read_to_string(&file).expect("a chart");
     std::fs::remove_file(&file).expect("it can be removed");
