@@ -2,22 +2,11 @@
 //!
 //! `cargo run -- bench` in the clone starts it.
 
-mod allocator;
-mod behind;
-mod callgrind;
-mod chart;
+mod allocators;
 mod child;
-mod line;
-mod meter;
-mod plan;
+mod output;
 mod report;
-mod runner;
-mod score;
-mod statistics;
-mod subject;
-mod table;
-mod trace;
-mod workload;
+mod run;
 
 use std::fs;
 use std::path::PathBuf;
@@ -27,7 +16,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use child::Job;
-use plan::Plan;
+use output::{chart, table};
+use run::plan::Plan;
 
 #[derive(Parser)]
 struct Arguments {

@@ -1,6 +1,6 @@
 //! How much of everything is done: enough to measure, or as little as shows that it works.
 
-use crate::workload::Workload;
+use crate::child::workload::Workload;
 
 /// Sizes of a run.
 #[derive(Debug, Clone, Copy)]

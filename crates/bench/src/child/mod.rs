@@ -1,5 +1,8 @@
 //! One measurement in a process of its own, so that no allocator inherits another's heap.
 
+pub mod meter;
+pub mod workload;
+
 use std::env;
 use std::io::{Read, stdin};
 use std::process::{Command, Stdio};
@@ -8,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::alarm;
 use serde::{Deserialize, Serialize};
 
-use crate::allocator::Allocator;
-use crate::meter::Measure;
-use crate::subject::{self, Lacks};
-use crate::workload::Workload;
+use crate::allocators::Allocator;
+use crate::allocators::subject::{self, Lacks};
+use crate::child::meter::Measure;
+use crate::child::workload::Workload;
 
 /// What a child is told to do: its one argument.
 #[derive(Debug, Clone, Serialize, Deserialize)]

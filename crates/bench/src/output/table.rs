@@ -3,8 +3,8 @@
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 
+use crate::report::score::{Item, Part};
 use crate::report::{Count, Report, Row, mib};
-use crate::score::{Item, Part};
 
 const STRONG: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
@@ -170,7 +170,7 @@ fn large_blocks(report: &Report) -> String {
     {
         told += &format!(" {}:", bytes(size.bytes));
         let all = size.ns_a_page.iter();
-        let wanted = all.filter(|(allocator, _)| crate::chart::SHOWN.contains(allocator));
+        let wanted = all.filter(|(allocator, _)| crate::output::chart::SHOWN.contains(allocator));
         let each: Vec<_> = wanted
             .map(|(allocator, ns)| format!("{} {ns:.0}", allocator.name()))
             .collect();

@@ -1,5 +1,8 @@
 //! The allocators that are compared, and the lines that they are compared with.
 
+pub mod baseline;
+pub mod subject;
+
 use std::alloc::{GlobalAlloc, System};
 
 use anyhow::{Result, ensure};
@@ -9,8 +12,8 @@ use rlsf::GlobalTlsf;
 use serde::{Deserialize, Serialize};
 use tikv_jemallocator::Jemalloc;
 
-use crate::line::{Huge, Kept, Mapped};
-use crate::subject::{self, Lacks};
+use crate::allocators::baseline::{Huge, Kept, Mapped};
+use subject::Lacks;
 
 /// Who allocates. A peer is taken as its crate ships it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

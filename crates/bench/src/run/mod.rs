@@ -1,18 +1,20 @@
 //! Starts the children: first those that count, then in rounds those that are timed.
 
+mod callgrind;
+pub mod plan;
+pub mod trace;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr};
 
-use crate::allocator::Allocator;
-use crate::callgrind;
+use crate::allocators::Allocator;
+use crate::allocators::baseline;
+use crate::allocators::subject::Lacks;
 use crate::child::Job;
-use crate::line;
-use crate::meter::Measure;
-use crate::plan::Plan;
+use crate::child::meter::Measure;
+use crate::child::workload::Workload;
 use crate::report::{Count, Failure, Row, Skipped};
-use crate::subject::Lacks;
-use crate::trace;
-use crate::workload::Workload;
+use crate::run::plan::Plan;
 
 /// CPU times in nanoseconds, round by round: for a step of a workload; for a page of large blocks, by their size.
 #[derive(Default)]
@@ -39,7 +41,7 @@ impl Runner<'_> {
                 skipped.push(Skipped { what, why });
             }
         }
-        if line::huge_page().is_none() {
+        if baseline::huge_page().is_none() {
             let why = "the kernel gives none".to_owned();
             skipped.push(Skipped {
                 what: "huge pages",
@@ -108,7 +110,7 @@ impl Runner<'_> {
             let all = [Allocator::ALL.as_slice(), &Allocator::LINES].concat();
             for bytes in Plan::large_sizes() {
                 for allocator in turned(&all, round) {
-                    let huge = line::huge_page().unwrap_or(usize::MAX);
+                    let huge = baseline::huge_page().unwrap_or(usize::MAX);
                     if allocator == Allocator::Huge && bytes < huge {
                         continue;
                     }

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::allocator::Allocator;
+use crate::allocators::Allocator;
+use crate::allocators::subject::Lacks;
 use crate::child::Job;
-use crate::subject::Lacks;
-use crate::workload::Workload;
+use crate::child::workload::Workload;
 
 /// Instructions that the allocator takes for a step of the small churn; what the churn takes itself is taken off.
 ///

@@ -8,7 +8,7 @@ use std::{ptr, thread};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::meter::{Held, Measure, Meter, page_size, resident};
+use crate::child::meter::{Held, Measure, Meter, page_size, resident};
 
 /// One thing to do, with its size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ fn small_sizes() -> [usize; SIZES] {
 
 /// 32 KiB to 512 KiB.
 fn mixed_sizes() -> [usize; SIZES] {
-    sizes(crate::allocator::THRESHOLD / 4, 4.0)
+    sizes(crate::allocators::THRESHOLD / 4, 4.0)
 }
 
 /// Blocks in slots; a step frees one and puts a new one in its place. What it does itself is kept short: it is counted.
@@ -236,7 +236,7 @@ fn large(alloc: &Alloc, bytes: usize, steps: u64) -> Result<Measure> {
 }
 
 fn vec(alloc: &Alloc, bytes: usize) -> Result<Measure> {
-    let first = crate::allocator::THRESHOLD;
+    let first = crate::allocators::THRESHOLD;
     ensure!(bytes > first, "a Vec of {bytes} bytes never grows");
     let mut block = Block::new(alloc, layout(64));
     block.fill(0);

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::allocator::Allocator;
+use crate::allocators::Allocator;
+use crate::output::table::bytes;
 use crate::report::Report;
-use crate::table::bytes;
 
 /// The lines, those below first.
 pub const SHOWN: [Allocator; 6] = [

@@ -1,6 +1,6 @@
 //! Says where the answer is behind the best of its peers, and what the counts say about the reason.
 
-use crate::allocator::Allocator;
+use crate::allocators::Allocator;
 use crate::report::{Count, Report, Row};
 
 /// Less than that is not worth a sentence.

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::child::meter::{MARKS, Measure};
 use crate::child::{Job, read};
-use crate::meter::{MARKS, Measure};
 
 /// System calls by their names.
 pub type Calls = BTreeMap<String, u64>;

@@ -1,5 +1,9 @@
 //! Runs everything, the allocators taking turns, and holds what came of it.
 
+mod behind;
+pub mod score;
+pub mod statistics;
+
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs;
@@ -9,15 +13,14 @@ use anyhow::{Context, Result};
 use nix::libc;
 use serde::Serialize;
 
-use crate::allocator::Allocator;
-use crate::behind;
-use crate::meter::{Measure, page_size};
-use crate::plan::Plan;
-use crate::runner::{Runner, Times};
-use crate::score::{Fact, Facts, SMALL_CHURN, SMALL_PAIR, Score, score};
-use crate::statistics::{Ratio, median};
-use crate::subject::{self, Lacks};
-use crate::trace::Calls;
+use crate::allocators::Allocator;
+use crate::allocators::subject::{self, Lacks};
+use crate::child::meter::{Measure, page_size};
+use crate::report::score::{Fact, Facts, SMALL_CHURN, SMALL_PAIR, Score, score};
+use crate::report::statistics::{Ratio, median};
+use crate::run::plan::Plan;
+use crate::run::trace::Calls;
+use crate::run::{Runner, Times};
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
