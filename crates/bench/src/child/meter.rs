@@ -1,4 +1,5 @@
-//! What a process can tell of itself: CPU time, faults, resident memory; and the marks that its tracer looks for.
+//! What a process can measure of itself: CPU time, page faults and resident memory. Marks tell a tracer when the
+//! measured part starts and stops.
 
 use std::fs;
 use std::time::Duration;
@@ -10,38 +11,41 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{Pid, SysconfVar, getpgid, sysconf};
 use serde::{Deserialize, Serialize};
 
-/// A call that nothing else makes, with numbers that no process has: from the first to the second the tracer counts.
-pub const MARKS: (i32, i32) = (-7_101, -7_102);
+/// A mark is a call of `getpgid` with this process id, or with [`STOP_MARK`]. No process can have either, so no other
+/// code makes these calls.
+pub const START_MARK: i32 = -7_101;
+pub const STOP_MARK: i32 = -7_102;
 
-/// What was seen of one workload.
+/// The result of one workload.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Measure {
-    /// Pairs, or doublings: what the workload repeats.
+    /// What the workload repeats: pairs of allocation and free, or doublings.
     pub steps: u64,
-    /// Pages that were written to in them, each time anew.
+    /// The size of all blocks of these steps, in pages. A page counts once for each block.
     pub pages: u64,
     /// CPU time of all threads.
     pub cpu_ns: u64,
+    /// Minor page faults.
     pub faults: u64,
-    /// Where something was to be held.
+    /// Only for workloads that hold memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
 }
 
-/// Memory in use, in bytes.
+/// Memory use in bytes, of a workload that holds many blocks and then frees them all.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Held {
-    /// What the program asked for, when it held most.
+    /// The sum of the requested sizes while all blocks are allocated.
     pub live: u64,
-    /// What it took to hold that: the heap up to its break, where the allocator tells, otherwise what was resident.
+    /// The size of the heap at that time. For an allocator that does not report it, the same as `peak`.
     pub heap: u64,
-    /// Resident while most was held.
+    /// Resident while all blocks are allocated.
     pub peak: u64,
-    /// Resident right after everything was freed.
+    /// Resident after all blocks have been freed.
     pub kept: u64,
 }
 
-/// Begins when it is made.
+/// A running measurement.
 pub struct Meter {
     cpu: Duration,
     faults: u64,
@@ -53,13 +57,13 @@ impl Meter {
             faults: faults()?,
             cpu: cpu_time()?,
         };
-        mark(MARKS.0);
+        mark(START_MARK);
         Ok(meter)
     }
 
-    /// What has been used since.
+    /// Returns what was used since the start.
     pub fn stop(self, steps: u64, pages: u64) -> Result<Measure> {
-        mark(MARKS.1);
+        mark(STOP_MARK);
         let cpu = cpu_time()? - self.cpu;
         Ok(Measure {
             steps,
@@ -72,17 +76,17 @@ impl Meter {
 }
 
 fn mark(mark: i32) {
-    // Refused, as it must be.
+    // It fails with ESRCH.
     let _ = getpgid(Some(Pid::from_raw(mark)));
 }
 
-/// CPU time of this process: in nanoseconds, which getrusage has not.
+/// Returns the CPU time of this process. `getrusage` has no nanoseconds.
 fn cpu_time() -> Result<Duration> {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the kernel writes to `time` only.
+    // SAFETY: `time` is valid for writes.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     Errno::result(result)?;
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
@@ -92,20 +96,20 @@ fn faults() -> Result<u64> {
     Ok(getrusage(UsageWho::RUSAGE_SELF)?.minor_page_faults() as u64)
 }
 
-/// Bytes of anonymous memory that are resident. Counted page by page: what `status` says lags behind.
+/// Returns the number of resident bytes of anonymous memory. `smaps_rollup` walks the page tables; the counters in
+/// `status` are updated late.
 pub fn resident() -> Result<u64> {
-    let rollup =
-        fs::read_to_string("/proc/self/smaps_rollup").context("/proc/self/smaps_rollup")?;
-    let line = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:"));
-    let number = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let kib: u64 = number.context("no line `Anonymous:`")?.trim().parse()?;
+    let path = "/proc/self/smaps_rollup";
+    let rollup = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+    let mut lines = rollup.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Anonymous:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = kib.with_context(|| format!("{path} has no valid line `Anonymous:`"))?;
     Ok(kib << 10)
 }
 
-/// Bytes in a page.
+/// Returns the page size in bytes.
 pub fn page_size() -> Result<usize> {
     let size = sysconf(SysconfVar::PAGE_SIZE)?;
-    Ok(size.context("sysconf does not know the page size")? as usize)
+    Ok(size.context("sysconf does not report the page size")? as usize)
 }

@@ -1,44 +1,36 @@
-//! One measurement in a process of its own, so that no allocator inherits another's heap.
+//! One measurement, in a separate process so that no allocator inherits another's heap.
 
+pub mod block;
 pub mod meter;
 pub mod workload;
 
 use std::env;
-use std::io::{Read, stdin};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::alarm;
+use course::process::{self, Limits};
 use serde::{Deserialize, Serialize};
 
 use crate::allocators::Allocator;
 use crate::allocators::subject::{self, Lacks};
-use crate::child::meter::Measure;
-use crate::child::workload::Workload;
+use meter::Measure;
+use workload::Workload;
 
-/// What a child is told to do: its one argument.
+/// What a child measures. The child receives it as JSON, in its argument `--job`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     pub allocator: Allocator,
     pub workload: Workload,
     pub lacks: Lacks,
-    /// Whether it waits for a byte on its standard input: until then it can be given a tracer.
-    pub waits: bool,
 }
 
-/// Seconds after which a child has hung.
-const PATIENCE: u32 = 120;
+/// A child that takes longer is killed, and its allocator has failed.
+pub const LIMITS: Limits = Limits::time(Duration::from_secs(120));
 
 impl Job {
-    /// In the child.
-    ///
-    /// # Errors
-    /// If the measurement fails; an allocator may also end the process.
+    /// Measures in this process, which is the child, and prints the result as JSON.
     pub fn run(&self) -> Result<()> {
-        alarm::set(PATIENCE);
-        if self.waits {
-            stdin().read_exact(&mut [0])?;
-        }
         let alloc = self.allocator.prepare(&self.lacks)?;
         let heap_bytes: fn() -> usize = subject::heap_bytes;
         let heap_bytes = self.allocator.is_subject().then_some(heap_bytes);
@@ -47,44 +39,39 @@ impl Job {
         Ok(())
     }
 
-    /// The child's command line: a program that runs it may be put before it.
-    ///
-    /// # Errors
-    /// If this program does not know where it is.
-    pub fn command(&self, before: &[&str]) -> Result<Command> {
-        let program = env::current_exe()?;
-        let mut command = match before {
+    /// Returns the command line of the child. `wrapper` is a program that runs it, with its arguments, or empty.
+    pub fn command(&self, wrapper: &[&str]) -> Result<Command> {
+        let program = env::current_exe().context("the path of this program is unknown")?;
+        let mut command = match wrapper {
             [] => Command::new(program),
-            [first, rest @ ..] => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(program);
+            [wrapper, arguments @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
                 command
             }
         };
         command.arg("--job").arg(serde_json::to_string(self)?);
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
         Ok(command)
     }
 
-    /// Runs it in a child.
+    /// Runs the job in a child and returns its result.
     ///
     /// # Errors
-    /// If the child does not end well: then with the last that it said.
+    /// Returns an error with the last line that the child printed if it fails.
     pub fn measure(&self) -> Result<Measure> {
-        let output = self.command(&[])?.output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().next_back().unwrap_or("it said nothing");
-            bail!("{}: {last}", output.status);
+        let child = process::run(&mut self.command(&[])?, LIMITS)?;
+        if !child.success() {
+            // A panic ends with a note on how to get a backtrace.
+            let mut lines = child.stderr.lines();
+            let last = lines.rfind(|line| !line.starts_with("note: "));
+            let last = last.unwrap_or("it printed nothing");
+            bail!("the child {}: {last}", child.describe());
         }
-        read(&output.stdout)
+        parse(&child.stdout)
     }
 }
 
-/// What a child wrote.
-///
-/// # Errors
-/// If it is no measure.
-pub fn read(stdout: &[u8]) -> Result<Measure> {
-    serde_json::from_slice(stdout).context("the child wrote no measure")
+/// Parses the standard output of a child.
+pub fn parse(stdout: &str) -> Result<Measure> {
+    serde_json::from_str(stdout).context("the child did not print a measurement as JSON")
 }

@@ -97,7 +97,7 @@ impl Count {
     /// System calls of that name in a step; without a name all.
     pub fn calls_a_step(&self, name: Option<&str>) -> Option<f64> {
         let calls = self.calls.as_ref()?.iter();
-        let wanted = calls.filter(|(call, _)| name.is_none_or(|name| name == *call));
+        let wanted = calls.filter(|(call, _)| name.is_none_or(|name| name == **call));
         let count: u64 = wanted.map(|(_, count)| count).sum();
         Some(count as f64 / self.measure.steps as f64)
     }

@@ -1,36 +1,41 @@
-//! Instructions by callgrind: the difference between many steps and twice as many is what the steps cost, to the digit.
+//! Counts instructions with callgrind. Two runs, one with twice as many steps as the other, differ by the cost of the
+//! steps alone.
 
 use std::io;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use course::process;
 
 use crate::allocators::Allocator;
 use crate::allocators::subject::Lacks;
-use crate::child::Job;
 use crate::child::workload::Workload;
+use crate::child::{Job, LIMITS};
 
-/// Instructions that the allocator takes for a step of the small churn; what the churn takes itself is taken off.
+/// Returns the number of instructions that the allocator executes in one step of the small churn, without those of the
+/// churn itself.
 ///
 /// # Errors
-/// If valgrind is not there, or the child does not end well under it.
-pub fn a_small_pair(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
-    // With an allocator that does nothing.
-    let own = a_step(Allocator::Memset, lacks, steps)?;
-    Ok(a_step(allocator, lacks, steps)? - own)
+/// Returns an error if valgrind is not installed, or if the child fails under it.
+pub fn small_step(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
+    // This allocator only returns a pointer.
+    let churn = whole_step(Allocator::Memset, lacks, steps)?;
+    Ok(whole_step(allocator, lacks, steps)? - churn)
 }
 
-fn a_step(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
+fn whole_step(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
     let once = instructions(allocator, lacks, steps)?;
     let twice = instructions(allocator, lacks, 2 * steps)?;
-    ensure!(once < twice, "callgrind counts nothing");
+    ensure!(
+        once < twice,
+        "callgrind counted {once} instructions for {steps} steps and {twice} for twice as many"
+    );
     Ok((twice - once) as f64 / steps as f64)
 }
 
-/// Whether there is a valgrind that starts.
-pub fn is_there() -> bool {
-    let version = Command::new("valgrind").arg("--version").output();
-    version.is_ok_and(|output| output.status.success())
+pub fn is_installed() -> bool {
+    let version = process::run(Command::new("valgrind").arg("--version"), LIMITS);
+    version.is_ok_and(|version| version.success())
 }
 
 fn instructions(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<u64> {
@@ -38,27 +43,30 @@ fn instructions(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<u64> 
         allocator,
         workload: Workload::Small { steps },
         lacks: lacks.clone(),
-        waits: false,
     };
     let callgrind = [
         "valgrind",
         "--tool=callgrind",
         "--callgrind-out-file=/dev/null",
     ];
-    let output = match job.command(&callgrind)?.output() {
+    let child = match process::run(&mut job.command(&callgrind)?, LIMITS) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("valgrind is not installed"),
-        output => output?,
+        child => child?,
     };
-    ensure!(output.status.success(), "under valgrind: {}", output.status);
-    let said = String::from_utf8_lossy(&output.stderr);
-    collected(&said).context("callgrind does not say what it collected")
+    ensure!(
+        child.success(),
+        "under valgrind the child {}",
+        child.describe()
+    );
+    total(&child.stderr).context("callgrind did not print how many instructions it counted")
 }
 
-/// From `==123== Collected : 456`.
-fn collected(said: &str) -> Option<u64> {
-    let lines = said.lines();
-    let mut numbers = lines.filter_map(|line| line.split_once("Collected : "));
-    numbers.next()?.1.trim().parse().ok()
+/// Parses callgrind's line `==123== Collected : 456`.
+fn total(stderr: &str) -> Option<u64> {
+    let mut totals = stderr
+        .lines()
+        .filter_map(|line| line.split_once("Collected : "));
+    totals.next()?.1.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -66,9 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_callgrind_says() {
-        let said = "==7== Events    : Ir\n==7== Collected : 1234567\n==7== \n";
-        assert_eq!(collected(said), Some(1_234_567));
-        assert_eq!(collected("==7== I   refs:      12"), None);
+    fn the_total_is_parsed() {
+        let stderr = "==7== Events    : Ir\n==7== Collected : 1234567\n==7== \n";
+        assert_eq!(total(stderr), Some(1_234_567));
+        assert_eq!(total("==7== I   refs:      12"), None);
     }
 }

@@ -152,7 +152,6 @@ impl Runner<'_> {
             allocator,
             workload,
             lacks: self.lacks.clone(),
-            waits: false,
         })
     }
 
@@ -201,9 +200,9 @@ impl Runner<'_> {
         if self.skipped.iter().any(|skipped| skipped.what == WHAT) {
             return None;
         }
-        match callgrind::a_small_pair(allocator, self.lacks, self.plan.instructions) {
+        match callgrind::small_step(allocator, self.lacks, self.plan.instructions) {
             Ok(instructions) => Some(instructions),
-            Err(error) if allocator == Allocator::Ours && callgrind::is_there() => {
+            Err(error) if allocator == Allocator::Ours && callgrind::is_installed() => {
                 self.fail(allocator, WHAT, &error);
                 None
             }

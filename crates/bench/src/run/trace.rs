@@ -1,119 +1,129 @@
-//! Counts a child's system calls between its marks, by ptrace: that needs no privilege, where the child is one's own.
+//! Counts a child's system calls between its two marks, with ptrace. Tracing one's own child needs no privilege.
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{Read, Write};
-use std::process::{Child, Stdio};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
+use course::process::Group;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, alarm};
 
-use crate::child::meter::{MARKS, Measure};
-use crate::child::{Job, read};
+use crate::child::meter::{Measure, START_MARK, STOP_MARK};
+use crate::child::{self, Job};
 
-/// System calls by their names.
-pub type Calls = BTreeMap<String, u64>;
+/// The number of calls, by the name of the system call.
+pub type Calls = BTreeMap<&'static str, u64>;
 
-/// Runs the job in a child and watches all of its threads.
+/// Runs the job in a child and counts the calls of its main thread. Workloads with more threads are not traced.
 ///
 /// # Errors
-/// If the child does not end well, or may not be traced.
+/// Returns an error if the child fails or cannot be traced.
 pub fn count(job: &Job) -> Result<(Measure, Calls)> {
     ensure!(
         env::var_os("JUDGE_NO_PTRACE").is_none(),
         "ptrace is refused"
     );
-    let job = Job {
-        waits: true,
-        ..job.clone()
+    let mut command = job.command(&[])?;
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let trace_me = || {
+        // An alarm outlives execve, and `watch` has no time limit.
+        alarm::set(child::LIMITS.time.as_secs() as u32);
+        Ok(ptrace::traceme()?)
     };
-    let mut child = job
-        .command(&[])?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let pid = Pid::from_raw(child.id() as i32);
-    let counted = watch(pid, &mut child);
-    if counted.is_err() {
-        // It may be waiting for its byte still, or be stopped.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let calls = counted?;
-    let mut said = Vec::new();
-    let mut stdout = child.stdout.take().context("a pipe was asked for")?;
-    stdout.read_to_end(&mut said)?;
-    Ok((read(&said)?, calls))
+    // SAFETY: between fork and exec the closure makes two system calls and does not allocate.
+    unsafe { command.pre_exec(trace_me) };
+    let mut group = Group::spawn(&mut command).context("no traced child can be started")?;
+    let calls = watch()?;
+    let status = group.wait()?;
+    ensure!(status.success(), "the traced child ended with {status}");
+    let mut stdout = String::new();
+    let mut pipe = group.take_stdout().context("the child has no pipe")?;
+    pipe.read_to_string(&mut stdout)?;
+    Ok((child::parse(&stdout)?, calls))
 }
 
-fn watch(pid: Pid, child: &mut Child) -> Result<Calls> {
-    let options =
-        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(pid, options).context("ptrace is refused")?;
-    ptrace::interrupt(pid)?;
-    let mut stdin = child.stdin.take().context("a pipe was asked for")?;
-    stdin.write_all(&[0])?;
-    let mut calls = Calls::new();
-    let mut counting = false;
+/// Follows the traced child until it has ended, and counts its calls. The child stays a zombie, to be reaped by its
+/// group.
+fn watch() -> Result<Calls> {
+    let child = stopped_by_exec()?;
+    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(child, options).context("ptrace is refused")?;
+    let mut counter = Counter::default();
+    let mut signal = None;
     loop {
-        // This program has no other child meanwhile.
-        let (stopped, signal) = match waitpid(None, Some(WaitPidFlag::__WALL))? {
-            WaitStatus::PtraceSyscall(task) => {
-                if let Some((number, first)) = entered(task)? {
-                    let mark = (number == libc::SYS_getpgid).then_some(first);
-                    if mark == Some(MARKS.1) {
-                        counting = false;
-                    }
-                    if counting {
-                        *calls.entry(name(number)).or_default() += 1;
-                    }
-                    if mark == Some(MARKS.0) {
-                        // The first pair of marks only warms up.
-                        calls.clear();
-                        counting = true;
-                    }
-                }
-                (task, None)
-            }
-            // What ptrace itself stops for is no signal.
-            WaitStatus::PtraceEvent(task, _, _) => (task, None),
-            WaitStatus::Stopped(task, signal) => {
-                (task, (signal != Signal::SIGTRAP).then_some(signal))
-            }
-            WaitStatus::Exited(task, status) if task == pid => {
-                ensure!(status == 0, "exit status: {status}");
-                return Ok(calls);
-            }
-            WaitStatus::Signaled(task, signal, _) if task == pid => bail!("signal: {signal}"),
-            _ => continue,
-        };
-        match ptrace::syscall(stopped, signal) {
-            // It was killed meanwhile; that is told next.
-            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-            Err(error) => bail!("ptrace: {error}"),
+        match ptrace::syscall(child, signal) {
+            // ESRCH: the child was killed. The wait below reports it.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error).context("ptrace cannot continue the child"),
         }
+        signal = match next_stop(Id::Pid(child))? {
+            WaitStatus::PtraceSyscall(_) => {
+                counter.see(child)?;
+                None
+            }
+            WaitStatus::PtraceEvent(_, signal, _) => Some(signal),
+            _ => return Ok(counter.calls),
+        };
     }
 }
 
-/// The call that a stopped task is about to make, and its first argument.
-fn entered(task: Pid) -> Result<Option<(i64, i32)>> {
-    let info = ptrace::syscall_info(task)?;
-    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return Ok(None);
+/// Returns the child once it has executed its program. This process has no other child meanwhile.
+fn stopped_by_exec() -> Result<Pid> {
+    match next_stop(Id::All)? {
+        WaitStatus::PtraceEvent(child, Signal::SIGTRAP, _) => Ok(child),
+        other => bail!("the traced child did not stop at execve: {other:?}"),
     }
-    // SAFETY: `op` says that the kernel has filled in `entry`.
-    let entry = unsafe { info.u.entry };
-    Ok(Some((entry.nr as i64, entry.args[0] as i32)))
 }
 
-/// The calls that allocators make.
-fn name(number: i64) -> String {
-    let name = match number {
+/// Waits for the next stop, or for the end, without consuming it: a stop lasts until the child is continued.
+fn next_stop(id: Id) -> nix::Result<WaitStatus> {
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    waitid(id, flags)
+}
+
+#[derive(Default)]
+struct Counter {
+    calls: Calls,
+    /// Whether the child is between its two marks.
+    counting: bool,
+}
+
+impl Counter {
+    /// Counts the call that a stopped child is entering.
+    fn see(&mut self, child: Pid) -> Result<()> {
+        let info = ptrace::syscall_info(child)?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            return Ok(());
+        }
+        // SAFETY: `op` says that the kernel has filled in `entry`.
+        let entry = unsafe { info.u.entry };
+        let number = entry.nr as i64;
+        match (number, entry.args[0] as i32) {
+            // A child makes two pairs of marks. The first pair is a warm-up, so its counts are dropped.
+            (libc::SYS_getpgid, START_MARK) => {
+                *self = Counter {
+                    calls: Calls::new(),
+                    counting: true,
+                }
+            }
+            (libc::SYS_getpgid, STOP_MARK) => self.counting = false,
+            _ if self.counting => *self.calls.entry(name(number)).or_default() += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Returns the name of a system call that allocators make, or `other`.
+fn name(number: i64) -> &'static str {
+    match number {
         libc::SYS_mmap => "mmap",
         libc::SYS_munmap => "munmap",
         libc::SYS_mremap => "mremap",
@@ -123,6 +133,5 @@ fn name(number: i64) -> String {
         libc::SYS_futex => "futex",
         libc::SYS_sched_yield => "sched_yield",
         _ => "other",
-    };
-    name.to_owned()
+    }
 }
