@@ -1,4 +1,4 @@
-//! Runs `ThresholdAlloc` against other allocators, each measurement in a process of its own: counts first, then times.
+//! Benchmarks `ThresholdAlloc` against other allocators. Each measurement runs in a separate process.
 //!
 //! `cargo run -- bench` in the clone starts it.
 
@@ -9,34 +9,36 @@ mod report;
 mod run;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstream::println;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use allocators::subject::Lacks;
 use child::Job;
 use output::{chart, table};
 use run::plan::Plan;
 
+/// Benchmarks ThresholdAlloc against other allocators.
 #[derive(Parser)]
 struct Arguments {
-    /// Rounds in which the allocators take turns.
+    /// Number of rounds; in each, every allocator is timed.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
-    /// Write the chart there.
+    /// Write the chart to this file.
     #[arg(long)]
     svg: Option<PathBuf>,
     /// Bonus stages that the answer does not solve.
     #[arg(long, value_delimiter = ',')]
     lacks: Vec<String>,
-    /// Little of everything: to see that it works.
+    /// Do as little work as possible, to test the benchmark itself.
     #[arg(long)]
     quick: bool,
-    /// What a child is to measure.
+    /// The measurement to run in this process, as JSON.
     #[arg(long, hide = true)]
     job: Option<String>,
 }
@@ -52,16 +54,24 @@ fn main() -> Result<()> {
         true => Plan::quick(rounds),
         false => Plan::full(rounds),
     };
-    let report = report::run(&plan, arguments.lacks)?;
+    let report = report::run(&plan, Lacks(arguments.lacks))?;
     if let Some(path) = arguments.svg {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
-        fs::write(&path, chart::svg(&report)).with_context(|| path.display().to_string())?;
+        write(&path, &chart::svg(&report))?;
     }
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => table::print(&report),
     }
     Ok(())
+}
+
+/// Writes a file. Missing folders are created.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, text)
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
 }

@@ -1,103 +1,125 @@
-//! What an allocator is compared with: the kernel's own price for a large block, and what writing to memory costs anyway.
+//! The baselines: what the kernel charges for a large block, and what writing to memory costs in any case.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::OnceLock;
 
 use nix::libc;
 
-/// A mapping for each block, and nothing else: no allocator that returns memory at once can be faster.
-pub struct Mapped;
+/// Maps and unmaps each block. No allocator that returns freed memory to the kernel immediately can be faster.
+pub struct Mapping;
 
-// SAFETY: each block is a mapping of its own, which is aligned to a page; large blocks here ask for no more.
-unsafe impl GlobalAlloc for Mapped {
+// SAFETY: each block is a separate mapping of its size. It is aligned to a page, and no workload asks for more.
+unsafe impl GlobalAlloc for Mapping {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         map(layout.size())
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        unmap(block, layout.size());
+        // SAFETY: the caller gives up the block, which is a mapping of that size.
+        unsafe { unmap(block, layout.size()) };
     }
 }
 
-/// As `Mapped`, on huge pages: blocks are aligned to them.
-pub struct Huge;
+/// Like [`Mapping`], with blocks that are aligned to huge pages and advised to use them.
+pub struct HugePages;
 
-/// Bytes of a huge page, where the kernel has them for those who ask.
-pub fn huge_page() -> Option<usize> {
-    let folder = "/sys/kernel/mm/transparent_hugepage";
-    let enabled = fs::read_to_string(format!("{folder}/enabled")).ok()?;
-    if enabled.contains("[never]") {
+/// Returns the kernel's setting for transparent huge pages: `always`, `madvise` or `never`.
+pub fn huge_page_mode() -> Option<String> {
+    let modes = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    // The current mode is in brackets: "always [madvise] never".
+    let (_, rest) = modes.split_once('[')?;
+    let (mode, _) = rest.split_once(']')?;
+    Some(mode.to_owned())
+}
+
+/// Returns the size of a huge page in bytes, if the kernel has them enabled.
+pub fn huge_page_size() -> Option<usize> {
+    if huge_page_mode()? == "never" {
         return None;
     }
-    let size = fs::read_to_string(format!("{folder}/hpage_pmd_size")).ok()?;
+    let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?;
     size.trim().parse().ok()
 }
 
-// SAFETY: as for `Mapped`.
-unsafe impl GlobalAlloc for Huge {
+// SAFETY: as for `Mapping`.
+unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        static SIZE: OnceLock<Option<usize>> = OnceLock::new();
         let len = layout.size();
-        let Some(huge) = huge_page() else {
+        let Some(huge) = *SIZE.get_or_init(huge_page_size) else {
             return ptr::null_mut();
         };
         let mut block = map(len);
         if !block.addr().is_multiple_of(huge) {
-            // New kernels align such a mapping themselves. Elsewhere an aligned address lies inside a longer one.
-            unmap(block, len);
-            let start = map(len + huge);
-            let before = start.align_offset(huge);
-            block = start.wrapping_add(before);
-            unmap(start, before);
-            unmap(block.wrapping_add(len), huge - before);
+            // Only recent kernels align such a mapping themselves.
+            // SAFETY: this mapping has just been made, and nothing uses it.
+            unsafe { unmap(block, len) };
+            block = map_aligned(len, huge);
         }
-        // SAFETY: advice on a mapping just made changes none of its bytes.
+        // SAFETY: MADV_HUGEPAGE does not change the contents of the mapping.
         unsafe { libc::madvise(block.cast(), len, libc::MADV_HUGEPAGE) };
         block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        unmap(block, layout.size());
+        // SAFETY: the caller gives up the block, which is a mapping of that size.
+        unsafe { unmap(block, layout.size()) };
     }
 }
 
-/// Always the same block, all of it resident after its first use: what is left is the caller's own work.
+/// Always returns the same block, which is resident after its first use, so that only the caller's own work is left.
 ///
-/// Two blocks at a time would be one: it is for callers that do not read what they wrote.
-pub struct Kept;
+/// Two blocks at the same time overlap, so no caller may rely on what it has written.
+pub struct SameBlock;
 
-/// Bytes of the block.
-const KEPT: usize = 8 << 20;
+const SAME_BLOCK: usize = 8 << 20;
 
-// SAFETY: the block is as long and aligned as any caller here asks, and none relies on what it holds.
-unsafe impl GlobalAlloc for Kept {
+// SAFETY: the block is valid for every size up to its own, and aligned to a page. Blocks overlap, but the workloads
+// read none of them.
+unsafe impl GlobalAlloc for SameBlock {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        static BLOCK: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-        if layout.size() > KEPT {
+        static ADDRESS: OnceLock<usize> = OnceLock::new();
+        if layout.size() > SAME_BLOCK {
             return ptr::null_mut();
         }
-        if BLOCK.load(Relaxed).is_null() {
-            BLOCK.store(map(KEPT), Relaxed);
-        }
-        BLOCK.load(Relaxed)
+        let address = *ADDRESS.get_or_init(|| map(SAME_BLOCK).expose_provenance());
+        ptr::with_exposed_provenance_mut(address)
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
 
+/// Maps `len` bytes, or panics.
 fn map(len: usize) -> *mut u8 {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    // SAFETY: without MAP_FIXED no existing mapping is replaced.
     let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
-    assert_ne!(start, libc::MAP_FAILED, "the kernel maps no {len} bytes");
+    assert_ne!(start, libc::MAP_FAILED, "mmap of {len} bytes failed");
     start.cast()
 }
 
-fn unmap(start: *mut u8, len: usize) {
+/// Maps `len` bytes at a multiple of `align`, by mapping more and unmapping the rest.
+fn map_aligned(len: usize, align: usize) -> *mut u8 {
+    let start = map(len + align);
+    let before = start.align_offset(align);
+    let block = start.wrapping_add(before);
+    // SAFETY: these pages lie in the new mapping, before the block.
+    unsafe { unmap(start, before) };
+    // SAFETY: these pages lie in the new mapping, after the block.
+    unsafe { unmap(block.wrapping_add(len), align - before) };
+    block
+}
+
+/// Unmaps `len` bytes, which may be 0.
+///
+/// # Safety
+/// The pages must have been mapped by [`map`], and nothing may use them.
+unsafe fn unmap(start: *mut u8, len: usize) {
     if len > 0 {
-        // SAFETY: these pages were mapped above, and their owner has given them up.
+        // SAFETY: the caller has given up these pages.
         unsafe { libc::munmap(start.cast(), len) };
     }
 }

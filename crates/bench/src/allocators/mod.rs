@@ -1,4 +1,4 @@
-//! The allocators that are compared, and the lines that they are compared with.
+//! The allocators that are compared, and the baselines.
 
 pub mod baseline;
 pub mod subject;
@@ -12,39 +12,38 @@ use rlsf::GlobalTlsf;
 use serde::{Deserialize, Serialize};
 use tikv_jemallocator::Jemalloc;
 
-use crate::allocators::baseline::{Huge, Kept, Mapped};
+use baseline::{HugePages, Mapping, SameBlock};
 use subject::Lacks;
 
-/// Who allocates. A peer is taken as its crate ships it.
+/// Other allocators run with their default settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Allocator {
     /// The answer that is measured.
     Ours,
-    /// The same with its thread cache on.
+    /// The answer with its thread cache.
     Cached,
-    /// The system's, as it ships: what the ratios are to.
+    /// The denominator of the ratios.
     Glibc,
-    /// The system's once more: how far its ratio is from 1 is what noise does.
+    /// glibc a second time. How far its ratio is from 1 shows the noise.
     Again,
-    /// The system's with its threshold pinned where ours is.
+    /// glibc with a fixed threshold, the same as the answer's initial one.
     Pinned,
     Mimalloc,
     Jemalloc,
-    /// The pure-Rust one.
     Rlsf,
-    /// No allocator: a mapping for each block.
+    /// A baseline: one mapping for each block.
     Floor,
-    /// As the floor, on huge pages.
+    /// A baseline: one mapping for each block, on huge pages.
     Huge,
-    /// No allocator: always the same block, all of it resident.
+    /// A baseline: always the same resident block.
     Memset,
 }
 
-/// Bytes at which glibc's threshold is pinned, and with which ours begins.
+/// The answer's initial threshold in bytes, and that of [`Allocator::Pinned`].
 pub const THRESHOLD: usize = 128 << 10;
 
-/// Bytes that a thread may keep, where the cache is on: about what glibc's keeps.
+/// The size limit of the answer's thread cache, about that of glibc's cache.
 const CACHE: usize = 256 << 10;
 
 impl Allocator {
@@ -60,9 +59,10 @@ impl Allocator {
         Allocator::Rlsf,
     ];
 
-    /// They only take large blocks.
-    pub const LINES: [Allocator; 3] = [Allocator::Floor, Allocator::Huge, Allocator::Memset];
+    /// They run the workload with large blocks only.
+    pub const BASELINES: [Allocator; 3] = [Allocator::Floor, Allocator::Huge, Allocator::Memset];
 
+    /// The name in the report. The second line for the answer is indented.
     pub fn name(self) -> &'static str {
         match self {
             Allocator::Ours => subject::NAME,
@@ -79,12 +79,12 @@ impl Allocator {
         }
     }
 
-    /// Whether it is the answer that is measured.
+    /// Returns whether this is the answer, with or without its cache.
     pub fn is_subject(self) -> bool {
         matches!(self, Allocator::Ours | Allocator::Cached)
     }
 
-    /// The allocator, made ready in this process.
+    /// Sets the allocator up in this process, and returns it.
     pub fn prepare(self, lacks: &Lacks) -> Result<&'static (dyn GlobalAlloc + Sync)> {
         static RLSF: GlobalTlsf = GlobalTlsf::new();
         Ok(match self {
@@ -95,17 +95,25 @@ impl Allocator {
             }
             Allocator::Glibc | Allocator::Again => &System,
             Allocator::Pinned => {
-                // SAFETY: mallopt takes two numbers.
-                let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD as i32) };
-                ensure!(done == 1, "glibc does not pin its threshold");
+                pin_threshold()?;
                 &System
             }
             Allocator::Mimalloc => &MiMalloc,
             Allocator::Jemalloc => &Jemalloc,
             Allocator::Rlsf => &RLSF,
-            Allocator::Floor => &Mapped,
-            Allocator::Huge => &Huge,
-            Allocator::Memset => &Kept,
+            Allocator::Floor => &Mapping,
+            Allocator::Huge => &HugePages,
+            Allocator::Memset => &SameBlock,
         })
     }
+}
+
+fn pin_threshold() -> Result<()> {
+    // SAFETY: mallopt takes two integers and no pointers.
+    let result = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD as i32) };
+    ensure!(
+        result == 1,
+        "mallopt(M_MMAP_THRESHOLD, {THRESHOLD}) returned {result}"
+    );
+    Ok(())
 }

@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 
 pub type Alloc = dyn GlobalAlloc + Sync;
 
-/// An allocated block of at least one byte. It has no `Drop`: a pointer to its allocator in every block would double the
-/// memory traffic of the small churn.
+/// An allocated block of at least one byte. It has no `Drop`, because that would need a pointer to the allocator in
+/// every block, which costs memory traffic in the small churn.
 pub struct Block {
     start: NonNull<u8>,
     layout: Layout,

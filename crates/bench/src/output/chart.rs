@@ -1,24 +1,15 @@
-//! The chart for the book: what a page of a large block costs, by the block's size.
+//! Draws the chart in the book: CPU time for each page of a large block, by the size of the block.
 
-use std::fmt::Write;
+use std::fmt::{Arguments, Write};
 
+use super::{IN_CHART, kib_or_mib};
 use crate::allocators::Allocator;
-use crate::output::table::bytes;
 use crate::report::Report;
-
-/// The lines, those below first.
-pub const SHOWN: [Allocator; 6] = [
-    Allocator::Floor,
-    Allocator::Pinned,
-    Allocator::Ours,
-    Allocator::Huge,
-    Allocator::Glibc,
-    Allocator::Memset,
-];
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 292.0;
-/// The lines are drawn between these.
+
+/// The edges of the plot.
 const LEFT: f64 = 40.0;
 const RIGHT: f64 = 348.0;
 const TOP: f64 = 28.0;
@@ -28,7 +19,7 @@ const BOTTOM: f64 = 206.0;
 const LEAST: f64 = 10.0;
 const MOST: f64 = 10_000.0;
 
-/// An SVG without an empty line, to be included in a page: its colours are the book's themes'.
+/// Returns an SVG that can be included in a page, so it has no empty line. Its colours are those of the page.
 pub fn svg(report: &Report) -> String {
     let mut svg = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 12px sans-serif; fill: var(--fg)">
@@ -39,8 +30,9 @@ pub fn svg(report: &Report) -> String {
         description(report)
     );
     axes(&mut svg, report);
-    for (place, allocator) in SHOWN.into_iter().enumerate() {
-        line(&mut svg, report, allocator, place);
+    for (index, allocator) in IN_CHART.into_iter().enumerate() {
+        curve(&mut svg, report, allocator);
+        legend(&mut svg, allocator, index);
     }
     svg + "</svg>\n"
 }
@@ -48,7 +40,7 @@ pub fn svg(report: &Report) -> String {
 fn axes(svg: &mut String, report: &Report) {
     let mut ns = LEAST;
     while ns <= MOST {
-        let y = height(ns);
+        let (y, x, baseline) = (y(ns), LEFT - 4.0, y(ns) + 3.5);
         draw(
             svg,
             format_args!(
@@ -57,85 +49,68 @@ fn axes(svg: &mut String, report: &Report) {
         );
         draw(
             svg,
-            format_args!(
-                r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{ns}</text>"#,
-                LEFT - 4.0,
-                y + 3.5
-            ),
+            format_args!(r#"<text x="{x:.1}" y="{baseline:.1}" text-anchor="end">{ns}</text>"#),
         );
         ns *= 10.0;
     }
-    for (place, size) in report.large.iter().enumerate() {
-        let x = across(place, report.large.len());
-        let (number, unit) = (bytes(size.bytes), BOTTOM + 14.0);
+    for (index, size) in report.large.iter().enumerate() {
+        let (x, y) = (x(index, report.large.len()), BOTTOM + 14.0);
+        let text = kib_or_mib(size.bytes);
+        let text = text.replace(" KiB", "K").replace(" MiB", "M");
         draw(
             svg,
-            format_args!(
-                r#"<text x="{x:.1}" y="{unit:.1}" text-anchor="middle">{}</text>"#,
-                number.replace(" KiB", "K").replace(" MiB", "M")
-            ),
+            format_args!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="middle">{text}</text>"#),
         );
     }
 }
 
-/// A line and its entry in the legend.
-fn line(svg: &mut String, report: &Report, allocator: Allocator, place: usize) {
+fn curve(svg: &mut String, report: &Report, allocator: Allocator) {
     let sizes = report.large.iter().enumerate();
-    let points: Vec<String> = sizes
-        .filter_map(|(place, size)| {
-            let ns = size.ns_a_page.get(&allocator)?;
-            Some(format!(
-                "{:.1},{:.1}",
-                across(place, report.large.len()),
-                height(*ns)
-            ))
-        })
+    let points = sizes.filter_map(|(index, size)| {
+        let ns = size.ns_a_page.get(&allocator)?;
+        Some((x(index, report.large.len()), y(*ns)))
+    });
+    let points: Vec<_> = points.collect();
+    let path: Vec<_> = points
+        .iter()
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
         .collect();
-    let style = style(allocator);
+    let (path, style) = (path.join(" "), style(allocator));
     draw(
         svg,
-        format_args!(
-            r#"<polyline points="{}" fill="none" {style}/>"#,
-            points.join(" ")
-        ),
+        format_args!(r#"<polyline points="{path}" fill="none" {style}/>"#),
     );
-    // The two grey bands look alike in the legend.
-    if let (Allocator::Floor | Allocator::Memset, Some(size)) = (allocator, report.large.first())
-        && let Some(ns) = size.ns_a_page.get(&allocator)
-    {
-        let (x, y) = (across(0, report.large.len()), height(*ns) + 16.0);
-        let name = legend(allocator);
+    // The two wide grey curves look alike in the legend, so they also have a label.
+    if let (Allocator::Floor | Allocator::Memset, Some((x, y))) = (allocator, points.first()) {
+        let (y, label) = (y + 16.0, label(allocator));
         draw(
             svg,
-            format_args!(r#"<text x="{x:.1}" y="{y:.1}">{name}</text>"#),
+            format_args!(r#"<text x="{x:.1}" y="{y:.1}">{label}</text>"#),
         );
     }
-    let (column, row) = (place % 2, place / 2);
-    let x = 12.0 + 174.0 * column as f64;
-    let y = BOTTOM + 36.0 + 18.0 * row as f64;
+}
+
+/// Draws an entry of the legend, which has two columns.
+fn legend(svg: &mut String, allocator: Allocator, index: usize) {
+    let x = 12.0 + 174.0 * (index % 2) as f64;
+    let y = BOTTOM + 36.0 + 18.0 * (index / 2) as f64;
+    let (end, style) = (x + 28.0, style(allocator));
     draw(
         svg,
-        format_args!(
-            r#"<line x1="{x}" x2="{:.1}" y1="{y}" y2="{y}" {style}/>"#,
-            x + 28.0
-        ),
+        format_args!(r#"<line x1="{x}" x2="{end:.1}" y1="{y}" y2="{y}" {style}/>"#),
     );
+    let (x, y, label) = (x + 34.0, y + 3.5, label(allocator));
     draw(
         svg,
-        format_args!(
-            r#"<text x="{:.1}" y="{:.1}">{}</text>"#,
-            x + 34.0,
-            y + 3.5,
-            legend(allocator)
-        ),
+        format_args!(r#"<text x="{x:.1}" y="{y:.1}">{label}</text>"#),
     );
 }
 
-fn draw(svg: &mut String, element: std::fmt::Arguments) {
-    writeln!(svg, "{element}").expect("a String takes all");
+fn draw(svg: &mut String, element: Arguments) {
+    writeln!(svg, "{element}").expect("writing to a String succeeds");
 }
 
-/// Told apart without colour as well; those that lie on each other all show.
+/// The curves differ without colour as well, and those that coincide remain visible.
 fn style(allocator: Allocator) -> &'static str {
     match allocator {
         Allocator::Floor => r#"stroke="var(--fg)" stroke-width="7" opacity="0.25""#,
@@ -147,7 +122,7 @@ fn style(allocator: Allocator) -> &'static str {
     }
 }
 
-fn legend(allocator: Allocator) -> &'static str {
+fn label(allocator: Allocator) -> &'static str {
     match allocator {
         Allocator::Floor => "mmap, write, munmap",
         Allocator::Pinned => "glibc, threshold pinned",
@@ -158,32 +133,28 @@ fn legend(allocator: Allocator) -> &'static str {
     }
 }
 
-/// The numbers in words, at the two ends.
+/// Describes the two ends of the curves for those who cannot see the chart.
 fn description(report: &Report) -> String {
-    let mut told = String::from("Nanoseconds of CPU time for each page.");
-    for size in [report.large.first(), report.large.last()]
-        .into_iter()
-        .flatten()
-    {
-        let all = SHOWN.into_iter();
-        let each = all.filter_map(|allocator| {
+    let mut text = String::from("Nanoseconds of CPU time for each page.");
+    for size in report.large.first().into_iter().chain(report.large.last()) {
+        let times = IN_CHART.into_iter().filter_map(|allocator| {
             let ns = size.ns_a_page.get(&allocator)?;
-            Some(format!("{} {ns:.0}", legend(allocator)))
+            Some(format!("{} {ns:.0}", label(allocator)))
         });
-        let each: Vec<_> = each.collect();
-        told += &format!(" {}: {}.", bytes(size.bytes), each.join("; "));
+        let times: Vec<_> = times.collect();
+        text += &format!(" {}: {}.", kib_or_mib(size.bytes), times.join("; "));
     }
     let machine = &report.machine;
-    told + &format!(" Measured with {} on {}.", machine.libc, machine.kernel)
+    text + &format!(" Measured with {} on {}.", machine.libc, machine.kernel)
 }
 
-fn across(place: usize, of: usize) -> f64 {
+fn x(index: usize, count: usize) -> f64 {
     let (left, right) = (LEFT + 8.0, RIGHT - 8.0);
-    left + (right - left) * place as f64 / (of.max(2) - 1) as f64
+    left + (right - left) * index as f64 / (count.max(2) - 1) as f64
 }
 
-/// On a logarithmic scale.
-fn height(ns: f64) -> f64 {
+/// The scale is logarithmic.
+fn y(ns: f64) -> f64 {
     let share = (ns / LEAST).log10() / (MOST / LEAST).log10();
     BOTTOM - (BOTTOM - TOP) * share.clamp(0.0, 1.0)
 }
@@ -193,11 +164,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_times_as_much_is_as_far_everywhere() {
-        let step = height(10.0) - height(100.0);
+    fn the_scale_is_logarithmic() {
+        let step = y(10.0) - y(100.0);
         assert!(step > 0.0);
-        assert!((height(100.0) - height(1_000.0) - step).abs() < 1e-9);
-        assert_eq!((height(10.0), height(10_000.0)), (BOTTOM, TOP));
-        assert_eq!(height(1.0), BOTTOM);
+        assert!((y(100.0) - y(1_000.0) - step).abs() < 1e-9);
+        assert_eq!((y(10.0), y(10_000.0)), (BOTTOM, TOP));
+        assert_eq!(y(1.0), BOTTOM);
     }
 }

@@ -1,120 +1,110 @@
-//! The report for people: tables of at most 80 columns.
+//! Prints the report as text, at most 80 columns wide.
 
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 
+use super::{IN_CHART, kib_or_mib};
+use crate::report::Report;
+use crate::report::rows::Row;
 use crate::report::score::{Item, Part};
-use crate::report::{Count, Report, Row, mib};
+use crate::run::Count;
 
 const STRONG: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
 const WIDTH: usize = 80;
 
-/// Prints all of it.
 pub fn print(report: &Report) {
     let machine = &report.machine;
     println!("{}", styled(STRONG, &title(report)));
     paragraph(&format!(
-        "{}, {}, {} CPUs, huge pages: {}. Each measurement in a process of its own.",
+        "{}, {}, {} CPUs, huge pages: {}. Each measurement runs in a separate process.",
         machine.libc, machine.kernel, machine.cpus, machine.huge_pages
     ));
-
     heading("Counts");
     columns(report, &COUNTS);
-    paragraph(
-        "calls: system calls a large pair (1 MiB), a small pair, a doubling of a Vec. faults: for each page of a \
-         large block; for each page of zeroed memory that nobody touches. used: live bytes in a byte of the heap \
-         (others than ours: of what is resident). peak, kept: MiB resident with small blocks live; right after 256 \
-         blocks of 1 MiB, or all small ones, were freed. instr.: the allocator's own instructions for a small pair.",
-    );
-
+    paragraph(LEGEND);
     heading(&format!(
-        "CPU time, ratio to glibc as shipped ({} rounds, ± half the quartiles' distance)",
+        "CPU time, ratio to glibc as shipped ({} rounds, ± half interquartile range)",
         report.rounds
     ));
     columns(report, &TIMES);
     paragraph(&large_blocks(report));
-
     let score = &report.score;
     heading(&format!("Score: {:.1} of {:.0}", score.points, score.of));
     score.parts.iter().for_each(part);
-
-    if !report.behind.is_empty() {
-        heading("Where it is behind the best of them, and why");
-        report.behind.iter().for_each(|told| paragraph(told));
-    }
-    for skipped in &report.skipped {
-        paragraph(&format!("Skipped: {}: {}.", skipped.what, skipped.why));
-    }
-    for failed in &report.failed {
-        let name = failed.allocator.name().trim();
-        paragraph(&format!(
-            "{name} failed at {}: {}",
-            failed.workload, failed.why
-        ));
-    }
+    remarks(report);
 }
+
+/// Explains the columns of [`COUNTS`].
+const LEGEND: &str = "calls: system calls for a large pair (1 MiB), a small pair, a doubling of a Vec. faults: for \
+                      each page of a large block; for each page of untouched zeroed memory. used: live bytes for each byte \
+                      of the heap (other allocators: of resident memory). peak, kept: MiB resident while small blocks \
+                      are live; after 256 blocks of 1 MiB, or all small blocks, were freed. instr.: instructions of \
+                      the allocator for a small pair.";
 
 fn title(report: &Report) -> String {
     let whose = match report.subject {
         "yours" => "Your",
         _ => "The solution's",
     };
-    let lacks = match report.lacks.is_empty() {
-        true => String::new(),
-        false => format!(", without {}", report.lacks.join(", ")),
+    let lacks = match report.lacks.0.as_slice() {
+        [] => String::new(),
+        stages => format!(", without {}", stages.join(", ")),
     };
-    format!("{whose} ThresholdAlloc{lacks}, beside other allocators")
+    format!("{whose} ThresholdAlloc{lacks}, and other allocators")
 }
 
-/// A column: its heading in two lines, its width, and what it shows of a row.
-type Column = (
-    &'static str,
-    &'static str,
-    usize,
-    fn(&Row) -> Option<String>,
-);
+struct Column {
+    /// In two lines.
+    heading: [&'static str; 2],
+    width: usize,
+    cell: fn(&Row) -> Option<String>,
+}
+
+const fn column(
+    heading: [&'static str; 2],
+    width: usize,
+    cell: fn(&Row) -> Option<String>,
+) -> Column {
+    Column {
+        heading,
+        width,
+        cell,
+    }
+}
 
 const COUNTS: [Column; 10] = [
-    ("calls:", "large", 7, |row| calls(row, "large")),
-    ("", "small", 6, |row| calls(row, "small")),
-    ("", "double", 7, |row| calls(row, "vec")),
-    ("faults:", "large", 8, |row| faults(row, "large")),
-    ("", "zeroed", 7, |row| faults(row, "untouched")),
-    ("", "used", 6, |row| {
-        let held = row.count("heap")?.measure.held.as_ref()?;
-        Some(format!("{:.2}", held.live as f64 / held.heap as f64))
+    column(["calls:", "large"], 7, |row| calls(row, "large")),
+    column(["", "small"], 6, |row| calls(row, "small")),
+    column(["", "double"], 7, |row| calls(row, "vec")),
+    column(["faults:", "large"], 8, |row| faults(row, "large")),
+    column(["", "zeroed"], 7, |row| faults(row, "untouched")),
+    column(["", "used"], 6, |row| {
+        Some(format!("{:.2}", row.utilisation()?))
     }),
-    ("", "peak", 5, |row| {
-        let held = row.count("heap")?.measure.held.as_ref()?;
-        Some(format!("{:.0}", mib(held.peak)))
-    }),
-    ("kept:", "large", 7, |row| kept(row, 0)),
-    ("", "small", 6, |row| kept(row, 1)),
-    ("", "instr.", 7, |row| {
+    column(["", "peak"], 5, |row| Some(format!("{:.0}", row.peak()?))),
+    column(["kept:", "large"], 7, |row| Some(short(row.kept()?[0]))),
+    column(["", "small"], 6, |row| Some(short(row.kept()?[1]))),
+    column(["", "instr."], 7, |row| {
         Some(format!("{:.0}", row.instructions?))
     }),
 ];
 
 const TIMES: [Column; 6] = [
-    ("small", "churn", 11, |row| time(row, "small")),
-    ("mixed", "sizes", 11, |row| time(row, "mixed")),
-    ("large", "blocks", 11, |row| time(row, "large")),
-    ("Vec to", "256 MiB", 11, |row| time(row, "vec")),
-    ("sparse", "zeroed", 11, |row| time(row, "sparse")),
-    ("two", "threads", 11, |row| time(row, "threads")),
+    column(["small", "churn"], 11, |row| time(row, "small")),
+    column(["mixed", "sizes"], 11, |row| time(row, "mixed")),
+    column(["large", "blocks"], 11, |row| time(row, "large")),
+    column(["Vec to", "256 MiB"], 11, |row| time(row, "vec")),
+    column(["sparse", "zeroed"], 11, |row| time(row, "sparse")),
+    column(["two", "threads"], 11, |row| time(row, "threads")),
 ];
 
 fn calls(row: &Row, workload: &str) -> Option<String> {
-    Some(short(row.count(workload)?.calls_a_step(None)?))
+    Some(short(row.count(workload)?.calls_per_step(None)?))
 }
 
 fn faults(row: &Row, workload: &str) -> Option<String> {
-    Some(short(row.count(workload).map(Count::faults_a_page)?))
-}
-
-fn kept(row: &Row, which: usize) -> Option<String> {
-    Some(short(row.kept()?[which]))
+    row.count(workload).map(Count::faults_per_page).map(short)
 }
 
 fn time(row: &Row, workload: &str) -> Option<String> {
@@ -124,7 +114,7 @@ fn time(row: &Row, workload: &str) -> Option<String> {
     Some(format!("{:.digits$} ±{spread}%", ratio.median))
 }
 
-/// Enough digits, and no more.
+/// Formats a count with at most two decimals. Only 0 is shown as 0.
 fn short(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
@@ -134,26 +124,26 @@ fn short(value: f64) -> String {
     }
 }
 
+/// The width of the first column, which has the names.
 const NAME: usize = 12;
 
 fn columns(report: &Report, columns: &[Column]) {
     for heading in [0, 1] {
-        let mut line = " ".repeat(NAME);
-        for (first, second, width, _) in columns {
-            line += &format!("{:>width$}", [first, second][heading]);
-        }
+        let cells = columns.iter();
+        let cells = cells.map(|column| format!("{:>1$}", column.heading[heading], column.width));
+        let line = " ".repeat(NAME) + &cells.collect::<String>();
         println!("{}", styled(FAINT, line.trim_end()));
     }
     for row in &report.rows {
-        let cells = columns.iter().map(|(_, _, _, cell)| cell(row));
-        let cells: Vec<_> = cells.collect();
+        let cells: Vec<_> = columns.iter().map(|column| (column.cell)(row)).collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let mut line = format!("{:<NAME$}", row.name);
-        for (cell, (_, _, width, _)) in cells.into_iter().zip(columns) {
-            line += &format!("{:>width$}", cell.unwrap_or_else(|| "–".to_owned()));
-        }
+        let cells = cells.into_iter().zip(columns).map(|(cell, column)| {
+            let cell = cell.unwrap_or_else(|| "–".to_owned());
+            format!("{cell:>0$}", column.width)
+        });
+        let line = format!("{:<NAME$}{}", row.name, cells.collect::<String>());
         match row.allocator.is_subject() {
             true => println!("{}", styled(STRONG, &line)),
             false => println!("{line}"),
@@ -161,31 +151,18 @@ fn columns(report: &Report, columns: &[Column]) {
     }
 }
 
-/// What a page of a large block costs, at the two ends.
+/// Describes the times of the smallest and the largest blocks.
 fn large_blocks(report: &Report) -> String {
-    let mut told = String::from("Large blocks, ns of CPU time a page:");
-    for size in [report.large.first(), report.large.last()]
-        .into_iter()
-        .flatten()
-    {
-        told += &format!(" {}:", bytes(size.bytes));
+    let ends = report.large.first().into_iter().chain(report.large.last());
+    let sizes = ends.map(|size| {
         let all = size.ns_a_page.iter();
-        let wanted = all.filter(|(allocator, _)| crate::output::chart::SHOWN.contains(allocator));
-        let each: Vec<_> = wanted
-            .map(|(allocator, ns)| format!("{} {ns:.0}", allocator.name()))
-            .collect();
-        told += &format!(" {};", each.join(", "));
-    }
-    told.pop();
-    told + "."
-}
-
-/// `128 KiB`.
-pub fn bytes(bytes: usize) -> String {
-    match bytes >> 20 {
-        0 => format!("{} KiB", bytes >> 10),
-        mib => format!("{mib} MiB"),
-    }
+        let shown = all.filter(|(allocator, _)| IN_CHART.contains(allocator));
+        let times = shown.map(|(allocator, ns)| format!("{} {ns:.0}", allocator.name()));
+        let times: Vec<_> = times.collect();
+        format!("{}: {}", kib_or_mib(size.bytes), times.join(", "))
+    });
+    let sizes: Vec<_> = sizes.collect();
+    format!("Large blocks, ns of CPU time a page: {}.", sizes.join("; "))
 }
 
 fn part(part: &Part) {
@@ -215,29 +192,29 @@ fn item(item: &Item) {
     );
 }
 
+fn remarks(report: &Report) {
+    if !report.behind.is_empty() {
+        heading("Where another allocator is faster, and why");
+        report.behind.iter().for_each(|text| paragraph(text));
+    }
+    for skipped in &report.skipped {
+        paragraph(&format!("Skipped: {}: {}.", skipped.what, skipped.why));
+    }
+    for failed in &report.failed {
+        let name = failed.allocator.name().trim();
+        paragraph(&format!(
+            "{name} failed at {}: {}",
+            failed.workload, failed.why
+        ));
+    }
+}
+
 fn heading(text: &str) {
     println!("\n{}", styled(STRONG, text));
 }
 
 fn paragraph(text: &str) {
-    for line in wrapped(text, WIDTH) {
-        println!("{line}");
-    }
-}
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is always one");
-        if line.is_empty() {
-            *line = word.to_owned();
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            *line += &format!(" {word}");
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
+    println!("{}", textwrap::fill(text, WIDTH));
 }
 
 fn styled(style: Style, text: &str) -> String {
@@ -249,21 +226,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_paragraph_is_wrapped_at_words() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("±±± ±±±", 7), ["±±± ±±±"]);
-    }
-
-    #[test]
-    fn the_columns_fit() {
+    fn the_tables_fit_the_width() {
         for columns in [COUNTS.as_slice(), &TIMES] {
-            let widths: usize = columns.iter().map(|(_, _, width, _)| width).sum();
+            let widths: usize = columns.iter().map(|column| column.width).sum();
             assert!(NAME + widths <= WIDTH, "{widths}");
         }
     }
 
     #[test]
-    fn a_small_number_is_not_nothing() {
+    fn a_small_number_is_not_shown_as_zero() {
         assert_eq!(short(0.0), "0");
         assert_eq!(short(0.000_1), "<0.01");
         assert_eq!(short(1.0), "1.00");

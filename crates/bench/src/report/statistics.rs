@@ -1,18 +1,19 @@
-//! Medians, spreads and ratios of what was measured in rounds.
+//! Medians, and ratios of times that were measured in rounds.
 
 use serde::Serialize;
 
-/// A ratio of two times that took turns.
+/// The ratio of two times that were measured in the same rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ratio {
-    /// The median of the rounds' ratios.
+    /// The median of the ratios of all rounds.
     pub median: f64,
-    /// Half the distance between the quartiles, as a share of the median.
+    /// Half the interquartile range, as a share of the median.
     pub spread: f64,
 }
 
 impl Ratio {
-    /// Round by round: what disturbs a round disturbs both. None without a round that both have finished.
+    /// Divides the times round by round, because a disturbance often affects a whole round. Returns `None` if the two
+    /// have no round in common.
     pub fn of(times: &[f64], to: &[f64]) -> Option<Ratio> {
         let rounds = times.iter().zip(to);
         let ratios: Vec<f64> = rounds.map(|(time, to)| time / to).collect();
@@ -29,7 +30,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// The value below which that share of all lies; between two of them in proportion.
+/// Returns the quantile for `share`, from 0 to 1, interpolated linearly.
 fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_in_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order() {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn one_disturbed_round_does_not_move_a_ratio() {
+    fn one_disturbed_round_does_not_change_the_ratio() {
         let to = [1.0, 10.0, 2.0, 4.0, 8.0];
         let times = [0.5, 5.0, 1.0, 2.0, 800.0];
         let expected = Ratio {
@@ -66,17 +67,17 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_is_half_the_quartiles_distance() {
+    fn the_spread_is_half_the_interquartile_range() {
         let times = [1.0, 2.0, 3.0, 4.0, 5.0];
         let ratio = Ratio::of(&times, &[1.0; 5]).expect("five rounds");
-        // Quartiles at 2 and 4.
+        // The quartiles are 2 and 4.
         assert_eq!(ratio.median, 3.0);
         assert!((ratio.spread - 1.0 / 3.0).abs() < 1e-12, "{ratio:?}");
     }
 
     #[test]
-    fn rounds_are_compared_with_their_own() {
-        // The machine is ten times slower in the second round, and the ratio the same.
+    fn times_are_divided_within_a_round() {
+        // The machine is ten times slower in the second round, but the ratio is the same.
         let ratio = Ratio::of(&[2.0, 20.0], &[1.0, 10.0]).expect("two rounds");
         assert_eq!((ratio.median, ratio.spread), (2.0, 0.0));
     }

@@ -1,154 +1,235 @@
-//! Starts the children: first those that count, then in rounds those that are timed.
+//! Runs the measurements: first the counts of each allocator, then the times, for which the allocators take turns.
 
 mod callgrind;
 pub mod plan;
-pub mod trace;
+mod progress;
+mod trace;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write, stderr};
+
+use anyhow::Error;
+use serde::Serialize;
 
 use crate::allocators::Allocator;
-use crate::allocators::baseline;
+use crate::allocators::baseline::huge_page_size;
 use crate::allocators::subject::Lacks;
 use crate::child::Job;
 use crate::child::meter::Measure;
 use crate::child::workload::Workload;
-use crate::report::{Count, Failure, Row, Skipped};
-use crate::run::plan::Plan;
+use plan::Plan;
+use progress::Progress;
+use trace::Calls;
 
-/// CPU times in nanoseconds, round by round: for a step of a workload; for a page of large blocks, by their size.
-#[derive(Default)]
-pub struct Times {
-    pub workloads: BTreeMap<(Allocator, &'static str), Vec<f64>>,
-    pub sizes: BTreeMap<(Allocator, usize), Vec<f64>>,
+#[derive(Debug)]
+pub struct Results {
+    /// In the order of the report.
+    pub counted: Vec<Counted>,
+    pub times: Times,
+    pub skipped: Vec<Skipped>,
+    pub failed: Vec<Failure>,
 }
 
-/// Notes what could not be done.
-pub struct Runner<'a> {
+/// The counts of one allocator.
+#[derive(Debug)]
+pub struct Counted {
+    pub allocator: Allocator,
+    /// By the name of the workload.
+    pub counts: BTreeMap<&'static str, Count>,
+    /// The number of instructions for a step of the small churn.
+    pub instructions: Option<f64>,
+}
+
+/// The counts of one workload.
+#[derive(Debug, Serialize)]
+pub struct Count {
+    #[serde(flatten)]
+    pub measure: Measure,
+    /// `None` if system calls were not counted.
+    pub calls: Option<Calls>,
+}
+
+impl Count {
+    /// Returns the number of system calls in a step, of all calls or of those with the given name.
+    pub fn calls_per_step(&self, name: Option<&str>) -> Option<f64> {
+        let calls = self.calls.as_ref()?.iter();
+        let wanted = calls.filter(|(call, _)| name.is_none_or(|name| name == **call));
+        let count: u64 = wanted.map(|(_, count)| count).sum();
+        Some(count as f64 / self.measure.steps as f64)
+    }
+
+    pub fn faults_per_step(&self) -> f64 {
+        self.measure.faults as f64 / self.measure.steps as f64
+    }
+
+    pub fn faults_per_page(&self) -> f64 {
+        self.measure.faults as f64 / self.measure.pages as f64
+    }
+}
+
+/// CPU times in nanoseconds, one for each round.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// For one step of a workload.
+    pub steps: BTreeMap<(Allocator, &'static str), Vec<f64>>,
+    /// For one page of a large block, by the block's size.
+    pub pages: BTreeMap<(Allocator, usize), Vec<f64>>,
+}
+
+/// Something that cannot be measured on this machine or with this answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skipped {
+    pub what: &'static str,
+    pub why: String,
+}
+
+/// A workload that an allocator did not complete.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    pub allocator: Allocator,
+    pub workload: &'static str,
+    pub why: String,
+}
+
+/// The name of the instruction count in [`Skipped`] and [`Failure`].
+pub const INSTRUCTIONS: &str = "instructions";
+
+/// Runs all measurements. A measurement that fails is noted, and not repeated.
+pub fn run(plan: &Plan, lacks: &Lacks, page: usize) -> Results {
+    let mut runner = Runner {
+        plan,
+        lacks,
+        page,
+        huge_page: huge_page_size(),
+        skipped: Vec::new(),
+        failed: Vec::new(),
+        progress: Progress::new(),
+    };
+    runner.note_unsupported();
+    let counted = runner.count();
+    let times = runner.time();
+    Results {
+        counted,
+        times,
+        skipped: runner.skipped,
+        failed: runner.failed,
+    }
+}
+
+struct Runner<'a> {
     plan: &'a Plan,
     lacks: &'a Lacks,
+    page: usize,
+    huge_page: Option<usize>,
     skipped: Vec<Skipped>,
     failed: Vec<Failure>,
     progress: Progress,
 }
 
 impl Runner<'_> {
-    pub fn new<'a>(plan: &'a Plan, lacks: &'a Lacks) -> Runner<'a> {
-        let mut skipped = Vec::new();
+    fn note_unsupported(&mut self) {
         for (stage, what) in [("cache", "the thread cache"), ("global", "two threads")] {
-            if lacks.iter().any(|lacked| lacked == stage) {
-                let why = format!("the stage {stage} is not solved");
-                skipped.push(Skipped { what, why });
+            if self.lacks.contains(stage) {
+                self.skip(what, format!("the stage {stage} is not solved"));
             }
         }
-        if baseline::huge_page().is_none() {
-            let why = "the kernel gives none".to_owned();
-            skipped.push(Skipped {
-                what: "huge pages",
-                why,
-            });
-        }
-        Runner {
-            plan,
-            lacks,
-            skipped,
-            failed: Vec::new(),
-            progress: Progress(stderr().is_terminal()),
+        if self.huge_page.is_none() {
+            self.skip("huge pages", "they are disabled in the kernel".to_owned());
         }
     }
 
-    /// Calls, faults, memory and instructions of every allocator.
-    pub fn count(&mut self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for allocator in Allocator::ALL {
-            let mut row = Row {
-                allocator,
-                name: allocator.name(),
-                counts: BTreeMap::new(),
-                instructions: None,
-                ns_a_step: BTreeMap::new(),
-                times: BTreeMap::new(),
-            };
-            // Counts are the same each time.
-            if allocator != Allocator::Again && self.solved(allocator) {
-                self.progress
-                    .show(&format!("counting: {}", row.name.trim()));
-                for (name, workload) in self.plan.counted() {
-                    if let Some(count) = self.calls(allocator, name, workload) {
-                        row.counts.insert(name, count);
-                    }
-                }
-                for (name, workload) in self.plan.held() {
-                    if let Some(measure) = self.measure(allocator, name, workload) {
-                        let calls = None;
-                        row.counts.insert(name, Count { measure, calls });
-                    }
-                }
-                row.instructions = self.instructions(allocator);
-            }
-            rows.push(row);
-        }
-        rows.retain(|row| self.solved(row.allocator));
-        rows
+    fn count(&mut self) -> Vec<Counted> {
+        let all = Allocator::ALL.into_iter();
+        let allocators: Vec<_> = all.filter(|one| self.is_solved(*one)).collect();
+        allocators
+            .into_iter()
+            .map(|allocator| match allocator {
+                // Its counts would be the same as glibc's.
+                Allocator::Again => Counted {
+                    allocator,
+                    counts: BTreeMap::new(),
+                    instructions: None,
+                },
+                _ => self.count_one(allocator),
+            })
+            .collect()
     }
 
-    /// The rounds. In each every allocator is run for every workload, and each time another one begins.
-    pub fn time(&mut self, page: usize) -> Times {
+    fn count_one(&mut self, allocator: Allocator) -> Counted {
+        self.progress
+            .show(&format!("counting: {}", allocator.name().trim()));
+        let mut counts = BTreeMap::new();
+        for (name, workload) in self.plan.counted() {
+            if let Some(count) = self.count_workload(allocator, name, workload) {
+                counts.insert(name, count);
+            }
+        }
+        for (name, workload) in self.plan.held() {
+            if let Some(measure) = self.measure(allocator, name, workload) {
+                let calls = None;
+                counts.insert(name, Count { measure, calls });
+            }
+        }
+        Counted {
+            allocator,
+            counts,
+            instructions: self.instructions(allocator),
+        }
+    }
+
+    /// In each round every allocator runs every workload. Each round starts with another allocator.
+    fn time(&mut self) -> Times {
         let mut times = Times::default();
         for round in 0..self.plan.rounds {
             self.progress
                 .show(&format!("round {} of {}", round + 1, self.plan.rounds));
-            for (name, workload) in self.plan.timed() {
-                for allocator in turned(&Allocator::ALL, round) {
-                    if let Some(measure) = self.measure(allocator, name, workload) {
-                        let time = measure.cpu_ns as f64 / measure.steps as f64;
-                        let rounds = times.workloads.entry((allocator, name));
-                        rounds.or_default().push(time);
-                    }
-                }
-            }
-            let all = [Allocator::ALL.as_slice(), &Allocator::LINES].concat();
-            for bytes in Plan::large_sizes() {
-                for allocator in turned(&all, round) {
-                    let huge = baseline::huge_page().unwrap_or(usize::MAX);
-                    if allocator == Allocator::Huge && bytes < huge {
-                        continue;
-                    }
-                    let workload = self.plan.large(bytes, page);
-                    if let Some(measure) = self.measure(allocator, "large", workload) {
-                        let time = measure.cpu_ns as f64 / measure.pages as f64;
-                        let rounds = times.sizes.entry((allocator, bytes));
-                        rounds.or_default().push(time);
-                    }
-                }
-            }
+            self.time_steps(round, &mut times);
+            self.time_pages(round, &mut times);
         }
         times
     }
 
-    pub fn end(self) -> (Vec<Skipped>, Vec<Failure>) {
-        self.progress.clear();
-        (self.skipped, self.failed)
+    fn time_steps(&mut self, round: usize, times: &mut Times) {
+        for (name, workload) in self.plan.timed() {
+            for allocator in rotated(&Allocator::ALL, round) {
+                if let Some(measure) = self.measure(allocator, name, workload) {
+                    let time = measure.cpu_ns as f64 / measure.steps as f64;
+                    times.steps.entry((allocator, name)).or_default().push(time);
+                }
+            }
+        }
     }
 
-    /// Whether the answer has what this row shows.
-    fn solved(&self, allocator: Allocator) -> bool {
-        allocator != Allocator::Cached || !self.lacked("cache")
+    fn time_pages(&mut self, round: usize, times: &mut Times) {
+        let all = [Allocator::ALL.as_slice(), &Allocator::BASELINES].concat();
+        for bytes in Plan::large_sizes() {
+            let workload = self.plan.large(bytes, self.page);
+            for allocator in rotated(&all, round) {
+                let too_small = self.huge_page.is_none_or(|huge| bytes < huge);
+                if allocator == Allocator::Huge && too_small {
+                    continue;
+                }
+                if let Some(measure) = self.measure(allocator, "large", workload) {
+                    let time = measure.cpu_ns as f64 / measure.pages as f64;
+                    let rounds = times.pages.entry((allocator, bytes));
+                    rounds.or_default().push(time);
+                }
+            }
+        }
     }
 
-    fn lacked(&self, stage: &str) -> bool {
-        self.lacks.iter().any(|lacked| lacked == stage)
+    fn is_solved(&self, allocator: Allocator) -> bool {
+        allocator != Allocator::Cached || !self.lacks.contains("cache")
     }
 
-    /// The job, if it can be done and has not failed before.
+    /// Returns the job, unless the answer does not support it or it has already failed.
     fn job(&self, allocator: Allocator, name: &str, workload: Workload) -> Option<Job> {
         let threads = matches!(workload, Workload::Threads { .. });
-        let alone = allocator.is_subject() && self.lacked("global");
+        let not_thread_safe = allocator.is_subject() && self.lacks.contains("global");
+        let mut failed = self.failed.iter();
         let has_failed =
-            |failure: &Failure| failure.allocator == allocator && failure.workload == name;
-        let tried =
-            self.solved(allocator) && !(threads && alone) && !self.failed.iter().any(has_failed);
-        tried.then(|| Job {
+            failed.any(|failure| failure.allocator == allocator && failure.workload == name);
+        let skip = !self.is_solved(allocator) || (threads && not_thread_safe) || has_failed;
+        (!skip).then(|| Job {
             allocator,
             workload,
             lacks: self.lacks.clone(),
@@ -161,17 +242,13 @@ impl Runner<'_> {
         name: &'static str,
         workload: Workload,
     ) -> Option<Measure> {
-        let job = self.job(allocator, name, workload)?;
-        match job.measure() {
-            Ok(measure) => Some(measure),
-            Err(error) => {
-                self.fail(allocator, name, &error);
-                None
-            }
-        }
+        let measured = self.job(allocator, name, workload)?.measure();
+        measured
+            .map_err(|error| self.fail(allocator, name, &error))
+            .ok()
     }
 
-    fn calls(
+    fn count_workload(
         &mut self,
         allocator: Allocator,
         name: &'static str,
@@ -183,10 +260,10 @@ impl Runner<'_> {
                 measure,
                 calls: Some(calls),
             }),
-            // The tracer may be at fault: without it the allocator shows whether it is.
+            // If the workload succeeds without the tracer, tracing is to blame and not the allocator.
             Err(error) => {
                 let measure = self.measure(allocator, name, workload)?;
-                self.skip("system calls", &error);
+                self.skip("system calls", format!("{error:#}"));
                 Some(Count {
                     measure,
                     calls: None,
@@ -196,58 +273,38 @@ impl Runner<'_> {
     }
 
     fn instructions(&mut self, allocator: Allocator) -> Option<f64> {
-        const WHAT: &str = "instructions";
-        if self.skipped.iter().any(|skipped| skipped.what == WHAT) {
+        let mut skipped = self.skipped.iter();
+        if skipped.any(|skipped| skipped.what == INSTRUCTIONS) {
             return None;
         }
         match callgrind::small_step(allocator, self.lacks, self.plan.instructions) {
-            Ok(instructions) => Some(instructions),
+            Ok(instructions) => return Some(instructions),
             Err(error) if allocator == Allocator::Ours && callgrind::is_installed() => {
-                self.fail(allocator, WHAT, &error);
-                None
+                self.fail(allocator, INSTRUCTIONS, &error);
             }
-            Err(error) => {
-                self.skip(WHAT, &error);
-                None
-            }
+            Err(error) => self.skip(INSTRUCTIONS, format!("{error:#}")),
         }
+        None
     }
 
-    fn skip(&mut self, what: &'static str, why: &anyhow::Error) {
+    /// Keeps the first reason for each thing that is skipped.
+    fn skip(&mut self, what: &'static str, why: String) {
         if self.skipped.iter().all(|skipped| skipped.what != what) {
-            let why = format!("{why:#}");
             self.skipped.push(Skipped { what, why });
         }
     }
 
-    fn fail(&mut self, allocator: Allocator, workload: &'static str, why: &anyhow::Error) {
+    fn fail(&mut self, allocator: Allocator, workload: &'static str, error: &Error) {
         self.failed.push(Failure {
             allocator,
             workload,
-            why: format!("{why:#}"),
+            why: format!("{error:#}"),
         });
     }
 }
 
-/// All of them, and another one first in each round.
-fn turned(allocators: &[Allocator], round: usize) -> Vec<Allocator> {
-    let mut turned = allocators.to_vec();
-    turned.rotate_left(round % allocators.len());
-    turned
-}
-
-/// A line on a terminal that tells what is being done.
-struct Progress(bool);
-
-impl Progress {
-    fn show(&self, what: &str) {
-        if self.0 {
-            eprint!("\r\x1b[K{what}");
-            let _ = stderr().flush();
-        }
-    }
-
-    fn clear(&self) {
-        self.show("");
-    }
+fn rotated(allocators: &[Allocator], round: usize) -> Vec<Allocator> {
+    let mut rotated = allocators.to_vec();
+    rotated.rotate_left(round % allocators.len());
+    rotated
 }

@@ -1,26 +1,29 @@
-//! How much of everything is done: enough to measure, or as little as shows that it works.
+//! The amount of work: enough for good measurements, or as little as possible for a test.
 
 use crate::child::workload::Workload;
 
-/// Sizes of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Rounds in which the allocators take turns.
     pub rounds: usize,
-    /// Steps of a churn with small blocks.
+    /// Steps of the small churn.
     small: u64,
+    /// Steps of the mixed churn.
     mixed: u64,
-    /// Pages that are written to for each size of large blocks.
+    /// Pages to write to, for each size of large blocks.
     large: usize,
+    /// The final size of the `Vec`, in bytes.
     vec: usize,
-    sparse: usize,
+    /// The size of a zeroed block, in bytes.
+    zeroed: usize,
+    /// Bytes to hold in blocks of 1 MiB.
     blocks: usize,
+    /// Bytes to hold in small blocks.
     heap: usize,
-    /// Steps under callgrind.
+    /// Steps of the small churn under callgrind.
     pub instructions: u64,
 }
 
-/// The large block of which everything is counted.
+/// The size of the large blocks whose calls and faults are counted.
 const LARGE: usize = 1 << 20;
 
 impl Plan {
@@ -31,14 +34,14 @@ impl Plan {
             mixed: 800,
             large: 16_384,
             vec: 256 << 20,
-            sparse: 64 << 20,
+            zeroed: 64 << 20,
             blocks: 256 << 20,
             heap: 64 << 20,
             instructions: 50_000,
         }
     }
 
-    /// For a test.
+    /// For tests.
     pub fn quick(rounds: usize) -> Plan {
         Plan {
             rounds,
@@ -46,33 +49,32 @@ impl Plan {
             mixed: 10,
             large: 512,
             vec: 4 << 20,
-            sparse: 4 << 20,
+            zeroed: 4 << 20,
             blocks: 8 << 20,
             heap: 4 << 20,
             instructions: 500,
         }
     }
 
-    /// Of which calls and faults are counted. Not of threads: under a tracer they take turns, and hardly wait for a lock.
+    /// Returns the workloads whose calls and faults are counted. Two threads are not among them: under a tracer they
+    /// rarely run at the same time, so they hardly ever wait for a lock.
     pub fn counted(&self) -> Vec<(&'static str, Workload)> {
-        let (bytes, steps) = (self.sparse, 4);
+        let large = Workload::Large {
+            bytes: LARGE,
+            steps: 16,
+        };
+        let (bytes, steps) = (self.zeroed, 4);
         vec![
             ("small", Workload::Small { steps: self.small }),
             ("mixed", Workload::Mixed { steps: self.mixed }),
-            (
-                "large",
-                Workload::Large {
-                    bytes: LARGE,
-                    steps: 16,
-                },
-            ),
+            ("large", large),
             ("vec", Workload::Vec { bytes: self.vec }),
             ("sparse", Workload::Sparse { bytes, steps }),
             ("untouched", Workload::Untouched { bytes, steps }),
         ]
     }
 
-    /// After which memory may be kept.
+    /// Returns the workloads after which an allocator may keep memory.
     pub fn held(&self) -> Vec<(&'static str, Workload)> {
         let (blocks, heap) = (self.blocks, self.heap);
         vec![
@@ -81,10 +83,10 @@ impl Plan {
         ]
     }
 
-    /// What is timed, beside the large blocks.
+    /// Returns the workloads that are timed, except the large blocks.
     pub fn timed(&self) -> Vec<(&'static str, Workload)> {
         let sparse = Workload::Sparse {
-            bytes: self.sparse,
+            bytes: self.zeroed,
             steps: 32,
         };
         let threads = Workload::Threads {
@@ -99,12 +101,12 @@ impl Plan {
         ]
     }
 
-    /// The sizes of large blocks, from 128 KiB to 8 MiB.
+    /// Returns the sizes of the large blocks that are timed: 128 KiB to 8 MiB.
     pub fn large_sizes() -> impl Iterator<Item = usize> {
         (17..=23).map(|power| 1 << power)
     }
 
-    /// So many blocks of that size that each size touches as many pages.
+    /// Returns the workload with large blocks of that size. All sizes write to the same number of pages.
     pub fn large(&self, bytes: usize, page: usize) -> Workload {
         let steps = (self.large / (bytes / page)).max(1) as u64;
         Workload::Large { bytes, steps }

@@ -1,0 +1,141 @@
+//! The rows of the report: the counts of each allocator, and its times compared with glibc's.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::statistics::{Ratio, median};
+use crate::allocators::Allocator;
+use crate::run::plan::Plan;
+use crate::run::{Count, Counted, Times};
+
+/// The results of one allocator. The maps are by the name of the workload.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub allocator: Allocator,
+    pub name: &'static str,
+    pub counts: BTreeMap<&'static str, Count>,
+    /// The number of instructions for a step of the small churn.
+    pub instructions: Option<f64>,
+    /// CPU time in nanoseconds.
+    pub ns_a_step: BTreeMap<&'static str, f64>,
+    /// CPU time, as a ratio to [`Allocator::Glibc`].
+    pub times: BTreeMap<&'static str, Ratio>,
+}
+
+/// Large blocks of one size.
+#[derive(Debug, Serialize)]
+pub struct Size {
+    pub bytes: usize,
+    /// CPU time in nanoseconds.
+    pub ns_a_page: BTreeMap<Allocator, f64>,
+}
+
+impl Row {
+    pub fn count(&self, workload: &str) -> Option<&Count> {
+        self.counts.get(workload)
+    }
+
+    /// Returns the ratio to glibc's CPU time.
+    pub fn time(&self, workload: &str) -> Option<f64> {
+        self.times.get(workload).map(|ratio| ratio.median)
+    }
+
+    /// Returns how many MiB stay resident after all large blocks, and after all small blocks, have been freed.
+    pub fn kept(&self) -> Option<[f64; 2]> {
+        let kept = |workload| {
+            let held = self.count(workload)?.measure.held.as_ref()?;
+            Some(mib(held.kept))
+        };
+        Some([kept("blocks")?, kept("heap")?])
+    }
+
+    /// Returns which share of the heap small blocks use.
+    pub fn utilisation(&self) -> Option<f64> {
+        let held = self.count("heap")?.measure.held.as_ref()?;
+        Some(held.live as f64 / held.heap as f64)
+    }
+
+    /// Returns how many MiB are resident while small blocks are allocated.
+    pub fn peak(&self) -> Option<f64> {
+        let held = self.count("heap")?.measure.held.as_ref()?;
+        Some(mib(held.peak))
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[derive(Clone, Copy)]
+pub struct Rows<'a>(pub &'a [Row]);
+
+impl<'a> Rows<'a> {
+    pub fn find(self, allocator: Allocator) -> Option<&'a Row> {
+        self.0.iter().find(|row| row.allocator == allocator)
+    }
+}
+
+pub fn rows(counted: Vec<Counted>, times: &Times) -> Vec<Row> {
+    let counted = counted.into_iter();
+    let rows = counted.map(|counted| Row {
+        allocator: counted.allocator,
+        name: counted.allocator.name(),
+        counts: counted.counts,
+        instructions: counted.instructions,
+        ns_a_step: medians(times, counted.allocator),
+        times: ratios(times, counted.allocator),
+    });
+    rows.collect()
+}
+
+/// Returns the answer's CPU time for large blocks as a ratio to the kernel's floor.
+pub fn ratio_to_floor(times: &Times) -> Option<Ratio> {
+    Ratio::of(
+        &large(times, Allocator::Ours),
+        &large(times, Allocator::Floor),
+    )
+}
+
+pub fn sizes(times: &Times) -> Vec<Size> {
+    let sizes = Plan::large_sizes().map(|bytes| {
+        let of_size = times.pages.iter().filter(|((_, size), _)| *size == bytes);
+        let medians =
+            of_size.filter_map(|((allocator, _), rounds)| Some((*allocator, median(rounds)?)));
+        Size {
+            bytes,
+            ns_a_page: medians.collect(),
+        }
+    });
+    sizes.collect()
+}
+
+/// Returns the sum over all sizes of large blocks, for each round.
+fn large(times: &Times, allocator: Allocator) -> Vec<f64> {
+    let mut sums: Vec<f64> = Vec::new();
+    for ((of, _), rounds) in &times.pages {
+        if *of == allocator {
+            sums.resize(rounds.len(), 0.0);
+            for (sum, time) in sums.iter_mut().zip(rounds) {
+                *sum += time;
+            }
+        }
+    }
+    sums
+}
+
+fn medians(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, f64> {
+    let own = times.steps.iter().filter(|((of, _), _)| *of == allocator);
+    let medians = own.filter_map(|((_, workload), rounds)| Some((*workload, median(rounds)?)));
+    medians.collect()
+}
+
+fn ratios(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, Ratio> {
+    let own = times.steps.iter().filter(|((of, _), _)| *of == allocator);
+    let steps = own.filter_map(|(&(_, workload), rounds)| {
+        let glibc = times.steps.get(&(Allocator::Glibc, workload))?;
+        Some((workload, Ratio::of(rounds, glibc)?))
+    });
+    let pages = Ratio::of(&large(times, allocator), &large(times, Allocator::Glibc));
+    steps.chain(pages.map(|ratio| ("large", ratio))).collect()
+}
