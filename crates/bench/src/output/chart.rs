@@ -19,10 +19,11 @@ const BOTTOM: f64 = 206.0;
 const LEAST: f64 = 10.0;
 const MOST: f64 = 10_000.0;
 
-/// Returns an SVG that can be included in a page, so it has no empty line. Its colours are those of the page.
+/// Returns an SVG that can be included in a page, so it has no empty line. Its colours are those of the page; opened by
+/// itself, it is black and blue.
 pub fn svg(report: &Report) -> String {
     let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 12px sans-serif; fill: var(--fg)">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 12px sans-serif; fill: currentColor">
 <title id="allocators-title">CPU time for each page of a large block, by the block's size</title>
 <desc id="allocators-desc">{}</desc>
 <text x="4" y="14">ns a page: allocate, write to every byte, free</text>
@@ -44,7 +45,7 @@ fn axes(svg: &mut String, report: &Report) {
         draw(
             svg,
             format_args!(
-                r#"<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1}" y2="{y:.1}" stroke="var(--fg)" stroke-width="0.5" opacity="0.25"/>"#
+                r#"<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1}" y2="{y:.1}" stroke="currentColor" stroke-width="0.5" opacity="0.25"/>"#
             ),
         );
         draw(
@@ -113,12 +114,13 @@ fn draw(svg: &mut String, element: Arguments) {
 /// The curves differ without colour as well, and those that coincide remain visible.
 fn style(allocator: Allocator) -> &'static str {
     match allocator {
-        Allocator::Floor => r#"stroke="var(--fg)" stroke-width="7" opacity="0.25""#,
-        Allocator::Pinned => r#"stroke="var(--fg)" stroke-width="3" stroke-dasharray="2 6""#,
-        Allocator::Huge => r#"stroke="var(--fg)" stroke-width="1.5" stroke-dasharray="8 3 2 3""#,
-        Allocator::Glibc => r#"stroke="var(--fg)" stroke-width="1.5" stroke-dasharray="6 4""#,
-        Allocator::Memset => r#"stroke="var(--fg)" stroke-width="5" opacity="0.25""#,
-        _ => r#"stroke="var(--links)" stroke-width="1.5""#,
+        Allocator::Floor => r#"stroke="currentColor" stroke-width="7" opacity="0.25""#,
+        Allocator::Pinned => r#"stroke="currentColor" stroke-width="3" stroke-dasharray="2 6""#,
+        Allocator::Huge => r#"stroke="currentColor" stroke-width="1.5" stroke-dasharray="8 3 2 3""#,
+        Allocator::Glibc => r#"stroke="currentColor" stroke-width="1.5" stroke-dasharray="6 4""#,
+        Allocator::Memset => r#"stroke="currentColor" stroke-width="5" opacity="0.25""#,
+        // Viewers that do not support CSS variables use the attribute.
+        _ => r#"stroke="royalblue" style="stroke: var(--links, royalblue)" stroke-width="1.5""#,
     }
 }
 
