@@ -828,3 +828,46 @@ fn a_wrong_answer_is_made_from_the_learners_file() {
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.contains("exists already"), "{stderr}");
 }
+
+/// A snapshot that grades must not be overwritten by the answer that it grades.
+#[test]
+fn an_exported_insta_update_changes_no_snapshot() {
+    let copy = copy();
+    let shared = copy
+        .solution()
+        .replace("libc::MAP_PRIVATE", "libc::MAP_SHARED");
+    assert_ne!(shared, copy.solution());
+    copy.answer(&shared);
+    let file = "exercises/private-alloc/tests/grader/snapshots/by_hand.snap";
+    let before = fs::read_to_string(copy.root.join(file)).expect("a snapshot");
+    let mut cargo = copy.command(env!("CARGO"));
+    cargo.args(["test", "--package", "private-alloc", "--", "by_hand"]);
+    let (status, stdout, _) = run(cargo.env("INSTA_UPDATE", "always"));
+    assert_eq!(status, Some(101), "{stdout}");
+    let after = fs::read_to_string(copy.root.join(file)).expect("a snapshot");
+    assert_eq!(after, before);
+}
+
+/// Under a hard limit that a case does not fit in, a failure says nothing about the answer.
+#[test]
+fn a_fault_of_the_machine_is_status_2_and_not_recorded() {
+    let copy = copy();
+    let home = tempfile::tempdir().expect("a folder");
+    copy.answer(
+        &copy
+            .solution()
+            .replace("libc::MAP_PRIVATE", "libc::MAP_SHARED"),
+    );
+    let arguments = ["grade", "private-alloc", "--json"];
+    let (status, stdout, _) = run(&mut workbook(&copy, &arguments));
+    assert_eq!(status, Some(1), "{stdout}");
+
+    let mut limited = copy.command("sh");
+    limited.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]);
+    limited.arg(env!("CARGO_BIN_EXE_workbook")).args(arguments);
+    let (status, stdout, stderr) = run(limited.env("WORKBOOK_HOME", home.path()));
+    assert_eq!(status, Some(2), "{stdout}{stderr}");
+    assert!(stderr.contains("nothing was recorded"), "{stderr}");
+    let lines = Log::in_folder(home.path()).read().expect("no log");
+    assert!(lines.records.is_empty());
+}

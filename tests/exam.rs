@@ -50,7 +50,7 @@ fn every_answer_gets_its_verdict() -> Result<()> {
     }
     assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
     println!("To see a difference: INSTA_OUTPUT=diff cargo test --test exam");
-    println!("To accept it: INSTA_UPDATE=always cargo test --test exam");
+    println!("To accept it: .ci/accept exam");
     for (name, table) in tables {
         insta::assert_snapshot!(name, table);
     }

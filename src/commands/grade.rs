@@ -59,7 +59,10 @@ pub fn run(
     if let Some(format) = options.report {
         say!("{}", report::text(format, &outcomes, core, bonus)?);
     }
-    let could_not = |outcome: &Outcome| matches!(outcome, Outcome::CouldNot { .. });
+    let could_not = |outcome: &Outcome| match outcome {
+        Outcome::Graded(verdicts) => verdicts.has_fault_of_judge(),
+        Outcome::CouldNot { .. } => true,
+    };
     let skipped = core.skipped + bonus.skipped;
     Ok(ExitCode::from(match () {
         () if outcomes.iter().any(could_not) => 2,

@@ -52,7 +52,16 @@ pub fn grade(
 }
 
 /// Records the verdicts on a whole exercise in the log. If that fails, the learner is told, and nothing else is lost.
+///
+/// Verdicts with a fault of the judge are not recorded: a right answer may have failed.
 pub fn record(root: &Path, verdicts: &Verdicts) {
+    if verdicts.has_fault_of_judge() {
+        warn!(
+            "{} could not be graded completely, because the grader itself failed; nothing was recorded.",
+            verdicts.name
+        );
+        return;
+    }
     if let Err(error) = Log::of(root).append(&Record::Exercise(verdicts.record())) {
         warn!("These verdicts could not be recorded: {error:#}.");
     }

@@ -112,6 +112,12 @@ impl Verdicts {
         self.stages.iter().find_map(Stage::first_failure)
     }
 
+    /// Returns whether the judge itself failed in a case: then the verdicts say too little about the answer.
+    pub fn has_fault_of_judge(&self) -> bool {
+        let mut cases = self.stages.iter().flat_map(|stage| &stage.cases);
+        cases.any(|case| case.kind == "grader")
+    }
+
     /// The record for the log.
     pub fn record(&self) -> Graded {
         let stages = self.stages.iter().map(|stage| StageCount {
