@@ -94,9 +94,22 @@ impl Ran {
 /// # Errors
 /// Returns an error if the program cannot be started.
 pub fn run(command: &mut Command, limits: Limits) -> io::Result<Ran> {
+    run_with(command, limits, |_| {})
+}
+
+/// Like [`run`], and calls `started` with a handle with which another thread can end the program early.
+///
+/// # Errors
+/// Returns an error if the program cannot be started.
+pub fn run_with(
+    command: &mut Command,
+    limits: Limits,
+    started: impl FnOnce(Killer),
+) -> io::Result<Ran> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let marker = mark(command);
     let mut group = Group::spawn(command)?;
+    started(group.killer());
     let streams = [
         group.take_stdout().map(|pipe| Box::new(pipe) as Source),
         group.take_stderr().map(|pipe| Box::new(pipe) as Source),
@@ -109,14 +122,28 @@ pub fn run(command: &mut Command, limits: Limits) -> io::Result<Ran> {
 /// # Errors
 /// Returns an error if the program cannot be started.
 pub fn run_merged(command: &mut Command, limits: Limits) -> io::Result<Ran> {
+    run_merged_with(command, limits, |_| {})
+}
+
+/// Like [`run_with`], with both streams in one.
+///
+/// # Errors
+/// Returns an error if the program cannot be started.
+pub fn run_merged_with(
+    command: &mut Command,
+    limits: Limits,
+    started: impl FnOnce(Killer),
+) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let marker = mark(command);
     let group = Group::spawn(command);
     // The command holds this process's ends of the pipe; they must close for the pipe to reach its end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
+    let group = group?;
+    started(group.killer());
     let merged: [Option<Source>; 2] = [Some(Box::new(reader) as Source), None];
-    finish(group?, merged, limits, &marker)
+    finish(group, merged, limits, &marker)
 }
 
 type Source = Box<dyn Read + Send>;

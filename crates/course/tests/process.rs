@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use course::process::{End, Group, Limits, run, run_merged};
+use course::process::{End, Group, Limits, run, run_merged, run_merged_with};
 
 /// For what must not end by itself.
 const SHORT: Limits = Limits::time(Duration::from_millis(300));
@@ -114,6 +114,23 @@ fn a_killer_ends_a_wait_in_another_thread() -> io::Result<()> {
         waiting.join().expect("it does not panic")
     })?;
     assert!(!status.success());
+    Ok(())
+}
+
+/// The killer ends the leader, and the runner does the rest.
+#[test]
+fn a_run_that_is_ended_early_leaves_nothing_behind() -> io::Result<()> {
+    let mut program = shell("setsid sleep 1000 & echo $!; sleep 1000");
+    let begun = Instant::now();
+    let ran = run_merged_with(&mut program, LONG, |killer| {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            killer.kill();
+        });
+    })?;
+    assert_eq!(ran.describe(), "was killed by SIGKILL");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    expect_dead(&ran.stdout);
     Ok(())
 }
 
