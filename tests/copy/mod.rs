@@ -28,6 +28,7 @@ impl Copy {
             "Cargo.toml",
             "Cargo.lock",
             ".cargo",
+            "crates",
             "src",
             "exercises",
             "solutions",
@@ -47,8 +48,7 @@ impl Copy {
         }
         // The clone's files may be answers already.
         for exercise in course::exercise::Exercise::all(&root).expect("exercises") {
-            let stub = exercise.stub();
-            fs::copy(stub, exercise.folder().join("src/lib.rs")).expect("a stub");
+            fs::copy(exercise.stub(), exercise.answer()).expect("a stub");
         }
         Copy { root, target }
     }
