@@ -1,33 +1,35 @@
-//! Builds the book in this process: a warning is an error.
+//! Builds the book in this process and treats every warning as an error.
 
 use std::fmt::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use mdbook_driver::MDBook;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context as Within, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::preprocess::{Listings, Workbook};
 
-/// Builds the book in folder `book` into folder `into`.
+/// Builds the book in the folder `book` into the folder `into`.
 ///
 /// # Errors
-/// If mdBook cannot build it, an element is wrong, or anything is warned of.
+/// Returns an error if mdBook fails or warns, or if an element is wrong.
 pub fn build(book: &Path, into: &Path) -> Result<()> {
     let warnings = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(warnings.clone());
     let built = tracing::subscriber::with_default(subscriber, || {
-        let mut loaded = MDBook::load(book).context("book.toml")?;
+        let mut loaded = MDBook::load(book)
+            .with_context(|| format!("the book in {} cannot be loaded", book.display()))?;
         loaded.config.build.build_dir = PathBuf::from(into);
-        // In place of the commands of those names.
+        // They replace the commands of the same names in book.toml.
         loaded.with_preprocessor(Workbook);
         loaded.with_preprocessor(Listings);
         loaded.build()
     });
-    let warnings = std::mem::take(&mut *warnings.lock());
+    let warnings = mem::take(&mut *warnings.lock());
     match built {
         Err(error) => Err(error),
         Ok(()) if warnings.is_empty() => Ok(()),
@@ -35,19 +37,18 @@ pub fn build(book: &Path, into: &Path) -> Result<()> {
     }
 }
 
-/// What mdBook warns of.
+/// Collects mdBook's warnings and errors.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        let lock = self.0.lock();
-        lock.unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S: Subscriber> Layer<S> for Warnings {
-    fn on_event(&self, event: &Event, _: Within<S>) {
+    fn on_event(&self, event: &Event, _: Context<S>) {
         if *event.metadata().level() <= Level::WARN {
             let mut message = Message(String::new());
             event.record(&mut message);

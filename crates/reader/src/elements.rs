@@ -1,4 +1,5 @@
-//! Turns a page's quiz, predict, trace, grade and progress fences into custom elements with a static fall-back inside.
+//! Replaces the quiz, predict, trace, grade and progress fences of a page by custom elements. Each element contains what
+//! is shown without scripts.
 
 mod grade;
 mod html;
@@ -12,44 +13,41 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
+use course::exercise::Exercise;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-use crate::exercise::Exercise;
-
-/// What is wrong with an element, and where.
+/// An error in a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The page.
+pub struct PageError {
     pub file: PathBuf,
     /// From 1.
     pub line: usize,
-    /// In words.
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
     }
 }
 
-/// What the elements of a book may name, and have named so far.
+/// Processes the elements of one book, page by page.
 #[derive(Debug)]
 pub struct Elements {
     exercises: Vec<Exercise>,
     traces: PathBuf,
-    /// Where each id stands.
+    /// The place of each id, to find duplicates.
     ids: BTreeMap<String, String>,
-    /// Every fault so far.
-    pub faults: Vec<Fault>,
+    /// The errors of all pages so far.
+    pub errors: Vec<PageError>,
 }
 
-/// The info string and the text of a fence.
+/// A fence that becomes an element.
 struct Fence<'a> {
     kind: Kind,
-    /// What follows the first word.
+    /// The info string after the first word.
     argument: &'a str,
-    /// The lines between the marks.
+    /// The lines between the opening and the closing fence.
     lines: Vec<&'a str>,
 }
 
@@ -63,7 +61,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(word: &str) -> Option<Kind> {
+    fn from_word(word: &str) -> Option<Kind> {
         Some(match word {
             "quiz" => Kind::Quiz,
             "predict" => Kind::Predict,
@@ -73,20 +71,30 @@ impl Kind {
             _ => return None,
         })
     }
+
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Quiz => "quiz",
+            Kind::Predict => "predict",
+            Kind::Trace => "trace",
+            Kind::Grade => "grade",
+            Kind::Progress => "progress",
+        }
+    }
 }
 
 impl Elements {
-    /// For a book of these exercises, whose traces lie in that folder.
+    /// `traces` is the folder of the recorded traces.
     pub fn new(exercises: Vec<Exercise>, traces: &Path) -> Elements {
         Elements {
             exercises,
             traces: traces.to_owned(),
             ids: BTreeMap::new(),
-            faults: Vec::new(),
+            errors: Vec::new(),
         }
     }
 
-    /// The page with its elements in place. What is wrong with them is added to the faults, under `file`.
+    /// Returns the page with its elements. Adds what is wrong with them to `errors`, with the page's name `file`.
     pub fn page(&mut self, file: &Path, text: &str) -> String {
         let mut page = String::with_capacity(text.len());
         let mut done = 0;
@@ -97,18 +105,17 @@ impl Elements {
                     page += &text[done..place.range.start];
                     page.push('\n');
                     page += &element;
-                    // The blank line ends the HTML.
+                    // A blank line ends a block of HTML.
                     page += "\n\n";
                     done = place.range.end;
                 }
-                Err(wrong) => {
-                    let (line, message) = match wrong.downcast::<AtLine>() {
+                Err(error) => {
+                    let (line, message) = match error.downcast::<AtLine>() {
                         Ok(AtLine(inner, message)) => (line + inner, message),
-                        Err(wrong) => (line, format!("{wrong:#}")),
+                        Err(error) => (line, format!("{error:#}")),
                     };
-                    let file = file.to_owned();
-                    self.faults.push(Fault {
-                        file,
+                    self.errors.push(PageError {
+                        file: file.to_owned(),
                         line,
                         message,
                     });
@@ -124,12 +131,12 @@ impl Elements {
         let kind = place.kind;
         ensure!(
             !place.inside,
-            "an element stands by itself, not in a list or a quotation"
+            "an element must not be inside a list or a quotation"
         );
         let mut lines: Vec<&str> = source.trim_end().lines().collect();
         let last = lines.pop().unwrap_or_default().trim();
         let closed = !lines.is_empty() && last.len() >= 3 && last.chars().all(|mark| mark == '`');
-        ensure!(closed, "the fence is not closed with ```");
+        ensure!(closed, "the fence is not closed; end it with ```");
         let info = lines.remove(0).trim_start_matches('`').trim();
         let argument = info.split_once(' ').map_or("", |(_, argument)| argument);
         let fence = Fence {
@@ -151,43 +158,34 @@ impl Elements {
         }
     }
 
-    /// The fence's id, which no other element of the book has.
+    /// Returns the fence's id. It must be unique in the book, because the browser stores answers by id.
     fn id(&mut self, fence: &Fence, file: &Path, line: usize) -> Result<String> {
         let Some(id) = fence.argument.strip_prefix("id=") else {
-            bail!("the first line is ```{} id=NAME", fence.kind.word());
+            bail!(
+                "the fence has no id; write ```{} id=NAME",
+                fence.kind.word()
+            );
         };
         check_name(id)?;
         let here = format!("{}:{line}", file.display());
         if let Some(first) = self.ids.insert(id.to_owned(), here) {
-            bail!("the id {id} stands at {first} already");
+            bail!("the id {id} is already used at {first}");
         }
         Ok(id.to_owned())
     }
 }
 
-impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Kind::Quiz => "quiz",
-            Kind::Predict => "predict",
-            Kind::Trace => "trace",
-            Kind::Grade => "grade",
-            Kind::Progress => "progress",
-        }
-    }
-}
-
-/// Names are parts of file names and of keys in the browser's storage.
+/// A name becomes part of a file name and of a key in the browser's storage.
 fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     ensure!(
         !name.is_empty() && name.chars().all(allowed),
-        "{name:?} is no name: lower case, digits and hyphens are"
+        "{name:?} is not a valid name; use lower-case letters, digits and hyphens"
     );
     Ok(())
 }
 
-/// An error in a line of the fence, counted from its first mark.
+/// An error in a line of a fence. The opening fence is line 0.
 #[derive(Debug)]
 struct AtLine(usize, String);
 
@@ -199,7 +197,7 @@ impl fmt::Display for AtLine {
 
 impl std::error::Error for AtLine {}
 
-/// An error in line `index` of the fence's text.
+/// Returns an error for line `index` of the fence's text.
 fn at_line(index: usize, message: impl Into<String>) -> anyhow::Error {
     AtLine(index + 1, message.into()).into()
 }
@@ -207,11 +205,11 @@ fn at_line(index: usize, message: impl Into<String>) -> anyhow::Error {
 struct Place {
     kind: Kind,
     range: Range<usize>,
-    /// Whether it is part of a list or a quotation.
+    /// Whether the fence is part of a list or a quotation.
     inside: bool,
 }
 
-/// Where a page has fences that are elements.
+/// Finds the fences of a page that are elements.
 fn fences(text: &str) -> Vec<Place> {
     let mut places = Vec::new();
     let mut depth = 0;
@@ -219,7 +217,7 @@ fn fences(text: &str) -> Vec<Place> {
         match event {
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
                 let word = info.split([' ', ',']).next().unwrap_or_default();
-                places.extend(Kind::of(word).map(|kind| Place {
+                places.extend(Kind::from_word(word).map(|kind| Place {
                     kind,
                     range,
                     inside: depth > 0,
@@ -243,7 +241,7 @@ fn holds_blocks(tag: &TagEnd) -> bool {
     )
 }
 
-/// mdBook's.
+/// The Markdown extensions that mdBook enables.
 const OPTIONS: Options = Options::ENABLE_TABLES
     .union(Options::ENABLE_FOOTNOTES)
     .union(Options::ENABLE_STRIKETHROUGH)

@@ -1,14 +1,19 @@
-//! The book's preprocessor, builder and server.
+//! The book's preprocessors, its builder and its server.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use reader::preprocess::{Listings, Workbook, speak};
-use reader::serve::{Limits, Options, Server};
+use course::{cargo, log::Log, root};
+use reader::preprocess::{Listings, Workbook, answer_mdbook};
+use reader::report;
+use reader::serve::{IDLE, Limits, Options, Server};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// The workbook's book: `cargo run -- read` starts it.
+/// Builds and serves the workbook's book. `cargo run -- read` starts the server.
 #[derive(Parser)]
 #[command(name = "reader", version)]
 struct Arguments {
@@ -18,41 +23,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn fences into elements: speak mdBook's preprocessor protocol.
+    /// Replace fences by elements (an mdBook preprocessor)
     Preprocess {
         #[command(subcommand)]
         question: Option<Question>,
     },
-    /// Take the listings' margins away: as above.
+    /// Remove the common indentation of listings (an mdBook preprocessor)
     Listings {
         #[command(subcommand)]
         question: Option<Question>,
     },
-    /// Build the book; a warning is an error.
+    /// Build the book, and treat every warning as an error
     Build {
-        /// Where it goes.
-        #[arg(long, default_value = "book/book")]
-        into: PathBuf,
+        /// The output folder [default: book/book in the clone]
+        #[arg(long)]
+        into: Option<PathBuf>,
     },
-    /// Serve the book on 127.0.0.1.
+    /// Serve the book on 127.0.0.1
     Serve {
-        /// 0 for any that is free.
+        /// The port; 0 takes any free port
         #[arg(long, default_value_t = 3000)]
         port: u16,
-        /// Show it in the browser.
+        /// Open the book in the browser
         #[arg(long)]
         open: bool,
-        /// The log of verdicts.
-        #[arg(long, default_value = ".workbook/log.jsonl")]
-        events: PathBuf,
     },
 }
 
 #[derive(Subcommand)]
 enum Question {
-    /// Status 0 if pages for that renderer get their elements.
+    /// Exit with status 0 if the preprocessor supports that renderer
     Supports {
-        /// As mdBook calls it.
+        /// The name of the renderer, such as html
         renderer: String,
     },
 }
@@ -61,16 +63,10 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("{error:#}");
+            report(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The clone that this program was built in.
-fn clone() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("book/reader is in a clone")
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -84,44 +80,73 @@ fn run(command: Command) -> Result<ExitCode> {
             let supported = renderer == "html";
             return Ok(ExitCode::from(u8::from(!supported)));
         }
-        Command::Preprocess { question: None } => speak(&Workbook)?,
-        Command::Listings { question: None } => speak(&Listings)?,
+        Command::Preprocess { question: None } => answer_mdbook(&Workbook)?,
+        Command::Listings { question: None } => answer_mdbook(&Listings)?,
         Command::Build { into } => {
-            reader::book::build(&clone().join("book"), &std::path::absolute(into)?)?;
+            let book = root::find()?.join("book");
+            let into = into.unwrap_or_else(|| book.join("book"));
+            reader::book::build(&book, &std::path::absolute(into)?)?;
         }
-        Command::Serve { port, open, events } => serve(port, open, std::path::absolute(events)?)?,
+        Command::Serve { port, open } => serve(&root::find()?, port, open)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(port: u16, open: bool, events: PathBuf) -> Result<()> {
-    // The lab's programs are built where this program was: cargo's lock there keeps no grader waiting.
-    let program = std::env::current_exe()?;
+fn serve(clone: &Path, port: u16, open: bool) -> Result<()> {
+    // The lab's programs are built into the same target directory as this program, so that no grading waits for cargo's
+    // lock there.
+    let target = cargo::target_of(clone, &std::env::current_exe()?)?;
     let options = Options {
-        clone: clone().to_owned(),
+        clone: clone.to_owned(),
         port,
-        events,
-        cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
-        target: program.ancestors().nth(2).map(Path::to_owned),
+        log: Log::of(clone).path().to_owned(),
+        cargo: cargo::command().get_program().to_owned(),
+        target: Some(target),
         limits: Limits::default(),
+        idle: IDLE,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let server = Server::start(options).await?;
+        let stop = stop_signal()?;
         let address = format!("http://{}", server.address());
-        println!("The book: {address} (Ctrl-C ends it)");
-        if open {
-            let browser = if cfg!(target_os = "macos") {
-                "open"
-            } else {
-                "xdg-open"
-            };
-            if let Err(error) = std::process::Command::new(browser).arg(&address).spawn() {
-                eprintln!("{browser} does not start: {error}");
-            }
+        let said = writeln!(io::stdout(), "The book: {address} (Ctrl-C stops it)");
+        if let Err(error) = said {
+            report(format_args!(
+                "The book is served at {address}, but standard output failed: {error}"
+            ));
         }
-        server.run().await
+        if open {
+            open_browser(&address);
+        }
+        server.run(stop).await
     })
+}
+
+/// Returns a future that completes when the process is asked to end.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let handle = |kind| signal(kind).context("signals cannot be handled");
+    let mut terminate = handle(SignalKind::terminate())?;
+    let mut interrupt = handle(SignalKind::interrupt())?;
+    let mut hangup = handle(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+fn open_browser(address: &str) {
+    let started = std::process::Command::new("xdg-open").arg(address).spawn();
+    match started {
+        // Reap it, or it stays a zombie for as long as the server runs.
+        Ok(mut child) => {
+            thread::spawn(move || child.wait());
+        }
+        Err(error) => report(format_args!("xdg-open cannot be started: {error}")),
+    }
 }

@@ -1,17 +1,17 @@
-//! mdBook's preprocessors: every page with its elements, or the faults of all pages at once; listings without a margin.
+//! The two preprocessors of book.toml.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use course::exercise::Exercise;
 use mdbook_preprocessor::book::{Book, BookItem};
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 
 use crate::elements::Elements;
-use crate::exercise;
 use crate::listings;
 
-/// The preprocessor `workbook` of book.toml.
+/// Replaces the fences of elements, or reports the errors of all pages together.
 #[derive(Debug)]
 pub struct Workbook;
 
@@ -24,21 +24,21 @@ impl Preprocessor for Workbook {
         let root = context.root.canonicalize()?;
         let clone = root.parent().unwrap_or(&root);
         let pages = root.join(&context.config.book.src);
-        let mut elements = Elements::new(exercise::all(clone)?, &pages.join("traces"));
+        let mut elements = Elements::new(Exercise::all(clone)?, &pages.join("traces"));
         book.for_each_mut(|item| {
             let BookItem::Chapter(chapter) = item else {
                 return;
             };
             if let Some(source) = &chapter.source_path {
-                let file = shown(&pages.join(source), clone);
+                let file = relative_to(clone, &pages.join(source));
                 chapter.content = elements.page(&file, &chapter.content);
             }
         });
-        if elements.faults.is_empty() {
+        if elements.errors.is_empty() {
             return Ok(book);
         }
-        let faults: Vec<_> = elements.faults.iter().map(ToString::to_string).collect();
-        bail!("{}", faults.join("\n"));
+        let errors: Vec<_> = elements.errors.iter().map(ToString::to_string).collect();
+        bail!("{}", errors.join("\n"));
     }
 
     fn supports_renderer(&self, renderer: &str) -> Result<bool> {
@@ -46,7 +46,7 @@ impl Preprocessor for Workbook {
     }
 }
 
-/// The preprocessor `listings` of book.toml.
+/// Removes the common indentation of listings.
 #[derive(Debug)]
 pub struct Listings;
 
@@ -69,16 +69,15 @@ impl Preprocessor for Listings {
     }
 }
 
-/// As a person in the clone would name it.
-fn shown(file: &Path, clone: &Path) -> PathBuf {
+fn relative_to(clone: &Path, file: &Path) -> PathBuf {
     file.strip_prefix(clone).unwrap_or(file).to_owned()
 }
 
-/// Speaks mdBook's protocol on standard input and output.
+/// Reads a book from standard input as mdBook sends it, and writes the processed book to standard output.
 ///
 /// # Errors
-/// If an element is wrong, or mdBook sends no book.
-pub fn speak(preprocessor: &dyn Preprocessor) -> Result<()> {
+/// Returns an error if the input is not a book, if an element is wrong, or if the output cannot be written.
+pub fn answer_mdbook(preprocessor: &dyn Preprocessor) -> Result<()> {
     let (context, book) = mdbook_preprocessor::parse_input(io::stdin().lock())?;
     let book = preprocessor.run(&context, book)?;
     serde_json::to_writer(io::stdout().lock(), &book)?;

@@ -1,20 +1,21 @@
 //! The elements in a real browser: by mouse, by keyboard alone, in five themes, on paper, on a narrow screen, live.
 //!
-//! `BROWSER_PICTURES=folder` keeps a picture of what was tested.
+//! `BROWSER_PICTURES=FOLDER` keeps screenshots.
 
 mod common;
 #[path = "../../../tests/copy/mod.rs"]
 mod copy;
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use common::{Served, Small, clone, options, serve, serve_with, skipped, there_is, until, within};
+use common::{
+    Served, SmallClone, artifact, clone, is_installed, log_grading, options, serve, serve_with,
+    skipped, until, within,
+};
 use copy::Copy;
 use headless_chrome::browser::tab::point::Point;
 use headless_chrome::protocol::cdp::Emulation;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 
 const THEMES: [&str; 5] = ["light", "rust", "coal", "navy", "ayu"];
 
-/// One of each element; the pages of the real book may come and go.
+/// It has each element, and does not change with the real book.
 const PAGE: &str = "\
 # A page
 
@@ -66,8 +67,8 @@ cargo run
 ```
 ";
 
-fn small() -> Small {
-    let small = Small::new(PAGE);
+fn small() -> SmallClone {
+    let small = SmallClone::new(PAGE);
     let summary = "# Summary\n\n- [A page](page.md)\n- [The exercise](private-alloc.md)\n";
     small.write("book/src/SUMMARY.md", summary);
     small.write("book/src/private-alloc.md", "# The exercise\n");
@@ -83,62 +84,51 @@ fn small() -> Small {
     small
 }
 
-/// The small book, with a cargo that only says what it would have built.
+/// A server of the small book. Its cargo is a script that claims to have built other scripts.
 fn served() -> &'static Served {
-    static SERVED: OnceLock<(Small, Served)> = OnceLock::new();
+    static SERVED: OnceLock<(SmallClone, Served)> = OnceLock::new();
     let (_, served) = SERVED.get_or_init(|| {
         let small = small();
         let root = small.root();
-        let traces = root.join("book/src/traces");
-        let scripts = [
-            ("example", "echo asked for 1 byte".to_owned()),
-            (
-                "record",
-                format!(
-                    "sed 's/\"kernel\": \"[^\"]*\"/\"kernel\": \"9.9.9\"/' {}/$1.json",
-                    traces.display()
-                ),
+        let example = small.script("example", "echo asked for 1 byte");
+        let record = small.script(
+            "record",
+            &format!(
+                "sed 's/\"kernel\": \"[^\"]*\"/\"kernel\": \"9.9.9\"/' {}/book/src/traces/$1.json",
+                root.display()
             ),
-            (
-                "cargo",
-                format!(
-                    "case \"$*\" in *record*) name=record;; *) name=example;; esac\n\
-                     echo \"{{\\\"executable\\\":\\\"{}/$name\\\"}}\"",
-                    root.display()
-                ),
-            ),
-        ];
-        for (name, script) in scripts {
-            small.write(name, &format!("#!/bin/sh\n{script}\n"));
-            let rights = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(root.join(name), rights).unwrap();
-        }
+        );
+        let cargo = format!(
+            "case \"$*\" in *record*) echo '{}';; *) echo '{}';; esac",
+            artifact(&record),
+            artifact(&example)
+        );
         let mut options = options(&root, Limits::default());
-        options.cargo = root.join("cargo").into();
+        options.cargo = small.script("cargo", &cargo).into();
         let served = serve_with(options);
         (small, served)
     });
     served
 }
 
-/// A browser for one test at a time: it has a keyboard focus, and that is not shared.
+/// A browser. It is used by one test at a time, because it has only one keyboard focus.
 struct Window {
     browser: Browser,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// None where there is no browser, which is said.
+/// Returns `None`, and reports that the test is skipped, if no browser is installed.
 fn window() -> Option<Window> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let Some(program) = names.iter().find(|name| there_is(name)) else {
-        skipped("there is no chromium");
+    let Some(program) = names.iter().find(|name| is_installed(name)) else {
+        skipped("chromium is not installed");
         return None;
     };
     let options = LaunchOptions::default_builder()
         .path(Some(path_of(program)))
-        // As root, as in a container, chromium has no sandbox.
+        // Chromium's sandbox does not work as root, as in a container.
         .sandbox(!nix::unistd::Uid::effective().is_root())
         .window_size(Some((1000, 900)))
         .idle_browser_timeout(Duration::from_secs(300))
@@ -158,13 +148,13 @@ fn window() -> Option<Window> {
 fn path_of(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
-    places.find(|path| path.is_file()).expect("it has just run")
+    places.find(|path| path.is_file()).expect("it is installed")
 }
 
 struct Page(Arc<Tab>);
 
 impl Window {
-    /// A page in a fresh profile: nothing is remembered.
+    /// Opens a page in a fresh profile.
     fn open(&self, url: &str) -> Page {
         let context = self.browser.new_context().expect("a profile");
         let tab = context.new_tab().expect("a tab");
@@ -192,7 +182,7 @@ fn url(served: &Served, page: &str) -> String {
 }
 
 impl Page {
-    /// Runs in each page before its own scripts.
+    /// Runs a script in each page before the page's own scripts.
     fn before(&self, script: &str) {
         let script = AddScriptToEvaluateOnNewDocument {
             source: script.to_owned(),
@@ -221,6 +211,7 @@ impl Page {
         text.as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits until an element contains this text.
     fn says(&self, selector: &str, words: &str) {
         let mut text = String::new();
         let end = std::time::Instant::now() + Duration::from_secs(20);
@@ -231,10 +222,10 @@ impl Page {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("{selector} says {text:?}, and not {words:?}");
+        panic!("{selector} contains {text:?}; expected {words:?}");
     }
 
-    /// Presses the mouse in the middle of it.
+    /// Clicks on the middle of an element.
     fn click(&self, selector: &str) {
         let middle = self.js(&format!(
             "(() => {{ const node = document.querySelector({selector:?}); if (!node) return null;\
@@ -255,14 +246,14 @@ impl Page {
             .unwrap_or_else(|error| panic!("{key}: {error}"));
     }
 
-    /// Moves the focus there, as somebody without a mouse does.
+    /// Moves the focus to an element with the Tab key.
     fn tab_to(&self, selector: &str) {
         for _ in 0..300 {
             self.press("Tab");
             let there = format!("document.activeElement.matches({selector:?})");
             if self.js(&there) == true {
                 let outline = self.js("getComputedStyle(document.activeElement).outlineStyle");
-                assert_ne!(outline, "none", "the focus on {selector} is seen");
+                assert_ne!(outline, "none", "the focus on {selector} is invisible");
                 return;
             }
         }
@@ -281,8 +272,8 @@ impl Page {
         self.0.call_method(size).unwrap();
     }
 
-    /// An arrow on what has the focus; mdBook would turn the page.
-    fn turns_nothing(&self) {
+    /// Asserts that an arrow key does not turn the page, as it does in mdBook, while the current element has the focus.
+    fn arrow_does_not_turn_the_page(&self) {
         let before = self.path();
         self.press("ArrowRight");
         std::thread::sleep(Duration::from_millis(500));
@@ -293,7 +284,7 @@ impl Page {
         self.js("location.pathname").as_str().unwrap().to_owned()
     }
 
-    /// No error, nothing refused, nothing asked of anywhere else.
+    /// Asserts that the page has no error, and that it has loaded nothing from other sites.
     fn is_clean(&self) {
         assert_eq!(self.js("window.wrong.join('\\n')"), "", "{}", self.path());
         let elsewhere = self.js(
@@ -338,14 +329,14 @@ fn a_quiz_by_mouse() {
     page.click("wb-quiz button");
     page.says("wb-quiz .wb-told", "Right. One and one.");
     page.picture("quiz-light");
-    // It is remembered.
+    // The answer is stored.
     page.go(&url(served(), "page.html"));
     page.says("wb-quiz .wb-told", "Right. One and one.");
     assert_eq!(
         page.js("document.querySelector('wb-quiz input[value=\"1\"]').checked"),
         true
     );
-    // And forgotten, where that is asked for.
+    // The second button deletes it.
     page.click("wb-quiz button:nth-of-type(2)");
     assert_eq!(page.text("wb-quiz .wb-told"), "");
     page.go(&url(served(), "page.html"));
@@ -366,17 +357,17 @@ fn a_quiz_by_keyboard() {
     page.tab_to("wb-quiz input[name=sure]");
     page.press(" ");
     page.press("Enter");
-    page.says("wb-quiz .wb-told", "Right. One and one. It was a guess");
+    page.says("wb-quiz .wb-told", "Right. One and one. It was a guess.");
     page.tab_to("wb-quiz button[type=button]");
-    page.turns_nothing();
+    page.arrow_does_not_turn_the_page();
     page.press("Enter");
     assert_eq!(page.text("wb-quiz .wb-told"), "");
     assert_eq!(
         page.js("document.activeElement.name"),
         "option",
-        "the focus is not lost"
+        "the focus is lost"
     );
-    assert_eq!(page.path(), "/page.html", "no arrow has turned the page");
+    assert_eq!(page.path(), "/page.html", "an arrow has turned the page");
     assert_eq!(
         page.js("document.querySelector('wb-quiz .wb-told').ariaLive"),
         "polite"
@@ -408,7 +399,7 @@ fn a_prediction_by_mouse_and_by_keyboard() {
     }
     page.says("wb-predict .wb-told", "Yes: 1,024. One for each.");
     page.tab_to("wb-predict button[type=button]");
-    page.turns_nothing();
+    page.arrow_does_not_turn_the_page();
     page.press(" ");
     assert_eq!(page.text("wb-predict .wb-told"), "");
     assert_eq!(page.path(), "/page.html");
@@ -472,15 +463,15 @@ fn a_trace_by_keyboard() {
     page.press("Enter");
     page.press(" ");
     page.says(said, "Step 3 of 11");
-    assert_eq!(page.path(), "/page.html", "no arrow has turned the page");
+    assert_eq!(page.path(), "/page.html", "an arrow has turned the page");
     assert_eq!(
         page.js("document.querySelector('vm-lab .vm-said').ariaLive"),
         "polite"
     );
     let moving = "getComputedStyle(document.querySelector('.vm-page')).transitionDuration";
-    assert_eq!(page.js(moving), "0s", "who asks for less motion gets none");
+    assert_eq!(page.js(moving), "0s", "the reader prefers reduced motion");
     page.is_clean();
-    // Elsewhere on the page they still do.
+    // Without a focus, the arrow keys turn the page.
     page.js("document.activeElement.blur()");
     page.press("ArrowRight");
     until("the arrow turns the page", || {
@@ -494,24 +485,9 @@ fn verdicts_appear_on_the_page() {
     let served = served();
     let page = window.small();
     let head = "wb-grade .wb-head";
-    let graded = |failed: u32, solved: bool| {
-        let stage = |name: &str, failed: u32| {
-            format!(
-                "{{\"name\":\"{name}\",\"passed\":4,\"failed\":{failed},\"skipped\":0,\"not_started\":0}}"
-            )
-        };
-        let (first, second) = (stage("by_hand", 0), stage("region", failed));
-        let line = format!(
-            "{{\"exercise\":\"private-alloc\",\"stages\":[{first},{second}],\"solved\":{solved}}}\n"
-        );
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&served.events);
-        log.unwrap().write_all(line.as_bytes()).unwrap();
-    };
-    page.says(head, "Have it graded, in your clone:");
-    graded(1, false);
+    let graded = |failed| log_grading(&served.log, &[("by_hand", 4, 0), ("region", 4, failed)]);
+    page.says(head, "Grade it in your clone:");
+    graded(1);
     page.says(head, "Not solved yet.");
     page.says("[data-stage=by_hand]", "4 of 4 cases pass");
     page.says("[data-stage=region]", "4 of 5 cases pass");
@@ -519,15 +495,15 @@ fn verdicts_appear_on_the_page() {
     assert_eq!(page.js(verdict), "failed");
     page.says("wb-progress li", "1 of 2 stages pass");
     page.picture("verdicts");
-    graded(0, true);
+    graded(0);
     page.says(head, "Solved.");
     page.says("wb-progress li", "solved");
     page.is_clean();
 }
 
-/// The whole way: a file is saved, the workbook grades it, and the page that lies open tells.
+/// From end to end: the command grades a saved file, and the open page shows the verdict.
 #[test]
-fn a_save_turns_the_open_page_from_failed_to_passed() {
+fn a_saved_answer_changes_the_verdict_on_the_open_page() {
     let Some(window) = window() else { return };
     let copy = Copy::make("live");
     let right = copy.solution();
@@ -542,7 +518,7 @@ fn a_save_turns_the_open_page_from_failed_to_passed() {
         .command(env!("CARGO"))
         .args(["run", "--quiet", "--package", "workbook", "--", "watch"])
         .current_dir(clone())
-        .env("WORKBOOK_HOME", served.events.parent().unwrap())
+        .env("WORKBOOK_HOME", served.log.path().parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -560,9 +536,9 @@ fn a_save_turns_the_open_page_from_failed_to_passed() {
     copy.answer(&right);
     turns("passed");
     page.says("wb-grade .wb-head", "Solved.");
-    assert_eq!(page.js("window.loaded"), "once", "it was loaded again");
+    assert_eq!(page.js("window.loaded"), "once", "the page was reloaded");
     page.is_clean();
-    // It leaves at the end of its input.
+    // The command ends at the end of its input.
     drop(watching.stdin.take());
     assert!(watching.wait().unwrap().success());
 }
@@ -573,7 +549,7 @@ fn a_program_and_a_trace_run_on_this_kernel() {
     let page = window.small();
     page.tab_to(".wb-run button");
     page.press("Enter");
-    page.says(".wb-run", "Your kernel, the same:");
+    page.says(".wb-run", "Your kernel (same output):");
     assert_eq!(
         page.js("document.querySelectorAll('.wb-run pre')[1].innerText.trim()"),
         "asked for 1 byte"
@@ -588,7 +564,7 @@ fn a_program_and_a_trace_run_on_this_kernel() {
 }
 
 #[test]
-fn a_page_follows_an_edit() {
+fn a_page_is_reloaded_after_an_edit() {
     let Some(window) = window() else { return };
     let small = small();
     let served = serve(&small.root(), Limits::default());
@@ -599,9 +575,35 @@ fn a_page_follows_an_edit() {
     page.is_clean();
 }
 
-/// As from `mdbook build`: nothing is live, and nothing is missing.
+/// The tab's token is refused then, and must be replaced.
 #[test]
-fn without_the_server_the_command_is_there_to_copy() {
+fn a_page_recovers_after_a_restart_of_the_server() {
+    let Some(window) = window() else { return };
+    let small = small();
+    let mut served = serve(&small.root(), Limits::default());
+    let page = window.open(&url(&served, "page.html"));
+    page.says("wb-grade .wb-head", "Grade it in your clone:");
+    // A browser waits for a few seconds before it connects again.
+    let mut options = options(&small.root(), Limits::default());
+    options.port = served.address.port();
+    let first_token = served.token.clone();
+    served.here.take().expect("it runs here").stop();
+    page.says(".wb-notice", "The book's server has stopped.");
+
+    let served = serve_with(options);
+    assert_ne!(served.token, first_token);
+    let token = "document.querySelector('meta[name=workbook-live]').dataset.token";
+    until("the page has the new token", || {
+        page.js(token) == served.token.as_str()
+    });
+    assert_eq!(page.text(".wb-notice"), "");
+    log_grading(&served.log, &[("by_hand", 4, 0)]);
+    page.says("[data-stage=by_hand]", "4 of 4 cases pass");
+}
+
+/// As built by `mdbook build`.
+#[test]
+fn without_the_server_the_page_shows_the_command_to_copy() {
     let Some(window) = window() else { return };
     let small = small();
     let into = tempfile::tempdir().unwrap();
@@ -617,13 +619,13 @@ fn without_the_server_the_command_is_there_to_copy() {
     assert_eq!(
         page.text(".wb-run"),
         "",
-        "there is no button that does nothing"
+        "there is a button that cannot work"
     );
     page.click("vm-lab button:nth-of-type(3)");
     page.says("vm-lab .vm-said", "Step 2 of 11");
     assert_eq!(page.js("window.wrong.join()"), "");
 
-    // On paper everything is static, and there.
+    // The page for printing has no scripts.
     let page = window.open(&file("print.html"));
     is_static(&page);
     assert_eq!(page.js("window.wrong.join()"), "");
@@ -653,7 +655,7 @@ fn is_static(page: &Page) {
     page.says("wb-grade pre", "cargo run -- grade private-alloc");
 }
 
-/// The real book's pages.
+/// Returns the file names of the real book's pages.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> = fs::read_dir(common::built())
         .unwrap()
@@ -677,7 +679,7 @@ fn every_page_is_clean_and_fits_a_narrow_screen() {
         page.narrow();
         page.go(&url);
         assert_eq!(page.js("innerWidth"), 360);
-        // What is folded away may be wide, too.
+        // Also check the parts that are folded away.
         page.js("document.querySelectorAll('main details').forEach((details) => { details.open = true; })");
         let wide = page.js(
             "[...document.querySelectorAll('main *')].filter((node) => {\
@@ -699,14 +701,14 @@ fn every_page_is_clean_and_fits_a_narrow_screen() {
     }
 }
 
-/// axe-core's file; where CI runs this it is fetched.
+/// Returns the source of axe-core, which is downloaded on CI only.
 fn axe() -> Option<String> {
     const VERSION: &str = "4.14.1";
     let folder = clone().join(".workbook/axe");
     let file = folder.join(format!("axe-core-{VERSION}.min.js"));
     if !file.is_file() {
         if std::env::var_os("CI").is_none() {
-            skipped("there is no axe-core: with CI=1 this test fetches it from npm");
+            skipped("axe-core is not installed; with CI=1 this test downloads it from npm");
             return None;
         }
         fs::create_dir_all(&folder).unwrap();
@@ -730,7 +732,7 @@ fn no_theme_has_an_accessibility_violation_in_the_main_part() {
     let mut found = Vec::new();
 
     let small = window.small();
-    // Answered, stepped and run: as it looks in use.
+    // Use every element, because each adds to the page.
     small.click("wb-quiz input[name=option][value='0']");
     small.click("wb-quiz input[name=sure][value='2']");
     small.click("wb-quiz button");
@@ -749,8 +751,8 @@ fn no_theme_has_an_accessibility_violation_in_the_main_part() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// What axe-core says of the page, in each theme: everything in the first, and of the others, which differ in their
-/// colours only, what is about colours.
+/// Returns the violations that axe-core finds in each theme. The themes differ only in their colours, so the rules that are
+/// not about colours are checked in the first theme only.
 fn violations(page: &Page, axe: &str) -> Vec<String> {
     page.js(&format!("{axe};null"));
     let mut found = Vec::new();
@@ -774,7 +776,7 @@ fn violations(page: &Page, axe: &str) -> Vec<String> {
         let passes = said["passes"].as_array().unwrap();
         let looked = passes.contains(&json!("color-contrast"));
         let wrong = !said["wrong"].as_array().unwrap().is_empty();
-        assert!(looked || wrong, "axe has not looked: {said}");
+        assert!(looked || wrong, "axe-core has checked nothing: {said}");
         for wrong in said["wrong"].as_array().unwrap() {
             found.push(format!("{} in {theme}: {wrong}", page.path()));
         }

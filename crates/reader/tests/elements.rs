@@ -1,8 +1,8 @@
-//! What becomes of the fences, and what is said of a wrong one.
+//! The HTML of each element, and the error for each mistake.
 
 mod common;
 
-use common::Small;
+use common::SmallClone;
 
 const QUIZ: &str = "\
 # A page
@@ -21,8 +21,8 @@ More words.
 ";
 
 #[test]
-fn a_quiz_is_an_element_with_its_answers_folded_away() {
-    let html = Small::new(QUIZ).build().unwrap();
+fn a_quiz_folds_its_answers_away() {
+    let html = SmallClone::new(QUIZ).build().unwrap();
     assert!(html.contains("<wb-quiz data-id=\"size\">"), "{html}");
     assert!(
         html.contains("How many pages are <code>2 &gt; 1</code> MiB?"),
@@ -35,19 +35,19 @@ fn a_quiz_is_an_element_with_its_answers_folded_away() {
     );
     assert!(html.contains("<li><code>a &gt; b</code></li>"), "{html}");
     let (before, after) = html.split_once("<details>").unwrap();
-    assert!(!before.contains("Two times"), "the reason is folded away");
+    assert!(!before.contains("Two times"), "the reason is visible");
     assert!(after.contains("Two times"));
     assert!(
         after.contains("<p>More words.</p>"),
-        "the page goes on: {after}"
+        "the rest of the page is missing: {after}"
     );
     assert!(!html.contains("language-quiz"));
 }
 
 #[test]
-fn a_prediction_is_one() {
+fn a_prediction_folds_its_answer_away() {
     let page = "```predict id=faults\nHow many\nfaults?\nanswer: 1,024\nwhy: Because *each*\nfaults.\n```\n";
-    let html = Small::new(page).build().unwrap();
+    let html = SmallClone::new(page).build().unwrap();
     assert!(html.contains("<wb-predict data-id=\"faults\">"), "{html}");
     assert!(html.contains("How many faults?"), "{html}");
     assert!(
@@ -57,8 +57,8 @@ fn a_prediction_is_one() {
 }
 
 #[test]
-fn a_trace_is_one_with_a_table() {
-    let html = Small::new("```trace zero-page\nReads, then *writes*.\n```\n")
+fn a_trace_has_a_table_of_its_steps() {
+    let html = SmallClone::new("```trace zero-page\nReads, then *writes*.\n```\n")
         .build()
         .unwrap();
     assert!(html.contains("<vm-lab data-trace=\"{"), "{html}");
@@ -71,9 +71,9 @@ fn a_trace_is_one_with_a_table() {
 }
 
 #[test]
-fn a_grade_and_the_progress_say_the_command() {
+fn grade_and_progress_show_the_command() {
     let page = "```grade private-alloc\ncargo run -- grade private-alloc\n```\n\n```progress\ncargo run\n```\n";
-    let small = Small::new(page);
+    let small = SmallClone::new(page);
     small.write("book/src/private-alloc.md", "# It");
     small.write(
         "book/src/SUMMARY.md",
@@ -99,8 +99,8 @@ fn a_grade_and_the_progress_say_the_command() {
 }
 
 #[test]
-fn other_fences_are_left_alone() {
-    let html = Small::new("```text\n- [ ] 1\n```\n\n```console\n$ quiz\n```\n")
+fn other_fences_are_unchanged() {
+    let html = SmallClone::new("```text\n- [ ] 1\n```\n\n```console\n$ quiz\n```\n")
         .build()
         .unwrap();
     assert!(
@@ -109,71 +109,71 @@ fn other_fences_are_left_alone() {
     );
 }
 
-/// Each wrong page, and what is said of it.
+/// Each wrong page, and its error.
 const WRONG: &[(&str, &str)] = &[
     (
         "# P\n\n```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2\n```\n",
-        "book/src/page.md:6: the option has no reason: `2 > REASON`",
+        "book/src/page.md:6: the option has no reason; write `2 > REASON`",
     ),
     (
         "```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2 > \n```\n",
-        "book/src/page.md:4: the option has no reason: `2 > REASON`",
+        "book/src/page.md:4: the option has no reason; write `2 > REASON`",
     ),
     (
         "```quiz id=a\nWhy?\n- [x] 1 > So.\n- [x] 2 > So.\n```\n",
-        "book/src/page.md:1: the quiz a has 2 right options `- [x]`, and not one",
+        "book/src/page.md:1: the quiz a has 2 right options `- [x]`; it needs exactly one",
     ),
     (
         "```quiz id=a\nWhy?\n- [ ] 1 > So.\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:1: the quiz a has 0 right options `- [x]`, and not one",
+        "book/src/page.md:1: the quiz a has 0 right options `- [x]`; it needs exactly one",
     ),
     (
         "```quiz id=a\nWhy?\n- [x] 1 > So.\n```\n",
-        "book/src/page.md:1: the quiz a has no two options",
+        "book/src/page.md:1: the quiz a needs at least two options",
     ),
     (
         "```quiz id=a\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:1: the quiz a asks no question",
+        "book/src/page.md:1: the quiz a has no question",
     ),
     (
         "```quiz id=a\nWhy?\n- [x] 1 > So.\nWhat?\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:4: after the first option there are only options: `- [ ] OPTION > REASON`",
+        "book/src/page.md:4: expected another option: `- [ ] OPTION > REASON`",
     ),
     (
         "```quiz\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:1: the first line is ```quiz id=NAME",
+        "book/src/page.md:1: the fence has no id; write ```quiz id=NAME",
     ),
     (
         "```quiz id=A/b\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:1: \"A/b\" is no name: lower case, digits and hyphens are",
+        "book/src/page.md:1: \"A/b\" is not a valid name; use lower-case letters, digits and hyphens",
     ),
     (
         "```predict id=a\nWhy?\nanswer: 1\nwhy: So.\n```\n\n```quiz id=a\nWhy?\n- [x] 1 > So.\n- [ ] 2 > So.\n```\n",
-        "book/src/page.md:7: the id a stands at book/src/page.md:1 already",
+        "book/src/page.md:7: the id a is already used at book/src/page.md:1",
     ),
     (
         "> ```quiz id=a\n> Why?\n> - [x] 1 > So.\n> - [ ] 2 > So.\n> ```\n",
-        "book/src/page.md:1: an element stands by itself, not in a list or a quotation",
+        "book/src/page.md:1: an element must not be inside a list or a quotation",
     ),
     (
         "Words.\n\n```predict id=a\nWhy?\nanswer: 1\nwhy: So.\n",
-        "book/src/page.md:3: the fence is not closed with ```",
+        "book/src/page.md:3: the fence is not closed; end it with ```",
     ),
     (
         "```predict id=a\nWhy?\nanswer: 1\n```\n",
-        "book/src/page.md:1: the prediction a has no reason: `why: REASON`",
+        "book/src/page.md:1: the prediction a has no reason; add `why: REASON`",
     ),
     (
         "```predict id=a\nWhy?\nwhy: So.\n```\n",
-        "book/src/page.md:1: the prediction a has no `answer: `",
+        "book/src/page.md:1: the prediction a has no answer; add `answer: ANSWER`",
     ),
     (
         "```predict id=a\nWhy?\nanswer:\nwhy: So.\n```\n",
-        "book/src/page.md:3: there is one answer: `answer: 256`",
+        "book/src/page.md:3: there must be exactly one answer, such as `answer: 256`",
     ),
     (
         "```predict id=a\nanswer: 1\nwhy: So.\n```\n",
-        "book/src/page.md:1: the prediction a asks no question",
+        "book/src/page.md:1: the prediction a has no question",
     ),
     (
         "```trace nowhere\nA caption.\n```\n",
@@ -181,7 +181,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "```trace ../../secret\nA caption.\n```\n",
-        "book/src/page.md:1: \"../../secret\" is no name",
+        "book/src/page.md:1: \"../../secret\" is not a valid name",
     ),
     (
         "```trace zero-page\n```\n",
@@ -189,32 +189,32 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "```grade nothing\ncargo run -- grade nothing\n```\n",
-        "book/src/page.md:1: there is no exercise \"nothing\": there is private-alloc",
+        "book/src/page.md:1: there is no exercise \"nothing\"; the exercises are private-alloc",
     ),
     (
         "```grade private-alloc\n```\n",
-        "book/src/page.md:1: the text of this fence is the command to copy: cargo run -- grade private-alloc",
+        "book/src/page.md:1: the text of this fence must be the command to copy: cargo run -- grade private-alloc",
     ),
     (
         "```progress all\ncargo run\n```\n",
-        "book/src/page.md:1: the first line is ```progress, and nothing else",
+        "book/src/page.md:1: the fence has an argument; write ```progress",
     ),
 ];
 
 #[test]
-fn a_wrong_element_fails_the_build_with_file_and_line() {
-    for (page, said) in WRONG {
-        let error = Small::new(page).build().expect_err(page);
+fn a_wrong_element_fails_the_build_with_its_file_and_line() {
+    for (page, expected) in WRONG {
+        let error = SmallClone::new(page).build().expect_err(page);
         assert!(
-            error.contains(said),
-            "{page}\nis told:\n{error}\nand not:\n{said}"
+            error.contains(expected),
+            "{page}\nfails with:\n{error}\nexpected:\n{expected}"
         );
     }
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
-    let error = Small::new("```quiz\n```\n\n```trace nowhere\n.\n```\n")
+fn all_errors_are_reported_together() {
+    let error = SmallClone::new("```quiz\n```\n\n```trace nowhere\n.\n```\n")
         .build()
         .unwrap_err();
     assert!(
@@ -224,27 +224,26 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
-fn a_warning_of_mdbooks_fails_the_build() {
-    let error = Small::new("<div><b></div>\n").build().unwrap_err();
+fn a_warning_of_mdbook_fails_the_build() {
+    let error = SmallClone::new("<div><b></div>\n").build().unwrap_err();
     assert!(error.contains("page.md"), "{error}");
 }
 
-/// What mdBook does, in a process of its own.
 #[test]
-fn the_preprocessor_speaks_mdbooks_protocol() {
+fn the_preprocessor_answers_mdbook() {
     use std::process::{Command, Stdio};
     let reader = env!("CARGO_BIN_EXE_reader");
     for (renderer, supported) in [("html", true), ("linkcheck", false)] {
-        let asked = Command::new(reader)
+        let supports = Command::new(reader)
             .args(["preprocess", "supports", renderer])
             .status()
             .unwrap();
-        assert_eq!(asked.success(), supported, "{renderer}");
+        assert_eq!(supports.success(), supported, "{renderer}");
     }
     let wrong = Command::new(reader)
         .arg("preprocess")
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(!wrong.status.success(), "no book is an error");
+    assert!(!wrong.status.success(), "an empty input is not a book");
 }

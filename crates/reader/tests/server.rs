@@ -1,24 +1,31 @@
-//! The server as a browser meets it, and as a foreign page would misuse it.
+//! The server's answers to browsers, and to foreign pages that misuse it.
 
 mod common;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Served, Small, clone, serve, within};
+use common::{
+    Served, SmallClone, artifact, clone, log_grading, options, serve, serve_with, until, within,
+};
+use course::log::{Log, Record};
+use course::process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reader::serve::{Limits, TOKEN};
 
-/// The real book; its programs are those of the lab.
+/// A server of the real book and the real lab.
 fn served() -> &'static Served {
     static SERVED: OnceLock<Served> = OnceLock::new();
     SERVED.get_or_init(|| serve(clone(), Limits::default()))
 }
 
-/// One request, and what came back.
 struct Request<'a> {
     served: &'a Served,
     line: String,
@@ -32,7 +39,7 @@ struct Answer {
 }
 
 impl<'a> Request<'a> {
-    /// As this server's own page sends it.
+    /// A request as the server's own page sends it.
     fn get(served: &'a Served, path: &str) -> Request<'a> {
         let headers = vec![("Host", served.address.to_string())];
         let line = format!("GET {path} HTTP/1.1");
@@ -50,7 +57,7 @@ impl<'a> Request<'a> {
         request.with("Origin", &origin).with(TOKEN, &served.token)
     }
 
-    /// With another value, or none.
+    /// Replaces a header. An empty value removes it.
     fn with(mut self, name: &'static str, value: &str) -> Request<'a> {
         self.headers.retain(|(known, _)| *known != name);
         if !value.is_empty() {
@@ -59,7 +66,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// With a second one.
+    /// Adds a second header of the same name.
     fn also(mut self, name: &'static str, value: &str) -> Request<'a> {
         self.headers.push((name, value.to_owned()));
         self
@@ -78,12 +85,11 @@ impl<'a> Request<'a> {
         stream
     }
 
-    /// The whole answer, which takes so long at most.
+    /// Returns the answer, or what has arrived at the time limit: a stream of events does not end.
     fn send_within(&self, time: Duration) -> Answer {
         let mut text = Vec::new();
         let mut stream = self.open();
         stream.set_read_timeout(Some(time)).expect("a timeout");
-        // A stream of events does not end: what has come by then will do.
         let _ = stream.read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -102,7 +108,7 @@ impl<'a> Request<'a> {
         self.send_within(Duration::from_secs(400))
     }
 
-    /// It is refused, and learns nothing.
+    /// Asserts that the request is refused and that the answer reveals nothing.
     fn is_refused(&self, why: &str) {
         let answer = self.send_within(Duration::from_secs(10));
         assert!(
@@ -122,7 +128,7 @@ impl<'a> Request<'a> {
 }
 
 #[test]
-fn a_page_is_live_and_says_so_to_its_scripts() {
+fn a_page_tells_its_scripts_that_it_is_live() {
     let served = served();
     for path in ["/", "/index.html", "/private.html"] {
         let answer = Request::get(served, path).send();
@@ -148,22 +154,22 @@ fn a_page_is_live_and_says_so_to_its_scripts() {
     assert_eq!(style.status, 404);
     let local = format!("localhost:{}", served.address.port());
     let answer = Request::get(served, "/").with("Host", &local).send();
-    assert_eq!(answer.status, 200, "localhost is its name, too");
+    assert_eq!(answer.status, 200, "localhost is refused");
 }
 
 #[test]
-fn only_the_loopback_is_listened_on() {
+fn the_server_listens_on_the_loopback_interface_only() {
     assert!(served().address.ip().is_loopback());
     assert_eq!(served().address.ip().to_string(), "127.0.0.1");
 }
 
 #[test]
-fn a_foreign_page_gets_nothing() {
+fn requests_of_foreign_pages_are_refused() {
     let served = served();
     let events = format!("/live/events?token={}", served.token);
     let run = "/live/run/zero_filled";
     let port = served.address.port();
-    // A name that its owner has pointed at this address.
+    // DNS rebinding: the host name of a foreign page points at this address.
     for host in [
         "evil.example".to_owned(),
         format!("evil.example:{port}"),
@@ -219,7 +225,7 @@ fn a_foreign_page_gets_nothing() {
 }
 
 #[test]
-fn without_the_token_there_is_nothing() {
+fn requests_without_the_token_are_refused() {
     let served = served();
     let wrong = "0".repeat(served.token.len());
     let short = &served.token[..served.token.len() - 1];
@@ -234,11 +240,14 @@ fn without_the_token_there_is_nothing() {
     Request::get(served, "/live/events").is_refused("no query");
     let query = format!("/live/run/zero_filled?token={}", served.token);
     let request = Request::post(served, &query).with(TOKEN, "");
-    request.is_refused("a token that a link could hold");
+    request.is_refused("a token in the URL of a POST");
+    let old = Request::post(served, "/live/run/zero_filled").with(TOKEN, &wrong);
+    let answer = old.send();
+    assert!(answer.body.contains("Reload"), "{}", answer.body);
 }
 
 #[test]
-fn an_unknown_name_or_a_path_gets_nothing() {
+fn unknown_names_and_paths_are_refused() {
     let served = served();
     for name in [
         "nothing",
@@ -282,7 +291,7 @@ fn an_unknown_name_or_a_path_gets_nothing() {
             assert!(!answer.body.contains(inside), "{path}: {}", answer.body);
         }
     }
-    Request::get(served, "/live/run/zero_filled").is_refused("a link runs nothing");
+    Request::get(served, "/live/run/zero_filled").is_refused("GET");
     let put = Request {
         line: "PUT /live/run/zero_filled HTTP/1.1".to_owned(),
         ..Request::post(served, "/")
@@ -291,7 +300,7 @@ fn an_unknown_name_or_a_path_gets_nothing() {
 }
 
 #[test]
-fn a_program_of_the_lab_is_run_by_its_name() {
+fn a_lab_program_is_run_by_its_name() {
     let served = served();
     let answer = Request::post(served, "/live/run/zero_filled").send();
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -313,21 +322,25 @@ fn a_program_of_the_lab_is_run_by_its_name() {
     assert_eq!(trace["name"], "zero-page");
 }
 
-/// A clone whose cargo is a script: what it builds is a program that misbehaves.
-fn misbehaving(program: &str, limits: Limits) -> (Small, Served) {
-    let small = Small::new("# A page\n");
-    small.write("bad", &format!("#!/bin/sh\n{program}\n"));
-    let path = small.root().join("bad");
-    let message = format!("{{\"executable\":\"{}\"}}", path.display());
-    small.write("cargo", &format!("#!/bin/sh\necho '{message}'\n"));
-    for file in ["bad", "cargo"] {
-        let rights = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(small.root().join(file), rights).expect("rights");
-    }
-    let mut options = common::options(&small.root(), limits);
-    options.cargo = small.root().join("cargo").into();
-    let served = common::serve_with(options);
+/// A server whose cargo is a script that claims to have built another script.
+fn serve_script(program: &str, limits: Limits) -> (SmallClone, Served) {
+    let small = SmallClone::new("# A page\n");
+    let mut options = options(&small.root(), limits);
+    options.cargo = fake_cargo(&small, program).into();
+    let served = serve_with(options);
     (small, served)
+}
+
+fn fake_cargo(small: &SmallClone, program: &str) -> std::path::PathBuf {
+    let program = small.script("program", program);
+    small.script("cargo", &format!("echo '{}'", artifact(&program)))
+}
+
+fn limits(time: Duration, output: usize) -> Limits {
+    Limits {
+        run: process::Limits { time, output },
+        ..Limits::default()
+    }
 }
 
 fn run(served: &Served) -> (bool, String) {
@@ -338,60 +351,112 @@ fn run(served: &Served) -> (bool, String) {
     (ran["ok"] == true, output)
 }
 
-#[test]
-fn a_program_has_so_much_time_and_leaves_nothing_behind() {
-    let limits = Limits {
-        run: Duration::from_secs(1),
-        ..Limits::default()
-    };
-    let (small, served) = misbehaving("echo begun\n(sleep 3; touch late) &\nsleep 60", limits);
-    let begun = Instant::now();
-    let (ok, output) = run(&served);
-    assert!(
-        !ok && output.contains("begun\n") && output.contains("stopped after 1 s"),
-        "{output}"
-    );
-    assert!(begun.elapsed() < Duration::from_secs(20));
-    std::thread::sleep(Duration::from_secs(4).saturating_sub(begun.elapsed()));
-    assert!(
-        !small.root().join("late").exists(),
-        "what it started is gone, too"
-    );
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[test]
-fn a_program_prints_so_much() {
-    let limits = Limits {
-        output: 1000,
-        ..Limits::default()
-    };
-    let (_small, served) = misbehaving("yes", limits);
+fn the_time_limit_kills_a_program_and_its_children() {
+    let program = "setsid sleep 1000 & echo $!\nsleep 1000 & echo $!\nsleep 1000";
+    let (_small, served) = serve_script(program, limits(Duration::from_secs(1), 1000));
+    let begun = Instant::now();
     let (ok, output) = run(&served);
-    assert!(!ok && output.contains("more than 1000 bytes"), "{output}");
+    assert!(
+        !ok && output.contains("(The program did not end within 1 seconds.)"),
+        "{output}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    for pid in output.lines().take(2) {
+        until("the children are dead", || !is_running(pid));
+    }
+}
+
+#[test]
+fn a_child_that_calls_setsid_does_not_outlive_its_program() {
+    let program = "setsid sleep 1000 & echo $!";
+    let (_small, served) = serve_script(program, Limits::default());
+    let begun = Instant::now();
+    let (ok, output) = run(&served);
+    assert!(ok, "{output}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "it was waited for"
+    );
+    until("the child is dead", || !is_running(&output));
+}
+
+#[test]
+fn endless_output_is_cut_off() {
+    let (_small, served) = serve_script("yes", limits(Duration::from_secs(60), 1000));
+    let (ok, output) = run(&served);
+    assert!(
+        !ok && output.contains("(The program printed more than 1000 bytes.)"),
+        "{output}"
+    );
     assert!(output.len() < 1100, "{}", output.len());
 }
 
 #[test]
-fn a_program_that_fails_is_shown() {
-    let (_small, served) = misbehaving("echo here >&2\nexit 3", Limits::default());
+fn a_failure_is_shown_with_its_output_and_exit_status() {
+    let (_small, served) = serve_script("echo here >&2\nexit 3", Limits::default());
     let (ok, output) = run(&served);
     assert!(
-        !ok && output.contains("here\n") && output.contains("exit status: 3"),
+        !ok && output.contains("here\n\n(The program exited with status 3.)"),
         "{output}"
+    );
+}
+
+#[test]
+fn a_failed_build_is_shown_with_the_errors_of_cargo() {
+    let small = SmallClone::new("# A page\n");
+    let mut options = options(&small.root(), Limits::default());
+    let script = "echo '{\"reason\":\"build-finished\"}'; echo 'error: wrong' >&2; exit 101";
+    options.cargo = small.script("cargo", script).into();
+    let (ok, output) = run(&serve_with(options));
+    assert!(!ok);
+    assert_eq!(
+        output,
+        "error: wrong\n\n(The build exited with status 101.)"
     );
 }
 
 #[test]
 fn one_program_runs_at_a_time() {
-    let (small, served) = misbehaving("touch begun; sleep 2", Limits::default());
+    let (small, served) = serve_script("touch begun; sleep 2", Limits::default());
     let first = Request::post(&served, "/live/run/zero_filled").open();
-    common::until("it begins", || small.root().join("begun").exists());
+    until("it begins", || small.root().join("begun").exists());
     let second = Request::post(&served, "/live/run/zero_filled").send();
     assert_eq!(second.status, 429, "{}", second.body);
     drop(first);
 }
 
-/// The events of a connection, as they come.
+#[test]
+fn idle_connections_are_closed() {
+    let small = SmallClone::new("# A page\n");
+    let mut options = options(&small.root(), Limits::default());
+    options.idle = Duration::from_secs(1);
+    let served = serve_with(options);
+    let get = format!("GET / HTTP/1.1\r\nHost: {}\r\n", served.address);
+    // No request, half of a request, and a request that leaves the connection open.
+    for text in [String::new(), get.clone(), format!("{get}\r\n")] {
+        let mut stream = TcpStream::connect(served.address).expect("it listens");
+        let timeout = Some(Duration::from_secs(20));
+        stream.set_read_timeout(timeout).expect("a timeout");
+        write!(stream, "{text}").expect("it reads");
+        let mut answer = Vec::new();
+        let end = stream.read_to_end(&mut answer);
+        assert!(end.is_ok(), "{text:?}: {end:?}");
+    }
+    // A stream of events is not idle.
+    let mut events = Events::of(&served);
+    assert_eq!(events.next().0, "book");
+    thread::sleep(Duration::from_secs(2));
+    log_grading(&served.log, &[("by_hand", 1, 0)]);
+    assert_eq!(events.next().0, "verdict");
+}
+
+/// The events of a connection, as they arrive.
 struct Events(BufReader<TcpStream>);
 
 impl Events {
@@ -403,14 +468,14 @@ impl Events {
         Events(BufReader::new(stream))
     }
 
-    /// The next event: its name and its data.
+    /// Returns the name and the data of the next event.
     fn next(&mut self) -> (String, String) {
         let (mut name, mut data) = (String::new(), String::new());
         loop {
             let mut line = String::new();
             assert!(
                 self.0.read_line(&mut line).expect("an event") > 0,
-                "it ended"
+                "the stream ended"
             );
             let line = line.trim_end();
             if let Some(value) = line.strip_prefix("event: ") {
@@ -424,57 +489,158 @@ impl Events {
     }
 }
 
-fn verdict(passed: u32) -> String {
-    format!(
-        "{{\"at\":\"2026-11-25T10:00:00Z\",\"exercise\":\"private-alloc\",\"stages\":[{{\"name\":\"by_hand\",\
-         \"bonus\":false,\"passed\":{passed},\"failed\":0,\"skipped\":0,\"not_started\":1}}],\"solved\":false}}\n"
-    )
-}
-
 #[test]
-fn verdicts_are_pushed_as_they_come() {
-    let small = Small::new("# A page\n");
+fn verdicts_are_pushed_as_they_are_logged() {
+    let small = SmallClone::new("# A page\n");
     let served = serve(&small.root(), Limits::default());
-    fs::write(&served.events, format!("{{\"other\":1}}\n{}", verdict(1))).unwrap();
+    let solution = Record::Solution {
+        at: 0,
+        exercise: "private-alloc".to_owned(),
+    };
+    served.log.append(&solution).expect("a line");
+    log_grading(&served.log, &[("by_hand", 1, 3)]);
     let mut events = Events::of(&served);
     assert_eq!(events.next(), ("book".to_owned(), "1".to_owned()));
     let (name, data) = events.next();
     assert_eq!(name, "verdict");
-    assert!(
-        data.contains("\"exercise\":\"private-alloc\"") && data.contains("\"passed\":1"),
-        "{data}"
-    );
-    let mut log = OpenOptions::new()
-        .append(true)
-        .open(&served.events)
-        .unwrap();
-    write!(log, "{{\"torn\":\n{}", verdict(2)).unwrap();
+    for part in [
+        "\"exercise\":\"private-alloc\"",
+        "\"passed\":1",
+        "\"possible\":4",
+    ] {
+        assert!(data.contains(part), "{data}");
+    }
+    let torn = fs::OpenOptions::new().append(true).open(served.log.path());
+    writeln!(torn.unwrap(), "{{\"torn\":").unwrap();
+    log_grading(&served.log, &[("by_hand", 2, 2)]);
     let (_, data) = events.next();
     assert!(data.contains("\"passed\":2"), "{data}");
-    // Who comes later is told what there is: the last word on each exercise.
+    // A new connection gets the latest verdict on each exercise.
     let mut late = Events::of(&served);
     assert_eq!(late.next().0, "book");
     assert!(late.next().1.contains("\"passed\":2"));
 }
 
 #[test]
-fn an_edit_is_built_and_pushed_and_a_wrong_one_leaves_the_book_up() {
-    let small = Small::new("# First\n");
+fn the_book_is_rebuilt_after_an_edit_and_kept_after_a_mistake() {
+    let small = SmallClone::new("# First\n");
     let served = serve(&small.root(), Limits::default());
     let mut events = Events::of(&served);
     assert_eq!(events.next().1, "1");
     let page = || Request::get(&served, "/page.html").send().body;
     small.write("book/src/page.md", "# Wrong\n\n```quiz\n```\n");
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(page().contains("First"), "the last good book stays");
+    thread::sleep(Duration::from_secs(1));
+    assert!(page().contains("First"), "the last good build is gone");
     small.write("book/src/page.md", "# Second\n");
     assert_eq!(events.next(), ("book".to_owned(), "2".to_owned()));
     assert!(page().contains("Second"));
-    // An answer that is saved is none of the book's.
+    // The learner's answers are not part of the book.
     small.write("exercises/private-alloc/src/lib.rs", "//! Mine.\n");
+    thread::sleep(Duration::from_secs(1));
     small.write("book/src/page.md", "# Third\n");
     assert_eq!(events.next().1, "3");
-    within(Duration::from_secs(5), "the third", || {
+    within(Duration::from_secs(5), "the third build", || {
         page().contains("Third")
     });
+}
+
+/// The program itself, which serves a small clone.
+struct Program {
+    child: Child,
+    served: Served,
+}
+
+fn start_program(small: &SmallClone, stdout: Stdio) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_reader"))
+        .args(["serve", "--port", "0"])
+        .current_dir(small.root().join("book"))
+        .env("CARGO", small.root().join("cargo"))
+        .env_remove("WORKBOOK_HOME")
+        .env_remove("WORKBOOK_ROOT")
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+impl Program {
+    /// Starts it in a subfolder of the clone, and reads its address and its token.
+    fn start(small: &SmallClone) -> Program {
+        let mut child = start_program(small, Stdio::piped());
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let address = line.split_once("http://").expect(&line).1;
+        let address = address.split(' ').next().unwrap_or_default();
+        let mut served = Served {
+            address: address.parse().expect("an address"),
+            token: String::new(),
+            log: Log::in_folder(&small.root().join(".workbook")),
+            here: None,
+        };
+        let page = Request::get(&served, "/page.html").send().body;
+        let (_, token) = page.split_once("data-token=\"").expect("a token");
+        served.token = token.split('"').next().unwrap_or_default().to_owned();
+        Program { child, served }
+    }
+}
+
+#[test]
+fn the_program_serves_the_clone_that_it_is_started_in() {
+    let small = SmallClone::new("# A page\n");
+    small.script("cargo", "exit 1");
+    let mut program = Program::start(&small);
+    let mut events = Events::of(&program.served);
+    assert_eq!(events.next().0, "book");
+    log_grading(&program.served.log, &[("by_hand", 1, 0)]);
+    assert_eq!(events.next().0, "verdict");
+    program.child.kill().expect("it runs");
+    program.child.wait().expect("it ends");
+}
+
+#[test]
+fn a_signal_ends_the_server_with_its_lab_program() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let small = SmallClone::new("# A page\n");
+        fake_cargo(
+            &small,
+            "setsid sleep 1000 & echo $! > child\necho $$ > leader\nsleep 1000",
+        );
+        let mut program = Program::start(&small);
+        let pids = ["child", "leader"].map(|file| small.root().join(file));
+        let _running = Request::post(&program.served, "/live/run/zero_filled").open();
+        let complete = |file: &Path| fs::read_to_string(file).is_ok_and(|pid| pid.ends_with('\n'));
+        until("it runs", || pids.iter().all(|file| complete(file)));
+        let pid = Pid::from_raw(program.child.id().cast_signed());
+        kill(pid, signal).expect("the server runs");
+        let status = program.child.wait().expect("it ends");
+        assert!(status.success(), "{signal}: {status}");
+        for file in &pids {
+            let pid = fs::read_to_string(file).expect("a pid");
+            assert!(!is_running(&pid), "{signal}: {} runs", file.display());
+        }
+        let connected = TcpStream::connect(program.served.address);
+        assert!(connected.is_err(), "the port is still open");
+    }
+}
+
+#[test]
+fn a_full_standard_output_is_reported_and_does_not_stop_the_server() {
+    let small = SmallClone::new("# A page\n");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut child = start_program(&small, full.expect("/dev/full").into());
+    let mut line = String::new();
+    let stderr = child.stderr.take().expect("a pipe");
+    BufReader::new(stderr).read_line(&mut line).expect("a line");
+    assert!(line.contains("standard output failed"), "{line}");
+    let (_, address) = line.split_once("http://").expect("an address");
+    let address = address.split(',').next().unwrap_or_default();
+    assert!(TcpStream::connect(address).is_ok());
+    // Standard error is closed by now, and a mistake must not end the server.
+    small.write("book/src/page.md", "```quiz\n```\n");
+    thread::sleep(Duration::from_secs(1));
+    assert!(TcpStream::connect(address).is_ok());
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
 }

@@ -1,13 +1,14 @@
-// The model of <vm-lab> against every trace: what it makes of the kernel's bits is what the scenario claims.
+// Checks the model of <vm-lab> against every trace: it must derive the states that the scenario claims from the bits that
+// the kernel reported.
 import assert from 'node:assert';
 import { readFileSync, readdirSync } from 'node:fs';
 import test from 'node:test';
 
-import '../../theme/vm-model.js';
+import '../../../book/theme/vm-model.js';
 
 const { at } = globalThis.vmModel;
 const LETTERS = { untouched: '.', zero: '0', resident: 'r', forked: 'f', copied: 'c', shared: 's' };
-const folder = new URL('../../src/traces/', import.meta.url);
+const folder = new URL('../../../book/src/traces/', import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
 
 assert.ok(files.length > 0);
@@ -24,7 +25,7 @@ for (const file of files) {
 	});
 }
 
-test('a step is said with what it read and what it cost', () => {
+test('the sentence of a step has its value and its page faults', () => {
 	const step = (more) => ({
 		process: 'parent', op: 'read', first: 0, count: 1, says: 'A page is read.', value: null, faults: null, ...more,
 	});
@@ -50,7 +51,7 @@ test('a step is said with what it read and what it cost', () => {
 	assert.deepEqual(after.pages.map(({ changed }) => changed), [true, false]);
 });
 
-test('the same step is the same, whichever was looked at before', () => {
+test('a step does not depend on the steps that were shown before', () => {
 	const trace = JSON.parse(readFileSync(new URL('copy-on-write.json', folder)));
 	const once = JSON.stringify(at(trace, 4));
 	at(trace, 10);

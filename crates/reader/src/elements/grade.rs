@@ -1,19 +1,19 @@
-//! An exercise's stages and the command that grades them; the progress through all exercises.
+//! The elements that show verdicts: the stages of one exercise, and the progress through all exercises.
 
 use std::fmt::Write;
 
 use anyhow::{Result, bail, ensure};
+use course::exercise::Exercise;
 
 use super::Fence;
 use super::html::escape;
-use crate::exercise::Exercise;
 
 pub fn html(exercises: &[Exercise], fence: &Fence) -> Result<String> {
     let name = fence.argument;
     let Some(exercise) = exercises.iter().find(|exercise| exercise.name == name) else {
         let names: Vec<_> = exercises.iter().map(|known| known.name.as_str()).collect();
         bail!(
-            "there is no exercise {name:?}: there is {}",
+            "there is no exercise {name:?}; the exercises are {}",
             names.join(", ")
         );
     };
@@ -31,7 +31,7 @@ pub fn html(exercises: &[Exercise], fence: &Fence) -> Result<String> {
     }
     Ok(format!(
         "<wb-grade data-exercise=\"{name}\">\n\
-         <p class=\"wb-head\">Have it graded, in your clone:</p>\n\
+         <p class=\"wb-head\">Grade it in your clone:</p>\n\
          <pre><code class=\"language-text\">cargo run -- grade {name}</code></pre>\n\
          <ol>\n{stages}</ol>\n\
          </wb-grade>"
@@ -41,7 +41,7 @@ pub fn html(exercises: &[Exercise], fence: &Fence) -> Result<String> {
 pub fn progress(exercises: &[Exercise], fence: &Fence) -> Result<String> {
     ensure!(
         fence.argument.is_empty(),
-        "the first line is ```progress, and nothing else"
+        "the fence has an argument; write ```progress"
     );
     check_command(fence, "cargo run")?;
     let mut rows = String::new();
@@ -65,19 +65,19 @@ pub fn progress(exercises: &[Exercise], fence: &Fence) -> Result<String> {
     }
     Ok(format!(
         "<wb-progress>\n\
-         <p class=\"wb-head\">Have every exercise graded, in your clone:</p>\n\
+         <p class=\"wb-head\">Grade all exercises in your clone:</p>\n\
          <pre><code class=\"language-text\">cargo run</code></pre>\n\
          <ol>\n{rows}</ol>\n\
          </wb-progress>"
     ))
 }
 
-/// What stands in the fence is what a reader copies where nothing turns it into an element.
+/// Without the preprocessor a page shows the fence itself, so it must contain the command to copy.
 fn check_command(fence: &Fence, command: &str) -> Result<()> {
     let text = fence.lines.join("\n");
     ensure!(
         text.trim() == command,
-        "the text of this fence is the command to copy: {command}"
+        "the text of this fence must be the command to copy: {command}"
     );
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Text and one line of Markdown as HTML.
+//! Converts text and inline Markdown to HTML.
 
 use pulldown_cmark::{Parser, html};
 
 use super::OPTIONS;
 
-/// The text, as it may stand between tags and in an attribute.
+/// Escapes text for use between tags and in a quoted attribute.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -19,7 +19,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A paragraph of Markdown without its `<p>`.
+/// Renders one paragraph of Markdown without its `<p>`.
 pub fn inline(markdown: &str) -> String {
     let mut rendered = String::new();
     html::push_html(&mut rendered, Parser::new_ext(markdown, OPTIONS));

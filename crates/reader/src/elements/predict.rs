@@ -1,4 +1,4 @@
-//! A question with one short answer, which the reader commits to before seeing it.
+//! A question with one short answer. The reader commits to a prediction before seeing it.
 
 use anyhow::{Result, ensure};
 
@@ -12,7 +12,10 @@ pub fn html(id: &str, lines: &[&str]) -> Result<String> {
         if let Some(text) = line.strip_prefix("answer:") {
             let text = text.trim();
             if answer.is_some() || text.is_empty() {
-                return Err(at_line(number, "there is one answer: `answer: 256`"));
+                return Err(at_line(
+                    number,
+                    "there must be exactly one answer, such as `answer: 256`",
+                ));
             }
             answer = Some(text);
         } else if let Some(text) = line.strip_prefix("why:")
@@ -24,20 +27,20 @@ pub fn html(id: &str, lines: &[&str]) -> Result<String> {
         } else if answer.is_none() {
             question.push(line);
         } else if !line.is_empty() {
-            return Err(at_line(number, "after the answer comes `why: REASON`"));
+            return Err(at_line(number, "expected `why: REASON` after the answer"));
         }
     }
     let (question, why) = (question.join(" "), why.join(" "));
     ensure!(
         !question.trim().is_empty(),
-        "the prediction {id} asks no question"
+        "the prediction {id} has no question"
     );
     let Some(answer) = answer else {
-        anyhow::bail!("the prediction {id} has no `answer: `");
+        anyhow::bail!("the prediction {id} has no answer; add `answer: ANSWER`");
     };
     ensure!(
         !why.trim().is_empty(),
-        "the prediction {id} has no reason: `why: REASON`"
+        "the prediction {id} has no reason; add `why: REASON`"
     );
     Ok(format!(
         "<wb-predict data-id=\"{id}\">\n\

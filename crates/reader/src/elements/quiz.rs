@@ -1,4 +1,4 @@
-//! A question with options, one of them right, each with the reason why.
+//! A multiple-choice question. Exactly one option is right, and every option has a reason.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +7,7 @@ use super::html::inline;
 
 struct Choice {
     right: bool,
-    /// The line that it begins in.
+    /// The index of its first line in the fence.
     line: usize,
     text: String,
 }
@@ -30,7 +30,7 @@ pub fn html(id: &str, lines: &[&str]) -> Result<String> {
             if !line.starts_with("  ") {
                 return Err(at_line(
                     number,
-                    "after the first option there are only options: `- [ ] OPTION > REASON`",
+                    "expected another option: `- [ ] OPTION > REASON`",
                 ));
             }
             choice.text = format!("{} {}", choice.text, line.trim());
@@ -39,21 +39,21 @@ pub fn html(id: &str, lines: &[&str]) -> Result<String> {
         }
     }
     let question = question.join(" ");
+    ensure!(!question.trim().is_empty(), "the quiz {id} has no question");
     ensure!(
-        !question.trim().is_empty(),
-        "the quiz {id} asks no question"
+        choices.len() > 1,
+        "the quiz {id} needs at least two options"
     );
-    ensure!(choices.len() > 1, "the quiz {id} has no two options");
     let right = choices.iter().filter(|choice| choice.right).count();
     ensure!(
         right == 1,
-        "the quiz {id} has {right} right options `- [x]`, and not one"
+        "the quiz {id} has {right} right options `- [x]`; it needs exactly one"
     );
     let (mut options, mut reasons) = (String::new(), String::new());
     for choice in &choices {
         let Some((option, reason)) = split(&choice.text) else {
             let option = choice.text.trim_end_matches('>').trim();
-            let message = format!("the option has no reason: `{option} > REASON`");
+            let message = format!("the option has no reason; write `{option} > REASON`");
             return Err(at_line(choice.line, message));
         };
         let (class, verdict) = match choice.right {
@@ -75,7 +75,7 @@ pub fn html(id: &str, lines: &[&str]) -> Result<String> {
     ))
 }
 
-/// The option and its reason: the first ` > ` that stands in no code.
+/// Splits an option from its reason at the first ` > ` outside of code.
 fn split(text: &str) -> Option<(&str, &str)> {
     let mut code = false;
     for (place, letter) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! What a kernel did to a mapping, recorded by book/lab: an element that replays it, and a table.
+//! A recording of what a kernel did to a mapping: an element that replays it, with a table of all steps.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::html::{escape, inline};
 use super::{Fence, check_name};
 
-/// As `record` in book/lab writes it.
+/// A recording, as the lab's program `record` writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Trace {
@@ -39,7 +39,7 @@ struct Recorded {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the page's script reads the rest")]
+#[expect(dead_code, reason = "the page's script reads the other fields")]
 struct Step {
     process: String,
     op: String,
@@ -48,9 +48,9 @@ struct Step {
     says: String,
     value: Option<u8>,
     faults: Option<u64>,
-    /// Bits 63 and 56 of each page's entry, for each process.
+    /// For each process, bits 63 and 56 of each page's pagemap entry.
     bits: BTreeMap<String, String>,
-    /// One letter for each page.
+    /// For each process, one letter for each page.
     states: BTreeMap<String, String>,
 }
 
@@ -61,22 +61,22 @@ pub fn html(folder: &Path, fence: &Fence) -> Result<String> {
     let caption = caption.trim();
     ensure!(
         !caption.is_empty(),
-        "the trace {name} has no caption: the fence's text is one"
+        "the trace {name} has no caption; write it between the fences"
     );
     let path = folder.join(format!("{name}.json"));
     ensure!(
         path.is_file(),
-        "there is no trace {name:?}: `cargo run -q -p lab -- {name}` prints one, for book/src/traces/{name}.json"
+        "there is no trace {name:?}; record it: cargo run -q -p lab -- {name} > book/src/traces/{name}.json"
     );
     let text = fs::read_to_string(&path)?;
     let trace: Trace = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     ensure!(
         trace.name == name,
-        "{} is of {}",
+        "{} contains the trace {}",
         path.display(),
         trace.name
     );
-    // Without the blanks that are only there to be read.
+    // Parsing and printing it again removes the white space.
     let value: serde_json::Value = serde_json::from_str(&text)?;
     Ok(format!(
         "<vm-lab data-trace=\"{}\">\n\
@@ -104,10 +104,10 @@ fn table(trace: &Trace) -> Result<String> {
     }
     table += "<th>Faults</th></tr></thead>\n<tbody>\n";
     for step in &trace.steps {
-        let seen = step
+        let value = step
             .value
             .map_or(String::new(), |value| format!(" It reads {value}."));
-        write!(table, "<tr><td>{}{seen}</td>", escape(&step.says))?;
+        write!(table, "<tr><td>{}{value}</td>", escape(&step.says))?;
         for process in &processes {
             let states = step.states.get(*process);
             let states = states.map(|states| format!("<code>{}</code>", escape(states)));
@@ -130,7 +130,7 @@ fn table(trace: &Trace) -> Result<String> {
     } = &trace.recorded_on;
     writeln!(
         table,
-        "<p><small>A letter for each of {} pages of a {mapping} mapping: <code>.</code> untouched, \
+        "<p><small>One letter for each of the {} pages of a {mapping} mapping: <code>.</code> untouched, \
          <code>0</code> zero page, <code>r</code> resident, <code>f</code> shared after fork, \
          <code>c</code> copied, <code>s</code> shared. Recorded on Linux {}, {}, pages of {page_size} bytes.</small></p>",
         trace.pages,

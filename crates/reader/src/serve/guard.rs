@@ -1,8 +1,9 @@
-//! Who may ask for what: only this server's own pages, opened under its own name.
+//! Refuses requests that do not come from this server's own pages.
 //!
-//! A page elsewhere can make the reader's browser send requests here. Its `Origin` gives it away; where it has given its
-//! own name this address (DNS rebinding), the `Host` does. What runs a program or reads verdicts also needs the token,
-//! which stands only in the pages, and no other page can read those.
+//! A foreign page can make the reader's browser send requests here. The `Origin` header names such a page. If the page
+//! has pointed its own host name at this address (DNS rebinding), the `Host` header shows it. A request that runs a
+//! program or reads verdicts also needs the token, which is in this server's pages only, and no foreign page can read
+//! those.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,22 +13,26 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Live;
+use super::live::Live;
 
-/// The header with the token. A foreign page cannot send it without asking first, and is not answered.
+/// The header with the token. A foreign page cannot send it without a CORS preflight request, which fails.
 pub const TOKEN: &str = "x-workbook-token";
 
+/// What a page from an earlier run of the server is told.
+const OLD_TOKEN: &str = "This page is from an earlier run of the server. Reload it.";
+const FOREIGN: &str = "The book's server answers its own pages only.";
+
 pub async fn check(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
-    let query = request.uri().query().unwrap_or_default();
     let asked = Asked {
         method: request.method(),
         live: request.uri().path().starts_with("/live"),
-        query,
+        query: request.uri().query().unwrap_or_default(),
+        headers: request.headers(),
     };
-    if !allowed(live.address, &live.token, &asked, request.headers()) {
-        return StatusCode::FORBIDDEN.into_response();
-    }
-    let mut response = next.run(request).await;
+    let mut response = match asked.check(live.address, &live.token) {
+        Ok(()) => next.run(request).await,
+        Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+    };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name.clone(), HeaderValue::from_static(value));
@@ -35,7 +40,7 @@ pub async fn check(State(live): State<Arc<Live>>, request: Request, next: Next) 
     response
 }
 
-/// No foreign resource, no foreign frame around a page, and no copy that outlives this run's token.
+/// They allow no foreign resource, no foreign frame around a page, and no cached copy, which would keep an old token.
 static HEADERS: &[(HeaderName, &str)] = &[
     (
         header::CONTENT_SECURITY_POLICY,
@@ -46,48 +51,54 @@ static HEADERS: &[(HeaderName, &str)] = &[
     (header::CACHE_CONTROL, "no-store"),
 ];
 
+/// The parts of a request that are checked.
 struct Asked<'a> {
     method: &'a Method,
-    /// Whether it asks for more than a page.
+    /// Whether it runs a program or reads verdicts.
     live: bool,
     query: &'a str,
+    headers: &'a HeaderMap,
 }
 
-fn allowed(address: SocketAddr, token: &str, asked: &Asked, headers: &HeaderMap) -> bool {
-    let one = |name: HeaderName| {
-        let mut values = headers.get_all(name).iter();
-        let value = values.next().map(|value| value.to_str().unwrap_or("?"));
-        // Two are one too many.
-        if values.next().is_some() {
-            Some("?")
-        } else {
-            value
+impl Asked<'_> {
+    /// Returns the reason why the request is refused as an error.
+    fn check(&self, address: SocketAddr, token: &str) -> Result<(), String> {
+        let port = address.port();
+        let names = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+        let host = self.header(header::HOST);
+        let Some(host) = host.filter(|host| names.iter().any(|name| name == host)) else {
+            return Err(format!(
+                "The book's server is called {}.",
+                names.join(" or ")
+            ));
+        };
+        let origin = self.header(header::ORIGIN);
+        if origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host)) {
+            return Err(FOREIGN.to_owned());
         }
-    };
-    let Some(host) = one(header::HOST) else {
-        return false;
-    };
-    let port = address.port();
-    let ours = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
-    if !ours.iter().any(|name| name == host) {
-        return false;
+        if !self.live {
+            return Ok(());
+        }
+        let site = self.header(HeaderName::from_static("sec-fetch-site"));
+        if site.is_some_and(|site| site != "same-origin") {
+            return Err(FOREIGN.to_owned());
+        }
+        let sent = match *self.method {
+            // A browser's EventSource cannot send a header.
+            Method::GET => self.query.strip_prefix("token="),
+            Method::POST if origin.is_some() => self.header(HeaderName::from_static(TOKEN)),
+            _ => return Err(FOREIGN.to_owned()),
+        };
+        match sent == Some(token) {
+            true => Ok(()),
+            false => Err(OLD_TOKEN.to_owned()),
+        }
     }
-    let origin = one(header::ORIGIN);
-    let same = |origin: &str| origin.strip_prefix("http://") == Some(host);
-    if origin.is_some_and(|origin| !same(origin)) {
-        return false;
-    }
-    if !asked.live {
-        return true;
-    }
-    let site = one(HeaderName::from_static("sec-fetch-site"));
-    if site.is_some_and(|site| site != "same-origin") {
-        return false;
-    }
-    match *asked.method {
-        // The browser's EventSource can send no header of its own.
-        Method::GET => asked.query.strip_prefix("token=") == Some(token),
-        Method::POST => origin.is_some() && one(HeaderName::from_static(TOKEN)) == Some(token),
-        _ => false,
+
+    /// Returns the value of a header, or `?`, which matches nothing, if there are several.
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?.to_str().unwrap_or("?");
+        Some(if values.next().is_some() { "?" } else { value })
     }
 }

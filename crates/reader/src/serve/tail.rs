@@ -1,45 +1,23 @@
-//! Follows the log of verdicts: a line of JSON each. Other records, and a line that was torn, are passed over.
+//! Follows the progress log while other processes add to it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use course::log::{self, Graded, Record};
 
-/// What is left to read of a log that grows.
+/// A position in a growing log.
 #[derive(Debug)]
 pub struct Tail {
     log: PathBuf,
-    /// How far it has been read.
+    /// How many bytes have been read.
     read: u64,
-    /// A line that is not complete yet.
+    /// The beginning of a line whose end has not been written yet.
     rest: Vec<u8>,
 }
 
-/// A record of the log, as far as the pages show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    pub exercise: String,
-    pub stages: Vec<Stage>,
-    pub solved: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stage {
-    pub name: String,
-    #[serde(default)]
-    pub bonus: bool,
-    pub passed: u32,
-    pub failed: u32,
-    pub skipped: u32,
-    pub not_started: u32,
-    /// What the first case that failed says.
-    #[serde(default)]
-    pub failure: Option<String>,
-}
-
 impl Tail {
-    pub fn of(log: PathBuf) -> Tail {
+    pub fn new(log: PathBuf) -> Tail {
         Tail {
             log,
             read: 0,
@@ -47,22 +25,29 @@ impl Tail {
         }
     }
 
-    /// The verdicts that have been added since the last call.
-    pub fn new_verdicts(&mut self) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
+    /// Returns the gradings that were logged since the last call. Other records and torn lines are skipped.
+    pub fn new_gradings(&mut self) -> Vec<Graded> {
         // While there is no log, there is nothing new.
         let _ = self.read_on();
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            verdicts.extend(serde_json::from_slice::<Verdict>(&line).ok());
-        }
-        verdicts
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n');
+        let complete: Vec<u8> = self.rest.drain(..end.map_or(0, |end| end + 1)).collect();
+        let records = log::parse(&complete).records.into_iter();
+        let gradings = records.filter_map(|record| match record {
+            Record::Exercise(graded) => Some(graded),
+            _ => None,
+        });
+        gradings.collect()
     }
 
-    fn read_on(&mut self) -> std::io::Result<()> {
+    fn read_on(&mut self) -> io::Result<()> {
         let mut log = File::open(&self.log)?;
+        if log.metadata()?.len() == self.read {
+            return Ok(());
+        }
+        // A writer that fails removes what it has written before it releases the lock.
+        log.lock_shared()?;
         if log.metadata()?.len() < self.read {
-            // Begun anew.
+            // The log was replaced by a new one.
             self.read = 0;
             self.rest.clear();
         }
@@ -74,46 +59,88 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::fs::{self, OpenOptions};
     use std::io::Write;
 
-    use super::Tail;
+    use course::log::{Count, Log, StageCount};
 
-    const LINE: &str = r#"{"at":"2026-11-25T10:00:00Z","exercise":"private-alloc","stages":[{"name":"by_hand","bonus":false,"passed":3,"failed":1,"skipped":0,"not_started":0}],"solved":false}"#;
+    use super::*;
+
+    fn graded(failed: usize) -> Graded {
+        Graded {
+            at: 1_764_064_800,
+            exercise: "private-alloc".to_owned(),
+            solved: false,
+            stages: vec![StageCount {
+                name: "by_hand".to_owned(),
+                bonus: false,
+                count: Count {
+                    passed: 3,
+                    failed,
+                    skipped: 0,
+                    not_started: 0,
+                    possible: 3 + failed,
+                },
+                failure: None,
+            }],
+        }
+    }
+
+    fn line(record: &Record) -> io::Result<String> {
+        Ok(serde_json::to_string(record)? + "\n")
+    }
 
     #[test]
-    fn a_verdict_is_read_once_and_whole() -> std::io::Result<()> {
+    fn a_grading_is_returned_once_and_complete() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("log.jsonl");
-        let mut tail = Tail::of(path.clone());
-        assert!(tail.new_verdicts().is_empty(), "there is no log yet");
-        let mut log = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut tail = Tail::new(path.clone());
+        assert!(tail.new_gradings().is_empty(), "there is no log yet");
 
-        let (head, rest) = LINE.split_at(40);
+        let line = line(&Record::Exercise(graded(1)))?;
+        let (head, rest) = line.split_at(40);
+        let mut log = OpenOptions::new().create(true).append(true).open(&path)?;
         write!(log, "{head}")?;
-        assert!(tail.new_verdicts().is_empty(), "a line is torn");
-        writeln!(log, "{rest}")?;
-        let verdicts = tail.new_verdicts();
-        assert_eq!(verdicts.len(), 1);
-        assert_eq!(verdicts[0].stages[0].failed, 1);
-        assert!(tail.new_verdicts().is_empty(), "it is not told twice");
+        assert!(tail.new_gradings().is_empty(), "the line is incomplete");
+        write!(log, "{rest}")?;
+        assert_eq!(tail.new_gradings(), [graded(1)]);
+        assert!(tail.new_gradings().is_empty(), "it was returned already");
         Ok(())
     }
 
     #[test]
-    fn other_records_and_a_torn_line_are_passed_over() -> std::io::Result<()> {
+    fn other_records_and_torn_lines_are_skipped() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("log.jsonl");
-        let torn = &LINE[..60];
-        let drill = r#"{"at":"2026-11-25T10:00:00Z","card":"a-card","grade":3}"#;
-        std::fs::write(
+        let hint = line(&Record::Hint {
+            at: 0,
+            exercise: "private-alloc".to_owned(),
+            stage: "by_hand".to_owned(),
+            rung: 1,
+        })?;
+        let [first, second] = [1, 2].map(|failed| Record::Exercise(graded(failed)));
+        let (first, second) = (line(&first)?, line(&second)?);
+        let torn = &first[..60];
+        fs::write(
             &path,
-            format!("{drill}\n\n{LINE}\n{torn}\nnonsense\n{LINE}\n"),
+            format!("{hint}\n{first}{torn}\nnonsense\n{second}{torn}"),
         )?;
-        let mut tail = Tail::of(path.clone());
-        assert_eq!(tail.new_verdicts().len(), 2);
-        std::fs::write(&path, format!("{LINE}\n"))?;
-        assert_eq!(tail.new_verdicts().len(), 1, "a log that began anew");
+        let mut tail = Tail::new(path.clone());
+        assert_eq!(tail.new_gradings(), [graded(1), graded(2)]);
+        fs::write(&path, &second)?;
+        assert_eq!(tail.new_gradings(), [graded(2)], "the log is a new one");
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_log_writes_is_read() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let log = Log::in_folder(folder.path());
+        let mut tail = Tail::new(log.path().to_owned());
+        for failed in [2, 1, 0] {
+            log.append(&Record::Exercise(graded(failed)))?;
+            assert_eq!(tail.new_gradings(), [graded(failed)]);
+        }
         Ok(())
     }
 }

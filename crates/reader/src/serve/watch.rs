@@ -1,59 +1,60 @@
-//! Calls back when something that the book is made of has changed, and has been left alone for a moment.
+//! Watches the files that the book is built from.
 
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::statfs;
-use notify::{Config, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use course::root;
+use notify_debouncer_full::notify::{
+    Config, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher,
+};
+use notify_debouncer_full::{
+    DebounceEventResult, DebouncedEvent, Debouncer, NoCache, new_debouncer_opt,
+};
 
-/// An editor writes a file in several steps.
-const CALM: Duration = Duration::from_millis(50);
+/// How long to wait after a change, because an editor saves a file in several steps.
+const DELAY: Duration = Duration::from_millis(50);
 
-/// How often to look where changes must be looked for.
+/// How often to look for changes where the kernel does not report them.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Watches for as long as the result lives.
-pub fn watch(clone: &Path, changed: impl Fn() + Send + 'static) -> Result<Box<dyn Watcher + Send>> {
-    let clone = clone.canonicalize()?;
-    let (sender, events) = mpsc::channel();
-    let root = clone.clone();
-    let handler = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        // Reading a file is an event, too.
-        let written = !matches!(event.kind, EventKind::Access(_));
-        if written && event.paths.iter().any(|path| belongs(&root, path)) {
-            let _ = sender.send(());
-        }
-    };
-    let told = match is_on_a_network(&clone) {
-        true => None,
-        // The kernel has a limit on what it tells of, too.
-        false => RecommendedWatcher::new(handler.clone(), Config::default())
-            .ok()
-            .and_then(|mut watcher| watch_folders(&mut watcher, &clone).ok().map(|()| watcher)),
-    };
-    let watcher: Box<dyn Watcher + Send> = match told {
-        Some(watcher) => Box::new(watcher),
-        None => {
-            let mut watcher =
-                PollWatcher::new(handler, Config::default().with_poll_interval(POLL))?;
-            watch_folders(&mut watcher, &clone)?;
-            Box::new(watcher)
-        }
-    };
-    thread::spawn(move || {
-        while events.recv().is_ok() {
-            while events.recv_timeout(CALM).is_ok() {}
-            changed();
-        }
-    });
-    Ok(watcher)
+/// Watches until it is dropped.
+#[expect(dead_code, reason = "the watchers are only kept alive")]
+pub enum Watching {
+    Kernel(Debouncer<RecommendedWatcher, NoCache>),
+    Polling(Debouncer<PollWatcher, NoCache>),
 }
 
-fn watch_folders(watcher: &mut impl Watcher, clone: &Path) -> Result<()> {
+/// Calls `changed` each time that a file of the book has changed.
+///
+/// # Errors
+/// Returns an error if a folder of the book cannot be watched.
+pub fn watch(clone: &Path, changed: impl Fn() + Clone + Send + 'static) -> Result<Watching> {
+    let clone = clone.canonicalize()?;
+    if !root::is_on_a_network(&clone) {
+        // This fails if the user's limit on inotify watches is reached.
+        let watcher = start::<RecommendedWatcher>(&clone, Config::default(), changed.clone());
+        if let Ok(watcher) = watcher {
+            return Ok(Watching::Kernel(watcher));
+        }
+    }
+    let config = Config::default().with_poll_interval(POLL);
+    Ok(Watching::Polling(start(&clone, config, changed)?))
+}
+
+fn start<W: Watcher>(
+    clone: &Path,
+    config: Config,
+    changed: impl Fn() + Send + 'static,
+) -> Result<Debouncer<W, NoCache>> {
+    let root = clone.to_owned();
+    let handler = move |result: DebounceEventResult| {
+        if result.is_ok_and(|events| events.iter().any(|event| concerns_book(&root, event))) {
+            changed();
+        }
+    };
+    // A cache of file ids would only serve to join the two halves of a rename.
+    let mut debouncer = new_debouncer_opt::<_, W, _>(DELAY, Some(DELAY), handler, NoCache, config)?;
     for (folder, mode) in [
         ("book", RecursiveMode::NonRecursive),
         ("book/src", RecursiveMode::Recursive),
@@ -62,23 +63,20 @@ fn watch_folders(watcher: &mut impl Watcher, clone: &Path) -> Result<()> {
         ("exercises", RecursiveMode::Recursive),
     ] {
         let folder = clone.join(folder);
-        let watched = watcher.watch(&folder, mode);
-        watched.with_context(|| folder.display().to_string())?;
+        let watched = debouncer.watch(&folder, mode);
+        watched.with_context(|| format!("{} cannot be watched", folder.display()))?;
     }
-    Ok(())
+    Ok(debouncer)
 }
 
-/// Whether the kernel may not tell of changes there: a network's file system, or a foreign one below WSL's /mnt.
-fn is_on_a_network(path: &Path) -> bool {
-    const V9FS: i64 = 0x0102_1997;
-    const CIFS: i64 = 0xff53_4d42;
-    const SMB2: i64 = 0xfe53_4d42;
-    let kind = statfs::statfs(path).map(|about| about.filesystem_type().0);
-    kind.is_ok_and(|kind| [V9FS, CIFS, SMB2, statfs::NFS_SUPER_MAGIC.0].contains(&kind))
+fn concerns_book(clone: &Path, event: &DebouncedEvent) -> bool {
+    // Reading a file is an event, too. After an overflow the kernel does not say which files have changed.
+    let changed = !matches!(event.kind, EventKind::Access(_));
+    event.need_rescan() || changed && event.paths.iter().any(|path| is_in_book(clone, path))
 }
 
-/// Whether the book shows it. An answer in an exercise is none of the book's.
-fn belongs(clone: &Path, path: &Path) -> bool {
+/// Returns whether the book shows the file. It does not show the learner's answers.
+fn is_in_book(clone: &Path, path: &Path) -> bool {
     let Ok(path) = path.strip_prefix(clone) else {
         return false;
     };

@@ -1,55 +1,66 @@
-//! What the reader's tests share: the clone, small books, a server, and one way to be skipped.
+//! Shared by the reader's tests: the clone, small books, servers, and a way to skip a test.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use reader::serve::{Limits, Options, Server};
+use course::log::{Count, Graded, Log, Record, StageCount};
+use reader::serve::{IDLE, Limits, Options, Server};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 /// The clone that is tested.
 pub fn clone() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("book/reader is in a clone")
+    static CLONE: OnceLock<PathBuf> = OnceLock::new();
+    CLONE.get_or_init(|| course::root::find().expect("the test runs in a clone"))
 }
 
-/// The real book, built once.
+/// The folder of the real book, built once.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<TempDir> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let built = reader::book::build(&clone().join("book"), folder.path());
-        built.unwrap_or_else(|error| panic!("the book is not built: {error:#}"));
+        built.unwrap_or_else(|error| panic!("the book cannot be built: {error:#}"));
         folder
     });
     folder.path()
 }
 
-/// Says that a test did not run, and why; where CI runs it, that is a failure.
-pub fn skipped(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "CI skips nothing: {why}");
-    eprintln!("skipped: {why}");
+/// Reports that a test is skipped. On CI that is a failure.
+pub fn skipped(reason: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "skipped on CI, which must run every test: {reason}"
+    );
+    eprintln!("skipped: {reason}");
 }
 
-/// Whether there is such a program.
-pub fn there_is(program: &str) -> bool {
-    let asked = Command::new(program).arg("--version").output();
-    asked.is_ok_and(|output| output.status.success())
+pub fn is_installed(program: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    output.is_ok_and(|output| output.status.success())
 }
 
-/// A clone with one page, one exercise and one program of the lab: what is tested on it may break.
-pub struct Small {
+/// A clone with one page, one exercise and one program of the lab, which a test may change.
+pub struct SmallClone {
     folder: TempDir,
 }
 
-impl Small {
-    pub fn new(page: &str) -> Small {
+impl SmallClone {
+    pub fn new(page: &str) -> SmallClone {
         let folder = tempfile::tempdir().expect("a folder");
-        let small = Small { folder };
+        let small = SmallClone { folder };
+        let version = env!("CARGO_PKG_VERSION");
+        small.write(
+            "Cargo.toml",
+            &format!("[workspace.package]\nversion = \"{version}\"\n"),
+        );
         small.write(
             "book/book.toml",
             "[book]\ntitle = \"Small\"\nlanguage = \"en\"\n[output.html]\nsearch.enable = false\n\
@@ -63,16 +74,14 @@ impl Small {
             "book/src/traces/zero-page.json",
             "book/lab/examples/zero_filled.rs",
         ] {
-            small.write(
-                file,
-                &fs::read_to_string(clone().join(file)).expect("a file"),
-            );
+            let text = fs::read_to_string(clone().join(file)).expect("a file");
+            small.write(file, &text);
         }
         small
     }
 
     pub fn root(&self) -> PathBuf {
-        self.folder.path().canonicalize().expect("it is there")
+        self.folder.path().canonicalize().expect("it exists")
     }
 
     pub fn write(&self, file: &str, text: &str) {
@@ -81,36 +90,72 @@ impl Small {
         fs::write(path, text).expect("it can be written");
     }
 
-    /// What the page says, as HTML without blank lines; or what is wrong.
+    /// Writes a shell script into the root and returns its path.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        self.write(name, &format!("#!/bin/sh\n{text}\n"));
+        let path = self.root().join(name);
+        let permissions = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&path, permissions).expect("permissions");
+        path
+    }
+
+    /// Returns the page's main part as HTML without blank lines, or the error of the build.
     pub fn build(&self) -> Result<String, String> {
         let into = tempfile::tempdir().expect("a folder");
         let built = reader::book::build(&self.root().join("book"), into.path());
         built.map_err(|error| format!("{error:#}"))?;
         let html = fs::read_to_string(into.path().join("page.html")).expect("a page");
-        let (_, main) = html.split_once("<main>").expect("it has a main part");
-        let (main, _) = main.split_once("</main>").expect("which ends");
+        let (_, main) = html.split_once("<main>").expect("a main part");
+        let (main, _) = main.split_once("</main>").expect("its end");
         let lines = main.lines().filter(|line| !line.trim().is_empty());
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 }
 
-/// A server in this process, for as long as the process runs.
+/// The line that cargo prints for a program that it has built.
+pub fn artifact(program: &Path) -> String {
+    let message = serde_json::json!({
+        "reason": "compiler-artifact",
+        "manifest_path": "/lab/Cargo.toml",
+        "executable": program,
+    });
+    message.to_string()
+}
+
+/// A running server.
 pub struct Served {
     pub address: SocketAddr,
     pub token: String,
-    pub events: PathBuf,
+    pub log: Log,
+    /// `None` if the server is another process.
+    pub here: Option<Here>,
 }
 
-/// As the tests serve a clone: at any port, with a log of its own.
+/// A server in this process. It runs until it is stopped or the process ends.
+pub struct Here {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Here {
+    /// Stops the server and waits until it has ended.
+    pub fn stop(self) {
+        self.stop.send(()).expect("the server runs");
+        self.thread.join().expect("the server ends cleanly");
+    }
+}
+
+/// Options for a server of that clone, with any port and a log of its own.
 pub fn options(clone: &Path, limits: Limits) -> Options {
     let home = tempfile::tempdir().expect("a folder").keep();
     Options {
         clone: clone.to_owned(),
         port: 0,
-        events: home.join("log.jsonl"),
-        cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+        log: Log::in_folder(&home).path().to_owned(),
+        cargo: course::cargo::command().get_program().to_owned(),
         target: None,
         limits,
+        idle: IDLE,
     }
 }
 
@@ -119,37 +164,71 @@ pub fn serve(clone: &Path, limits: Limits) -> Served {
 }
 
 pub fn serve_with(options: Options) -> Served {
-    let events = options.events.clone();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let log = Log::in_folder(options.log.parent().expect("a log is in a folder"));
+    let (sender, receiver) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         runtime.block_on(async {
             let server = Server::start(options).await.expect("a server");
-            let told = sender.send((server.address(), server.token().to_owned()));
-            told.expect("the test waits");
-            server.run().await.expect("it serves");
+            let started = sender.send((server.address(), server.token().to_owned()));
+            started.expect("the test waits");
+            let stop = async {
+                // A test that does not stop its server drops the sender at its end.
+                if stopped.await.is_err() {
+                    std::future::pending().await
+                }
+            };
+            server.run(stop).await.expect("the book can be watched");
         });
     });
     let (address, token) = receiver.recv().expect("it starts");
     Served {
         address,
         token,
-        events,
+        log,
+        here: Some(Here { stop, thread }),
     }
 }
 
-/// Waits until it holds.
-pub fn until(what: &str, holds: impl FnMut() -> bool) {
-    within(Duration::from_secs(30), what, holds);
+/// Logs a grading of private-alloc. Each stage is a name and its numbers of passed and failed cases.
+pub fn log_grading(log: &Log, stages: &[(&str, usize, usize)]) {
+    let stages: Vec<_> = stages
+        .iter()
+        .map(|&(name, passed, failed)| StageCount {
+            name: name.to_owned(),
+            bonus: false,
+            count: Count {
+                passed,
+                failed,
+                skipped: 0,
+                not_started: 0,
+                possible: passed + failed,
+            },
+            failure: None,
+        })
+        .collect();
+    let graded = Graded {
+        at: course::log::now(),
+        exercise: "private-alloc".to_owned(),
+        solved: stages.iter().all(|stage| stage.count.failed == 0),
+        stages,
+    };
+    log.append(&Record::Exercise(graded)).expect("a line");
 }
 
-pub fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + time;
-    while !holds() {
-        assert!(Instant::now() < end, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+/// Waits until the condition holds.
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(30), what, condition);
+}
+
+pub fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
