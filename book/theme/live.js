@@ -1,4 +1,4 @@
-// Under `cargo run -- read`: live verdicts, programs run on this kernel, pages that follow an edit.
+// If `cargo run -- read` serves the page: live verdicts, programs that run on this kernel, and reloads after an edit.
 (function () {
 	const meta = document.querySelector('meta[name=workbook-live]');
 	if (!meta || workbook.print) return;
@@ -20,8 +20,7 @@
 			}
 			for (const stage of stages) {
 				const item = element.querySelector(`[data-stage="${CSS.escape(stage.name)}"]`);
-				const all = stage.passed + stage.failed + stage.skipped + stage.not_started;
-				if (item) tell(item, worst(stage), `${stage.passed} of ${all} cases pass. ${stage.failure ?? ''}`);
+				if (item) tell(item, worst(stage), `${stage.passed} of ${stage.possible} cases pass. ${stage.failure ?? ''}`);
 			}
 			element.querySelector('.wb-head').textContent = solved ? 'Solved.' : 'Not solved yet. Grade it again:';
 		}
@@ -33,19 +32,39 @@
 		said.textContent = ` · ${words}`;
 	}
 
+	const notice = make('p', { className: 'wb-notice', role: 'status', hidden: true });
+	document.body.append(notice);
+	function note(words) {
+		notice.textContent = words;
+		notice.hidden = !words;
+	}
+
 	let events;
 	function listen() {
-		// A hidden page holds no connection: a browser has six for all tabs.
+		// A browser opens six connections to a server, for all tabs together, so a hidden page gives up its own.
 		events?.close();
 		if (document.hidden) return;
 		events = new EventSource(`/live/events?token=${token}`);
+		events.onopen = () => note('');
+		events.onerror = lost;
 		events.addEventListener('verdict', (event) => verdict(JSON.parse(event.data)));
 		events.addEventListener('book', (event) => { if (event.data !== build) location.reload(); });
 	}
 	document.addEventListener('visibilitychange', listen);
 	listen();
 
-	// A button that asks the kernel, or says why not.
+	// A server that was started again refuses this page's token. It serves the page with a new one.
+	async function lost({ target }) {
+		const page = await fetch(location.href).then((answer) => answer.text()).catch(() => null);
+		if (page?.includes('data-token=') && !page.includes(token)) return location.reload();
+		if (target !== events) return;
+		note(page === null ? "The book's server has stopped. Start it again: cargo run -- read"
+			: 'Live verdicts have stopped. Reload this page.');
+		// After a refusal the browser does not connect again by itself.
+		if (target.readyState === EventSource.CLOSED) setTimeout(() => { if (target === events) listen(); }, 3000);
+	}
+
+	// A button that sends a request and passes the answer, or the reason why there is none, to `show`.
 	function asking(words, path, show) {
 		const made = button(words, async () => {
 			if (made.ariaDisabled) return;
@@ -54,7 +73,7 @@
 			const request = fetch(path, { method: 'POST', headers: { 'x-workbook-token': token } });
 			const answer = await request.catch(() => null);
 			show(answer?.ok ? await answer.json()
-				: { output: answer ? await answer.text() || answer.statusText : 'The server has gone.' });
+				: { output: answer ? await answer.text() || answer.statusText : "The book's server has stopped." });
 			made.textContent = words;
 			made.ariaDisabled = null;
 		});
@@ -71,7 +90,7 @@
 		const box = make('div', { className: 'wb-run' }, make('div', { className: 'wb-buttons' },
 			asking('Run on my kernel', `/live/run/${program}`, ({ ok, output }) => {
 				const same = output.trim() === before.trim();
-				const words = !ok ? 'It failed here:' : same ? 'Your kernel, the same:' : 'Your kernel, otherwise:';
+				const words = !ok ? 'It failed here:' : same ? 'Your kernel (same output):' : 'Your kernel (different output):';
 				out.replaceChildren(make('div', { className: 'wb-both' },
 					side('The book:', before), side(words, output)));
 			})), out);

@@ -1,4 +1,4 @@
-// <wb-quiz> and <wb-predict>: commit to an answer first, then read why. Without this script they are lists.
+// <wb-quiz> and <wb-predict>: the reader commits to an answer before seeing it. Without this script they are lists.
 (function () {
 	const make = (tag, properties, ...children) => {
 		const node = Object.assign(document.createElement(tag), properties);
@@ -6,9 +6,9 @@
 		return node;
 	};
 	const button = (textContent, onclick) => make('button', { type: 'button', textContent, onclick });
-	// On paper nobody presses a button: there the static text stays.
+	// The page for printing keeps the static text, because buttons do not work on paper.
 	const print = /\/print\.html$/.test(location.pathname);
-	// Code that scrolls can be reached, and its arrows scroll it.
+	// Wide code can get the focus, so that the arrow keys scroll it.
 	const reach = () => {
 		for (const code of document.querySelectorAll('main pre code')) {
 			if (code.scrollWidth <= code.clientWidth) continue;
@@ -21,19 +21,19 @@
 	globalThis.workbook = { make, button, print };
 	if (print) return;
 
-	// Reads what is kept, or keeps it. Storage may be off: then nothing is.
+	// Reads a stored value, or stores one.
 	const store = (key, value) => {
 		try {
 			if (value === undefined) return JSON.parse(localStorage.getItem(key));
 			localStorage.setItem(key, JSON.stringify(value));
-		} catch { /* As it is. */ }
+		} catch { /* The reader has disabled storage. */ }
 		return null;
 	};
 
 	class Question extends HTMLElement {
 		connectedCallback() {
 			this.key = `workbook:${this.localName}:${this.dataset.id}`;
-			// The arrows choose an option, and turn no page.
+			// The arrow keys choose an option. mdBook would turn the page.
 			this.addEventListener('keydown', (event) => event.stopPropagation());
 			this.told = make('div', { className: 'wb-told', ariaLive: 'polite' });
 			this.again = button('Start again', () => this.reset());
@@ -93,7 +93,7 @@
 		submit() {
 			const { option, sure } = Object.fromEntries(new FormData(this.form));
 			if (!option) return this.tell('', 'Choose an answer first.');
-			if (!sure) return this.tell('', 'Say how sure you are first: being surprised is how it sticks.');
+			if (!sure) return this.tell('', 'Say how sure you are first. A surprise helps you remember.');
 			this.commit({ option, sure });
 		}
 
@@ -101,13 +101,13 @@
 			const reason = this.reasons[option].cloneNode(true);
 			const right = reason.classList.contains('wb-right');
 			const words = [...reason.childNodes];
-			if (!right && sure === '2') words.push(' You were certain: this is the one to come back to.');
-			if (right && sure === '0') words.push(' It was a guess: could you say why, without looking?');
+			if (!right && sure === '2') words.push(' You were certain, so come back to this question.');
+			if (right && sure === '0') words.push(' It was a guess. Can you explain it without looking?');
 			this.tell(right ? 'wb-yes' : 'wb-no', ...words);
 		}
 
 		restore(kept) {
-			// The page may have changed since.
+			// The question may have changed since the answer was stored.
 			if (!this.reasons[kept.option]) return;
 			for (const name in kept) this.form.elements[name].value = kept[name];
 			this.show(kept);

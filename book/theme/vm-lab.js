@@ -1,4 +1,4 @@
-// <vm-lab>: replays a trace that a kernel left. Without this script it is a table.
+// <vm-lab>: replays the recording of a mapping. Without this script it is a table.
 (function () {
 	const { make, button, print } = workbook;
 	if (print) return;
@@ -30,7 +30,7 @@
 			this.show(JSON.parse(this.dataset.trace), 'Recorded');
 		}
 
-		// Replays a recording of the steps.
+		// Starts to replay a trace. `recorded` begins the sentence about its source.
 		show(trace, recorded) {
 			this.trace = trace;
 			this.last = trace.steps.length - 1;
@@ -49,7 +49,7 @@
 			if (event.ctrlKey || event.metaKey || event.altKey) return;
 			const moves = { ArrowRight: this.step + 1, ArrowLeft: this.step - 1, Home: 0, End: this.last };
 			if (!(event.key in moves)) return;
-			// They turn no page.
+			// mdBook would turn the page.
 			event.stopPropagation();
 			event.preventDefault();
 			this.go(moves[event.key]);
@@ -59,7 +59,7 @@
 			this.step = Math.max(0, Math.min(step, this.last));
 			const { said, processes } = this.all[this.step];
 			this.said.textContent = `Step ${this.step + 1} of ${this.last + 1}: ${said}`;
-			// A process that is not there keeps its place, so that no button moves.
+			// A process that has not started or has ended keeps its place, so that no button moves.
 			this.rows.replaceChildren(...this.names.map((name) => {
 				const process = processes.find((found) => found.name === name);
 				const { pages } = process || this.all[0].processes[0];
@@ -70,7 +70,7 @@
 				return make('div', { className: process ? '' : 'vm-gone' },
 					make('span', { className: 'vm-name', textContent: title }), row);
 			}));
-			// A disabled button would lose the focus, and the arrow keys with it.
+			// `disabled` would take the focus away, and the arrow keys would not work any more.
 			this.first.ariaDisabled = this.back.ariaDisabled = this.step === 0;
 			this.forth.ariaDisabled = this.step === this.last;
 		}

@@ -1,4 +1,4 @@
-// What has become of each page after a step of a trace. Nothing but the trace and the step goes in.
+// Computes the state of each page after a step of a trace. The result depends only on the trace and the step.
 (function () {
 	const WORDS = {
 		untouched: 'untouched',
@@ -9,7 +9,7 @@
 		shared: 'shared',
 	};
 
-	// `bit` is `-` for no entry, `p` for present, `x` for present and mapped nowhere else.
+	// `bit` is `-` if the page has no entry, `p` if it is present, and `x` if it is present and mapped nowhere else.
 	function next(bit, before, shared, wrote) {
 		if (bit === '-') return 'untouched';
 		if (bit === 'x') {
@@ -20,14 +20,14 @@
 		return before === 'untouched' || before === 'zero' ? 'zero' : 'forked';
 	}
 
-	// For each process that there is after step number `step`, from 0: the state of each of its pages.
+	// Returns the state of each page, for each process that exists after step `step` (from 0).
 	function pagesAt(trace, step) {
 		let now = {};
 		for (const taken of trace.steps.slice(0, step + 1)) {
 			const before = now;
 			now = {};
 			for (const [process, bits] of Object.entries(taken.bits)) {
-				// A child begins with what its parent had.
+				// A child starts with its parent's pages.
 				const inherited = before[process] || before.parent || [];
 				const touched = (page) => page >= taken.first && page < taken.first + taken.count;
 				now[process] = [...bits].map((bit, page) => next(
@@ -41,7 +41,7 @@
 		return now;
 	}
 
-	// The same, with what has changed, and in words.
+	// Returns the pages of each process, with what has changed in this step and a description in words.
 	function at(trace, step) {
 		const pages = pagesAt(trace, step);
 		const before = step > 0 ? pagesAt(trace, step - 1) : {};
@@ -60,7 +60,7 @@
 		return { said, processes };
 	}
 
-	// "pages 0 to 3 resident, 4 to 7 untouched"
+	// Returns, for example, "pages 0 to 3 resident, 4 to 7 untouched".
 	function grouped(states) {
 		const groups = [];
 		states.forEach((state, page) => {

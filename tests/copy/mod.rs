@@ -28,7 +28,6 @@ impl Copy {
             "Cargo.toml",
             "Cargo.lock",
             ".cargo",
-            "crates",
             "src",
             "exercises",
             "solutions",
