@@ -5,31 +5,31 @@
 
 	const { make, button } = workbook;
 	const { token, build } = meta.dataset;
-	const worst = ({ failed, skipped, not_started: waiting }) => (failed ? 'failed'
+	const verdictOf = ({ failed, skipped, not_started: waiting }) => (failed ? 'failed'
 		: waiting ? 'waiting' : skipped ? 'skipped' : 'passed');
 
-	function verdict({ exercise, stages, solved }) {
+	function showVerdict({ exercise, stages, solved }) {
 		const core = stages.filter((stage) => !stage.bonus);
-		const passed = core.filter((stage) => worst(stage) === 'passed').length;
+		const passed = core.filter((stage) => verdictOf(stage) === 'passed').length;
 		const failed = stages.some((stage) => stage.failed);
 		for (const element of document.querySelectorAll(`[data-exercise="${CSS.escape(exercise)}"]`)) {
 			if (element.localName === 'li') {
-				tell(element, solved ? 'passed' : failed ? 'failed' : 'waiting',
+				mark(element, solved ? 'passed' : failed ? 'failed' : 'waiting',
 					solved ? 'solved' : `${passed} of ${core.length} stages pass`);
 				continue;
 			}
 			for (const stage of stages) {
 				const item = element.querySelector(`[data-stage="${CSS.escape(stage.name)}"]`);
-				if (item) tell(item, worst(stage), `${stage.passed} of ${stage.possible} cases pass. ${stage.failure ?? ''}`);
+				if (item) mark(item, verdictOf(stage), `${stage.passed} of ${stage.possible} cases pass. ${stage.failure ?? ''}`);
 			}
 			element.querySelector('.wb-head').textContent = solved ? 'Solved.' : 'Not solved yet. Grade it again:';
 		}
 	}
 
-	function tell(item, verdict, words) {
+	function mark(item, verdict, words) {
 		item.dataset.verdict = verdict;
-		const said = item.querySelector('.wb-said') || item.appendChild(make('small', { className: 'wb-said' }));
-		said.textContent = ` · ${words}`;
+		const result = item.querySelector('.wb-result') || item.appendChild(make('small', { className: 'wb-result' }));
+		result.textContent = ` · ${words}`;
 	}
 
 	const notice = make('p', { className: 'wb-notice', role: 'status', hidden: true });
@@ -47,7 +47,7 @@
 		events = new EventSource(`/live/events?token=${token}`);
 		events.onopen = () => note('');
 		events.onerror = lost;
-		events.addEventListener('verdict', (event) => verdict(JSON.parse(event.data)));
+		events.addEventListener('verdict', (event) => showVerdict(JSON.parse(event.data)));
 		events.addEventListener('book', (event) => { if (event.data !== build) location.reload(); });
 	}
 	document.addEventListener('visibilitychange', listen);
@@ -65,7 +65,7 @@
 	}
 
 	// A button that sends a request and passes the answer, or the reason why there is none, to `show`.
-	function asking(words, path, show) {
+	function requestButton(words, path, show) {
 		const made = button(words, async () => {
 			if (made.ariaDisabled) return;
 			made.ariaDisabled = 'true';
@@ -85,22 +85,22 @@
 		if (!shown) continue;
 		const [, program, before] = shown;
 		const out = make('div', { ariaLive: 'polite' });
-		const side = (words, text) => make('div', {}, make('p', { textContent: words }),
+		const column = (words, text) => make('div', {}, make('p', { textContent: words }),
 			make('pre', {}, make('code', { textContent: text, tabIndex: 0 })));
 		const box = make('div', { className: 'wb-run' }, make('div', { className: 'wb-buttons' },
-			asking('Run on my kernel', `/live/run/${program}`, ({ ok, output }) => {
+			requestButton('Run on my kernel', `/live/run/${program}`, ({ ok, output }) => {
 				const same = output.trim() === before.trim();
 				const words = !ok ? 'It failed here:' : same ? 'Your kernel (same output):' : 'Your kernel (different output):';
 				out.replaceChildren(make('div', { className: 'wb-both' },
-					side('The book:', before), side(words, output)));
+					column('The book:', before), column(words, output)));
 			})), out);
 		code.closest('pre').after(box);
 	}
 
 	for (const lab of document.querySelectorAll('vm-lab')) {
-		lab.buttons.append(asking('Record on my kernel', `/live/trace/${lab.trace.name}`, (result) => {
+		lab.buttons.append(requestButton('Record on my kernel', `/live/trace/${lab.trace.name}`, (result) => {
 			if (result.ok) lab.show(JSON.parse(result.output), 'Recorded just now');
-			else lab.said.textContent = `It failed here: ${result.output}`;
+			else lab.sentence.textContent = `It failed here: ${result.output}`;
 		}));
 	}
 })();

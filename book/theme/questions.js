@@ -9,15 +9,15 @@
 	// The page for printing keeps the static text, because buttons do not work on paper.
 	const print = /\/print\.html$/.test(location.pathname);
 	// Wide code can get the focus, so that the arrow keys scroll it.
-	const reach = () => {
+	const makeWideCodeFocusable = () => {
 		for (const code of document.querySelectorAll('main pre code')) {
 			if (code.scrollWidth <= code.clientWidth) continue;
 			code.tabIndex = 0;
 			code.onkeydown = (event) => event.stopPropagation();
 		}
 	};
-	addEventListener('load', reach);
-	addEventListener('resize', reach);
+	addEventListener('load', makeWideCodeFocusable);
+	addEventListener('resize', makeWideCodeFocusable);
 	globalThis.workbook = { make, button, print };
 	if (print) return;
 
@@ -35,7 +35,7 @@
 			this.key = `workbook:${this.localName}:${this.dataset.id}`;
 			// The arrow keys choose an option. mdBook would turn the page.
 			this.addEventListener('keydown', (event) => event.stopPropagation());
-			this.told = make('div', { className: 'wb-told', ariaLive: 'polite' });
+			this.feedback = make('div', { className: 'wb-feedback', ariaLive: 'polite' });
 			this.again = button('Start again', () => this.reset());
 			this.again.hidden = true;
 			const legend = make('legend', {}, ...this.querySelector('.wb-ask').childNodes);
@@ -47,21 +47,21 @@
 				event.preventDefault();
 				this.submit();
 			};
-			this.replaceChildren(this.form, this.told);
+			this.replaceChildren(this.form, this.feedback);
 			const kept = store(this.key);
 			if (kept) this.restore(kept);
 		}
 
-		tell(className, ...words) {
-			this.told.className = `wb-told ${className}`;
-			this.told.replaceChildren(make('p', {}, ...words));
+		setFeedback(className, ...words) {
+			this.feedback.className = `wb-feedback ${className}`;
+			this.feedback.replaceChildren(make('p', {}, ...words));
 			this.again.hidden = !className;
 		}
 
 		reset() {
 			store(this.key, null);
 			this.form.reset();
-			this.tell('', '');
+			this.setFeedback('', '');
 			this.form.querySelector('input').focus();
 		}
 
@@ -70,7 +70,7 @@
 				make('input', { type: 'radio', name, value }), ' ', make('span', {}, ...label)));
 		}
 
-		commit(answer) {
+		accept(answer) {
 			this.show(answer);
 			store(this.key, answer);
 		}
@@ -92,9 +92,9 @@
 
 		submit() {
 			const { option, sure } = Object.fromEntries(new FormData(this.form));
-			if (!option) return this.tell('', 'Choose an answer first.');
-			if (!sure) return this.tell('', 'Say how sure you are first. A surprise helps you remember.');
-			this.commit({ option, sure });
+			if (!option) return this.setFeedback('', 'Choose an answer first.');
+			if (!sure) return this.setFeedback('', 'Say how sure you are first. A surprise helps you remember.');
+			this.accept({ option, sure });
 		}
 
 		show({ option, sure }) {
@@ -103,7 +103,7 @@
 			const words = [...reason.childNodes];
 			if (!right && sure === '2') words.push(' You were certain, so come back to this question.');
 			if (right && sure === '0') words.push(' It was a guess. Can you explain it without looking?');
-			this.tell(right ? 'wb-yes' : 'wb-no', ...words);
+			this.setFeedback(right ? 'wb-yes' : 'wb-no', ...words);
 		}
 
 		restore(kept) {
@@ -127,15 +127,15 @@
 
 		submit() {
 			const given = this.input.value.trim();
-			if (!given) return this.tell('', 'Write down an answer first, even a wild one.');
-			this.commit(given);
+			if (!given) return this.setFeedback('', 'Write down an answer first, even a wild one.');
+			this.accept(given);
 		}
 
 		show(given) {
 			const plain = (text) => text.toLowerCase().replace(/[\s,]/g, '');
 			const right = plain(given) === plain(this.answer);
 			const verdict = make('b', { textContent: right ? `Yes: ${this.answer}.` : `It is ${this.answer}.` });
-			this.tell(right ? 'wb-yes' : 'wb-no', verdict,
+			this.setFeedback(right ? 'wb-yes' : 'wb-no', verdict,
 				right ? ' ' : ` You said ${given}. `, ...this.why.cloneNode(true).childNodes);
 		}
 

@@ -16,17 +16,17 @@
 			const table = make('details', {}, make('summary', { textContent: 'All steps as a table' }));
 			table.append(...[...this.children].filter((child) => child !== caption));
 			this.rows = make('div', { className: 'vm-rows' });
-			this.said = make('p', { className: 'vm-said', ariaLive: 'polite' });
+			this.sentence = make('p', { className: 'vm-sentence', ariaLive: 'polite' });
 			this.first = button('Start', () => this.go(0));
 			this.back = button('Back', () => this.go(this.step - 1));
-			this.forth = button('Step', () => this.go(this.step + 1));
-			this.buttons = make('p', { className: 'wb-buttons' }, this.first, this.back, this.forth);
+			this.forward = button('Step', () => this.go(this.step + 1));
+			this.buttons = make('p', { className: 'wb-buttons' }, this.first, this.back, this.forward);
 			this.source = make('p', { className: 'vm-source' });
 			this.legend = make('p', { className: 'vm-legend' });
-			this.replaceChildren(caption, this.rows, this.said, this.buttons, this.legend, this.source, table);
+			this.replaceChildren(caption, this.rows, this.sentence, this.buttons, this.legend, this.source, table);
 			this.role = 'group';
 			this.ariaLabel = caption.textContent;
-			this.addEventListener('keydown', (event) => this.press(event));
+			this.addEventListener('keydown', (event) => this.onKey(event));
 			this.show(JSON.parse(this.dataset.trace), 'Recorded');
 		}
 
@@ -45,7 +45,7 @@
 			this.go(0);
 		}
 
-		press(event) {
+		onKey(event) {
 			if (event.ctrlKey || event.metaKey || event.altKey) return;
 			const moves = { ArrowRight: this.step + 1, ArrowLeft: this.step - 1, Home: 0, End: this.last };
 			if (!(event.key in moves)) return;
@@ -57,8 +57,8 @@
 
 		go(step) {
 			this.step = Math.max(0, Math.min(step, this.last));
-			const { said, processes } = this.all[this.step];
-			this.said.textContent = `Step ${this.step + 1} of ${this.last + 1}: ${said}`;
+			const { sentence, processes } = this.all[this.step];
+			this.sentence.textContent = `Step ${this.step + 1} of ${this.last + 1}: ${sentence}`;
 			// A process that has not started or has ended keeps its place, so that no button moves.
 			this.rows.replaceChildren(...this.names.map((name) => {
 				const process = processes.find((found) => found.name === name);
@@ -72,7 +72,7 @@
 			}));
 			// `disabled` would take the focus away, and the arrow keys would not work any more.
 			this.first.ariaDisabled = this.back.ariaDisabled = this.step === 0;
-			this.forth.ariaDisabled = this.step === this.last;
+			this.forward.ariaDisabled = this.step === this.last;
 		}
 	});
 })();

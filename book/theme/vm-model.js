@@ -23,18 +23,18 @@
 	// Returns the state of each page, for each process that exists after step `step` (from 0).
 	function pagesAt(trace, step) {
 		let now = {};
-		for (const taken of trace.steps.slice(0, step + 1)) {
+		for (const current of trace.steps.slice(0, step + 1)) {
 			const before = now;
 			now = {};
-			for (const [process, bits] of Object.entries(taken.bits)) {
+			for (const [process, bits] of Object.entries(current.bits)) {
 				// A child starts with its parent's pages.
 				const inherited = before[process] || before.parent || [];
-				const touched = (page) => page >= taken.first && page < taken.first + taken.count;
+				const touched = (page) => page >= current.first && page < current.first + current.count;
 				now[process] = [...bits].map((bit, page) => next(
 					bit,
 					inherited[page] || 'untouched',
 					trace.mapping === 'shared',
-					taken.op === 'write' && taken.process === process && touched(page),
+					current.op === 'write' && current.process === process && touched(page),
 				));
 			}
 		}
@@ -52,16 +52,16 @@
 				state,
 				changed: step > 0 && (before[name] || [])[page] !== state,
 			})),
-			words: grouped(states),
+			words: describe(states),
 		}));
-		let said = says;
-		if (value !== null) said += ` It reads ${value}.`;
-		if (faults !== null) said += faults === 1 ? ' One page fault.' : ` ${faults || 'No'} page faults.`;
-		return { said, processes };
+		let sentence = says;
+		if (value !== null) sentence += ` It reads ${value}.`;
+		if (faults !== null) sentence += faults === 1 ? ' One page fault.' : ` ${faults || 'No'} page faults.`;
+		return { sentence, processes };
 	}
 
 	// Returns, for example, "pages 0 to 3 resident, 4 to 7 untouched".
-	function grouped(states) {
+	function describe(states) {
 		const groups = [];
 		states.forEach((state, page) => {
 			const last = groups[groups.length - 1];

@@ -128,7 +128,6 @@ impl Elements {
 
     fn element(&mut self, file: &Path, line: usize, place: &Place, text: &str) -> Result<String> {
         let source = &text[place.range.clone()];
-        let kind = place.kind;
         ensure!(
             !place.inside,
             "an element must not be inside a list or a quotation"
@@ -140,18 +139,13 @@ impl Elements {
         let info = lines.remove(0).trim_start_matches('`').trim();
         let argument = info.split_once(' ').map_or("", |(_, argument)| argument);
         let fence = Fence {
-            kind,
+            kind: place.kind,
             argument: argument.trim(),
             lines,
         };
-        match kind {
-            Kind::Quiz | Kind::Predict => {
-                let id = self.id(&fence, file, line)?;
-                match kind {
-                    Kind::Quiz => quiz::html(&id, &fence.lines),
-                    _ => predict::html(&id, &fence.lines),
-                }
-            }
+        match fence.kind {
+            Kind::Quiz => quiz::html(&self.id(&fence, file, line)?, &fence.lines),
+            Kind::Predict => predict::html(&self.id(&fence, file, line)?, &fence.lines),
             Kind::Trace => trace::html(&self.traces, &fence),
             Kind::Grade => grade::html(&self.exercises, &fence),
             Kind::Progress => grade::progress(&self.exercises, &fence),

@@ -212,7 +212,7 @@ impl Page {
     }
 
     /// Waits until an element contains this text.
-    fn says(&self, selector: &str, words: &str) {
+    fn shows(&self, selector: &str, words: &str) {
         let mut text = String::new();
         let end = std::time::Instant::now() + Duration::from_secs(20);
         while std::time::Instant::now() < end {
@@ -315,32 +315,32 @@ fn a_quiz_by_mouse() {
     let Some(window) = window() else { return };
     let page = window.small();
     page.click("wb-quiz button");
-    page.says("wb-quiz .wb-told", "Choose an answer first.");
+    page.shows("wb-quiz .wb-feedback", "Choose an answer first.");
     page.click("wb-quiz input[name=option][value='0']");
     page.click("wb-quiz button");
-    page.says("wb-quiz .wb-told", "Say how sure you are first");
+    page.shows("wb-quiz .wb-feedback", "Say how sure you are first");
     page.click("wb-quiz input[name=sure][value='2']");
     page.click("wb-quiz button");
-    page.says(
-        "wb-quiz .wb-told",
+    page.shows(
+        "wb-quiz .wb-feedback",
         "No. That would be one. You were certain",
     );
     page.click("wb-quiz input[name=option][value='1']");
     page.click("wb-quiz button");
-    page.says("wb-quiz .wb-told", "Right. One and one.");
+    page.shows("wb-quiz .wb-feedback", "Right. One and one.");
     page.picture("quiz-light");
     // The answer is stored.
     page.go(&url(served(), "page.html"));
-    page.says("wb-quiz .wb-told", "Right. One and one.");
+    page.shows("wb-quiz .wb-feedback", "Right. One and one.");
     assert_eq!(
         page.js("document.querySelector('wb-quiz input[value=\"1\"]').checked"),
         true
     );
     // The second button deletes it.
     page.click("wb-quiz button:nth-of-type(2)");
-    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    assert_eq!(page.text("wb-quiz .wb-feedback"), "");
     page.go(&url(served(), "page.html"));
-    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    assert_eq!(page.text("wb-quiz .wb-feedback"), "");
     page.is_clean();
 }
 
@@ -357,11 +357,14 @@ fn a_quiz_by_keyboard() {
     page.tab_to("wb-quiz input[name=sure]");
     page.press(" ");
     page.press("Enter");
-    page.says("wb-quiz .wb-told", "Right. One and one. It was a guess.");
+    page.shows(
+        "wb-quiz .wb-feedback",
+        "Right. One and one. It was a guess.",
+    );
     page.tab_to("wb-quiz button[type=button]");
     page.arrow_does_not_turn_the_page();
     page.press("Enter");
-    assert_eq!(page.text("wb-quiz .wb-told"), "");
+    assert_eq!(page.text("wb-quiz .wb-feedback"), "");
     assert_eq!(
         page.js("document.activeElement.name"),
         "option",
@@ -369,7 +372,7 @@ fn a_quiz_by_keyboard() {
     );
     assert_eq!(page.path(), "/page.html", "an arrow has turned the page");
     assert_eq!(
-        page.js("document.querySelector('wb-quiz .wb-told').ariaLive"),
+        page.js("document.querySelector('wb-quiz .wb-feedback').ariaLive"),
         "polite"
     );
     page.is_clean();
@@ -380,16 +383,16 @@ fn a_prediction_by_mouse_and_by_keyboard() {
     let Some(window) = window() else { return };
     let page = window.small();
     page.click("wb-predict button");
-    page.says("wb-predict .wb-told", "Write down an answer first");
+    page.shows("wb-predict .wb-feedback", "Write down an answer first");
     page.click("wb-predict input");
     page.0.type_str("7").unwrap();
     page.click("wb-predict button");
-    page.says(
-        "wb-predict .wb-told",
+    page.shows(
+        "wb-predict .wb-feedback",
         "It is 1,024. You said 7. One for each.",
     );
     page.go(&url(served(), "page.html"));
-    page.says("wb-predict .wb-told", "You said 7.");
+    page.shows("wb-predict .wb-feedback", "You said 7.");
 
     let page = window.small();
     page.tab_to("wb-predict input");
@@ -397,11 +400,11 @@ fn a_prediction_by_mouse_and_by_keyboard() {
     for key in ["ArrowLeft", "ArrowRight", "Enter"] {
         page.press(key);
     }
-    page.says("wb-predict .wb-told", "Yes: 1,024. One for each.");
+    page.shows("wb-predict .wb-feedback", "Yes: 1,024. One for each.");
     page.tab_to("wb-predict button[type=button]");
     page.arrow_does_not_turn_the_page();
     page.press(" ");
-    assert_eq!(page.text("wb-predict .wb-told"), "");
+    assert_eq!(page.text("wb-predict .wb-feedback"), "");
     assert_eq!(page.path(), "/page.html");
     page.is_clean();
 }
@@ -410,16 +413,16 @@ fn a_prediction_by_mouse_and_by_keyboard() {
 fn a_trace_by_mouse() {
     let Some(window) = window() else { return };
     let page = window.small();
-    let (said, forth) = ("vm-lab .vm-said", "vm-lab button:nth-of-type(3)");
-    page.says(
-        said,
+    let (sentence, forward) = ("vm-lab .vm-sentence", "vm-lab button:nth-of-type(3)");
+    page.shows(
+        sentence,
         "Step 1 of 11: The parent maps 8 pages. No page faults.",
     );
     for _ in 0..4 {
-        page.click(forth);
+        page.click(forward);
     }
-    page.says(
-        said,
+    page.shows(
+        sentence,
         "Step 5 of 11: The child writes 2 to page 1. One page fault.",
     );
     let label = "document.querySelector('vm-lab .vm-rows > :nth-child(2) [role=img]').ariaLabel";
@@ -428,16 +431,16 @@ fn a_trace_by_mouse() {
     assert_eq!(page.js(label), words);
     page.picture("lab-light");
     page.click("vm-lab button:nth-of-type(2)");
-    page.says(
-        said,
+    page.shows(
+        sentence,
         "Step 4 of 11: The child reads page 1. It reads 1. No page faults.",
     );
     page.click("vm-lab button:nth-of-type(1)");
-    page.says(said, "Step 1 of 11");
+    page.shows(sentence, "Step 1 of 11");
     page.click("vm-lab button:nth-of-type(2)");
-    page.says(said, "Step 1 of 11");
+    page.shows(sentence, "Step 1 of 11");
     page.click("vm-lab summary");
-    page.says("vm-lab table", "The child ends.");
+    page.shows("vm-lab table", "The child ends.");
     page.is_clean();
 }
 
@@ -445,27 +448,27 @@ fn a_trace_by_mouse() {
 fn a_trace_by_keyboard() {
     let Some(window) = window() else { return };
     let page = window.small();
-    let said = "vm-lab .vm-said";
+    let sentence = "vm-lab .vm-sentence";
     page.tab_to("vm-lab button");
     page.press("ArrowRight");
     page.press("ArrowRight");
-    page.says(said, "Step 3 of 11: The parent forks.");
+    page.shows(sentence, "Step 3 of 11: The parent forks.");
     page.press("ArrowLeft");
-    page.says(said, "Step 2 of 11");
+    page.shows(sentence, "Step 2 of 11");
     page.press("End");
-    page.says(said, "Step 11 of 11: The child ends.");
+    page.shows(sentence, "Step 11 of 11: The child ends.");
     page.press("ArrowRight");
-    page.says(said, "Step 11 of 11");
+    page.shows(sentence, "Step 11 of 11");
     page.press("Home");
-    page.says(said, "Step 1 of 11");
+    page.shows(sentence, "Step 1 of 11");
     page.press("ArrowLeft");
     page.tab_to("vm-lab button:nth-of-type(3)");
     page.press("Enter");
     page.press(" ");
-    page.says(said, "Step 3 of 11");
+    page.shows(sentence, "Step 3 of 11");
     assert_eq!(page.path(), "/page.html", "an arrow has turned the page");
     assert_eq!(
-        page.js("document.querySelector('vm-lab .vm-said').ariaLive"),
+        page.js("document.querySelector('vm-lab .vm-sentence').ariaLive"),
         "polite"
     );
     let moving = "getComputedStyle(document.querySelector('.vm-page')).transitionDuration";
@@ -486,18 +489,18 @@ fn verdicts_appear_on_the_page() {
     let page = window.small();
     let head = "wb-grade .wb-head";
     let graded = |failed| log_grading(&served.log, &[("by_hand", 4, 0), ("region", 4, failed)]);
-    page.says(head, "Grade it in your clone:");
+    page.shows(head, "Grade it in your clone:");
     graded(1);
-    page.says(head, "Not solved yet.");
-    page.says("[data-stage=by_hand]", "4 of 4 cases pass");
-    page.says("[data-stage=region]", "4 of 5 cases pass");
+    page.shows(head, "Not solved yet.");
+    page.shows("[data-stage=by_hand]", "4 of 4 cases pass");
+    page.shows("[data-stage=region]", "4 of 5 cases pass");
     let verdict = "document.querySelector('[data-stage=region]').dataset.verdict";
     assert_eq!(page.js(verdict), "failed");
-    page.says("wb-progress li", "1 of 2 stages pass");
+    page.shows("wb-progress li", "1 of 2 stages pass");
     page.picture("verdicts");
     graded(0);
-    page.says(head, "Solved.");
-    page.says("wb-progress li", "solved");
+    page.shows(head, "Solved.");
+    page.shows("wb-progress li", "solved");
     page.is_clean();
 }
 
@@ -529,13 +532,13 @@ fn a_saved_answer_changes_the_verdict_on_the_open_page() {
         within(patience, to, || page.js(verdict) == to);
     };
     turns("failed");
-    page.says(
+    page.shows(
         "[data-stage=views]",
         "A &Region cannot be shared with another thread",
     );
     copy.answer(&right);
     turns("passed");
-    page.says("wb-grade .wb-head", "Solved.");
+    page.shows("wb-grade .wb-head", "Solved.");
     assert_eq!(page.js("window.loaded"), "once", "the page was reloaded");
     page.is_clean();
     // The command ends at the end of its input.
@@ -549,17 +552,17 @@ fn a_program_and_a_trace_run_on_this_kernel() {
     let page = window.small();
     page.tab_to(".wb-run button");
     page.press("Enter");
-    page.says(".wb-run", "Your kernel (same output):");
+    page.shows(".wb-run", "Your kernel (same output):");
     assert_eq!(
         page.js("document.querySelectorAll('.wb-run pre')[1].innerText.trim()"),
         "asked for 1 byte"
     );
     page.picture("run");
-    page.says("vm-lab .vm-source", "Recorded on Linux");
+    page.shows("vm-lab .vm-source", "Recorded on Linux");
     page.click("vm-lab button:nth-of-type(4)");
-    page.says("vm-lab .vm-source", "Recorded just now on Linux 9.9.9");
+    page.shows("vm-lab .vm-source", "Recorded just now on Linux 9.9.9");
     page.click("vm-lab button:nth-of-type(3)");
-    page.says("vm-lab .vm-said", "Step 2 of 11");
+    page.shows("vm-lab .vm-sentence", "Step 2 of 11");
     page.is_clean();
 }
 
@@ -569,9 +572,9 @@ fn a_page_is_reloaded_after_an_edit() {
     let small = small();
     let served = serve(&small.root(), Limits::default());
     let page = window.open(&url(&served, "private-alloc.html"));
-    page.says("main", "The exercise");
+    page.shows("main", "The exercise");
     small.write("book/src/private-alloc.md", "# Another title\n");
-    page.says("main", "Another title");
+    page.shows("main", "Another title");
     page.is_clean();
 }
 
@@ -582,13 +585,13 @@ fn a_page_recovers_after_a_restart_of_the_server() {
     let small = small();
     let mut served = serve(&small.root(), Limits::default());
     let page = window.open(&url(&served, "page.html"));
-    page.says("wb-grade .wb-head", "Grade it in your clone:");
+    page.shows("wb-grade .wb-head", "Grade it in your clone:");
     // A browser waits for a few seconds before it connects again.
     let mut options = options(&small.root(), Limits::default());
     options.port = served.address.port();
     let first_token = served.token.clone();
     served.here.take().expect("it runs here").stop();
-    page.says(".wb-notice", "The book's server has stopped.");
+    page.shows(".wb-notice", "The book's server has stopped.");
 
     let served = serve_with(options);
     assert_ne!(served.token, first_token);
@@ -598,7 +601,7 @@ fn a_page_recovers_after_a_restart_of_the_server() {
     });
     assert_eq!(page.text(".wb-notice"), "");
     log_grading(&served.log, &[("by_hand", 4, 0)]);
-    page.says("[data-stage=by_hand]", "4 of 4 cases pass");
+    page.shows("[data-stage=by_hand]", "4 of 4 cases pass");
 }
 
 /// As built by `mdbook build`.
@@ -610,9 +613,9 @@ fn without_the_server_the_page_shows_the_command_to_copy() {
     reader::book::build(&small.root().join("book"), into.path()).unwrap();
     let file = |page: &str| format!("file://{}/{page}", into.path().display());
     let page = window.open(&file("page.html"));
-    page.says("wb-grade pre", "cargo run -- grade private-alloc");
-    page.says("wb-progress pre", "cargo run");
-    page.says(
+    page.shows("wb-grade pre", "cargo run -- grade private-alloc");
+    page.shows("wb-progress pre", "cargo run");
+    page.shows(
         "code.language-console",
         "$ cargo run -q -p lab --example zero_filled",
     );
@@ -622,10 +625,10 @@ fn without_the_server_the_page_shows_the_command_to_copy() {
         "there is a button that cannot work"
     );
     page.click("vm-lab button:nth-of-type(3)");
-    page.says("vm-lab .vm-said", "Step 2 of 11");
+    page.shows("vm-lab .vm-sentence", "Step 2 of 11");
     assert_eq!(page.js("window.wrong.join()"), "");
 
-    // The page for printing has no scripts.
+    // The page for printing shows the static texts.
     let page = window.open(&file("print.html"));
     is_static(&page);
     assert_eq!(page.js("window.wrong.join()"), "");
@@ -642,17 +645,17 @@ fn is_static(page: &Page) {
         page.js("document.querySelectorAll('main form, main .wb-buttons').length"),
         0
     );
-    page.says("wb-quiz", "What is 1 + 1?");
+    page.shows("wb-quiz", "What is 1 + 1?");
     assert_eq!(
         page.js("document.querySelectorAll('wb-quiz > ol > li').length"),
         3
     );
     page.click("wb-quiz summary");
-    page.says("wb-quiz details", "One too many.");
+    page.shows("wb-quiz details", "One too many.");
     page.click("wb-predict summary");
-    page.says("wb-predict details", "1,024");
-    page.says("vm-lab table", "fcff....");
-    page.says("wb-grade pre", "cargo run -- grade private-alloc");
+    page.shows("wb-predict details", "1,024");
+    page.shows("vm-lab table", "fcff....");
+    page.shows("wb-grade pre", "cargo run -- grade private-alloc");
 }
 
 /// Returns the file names of the real book's pages.
@@ -739,7 +742,7 @@ fn no_theme_has_an_accessibility_violation_in_the_main_part() {
     small.click("vm-lab button:nth-of-type(3)");
     small.click("vm-lab summary");
     small.click(".wb-run button");
-    small.says(".wb-run", "Your kernel");
+    small.shows(".wb-run", "Your kernel");
     found.extend(violations(&small, &axe));
 
     let book = serve(clone(), Limits::default());
@@ -766,18 +769,18 @@ fn violations(page: &Page, axe: &str) -> Vec<String> {
             true => "{}",
             false => "{ runOnly: ['color-contrast', 'link-in-text-block'] }",
         };
-        let said = page.js(&format!(
+        let result = page.js(&format!(
             "axe.run('main', {rules}).then(({{ violations, passes }}) => JSON.stringify({{\
              passes: passes.map(({{ id }}) => id),\
              wrong: violations.flatMap(({{ id, nodes }}) => nodes.map(({{ html, failureSummary }}) =>\
              `${{id}}: ${{html.slice(0, 200)}} ${{failureSummary}}`)) }}))",
         ));
-        let said: Value = serde_json::from_str(said.as_str().unwrap()).unwrap();
-        let passes = said["passes"].as_array().unwrap();
+        let result: Value = serde_json::from_str(result.as_str().unwrap()).unwrap();
+        let passes = result["passes"].as_array().unwrap();
         let looked = passes.contains(&json!("color-contrast"));
-        let wrong = !said["wrong"].as_array().unwrap().is_empty();
-        assert!(looked || wrong, "axe-core has checked nothing: {said}");
-        for wrong in said["wrong"].as_array().unwrap() {
+        let wrong = !result["wrong"].as_array().unwrap().is_empty();
+        assert!(looked || wrong, "axe-core has checked nothing: {result}");
+        for wrong in result["wrong"].as_array().unwrap() {
             found.push(format!("{} in {theme}: {wrong}", page.path()));
         }
         if page.path() == "/page.html" {

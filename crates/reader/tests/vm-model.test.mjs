@@ -16,11 +16,11 @@ for (const file of files) {
 	const trace = JSON.parse(readFileSync(new URL(file, folder)));
 	test(trace.name, () => {
 		trace.steps.forEach((step, number) => {
-			const { said, processes } = at(trace, number);
+			const { sentence, processes } = at(trace, number);
 			const states = Object.fromEntries(processes.map(({ name, pages }) =>
 				[name, pages.map(({ state }) => LETTERS[state]).join('')]));
 			assert.deepEqual(states, step.states, `step ${number}`);
-			assert.ok(said.startsWith(step.says));
+			assert.ok(sentence.startsWith(step.says));
 		});
 	});
 }
@@ -38,8 +38,8 @@ test('the sentence of a step has its value and its page faults', () => {
 			step({ bits: { parent: 'pp' } }),
 		],
 	};
-	const said = trace.steps.map((_, number) => at(trace, number).said);
-	assert.deepEqual(said, [
+	const sentence = trace.steps.map((_, number) => at(trace, number).sentence);
+	assert.deepEqual(sentence, [
 		'A page is read. No page faults.',
 		'A page is read. It reads 0. One page fault.',
 		'A page is read. 2 page faults.',

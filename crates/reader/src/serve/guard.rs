@@ -23,13 +23,13 @@ const OLD_TOKEN: &str = "This page is from an earlier run of the server. Reload 
 const FOREIGN: &str = "The book's server answers its own pages only.";
 
 pub async fn check(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
-    let asked = Asked {
+    let head = RequestHead {
         method: request.method(),
         live: request.uri().path().starts_with("/live"),
         query: request.uri().query().unwrap_or_default(),
         headers: request.headers(),
     };
-    let mut response = match asked.check(live.address, &live.token) {
+    let mut response = match head.check(live.address, &live.token) {
         Ok(()) => next.run(request).await,
         Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
     };
@@ -52,7 +52,7 @@ static HEADERS: &[(HeaderName, &str)] = &[
 ];
 
 /// The parts of a request that are checked.
-struct Asked<'a> {
+struct RequestHead<'a> {
     method: &'a Method,
     /// Whether it runs a program or reads verdicts.
     live: bool,
@@ -60,7 +60,7 @@ struct Asked<'a> {
     headers: &'a HeaderMap,
 }
 
-impl Asked<'_> {
+impl RequestHead<'_> {
     /// Returns the reason why the request is refused as an error.
     fn check(&self, address: SocketAddr, token: &str) -> Result<(), String> {
         let port = address.port();
