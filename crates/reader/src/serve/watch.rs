@@ -59,7 +59,7 @@ fn start<W: Watcher>(
         ("book", RecursiveMode::NonRecursive),
         ("book/src", RecursiveMode::Recursive),
         ("book/theme", RecursiveMode::Recursive),
-        ("book/lab/examples", RecursiveMode::Recursive),
+        ("book/lab", RecursiveMode::Recursive),
         ("exercises", RecursiveMode::Recursive),
     ] {
         let folder = clone.join(folder);
@@ -83,11 +83,6 @@ fn is_in_book(clone: &Path, path: &Path) -> bool {
     if path.starts_with("exercises") {
         return path.ends_with("README.md") || path.ends_with("Cargo.toml");
     }
-    let parts = [
-        "book/src",
-        "book/theme",
-        "book/lab/examples",
-        "book/book.toml",
-    ];
+    let parts = ["book/src", "book/theme", "book/lab", "book/book.toml"];
     parts.iter().any(|part| path.starts_with(part))
 }
