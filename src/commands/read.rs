@@ -6,7 +6,6 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use course::cargo::{self, NO_CARGO};
-use course::log::Log;
 use course::process::Group;
 
 use crate::warn;
@@ -39,11 +38,11 @@ pub fn run(root: &Path, port: u16, open: bool) -> Result<ExitCode> {
     ensure!(built.success(), "the book's server does not build");
     let mut server = Group::spawn(&mut server(root, port, open))
         .context("the book's server cannot be started")?;
-    // In a group of its own it does not get Ctrl-C from the terminal.
+    // The server has a process group of its own, so the terminal does not send it Ctrl-C.
     let killer = server.killer();
     ctrlc::set_handler(move || killer.kill())?;
     Ok(match server.wait()?.code() {
-        // Killed: by Ctrl-C, or by SIGTERM to this process.
+        // `None` if the handler has killed it.
         Some(0) | None => ExitCode::SUCCESS,
         Some(_) => ExitCode::from(2),
     })
@@ -86,8 +85,6 @@ pub fn server(root: &Path, port: u16, open: bool) -> Command {
         command.arg("--open");
     }
     command
-        .arg("--events")
-        .arg(Log::of(root).path())
         .env("WORKBOOK_ROOT", root)
         // The server builds the book's programs beside itself.
         .env_remove("CARGO_TARGET_DIR")

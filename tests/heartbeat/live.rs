@@ -24,8 +24,7 @@ impl Live {
         let program = cargo::target_apart(&course::root::find().expect("a clone"));
         let program = program.join("debug/reader");
         let mut command = copy.command(program.to_str().expect("a path in UTF-8"));
-        command.args(["serve", "--port", "0", "--events"]);
-        command.arg(copy.root.join(".workbook/log.jsonl"));
+        command.args(["serve", "--port", "0"]);
         let mut server = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
         let stdout = server.stdout.take().expect("a pipe was requested");

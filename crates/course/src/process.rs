@@ -88,7 +88,7 @@ impl Ran {
     }
 }
 
-/// Runs the program to its end or to a limit, and keeps its output. Nothing that it started survives, not even a
+/// Runs the program, with an empty standard input, to its end or to a limit, and keeps its output. Nothing that it started survives, not even a
 /// process that has left the process group.
 ///
 /// # Errors
@@ -106,6 +106,7 @@ pub fn run_with(
     limits: Limits,
     started: impl FnOnce(Killer),
 ) -> io::Result<Ran> {
+    command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let marker = mark(command);
     let mut group = Group::spawn(command)?;
@@ -135,6 +136,7 @@ pub fn run_merged_with(
     started: impl FnOnce(Killer),
 ) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null());
     command.stdout(writer.try_clone()?).stderr(writer);
     let marker = mark(command);
     let group = Group::spawn(command);
@@ -304,7 +306,7 @@ impl Killer {
 }
 
 impl Group {
-    /// Starts the program, with an empty standard input unless the command has been given another one.
+    /// Starts the program.
     ///
     /// # Errors
     /// Returns an error if the program cannot be started.
