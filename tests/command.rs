@@ -37,16 +37,56 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Two clones may share a target directory.
+/// Two clones with the same version may share a target directory. Cargo then takes the grader of one for the other's.
 #[test]
 fn an_answer_in_one_clone_is_not_graded_in_another() {
-    let other = Copy::make("other");
     let copy = copy();
+    let other = Copy::with_version_of("other", "copy");
     copy.answer(&copy.solution());
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "private-alloc"]));
     assert!(stdout.contains("0 of 35 passed"), "{stdout}{stderr}");
+    copy.answer(&copy.solution());
+    let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert!(stdout.contains("35 of 35 passed"), "{stdout}{stderr}");
+}
+
+/// As after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
+#[test]
+fn an_older_file_in_place_of_the_answer_is_graded() {
+    let copy = copy();
+    let path = copy.root.join("exercises/private-alloc/src/lib.rs");
+    let replace_by_older = |text: &str| {
+        copy.answer(text);
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let file = fs::File::options().append(true).open(&path);
+        file.expect("the answer")
+            .set_modified(hour_ago)
+            .expect("set");
+    };
+    copy.answer(&copy.solution());
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(0), "{stdout}");
+
+    // The first mistake shows in a case that runs, the second only in one that is compiled.
+    let shared = copy
+        .solution()
+        .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
+    let not_sync = copy
+        .solution()
+        .replace("unsafe impl Sync for Region {}", "");
+    for (wrong, case) in [(shared, "private"), (not_sync, "shared_with_a_thread")] {
+        replace_by_older(&wrong);
+        let mut cargo = copy.command(env!("CARGO"));
+        cargo.args(["test", "--package", "private-alloc", "--test", "grader"]);
+        let (status, _, stderr) = run(&mut cargo);
+        assert_eq!(status, Some(101), "{stderr}");
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        assert_eq!(status, Some(1), "{stdout}{stderr}");
+        assert!(stdout.contains(case), "{stdout}");
+    }
+    assert!(fs::read_to_string(&path).unwrap().contains("MAP_PRIVATE)"));
 }
 
 #[test]

@@ -160,6 +160,8 @@ fn package_manifest(candidate: &Candidate) -> Result<Table> {
     let package = table(&mut manifest, "package")?;
     package.insert("name".to_owned(), candidate.package().into());
     package.remove("metadata");
+    // A candidate is always built from its present source.
+    package.remove("build");
     table(&mut manifest, "lib")?.insert("name".to_owned(), exercise.library().into());
     // The path of the source file, not of the link: snapshots are beside it.
     let grader = Table::from_iter([

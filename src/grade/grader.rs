@@ -1,13 +1,14 @@
 //! Builds a grader with cargo, runs it, and reads the judge's verdicts as they come.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use course::cargo::{self, Message, NO_CARGO};
@@ -92,6 +93,21 @@ impl Stop {
 
 const STOPPED: &str = "the grading was stopped";
 
+/// A grader was built from another version of the answer: cargo decides by modification times.
+#[derive(Debug)]
+pub struct Stale;
+
+impl fmt::Display for Stale {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            out,
+            "the grader was built from another version of the answer"
+        )
+    }
+}
+
+impl std::error::Error for Stale {}
+
 /// A grader that is built.
 #[derive(Debug, Clone)]
 pub struct Grader {
@@ -165,6 +181,27 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     })
 }
 
+/// Gives the answer's files the present modification time, so that cargo builds them again, and trybuild does, too. Their
+/// contents stay as they are.
+///
+/// # Errors
+/// Returns an error if a modification time cannot be changed.
+pub fn touch(exercise: &Exercise) -> Result<()> {
+    let mut folders = vec![exercise.folder().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let touch = || File::open(&path)?.set_modified(SystemTime::now());
+            touch().with_context(|| format!("{} cannot be touched", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn build_error(root: &Path, output: CargoOutput, diagnostics: &str, errors: &str) -> anyhow::Error {
     // Cargo reads the manifests of all exercises, so one missing file stops every build.
     let mut exercises = Exercise::all(root).unwrap_or_default().into_iter();
@@ -184,13 +221,18 @@ impl Grader {
     /// Returns the names of the cases. The name of a compile-fail case is made of its stage and its file.
     ///
     /// # Errors
-    /// Returns an error if the grader cannot be run or a folder of cases cannot be read.
+    /// Returns `Stale` if the grader was built from another version of the answer, and another error if it cannot be run
+    /// or a folder of cases cannot be read.
     pub fn cases(&self) -> Result<BTreeSet<String>> {
+        // The status of a stale grader.
+        const STALE: i32 = 96;
         let output = self
             .command()
             .args(["--list", "--format", "terse"])
+            .env("JUDGE_CHECK_ANSWER", "1")
             .output()
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        ensure!(output.status.code() != Some(STALE), Stale);
         let listed = String::from_utf8_lossy(&output.stdout);
         let mut cases = BTreeSet::new();
         for line in listed.lines() {

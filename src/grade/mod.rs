@@ -15,7 +15,7 @@ use course::log::{Log, Record};
 
 use crate::terminal::Prompt;
 use crate::warn;
-use grader::{CargoOutput, Stop};
+use grader::{CargoOutput, Stale, Stop};
 use screen::Screen;
 use verdicts::Verdicts;
 
@@ -37,8 +37,15 @@ pub fn grade(
     show: Show,
     stop: &Stop,
 ) -> Result<Verdicts> {
-    let grader = grader::build(exercise, show.cargo, stop)?;
-    let mut cases = grader.cases()?;
+    let mut grader = grader::build(exercise, show.cargo, stop)?;
+    let mut cases = match grader.cases() {
+        Err(error) if error.is::<Stale>() => {
+            grader::touch(exercise)?;
+            grader = grader::build(exercise, show.cargo, stop)?;
+            grader.cases()?
+        }
+        cases => cases?,
+    };
     if let Some(stage) = stage {
         cases.retain(|case| verdicts::is_of(case, &stage.name));
     }

@@ -115,7 +115,7 @@ impl Verdicts {
     /// Returns whether the judge itself failed in a case: then the verdicts say too little about the answer.
     pub fn has_fault_of_judge(&self) -> bool {
         let mut cases = self.stages.iter().flat_map(|stage| &stage.cases);
-        cases.any(|case| case.kind == "grader")
+        cases.any(|case| ["grader", "stale"].contains(&case.kind.as_str()))
     }
 
     /// The record for the log.

@@ -2,7 +2,7 @@
 //! dependencies are built already. It cannot be in there, because trybuild would print other paths.
 //!
 //! Its packages have another version. Cargo derives the names of build results from a package's name, version and path in
-//! the workspace, so with the same version both clones would share their graders.
+//! the workspace, so with the same version a copy would overwrite the clone's graders.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +17,11 @@ pub struct Copy {
 impl Copy {
     /// Makes the copy with that name, in place of an older one.
     pub fn make(name: &str) -> Copy {
+        Copy::with_version_of(name, name)
+    }
+
+    /// Makes the copy with that name, and with the version of another copy.
+    pub fn with_version_of(name: &str, version_of: &str) -> Copy {
         let clone = course::root::find().expect("a clone");
         let target = course::cargo::target(&clone).expect("cargo knows its target directory");
         let root = clone.join(".workbook").join(name);
@@ -41,7 +46,7 @@ impl Copy {
             let manifest = root.join(manifest);
             let text = fs::read_to_string(&manifest).expect("a manifest");
             let version = concat!("version = \"", env!("CARGO_PKG_VERSION"));
-            let own = text.replacen(version, &format!("{version}+{name}"), 1);
+            let own = text.replacen(version, &format!("{version}+{version_of}"), 1);
             assert_ne!(own, text, "the workspace has no {version}\"");
             fs::write(&manifest, own).expect("the copy can be changed");
         }

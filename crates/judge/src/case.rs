@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use crate::answer;
 use crate::child::{self, panics::CheckFailed};
 use crate::limits::Limits;
 use crate::role::{self, Role};
@@ -45,6 +46,9 @@ fn grade(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, O
         }
         Role::Judge { case } => case,
     };
+    if let Some(verdict) = answer::stale() {
+        return Some((case, Outcome::of(verdict)));
+    }
     let over = supervise::run(&case, &case, limits);
     let mut outcome = Outcome {
         verdict: over.verdict,

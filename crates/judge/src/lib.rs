@@ -30,10 +30,12 @@
 //!
 //! # Environment
 //! `JUDGE_REPORT=file` appends one JSON line per case. `JUDGE_INLINE=1` runs a case in the test's own process, for a
-//! debugger. `JUDGE_NO_PTRACE=1` does without tracing, as if ptrace were refused.
+//! debugger. `JUDGE_NO_PTRACE=1` does without tracing, as if ptrace were refused. `JUDGE_CHECK_ANSWER=1` ends a grader with
+//! status 96 if it was built from another version of the answer.
 //!
 //! # Modules
-//! - `case` grades one case, `compile_fail` the code that must not compile. `role` tells whether this process is the
+//! - `case` grades one case, `compile_fail` the code that must not compile. `answer` notices a grader of other sources.
+//!   `role` tells whether this process is the
 //!   judge or the child.
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
@@ -47,6 +49,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");
 
+pub mod answer;
 mod case;
 mod child;
 pub mod compile_fail;

@@ -15,6 +15,9 @@ pub const TRACED: &str = "JUDGE_TRACED";
 pub const MARK: u64 = 0x6a75_6467;
 /// The exit status of a child whose pipe to the judge is closed.
 pub const EXIT_PIPE_GONE: i32 = 97;
+/// The environment variable that makes a grader end with status `STALE` if it was built from another answer.
+pub const CHECK_ANSWER: &str = "JUDGE_CHECK_ANSWER";
+pub const STALE: i32 = 96;
 /// The longest panic message kept, in bytes: a line below PIPE_BUF (4096) is written whole or not at all.
 const LONGEST_MESSAGE: usize = 1500;
 

@@ -18,7 +18,7 @@ use crate::role::{self, Role};
 use crate::supervise::Over;
 use crate::verdict::report::Outcome;
 use crate::verdict::{Failure, Verdict, sentence};
-use crate::{child, supervise};
+use crate::{answer, child, supervise};
 
 /// The folder of the cases, relative to the exercise.
 const CASES: &str = "tests/grader/compile_fail";
@@ -51,6 +51,14 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     let named = twins.iter().map(|(name, _)| (*name).to_owned()).collect();
     if let Err(error) = same_cases(&folder, named) {
         panic!("{error}");
+    }
+    if let Some(verdict) = answer::stale() {
+        for (name, _) in twins {
+            let (case, outcome) = (format!("{stage}::{name}"), Outcome::of(verdict.clone()));
+            outcome.record(&case);
+            outcome.print(&case);
+        }
+        std::panic::resume_unwind(Box::new(()));
     }
     let ran: Vec<(&str, Over)> = twins
         .iter()

@@ -78,6 +78,8 @@ pub enum Failure {
     OtherError(String),
     /// The legal twin of a compile-fail case did not pass. The text is the twin's sentence.
     Twin(String),
+    /// The case could not be graded, because the grader was built from another version of the answer.
+    Stale,
     /// The case could not be graded, for this reason: the grader, the judge or the machine is at fault.
     Grader(String),
 }

@@ -33,6 +33,16 @@ struct Line<'a> {
 }
 
 impl Outcome {
+    /// A verdict without evidence.
+    pub(crate) fn of(verdict: Verdict) -> Outcome {
+        Outcome {
+            verdict,
+            output: Vec::new(),
+            transcript: None,
+            diff: None,
+        }
+    }
+
     /// The sentence that the learner reads; `None` for a pass.
     pub fn sentence(&self) -> Option<String> {
         sentence::sentence(&self.verdict)

@@ -83,6 +83,9 @@ fn failed(failure: &Failure) -> String {
                 "The same program without the mistake must run first, and it failed: {sentence}"
             )
         }
+        Failure::Stale => "This grader was built from another version of your answer, and cannot grade the present one: \
+             save the file again, or touch(1) it."
+            .to_owned(),
         Failure::Grader(why) => format!("The grader itself is at fault: {why}."),
     }
 }
@@ -314,6 +317,7 @@ pub fn kind(verdict: &Verdict) -> &'static str {
         Failure::Compiled(_) => "compiled",
         Failure::OtherError(_) => "other-error",
         Failure::Twin(_) => "twin",
+        Failure::Stale => "stale",
         Failure::Grader(_) => "grader",
     }
 }

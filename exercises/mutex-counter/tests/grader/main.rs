@@ -195,6 +195,8 @@ fn describe(result: &LockResult) -> String {
     }
 }
 
+judge::answer!();
+
 judge::compile_fail! {
     exclusion: returned, kept_outside
 }

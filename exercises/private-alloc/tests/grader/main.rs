@@ -80,6 +80,8 @@ fn expect_error(call: &str, result: io::Result<Region>, kind: ErrorKind) {
     }
 }
 
+judge::answer!();
+
 judge::compile_fail! {
     views: view_outlives_region, dropped_while_viewed, two_writers, read_while_writing
 }

@@ -28,6 +28,8 @@ mod by_hand;
 mod child;
 mod shared;
 
+judge::answer!();
+
 judge::compile_fail! {
     bound: a_string, a_box, a_reference, a_pointer, a_cell, a_mutex, written_through
 }

@@ -262,6 +262,8 @@ fn with_faults<R>(f: impl FnOnce() -> R) -> (R, u64) {
     (result, faults() - before)
 }
 
+judge::answer!();
+
 judge::compile_fail! {
     large: freed_without_unsafe, copied
 }

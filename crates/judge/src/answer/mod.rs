@@ -1,0 +1,61 @@
+//! Notices a grader that was built from another version of the answer.
+//!
+//! Cargo decides by modification time. If an older file takes the answer's place, as after `cp -p` or from a backup, or if
+//! two clones share a target directory, then cargo runs a grader of other sources, and its verdicts would be about those.
+//!
+//! `exercises/build.rs` compiles a hash of the answer's `src` into the grader. Because all targets of a package depend on
+//! the output of its build script, the library has been compiled from the same files.
+
+mod hash;
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::{env, process};
+
+use crate::protocol;
+use crate::verdict::{Failure, Verdict};
+
+static HASH: OnceLock<&str> = OnceLock::new();
+
+/// Registers the hash of the answer. Each grader calls this once, at the top level of its `main.rs`.
+#[macro_export]
+macro_rules! answer {
+    () => {
+        const _: () = {
+            extern "C" fn register() {
+                $crate::answer::register(option_env!("ANSWER_HASH"));
+            }
+            // SAFETY: libc calls each function of this section once, before main. `register` ignores the arguments.
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static REGISTER: extern "C" fn() = register;
+        };
+    };
+}
+
+/// Called before `main`. There is no hash if the answer's package has no build script, as in the exam.
+pub fn register(hash: Option<&'static str>) {
+    if let Some(hash) = hash {
+        let _ = HASH.set(hash);
+    }
+    if env::var_os(protocol::CHECK_ANSWER).is_some() && is_stale() {
+        process::exit(protocol::STALE);
+    }
+}
+
+/// The verdict on every case of a grader that was built from another version of the answer.
+pub fn stale() -> Option<Verdict> {
+    is_stale().then_some(Verdict::Failed(Failure::Stale))
+}
+
+fn is_stale() -> bool {
+    // Without cargo there may be no sources, as on another machine.
+    let Some(package) = env::var_os("CARGO_MANIFEST_DIR") else {
+        return false;
+    };
+    let now = hash::hash_of(&Path::new(&package).join("src"));
+    match (HASH.get(), now) {
+        (Some(compiled), Ok(now)) => **compiled != now.to_string(),
+        _ => false,
+    }
+}
