@@ -1,3 +1,5 @@
+//! Runs one test in another process, with other limits or another environment.
+
 use std::env;
 use std::process::{Command, Output};
 
