@@ -1,3 +1,5 @@
+//! Forks in a test.
+
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork};
 
