@@ -16,8 +16,8 @@ use workbook::{say, warn, watch};
 
 /// A self-grading workbook on Linux anonymous memory mappings.
 ///
-/// Without a command, in a terminal, it grades the first exercise that is not solved, and grades again whenever you save;
-/// type `?` and Enter to see what else it does. Without a terminal it grades every exercise once.
+/// Without a command, in a terminal, it grades the first exercise that is not solved, and grades again whenever you
+/// save; type `?` and Enter to see what else it does. Without a terminal it grades every exercise once.
 #[derive(Parser)]
 #[command(
     name = "workbook",

@@ -36,14 +36,14 @@ impl Progress {
     }
 
     /// Returns the number of the last hint that was shown for the stage; 0 if none was.
-    pub fn hints_shown(&self, name: &str, of: &str) -> usize {
+    pub fn hints_shown(&self, name: &str, stage_name: &str) -> usize {
         let rungs = self.0.iter().filter_map(|record| match record {
             Record::Hint {
                 exercise,
                 stage,
                 rung,
                 ..
-            } if exercise == name && stage == of => Some(*rung),
+            } if exercise == name && stage == stage_name => Some(*rung),
             _ => None,
         });
         rungs.max().unwrap_or(0)

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anstyle::{AnsiColor, Style};
 use course::log::Verdict;
 
-/// Style for titles and for what must not be missed.
+/// Style for titles and important text.
 pub const STRONG: Style = Style::new().bold();
 /// Style for secondary text.
 pub const FAINT: Style = Style::new().dimmed();
@@ -115,7 +115,7 @@ pub fn has_progress_line() -> bool {
     stderr().is_terminal() && env::var_os("TERM").is_none_or(|kind| kind != "dumb")
 }
 
-/// The length of the line that [`show_progress`] wrote last.
+/// The length of the last line that [`show_progress`] wrote.
 static SHOWN: AtomicUsize = AtomicUsize::new(0);
 
 /// Shows a line that the next one overwrites, if the terminal can do that.

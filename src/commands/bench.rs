@@ -53,7 +53,7 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
         .arg("--manifest-path")
         .arg(cargo::second_workspace(root))
         .arg("--target-dir")
-        .arg(cargo::target_apart(root))
+        .arg(cargo::separate_target(root))
         .current_dir(root);
     if let Subject::Learner { .. } = subject {
         command.args(["--features", "learner"]);
@@ -73,7 +73,7 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     if let Some(svg) = &options.svg {
         command.arg("--svg").arg(absolute(svg)?);
     }
-    if !cargo::target_apart(root).join("release/bench").is_file() {
+    if !cargo::separate_target(root).join("release/bench").is_file() {
         warn!("Building the other allocators. The first time, this takes a minute or two.");
     }
     let status = command.status().context(NO_CARGO)?;

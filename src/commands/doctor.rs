@@ -39,7 +39,7 @@ pub fn run(clone: &Path, json: bool) -> Result<()> {
         tracing(),
         memory(),
         sandbox(),
-        place(clone),
+        location(clone),
         progress(clone),
         toolchain(clone),
         tool(
@@ -227,7 +227,7 @@ fn sandbox() -> Finding {
     finding("sandbox", "none detected", "")
 }
 
-fn place(clone: &Path) -> Finding {
+fn location(clone: &Path) -> Finding {
     let found = clone.display().to_string();
     match root::is_on_a_network(clone) {
         true => finding(
@@ -239,11 +239,11 @@ fn place(clone: &Path) -> Finding {
     }
 }
 
-/// Tests with a temporary file whether verdicts and hints can be recorded.
+/// Checks with a temporary file that verdicts and hints can be recorded.
 fn progress(clone: &Path) -> Finding {
     let home = root::home(clone);
-    let there = home.ancestors().find(|folder| folder.is_dir());
-    let written = there.map(|folder| {
+    let existing = home.ancestors().find(|folder| folder.is_dir());
+    let written = existing.map(|folder| {
         let mut file = tempfile::tempfile_in(folder)?;
         file.write_all(b"test")
     });

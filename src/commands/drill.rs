@@ -1,6 +1,6 @@
-//! `workbook drill`: builds the drill and gives it the terminal.
+//! `workbook drill`: builds the drill and runs it in this terminal.
 //!
-//! It is built in a target directory of its own, where it does not wait for the lock of a grading's build.
+//! It has a separate target directory, so that its build does not wait for the lock of a grading's build.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::warn;
 /// # Errors
 /// Returns an error if cargo cannot be started. If the drill does not build, cargo reports that itself.
 pub fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
-    let target = cargo::target_apart(root);
+    let target = cargo::separate_target(root);
     let mut command = cargo::command();
     command.arg("run");
     if target.join("debug/drill").is_file() {

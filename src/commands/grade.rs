@@ -24,8 +24,8 @@ pub struct Options {
 
 /// Grades all exercises, or the one with that name, or one stage of it.
 ///
-/// The exit status is 0 if every case passed, where a bonus stage may be not started; 1 if not; 2 if an answer could not
-/// be graded; 3 if everything that could be checked passed and something was skipped.
+/// The exit status is 0 if every case passed, where a bonus stage may be not started; 1 if not; 2 if an answer could
+/// not be graded; 3 if everything that could be checked passed and something was skipped.
 ///
 /// # Errors
 /// Returns an error if there is no such exercise or stage.
@@ -43,7 +43,7 @@ pub fn run(
         exercise.stage(stage)?;
     }
     for exercise in &exercises {
-        grade::tell_of_changed_stub(root, exercise);
+        grade::warn_of_changed_stub(root, exercise);
     }
     let outcomes: Vec<_> = exercises
         .iter()
@@ -91,7 +91,7 @@ fn grade_one(root: &Path, exercise: &Exercise, stage: Option<&str>, options: &Op
     };
     match graded {
         Ok(verdicts) => {
-            // The log says of each stage how it stands; a record of one stage would hide the others.
+            // A record replaces the last one of all stages, so a record of one stage would hide the others.
             if stage.is_none() {
                 grade::record(root, &verdicts);
             }

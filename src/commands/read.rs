@@ -1,4 +1,4 @@
-//! `workbook read`: starts the book's server, which cargo builds in a target directory of its own.
+//! `workbook read`: starts the book's server, which cargo builds in a separate target directory.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn run(root: &Path, port: u16, open: bool) -> Result<ExitCode> {
     ensure!(built.success(), "the book's server does not build");
     let mut server = Group::spawn(&mut server(root, port, open))
         .context("the book's server cannot be started")?;
-    // The server has a process group of its own, so the terminal does not send it Ctrl-C.
+    // The server runs in a separate process group, so the terminal does not send it Ctrl-C.
     let killer = server.killer();
     ctrlc::set_handler(move || killer.kill())?;
     Ok(match server.wait()?.code() {
@@ -59,7 +59,7 @@ pub fn is_free(port: u16) -> bool {
 }
 
 fn program(root: &Path) -> PathBuf {
-    cargo::target_apart(root).join("debug/reader")
+    cargo::separate_target(root).join("debug/reader")
 }
 
 /// The command that builds the server.
@@ -69,8 +69,8 @@ pub fn build(root: &Path) -> Command {
         .args(["build", "--package", "reader", "--manifest-path"])
         .arg(cargo::second_workspace(root))
         .arg("--target-dir")
-        .arg(cargo::target_apart(root))
-        // It would put the program into another folder.
+        .arg(cargo::separate_target(root))
+        // With this variable, cargo would put the program into another folder.
         .env_remove("CARGO_BUILD_TARGET")
         .current_dir(root)
         .stdin(Stdio::null());
@@ -86,7 +86,7 @@ pub fn server(root: &Path, port: u16, open: bool) -> Command {
     }
     command
         .env("WORKBOOK_ROOT", root)
-        // The server builds the book's programs beside itself.
+        // The server builds the book's programs in its own target directory.
         .env_remove("CARGO_TARGET_DIR")
         .current_dir(root)
         .stdin(Stdio::null());

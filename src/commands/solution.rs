@@ -33,8 +33,8 @@ pub struct Options {
 /// Shows the differences, in a pager if the output is a terminal.
 ///
 /// # Errors
-/// Returns an error if there is no such exercise, if a file cannot be read, or if the exercise is not solved and `spoil`
-/// is not set.
+/// Returns an error if there is no such exercise, if a file cannot be read, or if the exercise is not solved and
+/// `spoil` is not set.
 pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
     if !options.spoil && !Progress::read(root)?.is_solved(name) {
@@ -45,8 +45,8 @@ pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<
     }
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let answer = read(&exercise.answer())?;
-    let whole = read(&exercise.solution())?;
-    let core = whole.split_once(BONUS).map(|(core, _)| core);
+    let full = read(&exercise.solution())?;
+    let core = full.split_once(BONUS).map(|(core, _)| core);
     let solution = core.filter(|_| !options.bonus);
     let record = Record::Solution {
         at: log::now(),
@@ -56,7 +56,7 @@ pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<
         warn!("The log could not record that you saw the solution: {error:#}.");
     }
     let mut text = format!("--- yours\n+++ solutions/src/{}.rs\n", exercise.library());
-    text += &difference(&answer, solution.unwrap_or(&whole));
+    text += &difference(&answer, solution.unwrap_or(&full));
     if solution.is_some() {
         let more = match prompt {
             Prompt::Shell => format!("cargo run -- solution {name} --bonus"),
@@ -115,7 +115,7 @@ fn page(text: &str) -> bool {
         // Fails if the learner leaves the pager before the end.
         let _ = stdin.write_all(&coloured.into_inner());
     }
-    // The shell's status for a program that is not installed.
+    // The shell's exit status if the program is not installed.
     const NOT_FOUND: i32 = 127;
     child
         .wait()

@@ -1,8 +1,8 @@
 //! Builds graders for other answers than the learner's: each answer becomes a package of one generated workspace.
 //!
-//! The workspace is `.workbook/candidates/` in the clone. It has the clone's lock file, dependencies, lints and profiles,
-//! and builds into the clone's target directory, where the dependencies are built already. It cannot be in the target
-//! directory: trybuild would print absolute paths there, and no expected error would match.
+//! The workspace is `.workbook/candidates/` in the clone. It has the clone's lock file, dependencies, lints and
+//! profiles, and builds into the clone's target directory, where the dependencies are built already. It cannot be in
+//! the target directory: trybuild would print absolute paths there, and no expected error would match.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,7 @@ pub fn build(
     candidates: &[Candidate],
 ) -> Result<BTreeMap<String, Result<Grader, String>>> {
     let workspace = root.join(".workbook/candidates");
-    lay_out(root, &workspace, candidates)?;
+    write_workspace(root, &workspace, candidates)?;
     // The build below is offline: otherwise cargo would look for newer versions than those in the lock file.
     cargo::fetch(root)?;
     let target = cargo::target(root)?;
@@ -112,7 +112,7 @@ pub fn build(
     Ok(result.collect())
 }
 
-fn lay_out(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()> {
+fn write_workspace(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()> {
     let clone = manifest(&root.join("Cargo.toml"))?;
     for candidate in candidates {
         let folder = workspace.join(candidate.package());

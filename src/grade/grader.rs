@@ -1,4 +1,4 @@
-//! Builds a grader with cargo, runs it, and reads the judge's verdicts as they come.
+//! Builds a grader with cargo, runs it, and reads the judge's verdicts as they arrive.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -126,8 +126,8 @@ const COMPILE_FAIL: &str = "compile_fail::";
 
 /// Builds the exercise's grader.
 ///
-/// Each exercise is built by a cargo run of its own: cargo builds the judge once for each *set* of packages, and the first
-/// verdicts need not wait for other graders.
+/// Cargo runs once per exercise: it builds the judge once for each *set* of packages, and the first verdicts do not
+/// wait for other graders.
 ///
 /// # Errors
 /// Returns an error if the answer or the grader does not compile.
@@ -269,7 +269,7 @@ impl Grader {
         Ok(cases)
     }
 
-    /// Runs every case and passes on each verdict as it comes. A case without a verdict has failed.
+    /// Runs every case and passes on each verdict as it arrives. A case without a verdict has failed.
     ///
     /// # Errors
     /// Returns an error if the grader cannot be run or its report cannot be read.
@@ -389,7 +389,7 @@ impl Grader {
         Ok(last_lines(printed))
     }
 
-    /// The grader, in the environment that `cargo test` would give it.
+    /// The grader, in the environment that `cargo test` would set.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command

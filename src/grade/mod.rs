@@ -58,7 +58,7 @@ pub fn grade(
     ran.map(|()| verdicts)
 }
 
-/// Records the verdicts on a whole exercise in the log. If that fails, the learner is told, and nothing else is lost.
+/// Records the verdicts on a whole exercise in the log, or warns that they could not be recorded.
 ///
 /// Verdicts with a fault of the judge are not recorded: a right answer may have failed.
 pub fn record(root: &Path, verdicts: &Verdicts) {
@@ -74,8 +74,8 @@ pub fn record(root: &Path, verdicts: &Verdicts) {
     }
 }
 
-/// Tells the learner if the exercise's stub has changed since the last grading.
-pub fn tell_of_changed_stub(root: &Path, exercise: &Exercise) {
+/// Warns if the exercise's stub has changed since the last grading.
+pub fn warn_of_changed_stub(root: &Path, exercise: &Exercise) {
     if let Ok(Some(diff)) = stub::changes(root, exercise) {
         warn!(
             "The stub of {} has changed since the last grading. Your file is not modified. The change:\n{diff}",

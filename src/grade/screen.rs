@@ -137,26 +137,26 @@ fn show_stage(
     if !started {
         return;
     }
-    let (failed, mut others): (Vec<_>, Vec<_>) = cases
+    let (failed, mut not_failed): (Vec<_>, Vec<_>) = cases
         .iter()
         .copied()
         .filter(|case| case.verdict != Verdict::Passed)
         .partition(|case| case.verdict == Verdict::Failed);
-    for alike in with_the_same_sentence(failed) {
+    for alike in grouped_by_sentence(failed) {
         show_cases(&alike);
         if !*explained {
             *explained = true;
             show_details(exercise, stage, alike[0], prompt);
         }
     }
-    others.sort_by_key(|case| (&case.sentence, &case.name));
-    for alike in with_the_same_sentence(others) {
+    not_failed.sort_by_key(|case| (&case.sentence, &case.name));
+    for alike in grouped_by_sentence(not_failed) {
         show_cases(&alike);
     }
 }
 
-/// Groups cases, in the order of each group's first, so that no sentence is printed twice.
-fn with_the_same_sentence(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
+/// Groups the cases by sentence, so that no sentence is printed twice. Groups are in the order of their first cases.
+fn grouped_by_sentence(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
     let mut groups: Vec<Vec<&Case>> = Vec::new();
     for case in cases {
         let mut known = groups.iter_mut();
@@ -179,7 +179,7 @@ fn show_cases(cases: &[&Case]) {
 
 /// Only the first failure is shown with its details.
 fn show_details(exercise: &Exercise, stage: &Stage, case: &Case, prompt: Prompt) {
-    // A difference has all of the calls in it.
+    // The diff contains all calls.
     if let Some(diff) = &case.diff {
         for line in diff.lines() {
             say!("      {line}");

@@ -20,15 +20,15 @@ pub fn changes(root: &Path, exercise: &Exercise) -> Result<Option<String>> {
     if before.as_ref() == Some(&now) {
         return Ok(None);
     }
-    write_whole(&copy, &now)?;
+    replace(&copy, &now)?;
     Ok(before.map(|before| {
         let diff = TextDiff::from_lines(&before, &now);
         diff.unified_diff().context_radius(2).to_string()
     }))
 }
 
-/// Replaces the file by a rename: a copy cut short by a full disk would differ from the stub for ever.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
+/// Replaces the file atomically: a copy that a full disk truncated would be reported as a changed stub.
+fn replace(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a file has a parent folder")?;
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

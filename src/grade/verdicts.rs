@@ -62,26 +62,27 @@ pub fn count<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Count {
 
 /// Returns whether the case belongs to the stage, as `region::zeroed` belongs to `region`.
 pub fn is_of(case: &str, stage: &str) -> bool {
-    case.split_once("::").is_some_and(|(of, _)| of == stage)
+    case.split_once("::")
+        .is_some_and(|(prefix, _)| prefix == stage)
 }
 
 impl Verdicts {
-    /// Sorts the cases into the exercise's stages. A stage of which no case was run is left out.
+    /// Sorts the cases into the exercise's stages. A stage without cases is left out.
     pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
         cases.sort_by(|one, other| one.name.cmp(&other.name));
         let mut stages = Vec::new();
         for stage in &exercise.about.stages {
-            let (own, others): (Vec<_>, Vec<_>) = cases
+            let (in_stage, rest): (Vec<_>, Vec<_>) = cases
                 .into_iter()
                 .partition(|case| is_of(&case.name, &stage.name));
-            cases = others;
-            if !own.is_empty() {
+            cases = rest;
+            if !in_stage.is_empty() {
                 stages.push(Stage {
                     name: stage.name.clone(),
                     title: stage.title.clone(),
                     minutes: stage.minutes,
                     bonus: stage.bonus,
-                    cases: own,
+                    cases: in_stage,
                 });
             }
         }
@@ -112,7 +113,7 @@ impl Verdicts {
         self.stages.iter().find_map(Stage::first_failure)
     }
 
-    /// Returns whether the judge itself failed in a case: then the verdicts say too little about the answer.
+    /// Returns whether the judge itself failed in a case, so that the verdicts may be wrong.
     pub fn has_fault_of_judge(&self) -> bool {
         let mut cases = self.stages.iter().flat_map(|stage| &stage.cases);
         cases.any(|case| ["grader", "stale"].contains(&case.kind.as_str()))

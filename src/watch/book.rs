@@ -1,4 +1,4 @@
-//! Serves the book beside the verdicts: builds the server with cargo, starts it, and ends it with the session.
+//! Serves the book beside the verdicts: builds the server with cargo, starts it, and ends it when the session ends.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::commands::read;
 
 #[derive(Debug)]
 pub enum News {
-    /// That many units of the server are built, of that many.
+    /// Progress of the build: units that are built, and units in total.
     Built(usize, usize),
     /// The server's address.
     Served(String),
@@ -29,23 +29,23 @@ pub struct Book {
 #[derive(Default)]
 struct State {
     running: Option<Killer>,
-    /// Nothing may be started any more.
+    /// Set when the session ends: nothing may be started after that.
     ended: bool,
 }
 
 impl Book {
-    /// Builds and starts the server in a thread, and passes its news to `tell`.
-    pub fn start(root: &Path, open: bool, tell: impl Fn(News) + Send + Sync + 'static) -> Book {
+    /// Builds and starts the server in a thread, and passes its news to `report`.
+    pub fn start(root: &Path, open: bool, report: impl Fn(News) + Send + Sync + 'static) -> Book {
         let state = Arc::new(Mutex::new(State::default()));
         let serving = Serving {
             root: root.to_owned(),
             open,
-            tell: Arc::new(tell),
+            report: Arc::new(report),
             state: Arc::clone(&state),
         };
         thread::spawn(move || {
             if let Err(error) = serving.run() {
-                (serving.tell)(News::Message(format!("The book is not served: {error:#}.")));
+                (serving.report)(News::Message(format!("The book is not served: {error:#}.")));
             }
         });
         Book { state }
@@ -69,7 +69,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct Serving {
     root: PathBuf,
     open: bool,
-    tell: Arc<dyn Fn(News) + Send + Sync>,
+    report: Arc<dyn Fn(News) + Send + Sync>,
     state: Arc<Mutex<State>>,
 }
 
@@ -77,7 +77,7 @@ impl Serving {
     fn run(&self) -> Result<()> {
         if !read::is_built(&self.root) {
             let message = format!("{} You can go on meanwhile.", read::FIRST_BUILD);
-            (self.tell)(News::Message(message));
+            (self.report)(News::Message(message));
         }
         let mut build = read::build(&self.root);
         // Without these, cargo shows no progress in a pipe.
@@ -99,22 +99,22 @@ impl Serving {
             return Ok(());
         };
         let stderr = server.take_stderr().expect("a pipe was requested");
-        let tell = Arc::clone(&self.tell);
+        let report = Arc::clone(&self.report);
         let errors = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                tell(News::Message(line));
+                report(News::Message(line));
             }
         });
         let stdout = server.take_stdout().expect("a pipe was requested");
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let mut words = line.split_whitespace();
             if let Some(address) = words.find(|word| word.starts_with("http://")) {
-                (self.tell)(News::Served(address.to_owned()));
+                (self.report)(News::Served(address.to_owned()));
             }
         }
         server.wait()?;
         let _ = errors.join();
-        // If the session has ended the server, nobody listens any more.
+        // If the session itself has ended the server, this error is not shown.
         bail!("the server has ended; `cargo run -- read` starts it again");
     }
 
@@ -136,7 +136,7 @@ impl Serving {
     /// Passes on each tenth of the build. Returns cargo's other output.
     fn follow_build(&self, stderr: impl Read) -> String {
         let mut output = String::new();
-        let mut told = 0;
+        let mut reported = 0;
         // Cargo overwrites its progress line, and does not end it.
         let pieces = BufReader::new(stderr).split(b'\r').map_while(Result::ok);
         for piece in pieces {
@@ -144,9 +144,9 @@ impl Serving {
             match progress(&piece) {
                 Some((done, of)) => {
                     let tenth = done * 10 / of;
-                    if tenth > told {
-                        told = tenth;
-                        (self.tell)(News::Built(done, of));
+                    if tenth > reported {
+                        reported = tenth;
+                        (self.report)(News::Built(done, of));
                     }
                 }
                 None => output.push_str(&piece),

@@ -19,11 +19,11 @@ use crate::grade::verdicts::Verdicts;
 
 /// An editor may write a file in several steps. Steps within this time are one save.
 ///
-/// `notify-debouncer-full` does the same, but it waits for a tick of its own as well: a save would be graded up to 5 ms
-/// later. Here the channel that all events share has the timeout.
+/// `notify-debouncer-full` does the same, but it also waits for its own tick, so a save would be graded up to 5 ms
+/// later. Here, the channel that all events share has the timeout.
 const SAME_SAVE: Duration = Duration::from_millis(20);
 
-/// The interval between two looks at the files when they are polled.
+/// The interval at which files are polled.
 const POLL: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum Event {
 /// The events in their order. The steps of one save are merged.
 pub struct Events {
     receiver: Receiver<Event>,
-    /// An event that came before the end of a save was certain.
+    /// An event that arrived while the steps of a save were merged.
     next: Option<Event>,
 }
 
@@ -128,8 +128,8 @@ pub fn listen(sender: Sender<Event>) -> Result<()> {
     ctrlc::set_handler(move || {
         let _ = left.send(Event::Left);
     })?;
-    if is_a_device(io::stdin().as_fd()) && !io::stdin().is_terminal() {
-        // At the end of /dev/null nobody has quit.
+    if is_char_device(io::stdin().as_fd()) && !io::stdin().is_terminal() {
+        // End of file on /dev/null does not mean that the learner has quit.
         return Ok(());
     }
     thread::spawn(move || {
@@ -141,7 +141,7 @@ pub fn listen(sender: Sender<Event>) -> Result<()> {
     Ok(())
 }
 
-fn is_a_device(file: BorrowedFd) -> bool {
+fn is_char_device(file: BorrowedFd) -> bool {
     let file = file.try_clone_to_owned().map(File::from);
     let about = file.and_then(|file| file.metadata());
     about.is_ok_and(|about| about.file_type().is_char_device())

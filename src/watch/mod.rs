@@ -1,4 +1,4 @@
-//! `workbook watch`: grades what is saved, and takes short commands between gradings.
+//! `workbook watch`: grades each saved exercise, and takes short commands between gradings.
 
 mod book;
 mod events;
@@ -69,7 +69,7 @@ struct Session<'a> {
     exercises: Vec<Exercise>,
     /// The index of the exercise that the learner works on.
     current: usize,
-    /// The exercises that are solved. A learner who works on one of these is not led away from it.
+    /// The exercises that are solved. A grading of one of these does not switch to another exercise.
     solved: BTreeSet<usize>,
     /// The exercises whose dependencies are built. For the others, cargo shows its progress.
     built: BTreeSet<usize>,
@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 Event::Graded(number, verdicts) => self.graded(number, verdicts),
-                Event::Book(news) => self.tell_of_book(news),
+                Event::Book(news) => self.show_book_news(news),
                 Event::Left => break,
             }
         }
@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Grades the current exercise. A grading that is under way is of an older save, and is stopped.
+    /// Grades the current exercise. Stops the grading of an older save.
     fn grade(&mut self) {
         self.stop();
         clear_progress();
@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
         };
         let sender = self.sender.clone();
         thread::spawn(move || {
-            grade::tell_of_changed_stub(&exercise.root, &exercise);
+            grade::warn_of_changed_stub(&exercise.root, &exercise);
             let graded = grade::grade(&exercise, None, show, &stop);
             let _ = sender.send(Event::Graded(number, graded));
         });
@@ -216,24 +216,25 @@ impl<'a> Session<'a> {
             }
             Err(error) => {
                 warn!("{} cannot be graded: {error:#}.", self.exercise().name);
-                self.tell("Fix that and save again.");
+                self.advise("Fix that and save again.");
             }
         }
     }
 
-    /// After the first time, goes on to the next exercise that is not solved, and grades it to show where it begins.
+    /// If the exercise was not solved before, turns to the next unsolved exercise and grades it to show its first
+    /// stage.
     fn solved(&mut self) {
         self.failure = None;
-        let is_news = self.solved.insert(self.current);
+        let is_newly_solved = self.solved.insert(self.current);
         let count = self.exercises.len();
         let mut others = (1..count).map(|steps| (self.current + steps) % count);
         match others.find(|index| !self.solved.contains(index)) {
-            Some(next) if is_news => {
+            Some(next) if is_newly_solved => {
                 self.turn_to(next);
                 self.grade();
             }
-            Some(_) => self.tell("Type n for the next exercise."),
-            None if is_news => say!("{}", styled(STRONG, "That was the last exercise.")),
+            Some(_) => self.advise("Type n for the next exercise."),
+            None if is_newly_solved => say!("{}", styled(STRONG, "That was the last exercise.")),
             None => {}
         }
     }
@@ -243,7 +244,7 @@ impl<'a> Session<'a> {
         self.solved.remove(&self.current);
         let before = self.failure.take();
         let Some(case) = verdicts.first_failure() else {
-            // Nothing is wrong yet, and what comes next has been shown.
+            // No case failed, and the next step has been shown.
             return;
         };
         let failure = Failure {
@@ -254,7 +255,7 @@ impl<'a> Session<'a> {
             Some((before, times)) if before == failure => times + 1,
             _ => 1,
         };
-        self.tell(&self.help_with(&failure, times));
+        self.advise(&self.help_with(&failure, times));
         self.failure = Some((failure, times));
     }
 
@@ -274,12 +275,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells the learner what to do next.
-    fn tell(&self, what: &str) {
+    /// Shows what to do next.
+    fn advise(&self, what: &str) {
         say!("{}", styled(FAINT, &indented(0, what)));
     }
 
-    fn tell_of_book(&mut self, news: News) {
+    fn show_book_news(&mut self, news: News) {
         match news {
             // The line would appear among the verdicts.
             News::Built(_, _) if self.run.is_some() => {}

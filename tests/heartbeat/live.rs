@@ -21,7 +21,7 @@ pub struct Live {
 impl Live {
     /// Starts the server, which must be built.
     pub fn serve(copy: &Copy) -> Live {
-        let program = cargo::target_apart(&course::root::find().expect("a clone"));
+        let program = cargo::separate_target(&course::root::find().expect("a clone"));
         let program = program.join("debug/reader");
         let mut command = copy.command(program.to_str().expect("a path in UTF-8"));
         command.args(["serve", "--port", "0"]);

@@ -152,7 +152,7 @@ fn page(copy: &Copy) {
     time({
         let mut command = copy.command(env!("CARGO"));
         command.args(["build", "-q", "-p", "reader", "--target-dir"]);
-        command.arg(course::cargo::target_apart(
+        command.arg(course::cargo::separate_target(
             &course::root::find().expect("a clone"),
         ));
         command

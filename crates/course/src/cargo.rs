@@ -15,7 +15,7 @@ use crate::root;
 /// The error if cargo cannot be started.
 pub const NO_CARGO: &str = "cargo cannot be started; install Rust from https://rustup.rs";
 
-/// A message of `--message-format=json`, as far as it matters here.
+/// The fields of a `--message-format=json` message that are used here.
 #[derive(Deserialize)]
 #[serde(tag = "reason")]
 pub enum Message {
@@ -78,11 +78,11 @@ pub fn target(root: &Path) -> Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
-/// Returns the target directory that `program` was built in, without a call of cargo, which would cost 0.1 s at every
-/// save.
+/// Returns the target directory that `program` was built in, without a call of cargo, which would take 0.1 s at
+/// every save.
 ///
 /// # Errors
-/// Returns an error if `program` lies in no target directory and `cargo metadata` fails.
+/// Returns an error if `program` is in no target directory and `cargo metadata` fails.
 pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
     let is_target = |folder: &&Path| folder.join(".rustc_info.json").is_file();
     match program.ancestors().skip(1).find(is_target) {
@@ -93,7 +93,7 @@ pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
 
 /// The target directory of reader, drill, benchmark and the book's programs. In the learner's own target directory, a
 /// grading would wait for cargo's lock until they are built.
-pub fn target_apart(root: &Path) -> PathBuf {
+pub fn separate_target(root: &Path) -> PathBuf {
     root::home(root).join("target")
 }
 

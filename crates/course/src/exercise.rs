@@ -1,4 +1,4 @@
-//! An exercise: its manifest describes it, and its name finds all of its files.
+//! An exercise: the description in its manifest, and the paths of its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-/// One exercise, as its `Cargo.toml` describes it.
 #[derive(Debug, Clone)]
 pub struct Exercise {
     /// The name of the package and of its folder, such as `private-alloc`.

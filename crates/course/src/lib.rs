@@ -1,5 +1,5 @@
-//! What every part of the workbook knows of a clone: its root, its exercises, the progress log, how to call cargo, and
-//! how to run a process.
+//! What all programs of the workbook share: finding the clone, its exercises, the progress log, running cargo and other
+//! processes.
 
 pub mod cargo;
 pub mod exercise;

@@ -1,4 +1,4 @@
-//! The progress log: `log.jsonl` in the folder of the learner's own data. Lines are only ever added; state is a replay.
+//! The progress log: `log.jsonl` in the folder of the learner's own data. It is append-only; readers replay it.
 //!
 //! A record is acknowledged once it is on the disk: it is appended under a lock (`O_APPEND`, flock, fsync). A partial
 //! line that a killed writer has left is skipped and reported; the next record starts on a new line.
@@ -176,7 +176,7 @@ pub struct Grade {
     pub right: bool,
     /// How long the answer took.
     pub seconds: i64,
-    /// When the question comes back, as the learner was told.
+    /// When the question is due again, as shown to the learner.
     pub due: i64,
     /// Whether it was crammed, which leaves the schedule unchanged.
     #[serde(default)]
@@ -228,7 +228,8 @@ impl Log {
         append().with_context(|| self.not_written())
     }
 
-    /// Reads the log and adds what `decide` returns, with no other writer in between. Returns whether a record was added.
+    /// Reads the log and adds what `decide` returns, with no other writer in between. Returns whether a record was
+    /// added.
     ///
     /// # Errors
     /// Returns an error if the log cannot be read or written.
@@ -366,8 +367,8 @@ mod tests {
     fn a_torn_line_is_skipped_and_the_next_record_starts_after_it() {
         let (_folder, log) = log();
         log.append(&record(1)).expect("a line");
-        let whole = fs::read(log.path()).expect("the log");
-        fs::write(log.path(), [&whole, &whole[..20]].concat()).expect("a torn line");
+        let line = fs::read(log.path()).expect("the log");
+        fs::write(log.path(), [&line, &line[..20]].concat()).expect("a torn line");
         assert_eq!(log.read().expect("lines").torn, [2]);
         log.append(&record(3)).expect("a line");
         let lines = log.read().expect("lines");

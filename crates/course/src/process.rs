@@ -1,4 +1,4 @@
-//! Runs other programs, so that none of them outlives its purpose.
+//! Runs other programs with limits, and kills what they leave running.
 //!
 //! Each program starts as the leader of a process group and gets SIGKILL when its parent dies. A group is killed
 //! *before* its leader is reaped: until then the kernel cannot give the leader's process id to another process.
@@ -88,8 +88,8 @@ impl Ran {
     }
 }
 
-/// Runs the program, with an empty standard input, to its end or to a limit, and keeps its output. Nothing that it started survives, not even a
-/// process that has left the process group.
+/// Runs the program, with an empty standard input, to its end or to a limit, and keeps its output. Then kills every
+/// process that it has started, even one that has left the process group.
 ///
 /// # Errors
 /// Returns an error if the program cannot be started.
@@ -197,11 +197,11 @@ fn finish(
     })
 }
 
-/// How often the end of a program is looked for.
+/// The interval at which the end of a program is polled.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long to wait for the rest of the output once every writer should be dead.
-const REST: Duration = Duration::from_millis(500);
+/// How long to wait for the rest of the output after every writer was killed.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 enum Stream {
     Closed,
@@ -229,7 +229,7 @@ fn collect(mut source: Source, limit: usize, bytes: &Mutex<Vec<u8>>, news: &Send
 
 /// Waits for the streams to close, and returns whether one of them is full.
 fn drain(news: &Receiver<Stream>) -> bool {
-    let deadline = Instant::now() + REST;
+    let deadline = Instant::now() + DRAIN_TIME;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         match news.recv_timeout(left) {
             Ok(Stream::Full) => return true,
@@ -253,8 +253,8 @@ fn mark(command: &mut Command) -> String {
     marker
 }
 
-/// Kills every process that was started with the marker in its environment. `setsid` takes a process out of its group,
-/// but not out of here.
+/// Kills every process that was started with the marker in its environment. `setsid` moves a process out of its group,
+/// but does not change its environment.
 fn kill_marked(marker: &str) {
     // A process that is being forked meanwhile is found by the next pass.
     while processes().any(|pid| has_marker(pid, marker) && kill(pid, Signal::SIGKILL).is_ok()) {
@@ -314,7 +314,7 @@ impl Group {
         let parent = getpid();
         let end_with_parent = move || {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before the call above; then nobody would send the signal.
+            // The parent may have died before the call above; then the signal is never sent.
             match getppid() == parent {
                 true => Ok(()),
                 false => Err(Errno::ESRCH.into()),

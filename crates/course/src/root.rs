@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// Returns the root of the clone that the current directory lies in. `WORKBOOK_ROOT`, if set, names a directory to start
-/// from instead.
+/// Returns the root of the clone that the current directory lies in. `WORKBOOK_ROOT`, if set, names a directory to
+/// start from instead.
 ///
 /// The root is never compiled in, so a copied or renamed clone works on itself.
 ///
@@ -60,7 +60,7 @@ fn version_of(folder: &Path) -> Result<Option<String>> {
     Ok(package.map(|package| package.version))
 }
 
-/// Build metadata (`+…`) does not count: the tests give the copies that they make a version of their own.
+/// Build metadata (`+…`) is ignored: the tests give their copies of the clone a different version.
 fn ensure_same_version(clone: &Path, version: &str) -> Result<()> {
     let release = |version: &str| version.split('+').next().map(str::to_owned);
     let own = env!("CARGO_PKG_VERSION");
@@ -72,8 +72,8 @@ fn ensure_same_version(clone: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the folder of the learner's own data: the log, kept files, and what is built apart. `WORKBOOK_HOME` names it;
-/// by default it is `.workbook` in the clone.
+/// Returns the folder of the learner's own data: the log, kept files, and the separate target directory.
+/// `WORKBOOK_HOME` names it; by default it is `.workbook` in the clone.
 pub fn home(root: &Path) -> PathBuf {
     let set = env::var_os("WORKBOOK_HOME");
     // Absolute, so that a child process with another current directory finds the same folder.

@@ -1,4 +1,4 @@
-//! The log under bad conditions: writers that are killed, a full disk, many writers at once.
+//! The log under bad conditions: writers that are killed, a full disk, concurrent writers.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -37,7 +37,7 @@ fn writer(folder: &Path, name: usize, test: &str) -> Child {
         .expect("a writer")
 }
 
-/// Says each record as soon as it is acknowledged. Alone it does nothing.
+/// Prints each record as soon as it is acknowledged. Does nothing unless `writer` has started this process.
 #[test]
 fn write_until_killed() {
     let (Some(folder), Ok(name)) = (env::var_os(FOLDER), env::var(NAME)) else {
@@ -49,14 +49,16 @@ fn write_until_killed() {
     for number in 0.. {
         let id = format!("{name}-{number}");
         log.append(&record(&id, size)).expect("a line");
-        // In one call, so that a kill leaves no half of it.
-        let said = format!("acknowledged {id}\n");
-        std::io::stdout().write_all(said.as_bytes()).expect("said");
+        // In one call, so that a kill cannot leave half a line.
+        let line = format!("acknowledged {id}\n");
+        std::io::stdout()
+            .write_all(line.as_bytes())
+            .expect("standard output");
     }
 }
 
-fn acknowledged(said: impl Read) -> BTreeSet<String> {
-    let lines = BufReader::new(said).lines().map_while(Result::ok);
+fn acknowledged(output: impl Read) -> BTreeSet<String> {
+    let lines = BufReader::new(output).lines().map_while(Result::ok);
     let ids = lines.filter_map(|line| {
         let (_, id) = line.split_once("acknowledged ")?;
         Some(id.to_owned())
@@ -67,7 +69,7 @@ fn acknowledged(said: impl Read) -> BTreeSet<String> {
 fn ids(records: &[Record]) -> Vec<String> {
     let id = |record: &Record| match record {
         Record::Proof { question, .. } => question.clone(),
-        other => panic!("nobody wrote {other:?}"),
+        other => panic!("unexpected record {other:?}"),
     };
     records.iter().map(id).collect()
 }
@@ -76,59 +78,63 @@ fn ids(records: &[Record]) -> Vec<String> {
 fn no_acknowledged_record_is_lost_when_writers_are_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = Log::in_folder(folder.path());
-    let mut told = BTreeSet::new();
+    let mut acknowledged_ids = BTreeSet::new();
     let mut torn = 0;
     for round in 0..12 {
         let writers: Vec<_> = (0..4)
             .map(|number| {
                 let mut child = writer(folder.path(), round * 4 + number, "write_until_killed");
-                let said = child.stdout.take().expect("a pipe was asked for");
-                let reader = thread::spawn(move || acknowledged(said));
+                let output = child.stdout.take().expect("a pipe was requested");
+                let reader = thread::spawn(move || acknowledged(output));
                 (child, reader)
             })
             .collect();
         for (number, (mut child, reader)) in writers.into_iter().enumerate() {
-            // No two moments are the same: the kernel's own noise is larger than the difference.
+            // A different delay for each writer, so that the kills come at different points of a write.
             thread::sleep(Duration::from_micros(
                 9_000 + 1_700 * number as u64 + 613 * round as u64,
             ));
             child.kill().expect("SIGKILL");
-            child.wait().expect("it is dead");
-            told.extend(reader.join().expect("what it said"));
+            child.wait().expect("the exit status");
+            acknowledged_ids.extend(reader.join().expect("the acknowledged ids"));
         }
         let lines = log.read().expect("the log");
-        let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
-        let lost: Vec<_> = told.difference(&there).collect();
+        let found: BTreeSet<_> = ids(&lines.records).into_iter().collect();
+        let lost: Vec<_> = acknowledged_ids.difference(&found).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        assert_eq!(there.len(), lines.records.len(), "a record is there twice");
+        assert_eq!(
+            found.len(),
+            lines.records.len(),
+            "a record is in the log twice"
+        );
         torn = lines.torn.len();
     }
     assert!(
-        told.len() > 8,
+        acknowledged_ids.len() > 8,
         "only {} records were acknowledged",
-        told.len()
+        acknowledged_ids.len()
     );
     log.append(&record("last", 0))
-        .expect("a line after all that");
+        .expect("a line after the kills");
     let lines = log.read().expect("the log");
     assert_eq!(ids(&lines.records).last().map(String::as_str), Some("last"));
-    println!("{} acknowledged, {torn} torn", told.len());
+    println!("{} acknowledged, {torn} torn", acknowledged_ids.len());
 }
 
-/// A limit on the size of files stands for a full disk: in a child, because it holds for the whole process.
+/// Simulates a full disk by a limit on the size of files. It applies to the whole process, so a child sets it.
 #[test]
 fn write_until_full() {
     let Some(folder) = env::var_os(FOLDER) else {
         return;
     };
-    // SAFETY: nothing else in this child cares for the signal; without it a write past the limit is an error.
+    // SAFETY: nothing else in this child handles the signal. If it is ignored, a write past the limit returns an error.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.expect("the signal is ignored");
     setrlimit(Resource::RLIMIT_FSIZE, 1000, 1000).expect("a limit");
     let log = Log::in_folder(Path::new(&folder));
     let mut written = 0;
     let error = loop {
         match log.append(&record(written.to_string(), 100)) {
-            Ok(()) if written > 1000 => break "there was always room".to_owned(),
+            Ok(()) if written > 1000 => break "the limit was never reached".to_owned(),
             Ok(()) => written += 1,
             Err(error) => break format!("{error:#}"),
         }
@@ -137,27 +143,27 @@ fn write_until_full() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_log_as_it_was() {
+fn a_full_disk_leaves_the_log_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let child = writer(folder.path(), 0, "write_until_full");
-    let output = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let told = said
+    let output = child.wait_with_output().expect("the output");
+    let output = String::from_utf8_lossy(&output.stdout);
+    let line = output
         .lines()
         .find_map(|line| line.split_once("acknowledged "));
-    let (_, told) = told.unwrap_or_else(|| panic!("nothing said: {said}"));
-    let (written, error) = told.split_once(": ").expect("a number and an error");
+    let (_, line) = line.unwrap_or_else(|| panic!("no acknowledgement in: {output}"));
+    let (written, error) = line.split_once(": ").expect("a number and an error");
     assert!(
         error.contains("log.jsonl cannot be written, so nothing was recorded"),
         "{error}"
     );
     let lines = Log::in_folder(folder.path()).read().expect("the log");
     assert_eq!(lines.records.len().to_string(), written);
-    assert!(lines.torn.is_empty(), "what was begun is taken away");
+    assert!(lines.torn.is_empty(), "a partial line was left in the log");
 }
 
 #[test]
-fn many_at_once_write_whole_lines() {
+fn concurrent_writers_write_complete_lines() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = Log::in_folder(folder.path());
     thread::scope(|scope| {
@@ -172,13 +178,13 @@ fn many_at_once_write_whole_lines() {
         }
     });
     let lines = log.read().expect("the log");
-    let there: BTreeSet<_> = ids(&lines.records).into_iter().collect();
-    assert_eq!((there.len(), lines.torn.len()), (160, 0));
+    let found: BTreeSet<_> = ids(&lines.records).into_iter().collect();
+    assert_eq!((found.len(), lines.torn.len()), (160, 0));
 }
 
-/// Two who look first and then write do not both see the same.
+/// No two writers decide on the same state of the log.
 #[test]
-fn what_is_decided_is_written_before_another_looks() {
+fn append_if_decides_and_writes_under_one_lock() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = Log::in_folder(folder.path());
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The process runner: limits, and nothing that is left behind.
+//! The process runner: limits, and killing what a program leaves running.
 
 use std::fs;
 use std::io;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use course::process::{End, Group, Limits, run, run_merged, run_merged_with};
 
-/// For what must not end by itself.
+/// For programs that do not end by themselves.
 const SHORT: Limits = Limits::time(Duration::from_millis(300));
-/// For what ends by itself.
+/// For programs that end by themselves.
 const LONG: Limits = Limits::time(Duration::from_secs(60));
 
 fn shell(script: &str) -> Command {
@@ -85,7 +85,7 @@ fn endless_output_is_cut_off() -> io::Result<()> {
 
 /// Such a process holds the pipe open, and `killpg` does not reach it.
 #[test]
-fn a_process_in_a_session_of_its_own_does_not_survive() -> io::Result<()> {
+fn a_process_in_another_session_is_killed() -> io::Result<()> {
     let begun = Instant::now();
     let ran = run(&mut shell("setsid sleep 1000 & echo $!; sleep 0.1"), LONG)?;
     assert!(ran.success());
@@ -95,7 +95,7 @@ fn a_process_in_a_session_of_its_own_does_not_survive() -> io::Result<()> {
 }
 
 #[test]
-fn a_dropped_group_is_dead() -> io::Result<()> {
+fn dropping_a_group_kills_it() -> io::Result<()> {
     let group = Group::spawn(shell("sleep 1000").stdin(Stdio::null()))?;
     let killer = group.killer();
     drop(group);
@@ -111,7 +111,7 @@ fn a_killer_ends_a_wait_in_another_thread() -> io::Result<()> {
     let status = thread::scope(|scope| {
         let waiting = scope.spawn(move || group.wait());
         killer.kill();
-        waiting.join().expect("it does not panic")
+        waiting.join().expect("the thread does not panic")
     })?;
     assert!(!status.success());
     Ok(())
@@ -119,7 +119,7 @@ fn a_killer_ends_a_wait_in_another_thread() -> io::Result<()> {
 
 /// The killer ends the leader, and the runner does the rest.
 #[test]
-fn a_run_that_is_ended_early_leaves_nothing_behind() -> io::Result<()> {
+fn a_run_that_is_ended_early_leaves_no_process() -> io::Result<()> {
     let mut program = shell("setsid sleep 1000 & echo $!; sleep 1000");
     let begun = Instant::now();
     let ran = run_merged_with(&mut program, LONG, |killer| {
@@ -159,7 +159,7 @@ fn a_program_ends_with_its_parent() -> io::Result<()> {
         }
         assert!(
             begun.elapsed() < Duration::from_secs(60),
-            "it never started"
+            "the program did not start"
         );
         thread::sleep(Duration::from_millis(10));
     };

@@ -33,7 +33,10 @@ impl Prover {
     /// Builds in `CARGO_TARGET_DIR`, or else in the target directory that the learner's builds do not use.
     pub fn new(root: &Path) -> Prover {
         let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        Prover::building_in(root, &target.unwrap_or_else(|| cargo::target_apart(root)))
+        Prover::building_in(
+            root,
+            &target.unwrap_or_else(|| cargo::separate_target(root)),
+        )
     }
 
     pub fn building_in(root: &Path, target: &Path) -> Prover {
