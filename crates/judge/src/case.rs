@@ -1,4 +1,4 @@
-//! Grades one case: runs it in a child, then puts the grader's questions to what was seen.
+//! Grades one case: runs it in a child, then runs the grader's check on what was recorded.
 
 use std::any::Any;
 
@@ -14,7 +14,7 @@ use crate::verdict::{Failure, Verdict};
 /// A case's body. It is not generic, because generic code would be compiled again into every grader, for every case.
 pub type Body<'a> = &'a mut dyn FnMut();
 
-/// The grader's questions to what was seen.
+/// The grader's check of what was recorded.
 pub type Check<'a> = &'a dyn Fn(&Seen);
 
 /// `body` as a `FnMut` that is called once.
@@ -49,28 +49,31 @@ fn grade(limits: &Limits, body: Body, check: Option<Check>) -> Option<(String, O
     if let Some(verdict) = answer::stale() {
         return Some((case, Outcome::of(verdict)));
     }
-    let over = supervise::run(&case, &case, limits);
+    let finished = supervise::run(&case, &case, limits);
     let mut outcome = Outcome {
-        verdict: over.verdict,
-        output: over.output,
-        transcript: over.record.as_ref().and_then(|record| record.transcript()),
+        verdict: finished.verdict,
+        output: finished.output,
+        transcript: finished
+            .record
+            .as_ref()
+            .and_then(|record| record.transcript()),
         diff: None,
     };
     if let (Verdict::Passed, Some(check)) = (&outcome.verdict, check) {
-        match over.record {
-            Some(record) => ask(&mut outcome, &Seen::new(record), check),
+        match finished.record {
+            Some(record) => check_record(&mut outcome, &Seen::new(record), check),
             None => {
                 let reason = "the system calls cannot be seen, because ptrace is refused here";
                 outcome.verdict = Verdict::Skipped(reason.to_owned());
             }
         }
     }
-    outcome.verdict = outcome.verdict.under(over.shortage.as_deref());
+    outcome.verdict = outcome.verdict.under(finished.shortage.as_deref());
     Some((case, outcome))
 }
 
-/// Asks whether memory was unmapped twice, as for every watched case, and then the grader's own questions.
-fn ask(outcome: &mut Outcome, seen: &Seen, check: Check) {
+/// Checks that no memory was unmapped twice, as in every watched case, and then runs the grader's check.
+fn check_record(outcome: &mut Outcome, seen: &Seen, check: Check) {
     if let Some(bytes) = seen.unmapped_twice() {
         outcome.verdict = Verdict::Failed(Failure::UnmappedTwice(bytes));
         return;

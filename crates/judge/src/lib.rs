@@ -10,8 +10,9 @@
 //! }
 //! ```
 //!
-//! The test binary is started again for this one test. There the closure runs traced, with resource limits, and alone in
-//! its process. Processes that it leaves running are killed. The result is a closed `Verdict` and one plain sentence.
+//! The test binary is started again for this one test. There the closure runs traced, with resource limits, and alone
+//! in its process. Processes that it leaves running are killed. The result is a closed `Verdict` and one plain
+//! sentence.
 //!
 //! # What it guards against
 //! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
@@ -30,17 +31,16 @@
 //!
 //! # Environment
 //! `JUDGE_REPORT=file` appends one JSON line per case. `JUDGE_INLINE=1` runs a case in the test's own process, for a
-//! debugger. `JUDGE_NO_PTRACE=1` does without tracing, as if ptrace were refused. `JUDGE_CHECK_ANSWER=1` ends a grader with
-//! status 96 if it was built from another version of the answer.
+//! debugger. `JUDGE_NO_PTRACE=1` disables tracing, as if ptrace were not permitted. `JUDGE_CHECK_ANSWER=1` ends a grader
+//! with status 96 if it was built from another version of the answer.
 //!
 //! # Modules
-//! - `case` grades one case, `compile_fail` the code that must not compile. `answer` notices a grader of other sources.
-//!   `role` tells whether this process is the
-//!   judge or the child.
+//! - `case` grades one case, `compile_fail` the code that must not compile. `answer` detects a grader that was built from
+//!   other sources. `role` decides whether this process is the judge or the child.
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
-//!   there. `protocol` is what the two sides know of each other.
+//!   there. `protocol` defines the messages between the two sides.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
 //! - `verdict` derives the verdict from the evidence, phrases its sentence and reports it. `format` formats sizes and

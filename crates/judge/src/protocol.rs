@@ -1,4 +1,4 @@
-//! What a case's child reports to its judge: one JSON line per event, on a pipe that only the two of them know.
+//! The protocol between a case's child and its judge: one JSON line per event, on a pipe between the two.
 
 use std::io;
 use std::os::fd::RawFd;

@@ -1,4 +1,4 @@
-//! Which part this process plays for the test that calls: the judge, its child, or both at once for a debugger.
+//! The role of this process for the calling test: the judge, its child, or both, for a debugger.
 
 use std::{env, thread};
 

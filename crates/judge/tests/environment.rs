@@ -1,6 +1,6 @@
-//! A machine that gives less than a case needs. The answer must never be blamed for that.
+//! Cases under resource limits that are lower than they need. A failure must not be blamed on the answer then.
 //!
-//! Each test starts this binary again for itself alone, under other limits, and reads the report of that process.
+//! Each test starts this binary again for one test, under other limits, and reads the report of that process.
 
 mod common {
     pub mod rerun;
@@ -42,7 +42,7 @@ fn reported_under(
     Some(serde_json::from_str(&text).unwrap())
 }
 
-/// After exec, root has no CAP_SYS_RESOURCE any more. Any other user has none anyway.
+/// After exec, root no longer has CAP_SYS_RESOURCE. Other users never have it.
 fn may_not_raise_hard_limits() {
     const CAP_SYS_RESOURCE: libc::c_ulong = 24;
     let zero: libc::c_ulong = 0;

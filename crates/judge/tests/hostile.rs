@@ -1,4 +1,4 @@
-//! Answers that could take down the machine. Limits that do not depend on the judge bound each of them a second time.
+//! Answers that could take down the machine. Each is also bounded by limits that do not depend on the judge.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -9,12 +9,23 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Uid, fork, setresgid, setresuid, setsid};
 
-/// Makes this process an unprivileged user's, with few processes: a fork bomb that the judge missed would stop by itself.
+/// Makes this process an unprivileged user's, with few processes: a fork bomb that the judge missed would stop by
+/// itself.
 fn harmless() {
     if Uid::effective().is_root() {
-        let nobody = 65534;
-        setresgid(nobody.into(), nobody.into(), nobody.into()).unwrap();
-        setresuid(nobody.into(), nobody.into(), nobody.into()).unwrap();
+        let unprivileged = 65534;
+        setresgid(
+            unprivileged.into(),
+            unprivileged.into(),
+            unprivileged.into(),
+        )
+        .unwrap();
+        setresuid(
+            unprivileged.into(),
+            unprivileged.into(),
+            unprivileged.into(),
+        )
+        .unwrap();
     }
     setrlimit(Resource::RLIMIT_NPROC, 400, 400).unwrap();
     setrlimit(Resource::RLIMIT_CPU, 5, 5).unwrap();
@@ -83,8 +94,8 @@ fn a_case_sees_its_own_allocation_fail() {
         ..Limits::default()
     };
     let outcome = observe(limits, || {
-        let mut hoard: Vec<Vec<u8>> = Vec::new();
-        let large = hoard.try_reserve_exact(8 << 20);
+        let mut blocks: Vec<Vec<u8>> = Vec::new();
+        let large = blocks.try_reserve_exact(8 << 20);
         judge::check!(large.is_err(), "An allocation of 192 MiB succeeded.");
         loop {
             let mut more = Vec::new();
@@ -92,8 +103,8 @@ fn a_case_sees_its_own_allocation_fail() {
                 judge::fail("An allocation failed.".to_owned());
             }
             more.resize(1 << 20, 1);
-            hoard.push(more);
-            judge::check!(hoard.len() < 100, "Allocations of 100 MiB succeeded.");
+            blocks.push(more);
+            judge::check!(blocks.len() < 100, "Allocations of 100 MiB succeeded.");
         }
     });
     assert_eq!(
@@ -132,5 +143,5 @@ fn a_daemon_is_killed() {
     let status = format!("/proc/{}/status", outcome.output[0]);
     let status = std::fs::read_to_string(status).unwrap_or_default();
     let dead = status.is_empty() || status.contains("State:\tZ");
-    assert!(dead, "the daemon is still there: {status}");
+    assert!(dead, "the daemon still runs: {status}");
 }

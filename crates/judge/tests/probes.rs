@@ -1,9 +1,9 @@
-//! The probes report what the kernel knows, and `pretend` changes only what it must.
+//! The probes report the kernel's state, and `pretend` changes nothing else.
 
 use std::num::NonZero;
 use std::ptr::NonNull;
 
-use judge::probe::{Rights, faults, mapped_pages, page_size, resident_pages, rights};
+use judge::probe::{Permissions, faults, mapped_pages, page_size, permissions, resident_pages};
 use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
 use nix::libc;
@@ -13,7 +13,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 const PAGES: usize = 16;
 
-/// Runs `body` as a case of its own, which must pass.
+/// Runs `body` as a separate case, which must pass.
 #[track_caller]
 fn passes(body: impl FnOnce()) {
     let outcome = observe(Limits::default(), body);
@@ -31,7 +31,7 @@ fn map(pages: usize, flags: MapFlags) -> NonNull<u8> {
 
 fn unmap(start: *mut u8, pages: usize) {
     let start = NonNull::new(start.cast()).unwrap();
-    // SAFETY: callers pass pages of their own that they no longer use.
+    // SAFETY: callers pass pages that they have mapped and no longer use.
     unsafe { munmap(start, pages * page_size()) }.unwrap();
 }
 
@@ -40,12 +40,12 @@ fn page(start: NonNull<u8>, number: usize) -> *mut u8 {
 }
 
 fn write(byte: *mut u8) {
-    // SAFETY: callers pass bytes of mapped, writable pages of their own.
+    // SAFETY: callers pass bytes of writable pages that they have mapped.
     unsafe { byte.write_volatile(1) };
 }
 
 fn read(byte: *mut u8) {
-    // SAFETY: callers pass bytes of mapped, readable pages of their own.
+    // SAFETY: callers pass bytes of readable pages that they have mapped.
     unsafe { byte.read_volatile() };
 }
 
@@ -152,16 +152,16 @@ fn a_write_after_a_read_and_after_a_fork_faults_again() {
 }
 
 #[test]
-fn rights_are_those_of_the_page() {
+fn permissions_are_those_of_the_page() {
     passes(|| {
         let start = map(2, MapFlags::MAP_PRIVATE);
-        let both = Rights {
+        let both = Permissions {
             mapped: true,
             read: true,
             write: true,
-            ..Rights::default()
+            ..Permissions::default()
         };
-        assert_eq!(rights(start.as_ptr()), both);
+        assert_eq!(permissions(start.as_ptr()), both);
         let second = page(start, 1);
         // SAFETY: the page belongs to this test.
         unsafe {
@@ -172,12 +172,12 @@ fn rights_are_those_of_the_page() {
             )
         }
         .unwrap();
-        assert_eq!(rights(start.as_ptr()), both);
-        assert!(!rights(second).write);
+        assert_eq!(permissions(start.as_ptr()), both);
+        assert!(!permissions(second).write);
         let shared = map(1, MapFlags::MAP_SHARED);
-        assert!(rights(shared.as_ptr()).shared);
+        assert!(permissions(shared.as_ptr()).shared);
         unmap(start.as_ptr(), 1);
-        assert_eq!(rights(start.as_ptr()), Rights::default());
+        assert_eq!(permissions(start.as_ptr()), Permissions::default());
     });
 }
 
@@ -187,7 +187,7 @@ fn calibrated_probes_map_nothing() {
         || {
             let start = map(PAGES, MapFlags::MAP_PRIVATE);
             let probe = || {
-                rights(start.as_ptr());
+                permissions(start.as_ptr());
                 mapped_pages(start.as_ptr(), page_size());
                 residents(start);
                 faults();
@@ -213,7 +213,7 @@ fn a_calibration_unmaps_no_page_twice() {
             judge::watch(|| {
                 mapped_pages(start, page_size());
                 resident_pages(start, page_size());
-                rights(start);
+                permissions(start);
                 faults();
             });
         },
@@ -258,9 +258,9 @@ fn a_probe_that_cannot_read_pagemap_skips_the_case() {
 fn a_probe_that_cannot_read_maps_skips_the_case() {
     let outcome = observe(Limits::default(), || {
         let start = map(PAGES, MapFlags::MAP_PRIVATE).as_ptr();
-        assert!(rights(start).mapped);
+        assert!(permissions(start).mapped);
         use_up_descriptors();
-        judge::check!(rights(start).mapped, "The page is not mapped.");
+        judge::check!(permissions(start).mapped, "The page is not mapped.");
     });
     assert_eq!(
         outcome.sentence().as_deref(),
@@ -274,7 +274,7 @@ fn no_page_past_the_address_space_is_mapped_or_resident() {
         let wild = std::ptr::without_provenance(usize::MAX - 100);
         assert_eq!(mapped_pages(wild, 1 << 20), 0);
         assert_eq!(resident_pages(wild, 1 << 20), 0);
-        assert_eq!(rights(wild), Rights::default());
+        assert_eq!(permissions(wild), Permissions::default());
     });
 }
 

@@ -1,6 +1,6 @@
 //! How a case reports to programs (`JUDGE_REPORT`) and runs under debuggers (`JUDGE_INLINE`).
 //!
-//! Each test starts this binary again for itself alone, with the variable set, and looks at the output of that process.
+//! Each test starts this binary again for one test, with the variable set, and checks the output of that process.
 
 mod common {
     pub mod rerun;

@@ -1,4 +1,4 @@
-//! Each kind of failure has its own sentence. Every case here is wrong on purpose, and bounded.
+//! The sentence for each kind of failure. Every case is wrong on purpose, and its resources are limited.
 
 mod common {
     pub mod fork;
@@ -197,7 +197,8 @@ fn closes_all_descriptors() {
         "Your code closed descriptors that it had not opened: the judge's own is gone.",
         || {
             for descriptor in 3..1024 {
-                // SAFETY: the code below uses none of them. To close the judge's descriptor is the purpose of this test.
+                // SAFETY: the code below uses none of them. To close the judge's descriptor is the purpose of this
+                // test.
                 unsafe { libc::close(descriptor) };
             }
         },

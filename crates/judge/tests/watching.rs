@@ -26,7 +26,7 @@ fn map(len: usize, flags: i32) -> *mut libc::c_void {
 }
 
 fn unmap(start: *mut libc::c_void, len: usize) {
-    // SAFETY: callers pass mappings of their own that they no longer use.
+    // SAFETY: callers pass mappings that they have made and no longer use.
     assert_eq!(unsafe { libc::munmap(start, len) }, 0);
 }
 
@@ -70,7 +70,7 @@ fn mappings_get_letters() {
             // SAFETY: the range is mapped, and nothing else uses it.
             unsafe { libc::mprotect(first, part, libc::PROT_READ) };
             let middle = second.wrapping_byte_add(part);
-            // SAFETY: as above.
+            // SAFETY: the range is mapped, and nothing else uses it.
             unsafe { libc::madvise(middle, part, libc::MADV_DONTNEED) };
             unmap(first, LEN);
             unmap(second, 2 * LEN);

@@ -32,7 +32,8 @@ pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
     )
 }
 
-/// Compares only the low half of the argument. Both values are C `int`s, and a caller may leave anything in the high half.
+/// Compares only the low half of the argument. Both values are C `int`s, and a caller may leave anything in the high
+/// half.
 fn argument_is(index: u8, value: u64) -> Result<SeccompRule, Error> {
     let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
     Ok(SeccompRule::new(vec![condition])?)

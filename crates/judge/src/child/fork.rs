@@ -30,8 +30,8 @@ pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
 fn run(f: &mut dyn FnMut() -> u8) -> u8 {
     expect_no_other_thread();
     let _ = io::stdout().flush();
-    // SAFETY: besides this thread there is only libtest's, which holds no lock while it waits for the case. So the child
-    // may allocate and panic as its parent could.
+    // SAFETY: besides this thread there is only libtest's, which holds no lock while it waits for the case. So the
+    // child may allocate and panic as its parent could.
     let forked = unsafe { fork() };
     match forked {
         Err(error) => judge_failed(format!("in_child cannot fork: {error}")),

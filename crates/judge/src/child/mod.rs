@@ -61,8 +61,8 @@ pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
     exit_now(code)
 }
 
-/// Maps 1 MiB without access below this thread's stack, where the kernel would put the case's next mapping. Otherwise an
-/// access past the end of that mapping would hit the stack's guard page and be reported as a stack overflow.
+/// Maps 1 MiB without access below this thread's stack, where the kernel would put the case's next mapping. Otherwise
+/// an access past the end of that mapping would hit the stack's guard page and be reported as a stack overflow.
 fn guard_the_stack() {
     const LEN: usize = 1 << 20;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

@@ -12,27 +12,27 @@ use super::{filter, panics};
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// The address of the next mapping while a page size is pretended: a multiple of it, where nothing is mapped.
-static NEXT_PLACE: AtomicUsize = AtomicUsize::new(0);
+static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 
 /// The size of the address range for these mappings.
-const PLACES: usize = 1 << 30;
+const RANGE: usize = 1 << 30;
 
-/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a multiple
-/// of it, in this process and in the processes that it forks.
+/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a
+/// multiple of it, in this process and in the processes that it forks.
 ///
-/// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass libc,
-/// see the real page size.
+/// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass
+/// libc, see the real page size.
 ///
 /// # Panics
 /// If 1 GiB of free addresses cannot be found.
 pub fn page_size(bytes: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let free = unsafe { libc::mmap(null_mut(), PLACES, libc::PROT_NONE, flags, -1, 0) };
+    let free = unsafe { libc::mmap(null_mut(), RANGE, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(free, libc::MAP_FAILED, "1 GiB of free addresses");
     // SAFETY: the range was mapped just now, and nothing uses it.
-    unsafe { libc::munmap(free, PLACES) };
-    NEXT_PLACE.store(free.addr().next_multiple_of(bytes), Ordering::SeqCst);
+    unsafe { libc::munmap(free, RANGE) };
+    NEXT_ADDRESS.store(free.addr().next_multiple_of(bytes), Ordering::SeqCst);
     PAGE_SIZE.store(bytes, Ordering::SeqCst);
 }
 
@@ -58,7 +58,7 @@ fn pretended() -> Option<usize> {
 }
 
 /// The address of libc's own definition of `name`, which the one in this file overrides.
-fn behind(cache: &AtomicUsize, name: &CStr) -> usize {
+fn libc_function(cache: &AtomicUsize, name: &CStr) -> usize {
     let mut found = cache.load(Ordering::Relaxed);
     if found == 0 {
         // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition after this one.
@@ -81,8 +81,8 @@ pub unsafe extern "C" fn sysconf(name: libc::c_int) -> libc::c_long {
     }
     type Sysconf = unsafe extern "C" fn(libc::c_int) -> libc::c_long;
     static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = behind(&REAL, c"sysconf");
-    // SAFETY: libc defines `sysconf` with this type; dlsym finds it, or nothing of this process would have started.
+    let real = libc_function(&REAL, c"sysconf");
+    // SAFETY: libc defines `sysconf` with this type; dlsym finds it, because this process is linked with libc.
     let real: Sysconf = unsafe { std::mem::transmute(real) };
     // SAFETY: the caller's contract is the same.
     unsafe { real(name) }
@@ -110,11 +110,11 @@ pub unsafe extern "C" fn mmap(
         libc::off_t,
     ) -> *mut libc::c_void;
     static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = behind(&REAL, c"mmap");
-    // SAFETY: libc defines `mmap` with this type; dlsym finds it, or nothing of this process would have started.
+    let real = libc_function(&REAL, c"mmap");
+    // SAFETY: libc defines `mmap` with this type; dlsym finds it, because this process is linked with libc.
     let real: Mmap = unsafe { std::mem::transmute(real) };
     let start = match pretended() {
-        Some(page) if start.is_null() => next_place(len, page),
+        Some(page) if start.is_null() => next_address(len, page),
         _ => start,
     };
     // SAFETY: the caller's contract is the same. A null address became a hint, which replaces no mapping.
@@ -139,12 +139,12 @@ pub unsafe extern "C" fn mmap64(
 }
 
 /// An address for `len` bytes, as a hint; null if there is none.
-fn next_place(len: usize, page: usize) -> *mut libc::c_void {
-    if len > PLACES {
+fn next_address(len: usize, page: usize) -> *mut libc::c_void {
+    if len > RANGE {
         return null_mut();
     }
-    let place = NEXT_PLACE.fetch_add(len.next_multiple_of(page), Ordering::Relaxed);
-    std::ptr::without_provenance_mut(place)
+    let address = NEXT_ADDRESS.fetch_add(len.next_multiple_of(page), Ordering::Relaxed);
+    std::ptr::without_provenance_mut(address)
 }
 
 /// Overrides libc's `getpagesize`.

@@ -1,7 +1,7 @@
 //! Asks the kernel about this process's memory without allocating any, so that a probe does not change its own answer.
 //!
-//! Each probe is calibrated once in a case, on a mapping made for the purpose. If it does not tell a touched page from an
-//! untouched one on this machine, or if it fails later, the case ends as skipped, with the reason.
+//! Each probe is calibrated once in a case, on a mapping made for the purpose. If it does not tell a touched page from
+//! an untouched one on this machine, or if it fails later, the case ends as skipped, with the reason.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::procfs::MapsLine;
 
 /// How a page may be accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rights {
+pub struct Permissions {
     /// Whether the page is mapped at all.
     pub mapped: bool,
     /// PROT_READ.
@@ -102,20 +102,20 @@ pub fn faults() -> u64 {
 }
 
 /// How the page at `start` may be accessed.
-pub fn rights(start: *const u8) -> Rights {
+pub fn permissions(start: *const u8) -> Permissions {
     static WORKS: OnceLock<bool> = OnceLock::new();
     const BROKEN: &str = "/proc/self/maps does not tell a page's rights here";
     calibrated(&WORKS, BROKEN, || {
-        let expected = Rights {
+        let expected = Permissions {
             mapped: true,
             read: true,
             write: true,
             execute: false,
             shared: false,
         };
-        with_pages(1, |pages, _| try_rights(pages) == Some(expected))
+        with_pages(1, |pages, _| try_permissions(pages) == Some(expected))
     });
-    try_rights(start).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
+    try_permissions(start).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
 }
 
 fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
@@ -129,10 +129,10 @@ fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
     let size = page_size();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // One more page on either side, without access, so that the mapping does not merge with a neighbour.
-    let whole = (count + 2) * size;
+    let padded = (count + 2) * size;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), padded, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return false;
     }
@@ -141,7 +141,7 @@ fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
     let usable = unsafe { libc::mprotect(pages, count * size, protection) } == 0;
     let result = usable && f(pages.cast_const().cast(), size);
     // SAFETY: the whole mapping still exists and belongs to this function; `f` has kept no reference into it.
-    unsafe { libc::munmap(start, whole) };
+    unsafe { libc::munmap(start, padded) };
     result
 }
 
@@ -208,7 +208,7 @@ fn try_faults() -> Option<u64> {
 }
 
 /// Reads /proc/self/maps line by line through buffers on the stack. `None` if it cannot be read.
-fn try_rights(start: *const u8) -> Option<Rights> {
+fn try_permissions(start: *const u8) -> Option<Permissions> {
     let mut file = open(c"/proc/self/maps")?;
     let mut line = [0u8; 64]; // long enough for the permissions; the rest of a line is dropped
     let mut filled = 0;
@@ -216,12 +216,12 @@ fn try_rights(start: *const u8) -> Option<Rights> {
     loop {
         let read = retried(|| file.read(&mut buffer))?;
         if read == 0 {
-            return Some(Rights::default());
+            return Some(Permissions::default());
         }
         for byte in &buffer[..read] {
             if *byte == b'\n' {
-                if let Some(rights) = rights_in(&line[..filled], start.addr()) {
-                    return Some(rights);
+                if let Some(permissions) = permissions_in(&line[..filled], start.addr()) {
+                    return Some(permissions);
                 }
                 filled = 0;
             } else if filled < line.len() {
@@ -232,11 +232,11 @@ fn try_rights(start: *const u8) -> Option<Rights> {
     }
 }
 
-/// The rights in a line of maps, if the line's mapping contains `address`.
-fn rights_in(line: &[u8], address: usize) -> Option<Rights> {
+/// The permissions in a line of maps, if the line's mapping contains `address`.
+fn permissions_in(line: &[u8], address: usize) -> Option<Permissions> {
     let cut = line.utf8_chunks().next()?.valid();
     let line = MapsLine::parse(cut)?;
-    line.range.contains(&(address as u64)).then(|| Rights {
+    line.range.contains(&(address as u64)).then(|| Permissions {
         mapped: true,
         read: line.permissions.contains('r'),
         write: line.permissions.contains('w'),

@@ -7,7 +7,7 @@ use std::{env, fs, io};
 
 use serde::Deserialize;
 
-use super::{Case, Refusal};
+use super::{Case, CompileResult};
 
 /// The part of a cargo message that is used here.
 #[derive(Deserialize)]
@@ -41,39 +41,41 @@ struct Span {
     line_start: usize,
 }
 
-/// Checks all cases as programs of one generated package. It shares trybuild's target folder, where the dependencies have
-/// been checked already.
-pub fn ask(root: &Path, package: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
+/// Checks all cases as programs of one generated package. It shares trybuild's target folder, where the dependencies
+/// have been checked already.
+pub fn compile(root: &Path, package: &str, cases: &[Case]) -> BTreeMap<String, CompileResult> {
     if cases.is_empty() {
         return BTreeMap::new();
     }
     let checked =
         lay_out(root, package, cases).and_then(|(manifest, target)| check(&manifest, &target));
-    let refusals = cases.iter().map(|case| {
-        let refusal = match &checked {
-            Ok(checked) => refusal(case, checked),
-            Err(error) => Refusal::NotAsked(format!("cargo cannot check {}: {error}", case.name)),
+    let results = cases.iter().map(|case| {
+        let compile_result = match &checked {
+            Ok(checked) => compile_result(case, checked),
+            Err(error) => {
+                CompileResult::NotChecked(format!("cargo cannot check {}: {error}", case.name))
+            }
         };
-        (case.name.clone(), refusal)
+        (case.name.clone(), compile_result)
     });
-    refusals.collect()
+    results.collect()
 }
 
 /// The errors of each program that was checked: code and line.
 type Checked = BTreeMap<String, Vec<(String, usize)>>;
 
-fn refusal(case: &Case, checked: &Checked) -> Refusal {
+fn compile_result(case: &Case, checked: &Checked) -> CompileResult {
     let Some(errors) = checked.get(&case.name) else {
-        return Refusal::NotAsked(format!("cargo did not check {}", case.name));
+        return CompileResult::NotChecked(format!("cargo did not check {}", case.name));
     };
     let marked = case.marked.as_ref();
     let as_marked = |(code, line): &(String, usize)| {
         marked.is_some_and(|(at, with)| at == line && with.contains(code))
     };
     match errors.as_slice() {
-        [] => Refusal::Accepted,
-        errors if errors.iter().all(as_marked) => Refusal::Refused,
-        _ => Refusal::Otherwise,
+        [] => CompileResult::Accepted,
+        errors if errors.iter().all(as_marked) => CompileResult::Rejected,
+        _ => CompileResult::OtherReason,
     }
 }
 
@@ -171,13 +173,16 @@ mod tests {
             let errors = errors
                 .iter()
                 .map(|(code, line)| ((*code).to_owned(), *line));
-            refusal(&case, &Checked::from([("a".to_owned(), errors.collect())]))
+            compile_result(&case, &Checked::from([("a".to_owned(), errors.collect())]))
         };
-        assert_eq!(of(&[("E0277", 3), ("E0277", 3)]), Refusal::Refused);
-        assert_eq!(of(&[]), Refusal::Accepted);
-        assert_eq!(of(&[("E0277", 4)]), Refusal::Otherwise);
-        assert_eq!(of(&[("E0277", 3), ("E0599", 3)]), Refusal::Otherwise);
-        let unknown = refusal(&case, &Checked::new());
-        assert!(matches!(unknown, Refusal::NotAsked(_)));
+        assert_eq!(of(&[("E0277", 3), ("E0277", 3)]), CompileResult::Rejected);
+        assert_eq!(of(&[]), CompileResult::Accepted);
+        assert_eq!(of(&[("E0277", 4)]), CompileResult::OtherReason);
+        assert_eq!(
+            of(&[("E0277", 3), ("E0599", 3)]),
+            CompileResult::OtherReason
+        );
+        let unknown = compile_result(&case, &Checked::new());
+        assert!(matches!(unknown, CompileResult::NotChecked(_)));
     }
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::{env, io};
 
-use super::{CASES, Case, Refusal};
+use super::{CASES, Case, CompileResult};
 
 /// Set for the process that only runs trybuild: the test's name and the paths of the cases, one a line.
-const ASKED: &str = "JUDGE_COMPILE";
+const REQUEST: &str = "JUDGE_COMPILE";
 
 /// Runs trybuild if this process was started for that; returns whether it was.
-pub fn run_if_asked(test: &str) -> bool {
-    let Ok(asked) = env::var(ASKED) else {
+pub fn run_if_requested(test: &str) -> bool {
+    let Ok(request) = env::var(REQUEST) else {
         return false;
     };
-    let mut lines = asked.lines();
+    let mut lines = request.lines();
     if lines.next() != Some(test) {
         return false;
     }
@@ -24,7 +24,7 @@ pub fn run_if_asked(test: &str) -> bool {
 }
 
 /// Runs trybuild in a separate process, because libtest does not capture its output.
-pub fn ask(test: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
+pub fn compile(test: &str, cases: &[Case]) -> BTreeMap<String, CompileResult> {
     if cases.is_empty() {
         return BTreeMap::new();
     }
@@ -32,24 +32,26 @@ pub fn ask(test: &str, cases: &[Case]) -> BTreeMap<String, Refusal> {
     let paths = cases
         .iter()
         .map(|case| format!("{CASES}/{stage}/{}.rs", case.name));
-    let asked = [test.to_owned()].into_iter().chain(paths);
-    let answers = run(test, &asked.collect::<Vec<_>>().join("\n"));
-    let refusals = cases.iter().map(|case| {
-        let refusal = match answers.as_ref().map(|answers| answers.get(&case.name)) {
-            Ok(Some(answer)) => refusal(answer),
-            Ok(None) => Refusal::NotAsked(format!("trybuild printed no result for {}", case.name)),
-            Err(error) => Refusal::NotAsked(format!("trybuild cannot be started: {error}")),
+    let request = [test.to_owned()].into_iter().chain(paths);
+    let answers = run(test, &request.collect::<Vec<_>>().join("\n"));
+    let results = cases.iter().map(|case| {
+        let compile_result = match answers.as_ref().map(|answers| answers.get(&case.name)) {
+            Ok(Some(answer)) => compile_result(answer),
+            Ok(None) => {
+                CompileResult::NotChecked(format!("trybuild printed no result for {}", case.name))
+            }
+            Err(error) => CompileResult::NotChecked(format!("trybuild cannot be started: {error}")),
         };
-        (case.name.clone(), refusal)
+        (case.name.clone(), compile_result)
     });
-    refusals.collect()
+    results.collect()
 }
 
-fn run(test: &str, asked: &str) -> io::Result<BTreeMap<String, String>> {
+fn run(test: &str, request: &str) -> io::Result<BTreeMap<String, String>> {
     // Not /proc/self/exe: trybuild finds the enabled features by the hash in the program's name.
     let output = Command::new(env::current_exe()?)
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ASKED, asked)
+        .env(REQUEST, request)
         .env_remove("JUDGE_REPORT")
         // trybuild colours its output even in a pipe.
         .env("NO_COLOR", "1")
@@ -81,11 +83,11 @@ fn parse(text: &str) -> BTreeMap<String, String> {
     answers
 }
 
-fn refusal(answer: &str) -> Refusal {
+fn compile_result(answer: &str) -> CompileResult {
     match answer.split_whitespace().next() {
-        Some("ok") => Refusal::Refused,
-        _ if answer.contains("but it succeeded") => Refusal::Accepted,
-        _ => Refusal::Otherwise,
+        Some("ok") => CompileResult::Rejected,
+        _ if answer.contains("but it succeeded") => CompileResult::Accepted,
+        _ => CompileResult::OtherReason,
     }
 }
 
@@ -101,9 +103,9 @@ mod tests {
              Expected test case to fail to compile, but it succeeded.\n\
              test tests/grader/compile_fail/views/c.rs ... mismatch\n",
         );
-        let of = |name: &str| refusal(&answers[name]);
-        assert_eq!(of("a"), Refusal::Refused);
-        assert_eq!(of("b"), Refusal::Accepted);
-        assert_eq!(of("c"), Refusal::Otherwise);
+        let of = |name: &str| compile_result(&answers[name]);
+        assert_eq!(of("a"), CompileResult::Rejected);
+        assert_eq!(of("b"), CompileResult::Accepted);
+        assert_eq!(of("c"), CompileResult::OtherReason);
     }
 }

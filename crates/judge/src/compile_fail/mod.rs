@@ -1,8 +1,8 @@
 //! Grades code that must not compile, after the legal twin of each case has run.
 //!
-//! If the compiler's messages point only into the case, trybuild compares them as text. If they quote the answer's source,
-//! they differ from answer to answer. Such a case marks the line that the compiler must reject, and the expected errors:
-//! `//~ E0277 E0599`.
+//! If the compiler's messages point only into the case, trybuild compares them as text. If they quote the answer's
+//! source, they differ from answer to answer. Such a case marks the line that the compiler must reject, and the
+//! expected errors: `//~ E0277 E0599`.
 
 mod by_code;
 mod by_text;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::limits::Limits;
 use crate::role::{self, Role};
-use crate::supervise::Over;
+use crate::supervise::Finished;
 use crate::verdict::report::Outcome;
 use crate::verdict::{Failure, Verdict, sentence};
 use crate::{answer, child, supervise};
@@ -32,7 +32,7 @@ pub type Twin = (&'static str, fn());
 /// If a case did not pass. If `twins` and the folder do not hold the same cases, or none.
 pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     let test = format!("compile_fail::{stage}");
-    if by_text::run_if_asked(&test) {
+    if by_text::run_if_requested(&test) {
         return;
     }
     for (name, twin) in twins {
@@ -60,19 +60,19 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
         }
         std::panic::resume_unwind(Box::new(()));
     }
-    let ran: Vec<(&str, Over)> = twins
+    let ran: Vec<(&str, Finished)> = twins
         .iter()
         .map(|(name, _)| {
-            let over = supervise::run(&test, &format!("{stage}::{name}"), &Limits::default());
-            (*name, over)
+            let finished = supervise::run(&test, &format!("{stage}::{name}"), &Limits::default());
+            (*name, finished)
         })
         .collect();
-    let mut refusals = compile(root, package, &test, &folder, &ran);
+    let mut results = compile(root, package, &test, &folder, &ran);
     let mut passed = true;
     for (name, twin) in ran {
         let case = format!("{stage}::{name}");
-        let refusal = refusals.remove(name);
-        let outcome = outcome(twin, refusal, || Case::read(&folder, name).lesson);
+        let compile_result = results.remove(name);
+        let outcome = outcome(twin, compile_result, || Case::read(&folder, name).lesson);
         outcome.record(&case);
         outcome.print(&case);
         passed &= !outcome.fails_the_test();
@@ -88,22 +88,26 @@ fn compile(
     package: &str,
     test: &str,
     folder: &Path,
-    ran: &[(&str, Over)],
-) -> BTreeMap<String, Refusal> {
+    ran: &[(&str, Finished)],
+) -> BTreeMap<String, CompileResult> {
     let ready = ran
         .iter()
         .filter(|(_, twin)| twin.verdict == Verdict::Passed)
         .map(|(name, _)| Case::read(folder, name));
     let (coded, texts): (Vec<_>, Vec<_>) = ready.partition(|case| case.marked.is_some());
-    let mut refusals = by_text::ask(test, &texts);
-    refusals.extend(by_code::ask(root, package, &coded));
-    refusals
+    let mut results = by_text::compile(test, &texts);
+    results.extend(by_code::compile(root, package, &coded));
+    results
 }
 
-/// The result of a case, from its twin's and from the compiler's, if that was asked.
-fn outcome(twin: Over, refusal: Option<Refusal>, lesson: impl Fn() -> String) -> Outcome {
-    let verdict = match (twin.verdict.under(twin.shortage.as_deref()), refusal) {
-        (Verdict::Passed, Some(refusal)) => refusal.verdict(lesson()),
+/// Combines the results of the twin and of the compiler, if it was run.
+fn outcome(
+    twin: Finished,
+    compile_result: Option<CompileResult>,
+    lesson: impl Fn() -> String,
+) -> Outcome {
+    let verdict = match (twin.verdict.under(twin.shortage.as_deref()), compile_result) {
+        (Verdict::Passed, Some(compile_result)) => compile_result.verdict(lesson()),
         (Verdict::Passed, None) => {
             Verdict::Failed(Failure::Grader("the compiler was not asked".to_owned()))
         }
@@ -180,24 +184,24 @@ impl Case {
 
 /// The compiler's answer to one case.
 #[derive(Debug, Clone, PartialEq)]
-enum Refusal {
+enum CompileResult {
     /// It rejected the case for the intended reason.
-    Refused,
+    Rejected,
     /// It accepted the case.
     Accepted,
     /// It rejected the case for another reason.
-    Otherwise,
+    OtherReason,
     /// It did not check the case, for this reason.
-    NotAsked(String),
+    NotChecked(String),
 }
 
-impl Refusal {
+impl CompileResult {
     fn verdict(self, lesson: String) -> Verdict {
         Verdict::Failed(match self {
-            Refusal::Refused => return Verdict::Passed,
-            Refusal::Accepted => Failure::Compiled(lesson),
-            Refusal::Otherwise => Failure::OtherError(lesson),
-            Refusal::NotAsked(why) => Failure::Grader(why),
+            CompileResult::Rejected => return Verdict::Passed,
+            CompileResult::Accepted => Failure::Compiled(lesson),
+            CompileResult::OtherReason => Failure::OtherError(lesson),
+            CompileResult::NotChecked(why) => Failure::Grader(why),
         })
     }
 }

@@ -81,7 +81,7 @@ fn place(tid: i32, signal: i32, address: u64, space: &Space) -> Place {
     }
     let foreign = foreign(tid, address);
     let is_guard = matches!(&foreign, Some(Place::Foreign { permissions, .. }) if permissions.starts_with("---"));
-    // A foreign guard says less than the case's own mapping beside it.
+    // A foreign guard explains less than the case's own mapping beside it.
     if let Some(foreign) = &foreign
         && !is_guard
     {

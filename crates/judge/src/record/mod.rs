@@ -122,10 +122,10 @@ impl Record {
     /// Looks, before a munmap takes effect, whether the memory it names is unmapped and was mapped before.
     fn look_for_second_unmap(&mut self, process: &str, [start, len, ..]: [u64; 6]) {
         let range = start..start.saturating_add(whole_pages(len));
-        let again = self.spaces.get(process).is_some_and(|space| {
+        let is_second = self.spaces.get(process).is_some_and(|space| {
             space.pieces(&range).next().is_none() && space.gone_at(start).is_some()
         });
-        if again {
+        if is_second {
             self.unmapped_twice.get_or_insert(len);
         }
     }

@@ -50,8 +50,8 @@ impl Space {
         if range.is_empty() {
             return;
         }
-        let dying: Vec<_> = self.pieces(&range).collect();
-        for (piece, mapping) in dying {
+        let removed: Vec<_> = self.pieces(&range).collect();
+        for (piece, mapping) in removed {
             self.gone.insert(piece, mapping);
         }
         self.live.remove(range);

@@ -18,7 +18,7 @@ pub fn render(lines: &BTreeMap<String, Vec<Line>>) -> String {
             text += &format!("{process}: ");
             for part in &line.0 {
                 match part {
-                    Part::Text(words) => text += words,
+                    Part::Text(part) => text += part,
                     Part::Place { id, offset: 0 } => text += &letters.of(*id),
                     Part::Place { id, offset } => {
                         text += &format!("{}+{}", letters.of(*id), call::argument(*offset));

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use crate::procfs;
 use crate::record::process;
 
-/// The call in which one task waits. Its arguments tell two locks apart from one look to the next; they are not shown.
+/// The call in which one task waits. Its arguments distinguish two locks between polls; they are not printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     process: String,
@@ -96,7 +96,7 @@ mod tests {
         let lock = Mutex::new(());
         let go_on = AtomicBool::new(false);
         let (sender, receiver) = mpsc::channel();
-        let looks = thread::scope(|scope| {
+        let results = thread::scope(|scope| {
             let root = scope.spawn(|| {
                 let held = lock.lock().unwrap();
                 sender.send(gettid()).unwrap();
@@ -128,6 +128,6 @@ mod tests {
             [while_it_runs, while_it_sleeps].map(|waits| waits.map(|waits| describe(&waits)))
         });
         let waits = vec!["your code waits for a lock (futex)".to_owned()];
-        assert_eq!(looks, [None, Some(waits)]);
+        assert_eq!(results, [None, Some(waits)]);
     }
 }

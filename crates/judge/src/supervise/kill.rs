@@ -1,4 +1,5 @@
-//! Kills the processes of a case, and no others: a process id may belong to another process once it has been waited for.
+//! Kills the processes of a case, and no others: a process id may belong to another process once it has been waited
+//! for.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -7,7 +8,8 @@ use nix::libc;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Kills the process of the task `tid`, which the caller traces and has not waited for: nobody else can have.
+/// Kills the process of the task `tid`, which the caller traces and has not waited for, so its id cannot have been
+/// reused.
 pub fn traced(tid: i32) {
     // kill(2) takes 0 and negative ids for groups.
     if tid > 0 {
@@ -17,8 +19,8 @@ pub fn traced(tid: i32) {
 
 /// Kills `pid` if it `belongs` to the case; returns whether it did.
 ///
-/// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check: if the id
-/// is reused in between, the signal goes to the process that has ended, and has no effect.
+/// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check: if the
+/// id is reused in between, the signal goes to the process that has ended, and has no effect.
 pub fn untraced(pid: i32, belongs: impl FnOnce(i32) -> bool) -> bool {
     let pidfd = pidfd_open(pid);
     if pid <= 0 || !belongs(pid) {
@@ -26,16 +28,16 @@ pub fn untraced(pid: i32, belongs: impl FnOnce(i32) -> bool) -> bool {
     }
     match pidfd {
         Ok(process) => pidfd_kill(&process),
-        // The process has ended, or `pid` is a thread whose process has an id of its own.
+        // The process has ended, or `pid` is the id of a thread, not of a process.
         Err(Errno::ESRCH | Errno::EINVAL) => {}
-        // A sandbox may refuse pidfd_open. The id was checked a moment ago, which has to do.
+        // A sandbox may refuse pidfd_open. The id was checked just before, so a reuse is very unlikely.
         Err(_) => traced(pid),
     }
     true
 }
 
-// nix has no wrappers for these two calls. rustix has them in its feature `process`, which would then also be enabled for
-// an answer that uses rustix.
+// nix has no wrappers for these two calls. rustix has them in its feature `process`, which would then also be enabled
+// for an answer that uses rustix.
 
 fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers.

@@ -123,7 +123,7 @@ pub fn launch(
     unsafe { command.pre_exec(before_exec) };
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Err(explained(error, &mut events)),
+        Err(error) => return Err(launch_error(error, &mut events)),
     };
     let pid = Pid::from_raw(child.id() as i32);
     mem::forget(child); // waited for by its process id, with all that it starts
@@ -177,8 +177,8 @@ fn prepare(
     Ok(())
 }
 
-/// The error of a spawn that failed: the child has sent the step at which it gave up, unless fork or exec failed.
-fn explained(error: io::Error, events: &mut PipeReader) -> LaunchError {
+/// Explains a failed spawn. The child has sent the step that failed, unless fork or exec failed.
+fn launch_error(error: io::Error, events: &mut PipeReader) -> LaunchError {
     let mut step = [0];
     let step = match events.read(&mut step) {
         Ok(1) => Step::ALL.into_iter().find(|known| *known as u8 == step[0]),

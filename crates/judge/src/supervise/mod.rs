@@ -32,7 +32,7 @@ use shared::Shared;
 use tasks::Change;
 
 /// A case that has ended.
-pub struct Over {
+pub struct Finished {
     pub verdict: Verdict,
     /// The last lines of its output.
     pub output: Vec<String>,
@@ -42,10 +42,10 @@ pub struct Over {
     pub shortage: Option<String>,
 }
 
-impl Over {
+impl Finished {
     /// A case that could not be graded.
-    fn failed(why: String) -> Over {
-        Over {
+    fn failed(why: String) -> Finished {
+        Finished {
             verdict: Verdict::Failed(Failure::Grader(why)),
             output: Vec::new(),
             record: None,
@@ -55,7 +55,7 @@ impl Over {
 }
 
 /// Runs the test `test` of this binary in a child, as the case `case`.
-pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
+pub fn run(test: &str, case: &str, limits: &Limits) -> Finished {
     hide_from_child();
     let traced = match tracing_forbidden() {
         true => Err(LaunchError::PtraceRefused),
@@ -63,10 +63,10 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
     };
     let (mut child, traced) = match traced {
         Ok(child) => (child, true),
-        Err(LaunchError::Other(why)) => return Over::failed(why),
+        Err(LaunchError::Other(why)) => return Finished::failed(why),
         Err(LaunchError::PtraceRefused) => match launch(test, case, limits, false) {
             Ok(child) => (child, false),
-            Err(LaunchError::Other(why)) => return Over::failed(why),
+            Err(LaunchError::Other(why)) => return Finished::failed(why),
             Err(LaunchError::PtraceRefused) => unreachable!("the child was not to be traced"),
         },
     };
@@ -81,12 +81,14 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
     let seen = match followed {
         Ok(seen) => seen,
         Err(error) => {
-            return Over::failed(format!("the case's process cannot be waited for: {error}"));
+            return Finished::failed(format!("the case's process cannot be waited for: {error}"));
         }
     };
     let events = match read_events(&mut child) {
         Ok(events) => events,
-        Err(error) => return Over::failed(format!("the case's events cannot be read: {error}")),
+        Err(error) => {
+            return Finished::failed(format!("the case's events cannot be read: {error}"));
+        }
     };
     let (text, output) = output::read(&child.output);
     let evidence = Evidence {
@@ -98,7 +100,7 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Over {
         leftovers: seen.leftovers,
         output: text,
     };
-    Over {
+    Finished {
         verdict: evidence.verdict(),
         output,
         record: seen.record,
@@ -127,7 +129,7 @@ fn follow_untraced(
     // From here on nothing looks for the id of `root`, so it may be reused.
     let status = match tasks::wait_for(root)? {
         Change::Ended(status) => status,
-        // An untraced child reports no stops, because nobody asks for them.
+        // An untraced child reports no stops, because the wait does not ask for them (WUNTRACED).
         _ => Status::Exited(0),
     };
     Ok(trace::Seen {
@@ -162,12 +164,12 @@ fn family(root: i32) -> BTreeMap<i32, String> {
     let mut found = BTreeMap::new();
     let mut unseen = vec![(root, FIRST.to_owned())];
     while let Some((pid, name)) = unseen.pop() {
-        let mut born = 0;
+        let mut count = 0;
         for tid in procfs::threads(pid) {
             found.insert(tid, name.clone());
             for child in procfs::children(pid, tid) {
-                born += 1;
-                unseen.push((child, format!("{name}.{born}")));
+                count += 1;
+                unseen.push((child, format!("{name}.{count}")));
             }
         }
     }
@@ -189,7 +191,8 @@ fn kill_tagged(tag: &[u8]) -> usize {
     first
 }
 
-/// Clears the dumpable flag of this process. Otherwise a child of the same user could write into it through /proc/PID/mem.
+/// Clears the dumpable flag of this process. Otherwise a child of the same user could write into it through
+/// /proc/PID/mem.
 fn hide_from_child() {
     let off: libc::c_ulong = 0;
     // SAFETY: the option takes a number and touches no memory of this process.

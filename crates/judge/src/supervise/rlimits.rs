@@ -15,8 +15,8 @@ const FEWEST_FILES: rlim_t = 64;
 pub struct Rlimits {
     limits: Vec<(Resource, rlim_t)>,
     pub files: rlim_t,
-    /// The first hard limit that is lower than what a case may rely on, as a clause of a sentence. A case that fails under it may have
-    /// failed because of it.
+    /// The first hard limit that is lower than what a case may rely on, as a clause of a sentence. A failure may be
+    /// due to this limit.
     pub shortage: Option<String>,
 }
 
@@ -25,7 +25,7 @@ struct Wanted {
     resource: Resource,
     /// The limit to set.
     limit: rlim_t,
-    /// The lowest limit under which a failure is the answer's own.
+    /// The lowest limit at which a failure is not due to the limit.
     enough: rlim_t,
     /// The name of the hard limit.
     name: &'static str,
@@ -114,7 +114,7 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
             "open files (ulimit -Hn)",
         ),
     ];
-    // A second net under the tracer's count of tasks. The kernel counts all tasks of the user, and exempts root.
+    // A second limit besides the tracer's count of tasks. The kernel counts all tasks of the user, and exempts root.
     let user = Uid::effective();
     if !user.is_root() {
         let own = procfs::tasks_of_user(user.as_raw());

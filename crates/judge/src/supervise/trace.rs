@@ -119,8 +119,8 @@ impl Tracer<'_> {
                         return Ok(status);
                     }
                 }
-                // Once the case is stopped, no task is resumed. The kernel reports the newest tasks first, so a fork bomb
-                // whose tasks are still resumed would keep the end of `root` from being reported.
+                // Once the case is stopped, no task is resumed. The kernel reports the newest tasks first, so a fork
+                // bomb whose tasks are still resumed would keep the end of `root` from being reported.
                 _ if self.shared.stopped().is_some() => kill::traced(pid.as_raw()),
                 Change::Signal(libc::SIGSTOP) if !self.tasks.contains_key(&pid.as_raw()) => {
                     self.newborn.insert(pid.as_raw());
@@ -151,11 +151,11 @@ impl Tracer<'_> {
         let Some(task) = self.tasks.remove(&pid) else {
             return;
         };
-        let still_there = self
+        let process_still_runs = self
             .tasks
             .values()
             .any(|other| other.process == task.process);
-        if still_there || task.process == FIRST {
+        if process_still_runs || task.process == FIRST {
             return;
         }
         if self.forked.contains(&pid) {
@@ -217,15 +217,15 @@ impl Tracer<'_> {
             return;
         };
         let is_process = procfs::process_of(child) == Some(child);
-        let of = self.processes.entry(process.clone()).or_default();
+        let creator = self.processes.entry(process.clone()).or_default();
         let name = match is_process {
             false => process.clone(),
             true => {
-                of.children += 1;
-                format!("{process}.{}", of.children)
+                creator.children += 1;
+                format!("{process}.{}", creator.children)
             }
         };
-        let watching = of.watching;
+        let watching = creator.watching;
         if is_process {
             self.record.forked(&process, &name, child, watching);
             self.processes.entry(name.clone()).or_default().watching = watching;

@@ -11,13 +11,13 @@ use super::shared::Shared;
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
 
-/// The time between two looks.
+/// The polling interval.
 const STEP: Duration = Duration::from_millis(20);
-/// The number of looks in a row at which all tasks wait for the same before it counts as a deadlock: 100 ms.
-const STILL: usize = 5;
+/// The number of polls in a row with the same waits of all tasks that count as a deadlock: 100 ms.
+const DEADLOCK_POLLS: usize = 5;
 
-/// Watches until `done` is closed or the case must be stopped. Each look begins with `census`, which updates the tasks in
-/// `shared` if no tracer does. `judge` is the thread that traces the case.
+/// Watches until `done` is closed or the case must be stopped. Each poll begins with `census`, which updates the tasks
+/// in `shared` if no tracer does. `judge` is the thread that traces the case.
 pub fn watch(
     shared: &Shared,
     root: Pid,
@@ -32,13 +32,13 @@ pub fn watch(
         judge_waited: procfs::waited_for_a_cpu(judge.as_raw()),
     };
     let mut last = None;
-    let mut still = 0;
+    let mut unchanged = 0;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
         census(shared);
         let live = shared.live();
         let waits = deadlock::waits(root, &live);
-        still = match &waits {
-            Some(_) if waits == last => still + 1,
+        unchanged = match &waits {
+            Some(_) if waits == last => unchanged + 1,
             _ => 0,
         };
         let reason = if live.len() > limits.tasks + LIBTEST {
@@ -46,7 +46,7 @@ pub fn watch(
         } else if resident(&live) > limits.memory + PROGRAM {
             Stop::Memory(limits.memory)
         } else if let Some(waits) = &waits
-            && still >= STILL
+            && unchanged >= DEADLOCK_POLLS
         {
             Stop::Deadlock(deadlock::describe(waits))
         } else if clock.is_up(&live, limits.wall) {
@@ -82,14 +82,15 @@ impl Clock {
         if elapsed <= wall {
             return false;
         }
-        // A task that is stopped for the tracer is not ready to run. Then it is the tracer that may wait for a processor.
+        // A task that is stopped for the tracer is not ready to run. Then it is the tracer that may wait for a
+        // processor.
         let judge = procfs::waited_for_a_cpu(self.judge.as_raw()).saturating_sub(self.judge_waited);
         time_is_up(elapsed, wall, longest_wait(live.keys()) + judge)
     }
 }
 
-/// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count, up
-/// to five times the limit: a right answer on a busy machine is no endless loop.
+/// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count,
+/// up to five times the limit: a right answer on a busy machine is no endless loop.
 fn time_is_up(elapsed: Duration, wall: Duration, waited: Duration) -> bool {
     elapsed > wall + waited.min(wall * 5)
 }

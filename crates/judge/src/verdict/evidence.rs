@@ -97,8 +97,8 @@ impl Evidence {
             return Failure::StackOverflow;
         }
         // If a panic cannot unwind, core panics once more, at a location in its own source.
-        let own = |panic: &&Panic| !panic.at.contains("core/src/panicking.rs:");
-        match self.panics().rfind(own).or(self.panics().last()) {
+        let outside_core = |panic: &&Panic| !panic.at.contains("core/src/panicking.rs:");
+        match self.panics().rfind(outside_core).or(self.panics().last()) {
             Some(panic) if signal == libc::SIGABRT => Failure::AbortedByPanic(panic.clone()),
             _ => Failure::Killed(signal, self.fault_of(signal)),
         }

@@ -35,7 +35,7 @@ impl Verdict {
     }
 }
 
-/// Each way to fail that a learner is told about.
+/// Why a case failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
     /// A check of the grader failed. The text is its sentence.

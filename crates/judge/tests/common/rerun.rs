@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 /// Set in the process that was started again.
 const INNER: &str = "JUDGE_TEST_INNER";
 
-/// In the outer process: starts this binary again for the calling test alone, as `configure` says, and returns its
+/// In the outer process: starts this binary again for the calling test only, as `configure` says, and returns its
 /// output. In the inner process: `None`.
 pub fn rerun(configure: impl FnOnce(&mut Command)) -> Option<Output> {
     if env::var_os(INNER).is_some() {

@@ -7,7 +7,7 @@
 use std::io;
 use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
-use judge::probe::{mapped_pages, page_size, resident_pages, rights};
+use judge::probe::{mapped_pages, page_size, permissions, resident_pages};
 use judge::{case, check, in_child, pretend, watch, watched};
 use private_alloc::Region;
 
@@ -47,21 +47,21 @@ fn expect_zeros(bytes: &[u8]) {
 
 /// Fails the case unless the page is readable, writable and not executable. This says more than a SIGSEGV would.
 fn expect_read_and_write(start: *const u8) {
-    let rights = rights(start);
+    let permissions = permissions(start);
     check!(
-        rights.mapped,
+        permissions.mapped,
         "The address that your function gave is not mapped."
     );
     check!(
-        rights.read,
+        permissions.read,
         "Your memory cannot be read: PROT_READ is missing."
     );
     check!(
-        rights.write,
+        permissions.write,
         "Your memory cannot be written: PROT_WRITE is missing."
     );
     check!(
-        !rights.execute,
+        !permissions.execute,
         "Your memory can be executed: leave PROT_EXEC out, so that nobody who writes data here can make it code."
     );
 }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::atomic::AtomicU8;
 
-use judge::probe::{mapped_pages, page_size, resident_pages, rights};
+use judge::probe::{mapped_pages, page_size, permissions, resident_pages};
 use judge::{in_child, pretend};
 use zerocopy::FromBytes;
 
@@ -73,7 +73,7 @@ fn mapped_as_asked() {
     case(|| {
         let numbers = new!(Numbers);
         let start: *const u8 = numbers.as_ptr().cast();
-        let first = rights(start);
+        let first = permissions(start);
         check!(
             first.read && first.write && !first.execute,
             "The value must be mapped to be read and written, and not to be executed."
@@ -84,7 +84,7 @@ fn mapped_as_asked() {
         );
         let mut pages = (0..size_of::<Numbers>()).step_by(page_size());
         check!(
-            pages.all(|offset| rights(start.wrapping_add(offset)) == first),
+            pages.all(|offset| permissions(start.wrapping_add(offset)) == first),
             "The value reaches past the end of its mapping: all of its bytes must be mapped."
         );
     })

@@ -60,18 +60,18 @@ fn all_of_it_can_be_touched_and_nothing_beyond() {
             (heap.start, "The heap's first byte"),
             (heap.end - 1, "The last byte before the heap's break"),
         ] {
-            let rights = rights(pointer_to(byte));
+            let permissions = permissions(pointer_to(byte));
             check!(
-                rights.read && rights.write,
+                permissions.read && permissions.write,
                 "{name} cannot be read and written: heap_range() must name what can be touched, and not all that is \
                  reserved."
             );
             check!(
-                !rights.execute,
+                !permissions.execute,
                 "{name} can be executed: leave PROT_EXEC out."
             );
         }
-        let beyond = rights(pointer_to(heap.end));
+        let beyond = permissions(pointer_to(heap.end));
         check!(
             !beyond.read && !beyond.write,
             "The byte at the break can be touched: what lies beyond it is reserved with PROT_NONE, so that a \

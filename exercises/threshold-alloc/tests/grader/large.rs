@@ -13,13 +13,13 @@ fn usable_to_the_last_byte() {
     case(|| {
         let block = alloc(ODD);
         for byte in block.ends() {
-            let rights = rights(byte);
+            let permissions = permissions(byte);
             check!(
-                rights.mapped && rights.read && rights.write,
+                permissions.mapped && permissions.read && permissions.write,
                 "A large block must be readable and writable to its last byte."
             );
             check!(
-                !rights.execute,
+                !permissions.execute,
                 "A large block can be executed: leave PROT_EXEC out."
             );
         }

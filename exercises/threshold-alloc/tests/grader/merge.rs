@@ -41,7 +41,7 @@ fn empty_in_the_end() {
                 resident = amount(resident)
             );
             check!(
-                !rights(pointer_to(heap().end)).write,
+                !permissions(pointer_to(heap().end)).write,
                 "The break has moved down, and what lies beyond it can still be written."
             );
         }
