@@ -1,5 +1,5 @@
-//! Removes the common indentation of listings. Lines that a page includes from the middle of a program are indented as
-//! they are there.
+//! Removes the common indentation of listings. Lines that a page includes from the middle of a program keep the
+//! indentation that they have there.
 
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 

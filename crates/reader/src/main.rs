@@ -26,12 +26,12 @@ enum Command {
     /// Replace fences by elements (an mdBook preprocessor)
     Preprocess {
         #[command(subcommand)]
-        question: Option<Question>,
+        query: Option<Query>,
     },
     /// Remove the common indentation of listings (an mdBook preprocessor)
     Listings {
         #[command(subcommand)]
-        question: Option<Question>,
+        query: Option<Query>,
     },
     /// Build the book, and treat every warning as an error
     Build {
@@ -51,7 +51,7 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Question {
+enum Query {
     /// Exit with status 0 if the preprocessor supports that renderer
     Supports {
         /// The name of the renderer, such as html
@@ -72,16 +72,16 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Preprocess {
-            question: Some(Question::Supports { renderer }),
+            query: Some(Query::Supports { renderer }),
         }
         | Command::Listings {
-            question: Some(Question::Supports { renderer }),
+            query: Some(Query::Supports { renderer }),
         } => {
             let supported = renderer == "html";
             return Ok(ExitCode::from(u8::from(!supported)));
         }
-        Command::Preprocess { question: None } => answer_mdbook(&Workbook)?,
-        Command::Listings { question: None } => answer_mdbook(&Listings)?,
+        Command::Preprocess { query: None } => answer_mdbook(&Workbook)?,
+        Command::Listings { query: None } => answer_mdbook(&Listings)?,
         Command::Build { into } => {
             let book = root::find()?.join("book");
             let into = into.unwrap_or_else(|| book.join("book"));
@@ -112,8 +112,8 @@ fn serve(clone: &Path, port: u16, open: bool) -> Result<()> {
         let server = Server::start(options).await?;
         let stop = stop_signal()?;
         let address = format!("http://{}", server.address());
-        let said = writeln!(io::stdout(), "The book: {address} (Ctrl-C stops it)");
-        if let Err(error) = said {
+        let printed = writeln!(io::stdout(), "The book: {address} (Ctrl-C stops it)");
+        if let Err(error) = printed {
             report(format_args!(
                 "The book is served at {address}, but standard output failed: {error}"
             ));

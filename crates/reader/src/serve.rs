@@ -114,7 +114,7 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        // An error means that the connection is broken or timed out: there is nobody to tell.
+        // An error means that the connection is broken or timed out, so there is no client to report it to.
         tokio::spawn(async move { _ = connection.await });
     }
 }

@@ -1,4 +1,5 @@
-//! The elements in a real browser: by mouse, by keyboard alone, in five themes, on paper, on a narrow screen, live.
+//! The elements in a real browser: with the mouse, with the keyboard only, in five themes, in print, on a narrow
+//! screen, and with the live server.
 //!
 //! `BROWSER_PICTURES=FOLDER` keeps screenshots.
 
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 
 const THEMES: [&str; 5] = ["light", "rust", "coal", "navy", "ayu"];
 
-/// It has each element, and does not change with the real book.
+/// A page with each element, independent of the real book.
 const PAGE: &str = "\
 # A page
 
@@ -148,7 +149,9 @@ fn window() -> Option<Window> {
 fn path_of(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
-    places.find(|path| path.is_file()).expect("it is installed")
+    places
+        .find(|path| path.is_file())
+        .expect("the program is on the path")
 }
 
 struct Page(Arc<Tab>);
@@ -212,17 +215,17 @@ impl Page {
     }
 
     /// Waits until an element contains this text.
-    fn shows(&self, selector: &str, words: &str) {
+    fn shows(&self, selector: &str, expected: &str) {
         let mut text = String::new();
         let end = std::time::Instant::now() + Duration::from_secs(20);
         while std::time::Instant::now() < end {
             text = self.text(selector);
-            if text.contains(words) {
+            if text.contains(expected) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("{selector} contains {text:?}; expected {words:?}");
+        panic!("{selector} contains {text:?}; expected {expected:?}");
     }
 
     /// Clicks on the middle of an element.
@@ -250,8 +253,8 @@ impl Page {
     fn tab_to(&self, selector: &str) {
         for _ in 0..300 {
             self.press("Tab");
-            let there = format!("document.activeElement.matches({selector:?})");
-            if self.js(&there) == true {
+            let is_focused = format!("document.activeElement.matches({selector:?})");
+            if self.js(&is_focused) == true {
                 let outline = self.js("getComputedStyle(document.activeElement).outlineStyle");
                 assert_ne!(outline, "none", "the focus on {selector} is invisible");
                 return;
@@ -260,7 +263,7 @@ impl Page {
         panic!("no Tab leads to {selector}");
     }
 
-    /// As wide as a small phone.
+    /// Sets the width of a small phone.
     fn narrow(&self) {
         self.size(&json!(360), &json!(780));
     }
@@ -426,9 +429,9 @@ fn a_trace_by_mouse() {
         "Step 5 of 11: The child writes 2 to page 1. One page fault.",
     );
     let label = "document.querySelector('vm-lab .vm-rows > :nth-child(2) [role=img]').ariaLabel";
-    let words =
+    let expected =
         "child: pages 0 shared after fork, 1 copied, 2 to 3 shared after fork, 4 to 7 untouched";
-    assert_eq!(page.js(label), words);
+    assert_eq!(page.js(label), expected);
     page.picture("lab-light");
     page.click("vm-lab button:nth-of-type(2)");
     page.shows(
@@ -504,7 +507,7 @@ fn verdicts_appear_on_the_page() {
     page.is_clean();
 }
 
-/// From end to end: the command grades a saved file, and the open page shows the verdict.
+/// End to end: the command grades a saved file, and the open page shows the verdict.
 #[test]
 fn a_saved_answer_changes_the_verdict_on_the_open_page() {
     let Some(window) = window() else { return };
@@ -578,7 +581,7 @@ fn a_page_is_reloaded_after_an_edit() {
     page.is_clean();
 }
 
-/// The tab's token is refused then, and must be replaced.
+/// The restarted server rejects the tab's token, so the page must get the new one.
 #[test]
 fn a_page_recovers_after_a_restart_of_the_server() {
     let Some(window) = window() else { return };
@@ -590,7 +593,11 @@ fn a_page_recovers_after_a_restart_of_the_server() {
     let mut options = options(&small.root(), Limits::default());
     options.port = served.address.port();
     let first_token = served.token.clone();
-    served.here.take().expect("it runs here").stop();
+    served
+        .here
+        .take()
+        .expect("the server runs in this process")
+        .stop();
     page.shows(".wb-notice", "The book's server has stopped.");
 
     let served = serve_with(options);
@@ -619,11 +626,7 @@ fn without_the_server_the_page_shows_the_command_to_copy() {
         "code.language-console",
         "$ cargo run -q -p lab --example zero_filled",
     );
-    assert_eq!(
-        page.text(".wb-run"),
-        "",
-        "there is a button that cannot work"
-    );
+    assert_eq!(page.text(".wb-run"), "", "a button needs the server");
     page.click("vm-lab button:nth-of-type(3)");
     page.shows("vm-lab .vm-sentence", "Step 2 of 11");
     assert_eq!(page.js("window.wrong.join()"), "");
@@ -754,8 +757,8 @@ fn no_theme_has_an_accessibility_violation_in_the_main_part() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Returns the violations that axe-core finds in each theme. The themes differ only in their colours, so the rules that are
-/// not about colours are checked in the first theme only.
+/// Returns the violations that axe-core finds in each theme. The themes differ only in their colours, so the rules that
+/// are not about colours are checked in the first theme only.
 fn violations(page: &Page, axe: &str) -> Vec<String> {
     page.js(&format!("{axe};null"));
     let mut found = Vec::new();

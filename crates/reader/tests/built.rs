@@ -263,12 +263,12 @@ fn the_book_is_readable_without_the_preprocessor() {
     assert!(page.contains("language-quiz") && !page.contains("<wb-quiz"));
 }
 
-/// Returns the file name of a page that contains these words.
-fn a_page_with(words: &str) -> PathBuf {
+/// Returns the file name of a page that contains `text`.
+fn a_page_with(text: &str) -> PathBuf {
     let files = fs::read_dir(clone().join("book/src")).expect("the pages");
     let mut pages = files.map(|file| file.expect("a page").path());
-    let contains = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(words));
-    let page = pages.find(contains).expect("a page contains these words");
+    let contains = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|page| page.contains(text));
+    let page = pages.find(contains).expect("a page contains the text");
     page.file_name().expect("it is a file").into()
 }
 
@@ -280,10 +280,10 @@ fn mdbook(book: &Path, into: &Path, command: Option<&str>) -> String {
         mdbook.env("MDBOOK_preprocessor__workbook__command", command);
     }
     let output = mdbook.output().expect("mdbook starts");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
 }
 
 /// The model of <vm-lab> has a test in JavaScript, which reads the recorded traces.
@@ -295,7 +295,7 @@ fn the_model_agrees_with_every_trace() {
     let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm-model.test.mjs");
     let output = Command::new("node").arg("--test").arg(test).output();
     let output = output.expect("node starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(!said.contains("# pass 0"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("# pass 0"), "{text}");
 }

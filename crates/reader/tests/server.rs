@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
     }
 
     fn open(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(self.served.address).expect("it listens");
+        let mut stream = TcpStream::connect(self.served.address).expect("the server listens");
         let mut text = format!("{}\r\nConnection: close\r\n", self.line);
         for (name, value) in &self.headers {
             text += &format!("{name}: {value}\r\n");
@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
         if self.line.starts_with("POST") {
             text += "Content-Length: 0\r\n";
         }
-        write!(stream, "{text}\r\n").expect("it reads");
+        write!(stream, "{text}\r\n").expect("the request is sent");
         stream
     }
 
@@ -381,7 +381,7 @@ fn a_child_that_calls_setsid_does_not_outlive_its_program() {
     assert!(ok, "{output}");
     assert!(
         begun.elapsed() < Duration::from_secs(9),
-        "it was waited for"
+        "the server waited for the child"
     );
     until("the child is dead", || !is_running(&output));
 }
@@ -440,10 +440,10 @@ fn idle_connections_are_closed() {
     let get = format!("GET / HTTP/1.1\r\nHost: {}\r\n", served.address);
     // No request, half of a request, and a request that leaves the connection open.
     for text in [String::new(), get.clone(), format!("{get}\r\n")] {
-        let mut stream = TcpStream::connect(served.address).expect("it listens");
+        let mut stream = TcpStream::connect(served.address).expect("the server listens");
         let timeout = Some(Duration::from_secs(20));
         stream.set_read_timeout(timeout).expect("a timeout");
-        write!(stream, "{text}").expect("it reads");
+        write!(stream, "{text}").expect("the request is sent");
         let mut answer = Vec::new();
         let end = stream.read_to_end(&mut answer);
         assert!(end.is_ok(), "{text:?}: {end:?}");
@@ -595,8 +595,8 @@ fn the_program_serves_the_clone_that_it_is_started_in() {
     assert_eq!(events.next().0, "book");
     log_grading(&program.served.log, &[("by_hand", 1, 0)]);
     assert_eq!(events.next().0, "verdict");
-    program.child.kill().expect("it runs");
-    program.child.wait().expect("it ends");
+    program.child.kill().expect("the program runs");
+    program.child.wait().expect("the exit status");
 }
 
 #[test]
@@ -611,10 +611,12 @@ fn a_signal_ends_the_server_with_its_lab_program() {
         let pids = ["child", "leader"].map(|file| small.root().join(file));
         let _running = Request::post(&program.served, "/live/run/zero_filled").open();
         let complete = |file: &Path| fs::read_to_string(file).is_ok_and(|pid| pid.ends_with('\n'));
-        until("it runs", || pids.iter().all(|file| complete(file)));
+        until("the program runs", || {
+            pids.iter().all(|file| complete(file))
+        });
         let pid = Pid::from_raw(program.child.id().cast_signed());
         kill(pid, signal).expect("the server runs");
-        let status = program.child.wait().expect("it ends");
+        let status = program.child.wait().expect("the exit status");
         assert!(status.success(), "{signal}: {status}");
         for file in &pids {
             let pid = fs::read_to_string(file).expect("a pid");
@@ -641,6 +643,6 @@ fn a_full_standard_output_is_reported_and_does_not_stop_the_server() {
     small.write("book/src/page.md", "```quiz\n```\n");
     thread::sleep(Duration::from_secs(1));
     assert!(TcpStream::connect(address).is_ok());
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
+    child.kill().expect("the program runs");
+    child.wait().expect("the exit status");
 }

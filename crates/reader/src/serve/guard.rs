@@ -18,7 +18,7 @@ use super::live::Live;
 /// The header with the token. A foreign page cannot send it without a CORS preflight request, which fails.
 pub const TOKEN: &str = "x-workbook-token";
 
-/// What a page from an earlier run of the server is told.
+/// The answer to a page from an earlier run of the server.
 const OLD_TOKEN: &str = "This page is from an earlier run of the server. Reload it.";
 const FOREIGN: &str = "The book's server answers its own pages only.";
 

@@ -18,7 +18,7 @@ use super::site::Site;
 use super::tail::Tail;
 use crate::report;
 
-/// How often to look for new records in the log.
+/// The interval at which the log is polled.
 const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What each URL answers.
+//! The routes of the server.
 
 use std::convert::Infallible;
 use std::sync::Arc;

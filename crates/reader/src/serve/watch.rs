@@ -15,7 +15,7 @@ use notify_debouncer_full::{
 /// How long to wait after a change, because an editor saves a file in several steps.
 const DELAY: Duration = Duration::from_millis(50);
 
-/// How often to look for changes where the kernel does not report them.
+/// The polling interval if the kernel does not report changes.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Watches until it is dropped.
@@ -53,7 +53,7 @@ fn start<W: Watcher>(
             changed();
         }
     };
-    // A cache of file ids would only serve to join the two halves of a rename.
+    // Without a cache of file ids: it is only needed to match the two events of a rename.
     let mut debouncer = new_debouncer_opt::<_, W, _>(DELAY, Some(DELAY), handler, NoCache, config)?;
     for (folder, mode) in [
         ("book", RecursiveMode::NonRecursive),

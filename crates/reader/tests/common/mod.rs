@@ -81,13 +81,16 @@ impl SmallClone {
     }
 
     pub fn root(&self) -> PathBuf {
-        self.folder.path().canonicalize().expect("it exists")
+        self.folder
+            .path()
+            .canonicalize()
+            .expect("the folder exists")
     }
 
     pub fn write(&self, file: &str, text: &str) {
         let path = self.folder.path().join(file);
         fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder");
-        fs::write(path, text).expect("it can be written");
+        fs::write(path, text).expect("the file can be written");
     }
 
     /// Writes a shell script into the root and returns its path.
@@ -106,7 +109,9 @@ impl SmallClone {
         built.map_err(|error| format!("{error:#}"))?;
         let html = fs::read_to_string(into.path().join("page.html")).expect("a page");
         let (_, main) = html.split_once("<main>").expect("a main part");
-        let (main, _) = main.split_once("</main>").expect("its end");
+        let (main, _) = main
+            .split_once("</main>")
+            .expect("the end of the main part");
         let lines = main.lines().filter(|line| !line.trim().is_empty());
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
@@ -145,7 +150,7 @@ impl Here {
     }
 }
 
-/// Options for a server of that clone, with any port and a log of its own.
+/// Options for a server of that clone, with any free port and a separate log.
 pub fn options(clone: &Path, limits: Limits) -> Options {
     let home = tempfile::tempdir().expect("a folder").keep();
     Options {
@@ -185,7 +190,7 @@ pub fn serve_with(options: Options) -> Served {
             server.run(stop).await.expect("the book can be watched");
         });
     });
-    let (address, token) = receiver.recv().expect("it starts");
+    let (address, token) = receiver.recv().expect("the server starts");
     Served {
         address,
         token,
