@@ -1,4 +1,4 @@
-//! The commands that ask nothing, and the JSON documents of those that do.
+//! The commands that ask no questions, and the JSON output of those that do.
 
 use std::fs;
 use std::io::{self, Write};

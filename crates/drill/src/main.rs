@@ -110,7 +110,7 @@ fn date(typed: &str) -> Result<Date, String> {
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(status) => status,
-        // The reader of a pipe such as `drill stats | head` has seen enough.
+        // The reader of the pipe has closed it, as in `drill stats | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("drill: {error:#}.");

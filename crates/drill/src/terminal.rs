@@ -1,4 +1,4 @@
-//! Prints lines and reads lines. Nothing moves on the screen, and no meaning is in colour alone.
+//! Prints lines and reads lines. It never moves the cursor, and colour never carries meaning.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::Range;

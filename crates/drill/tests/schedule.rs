@@ -92,7 +92,7 @@ impl Learner {
         let ids = |questions: Vec<&drill::bank::question::Question>| {
             let ids = questions.iter().map(|question| &*question.id);
             let ids: Vec<&str> = ids
-                .map(|id| &*self.bank.get(id).expect("it is there").id)
+                .map(|id| &*self.bank.get(id).expect("the question exists").id)
                 .collect();
             ids
         };
@@ -290,7 +290,7 @@ fn a_failed_exercise_brings_its_questions_forward_once_a_day() {
         learner
             .bank
             .get(new[0])
-            .expect("it is there")
+            .expect("the question exists")
             .exercise
             .as_deref(),
         Some("region")

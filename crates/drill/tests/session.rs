@@ -333,7 +333,7 @@ fn a_mock_interview() {
     let typed = [
         // talk: the second point, the follow-up
         "", "3", "2", "", "maybe", "yes", // speech: nothing
-        "", "", "", "", // zeros fills it up
+        "", "", "", "", // zeros fills the interview
         "", "1 2",
     ];
     let ran = learner.run(&["mock", "-n", "3", "--minutes", "20"], &typed);
@@ -473,7 +473,7 @@ fn an_unwritable_log_is_reported_before_the_first_question() {
 fn a_full_disk_loses_no_acknowledged_grade() {
     let learner = Learner::new();
     learner.run(&[], &["", "2", "3"]);
-    let whole = std::fs::read(learner.log()).expect("a log");
+    let before = std::fs::read(learner.log()).expect("a log");
     let typed = ["b c", "3", "3"].repeat(4);
     let ran = finish(&mut on_a_full_disk(&learner, &[]), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
@@ -491,7 +491,7 @@ fn a_full_disk_loses_no_acknowledged_grade() {
     assert!(
         std::fs::read(learner.log())
             .expect("a log")
-            .starts_with(&whole)
+            .starts_with(&before)
     );
     // The log can still be used when there is room again.
     let ran = learner.run(&["stats", "--json"], &[]);
@@ -543,7 +543,7 @@ impl Running {
 
 /// Both sessions ask the same question. Only the first grade counts.
 #[test]
-fn two_sessions_at_once_record_one_grade() {
+fn two_concurrent_sessions_record_one_grade() {
     let learner = Learner::new();
     let mut first = Running::new(learner.command(&[]));
     first.type_lines("\n2\n");

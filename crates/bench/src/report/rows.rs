@@ -125,14 +125,20 @@ fn large(times: &Times, allocator: Allocator) -> Vec<f64> {
 }
 
 fn medians(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, f64> {
-    let own = times.steps.iter().filter(|((of, _), _)| *of == allocator);
-    let medians = own.filter_map(|((_, workload), rounds)| Some((*workload, median(rounds)?)));
+    let steps = times
+        .steps
+        .iter()
+        .filter(|((name, _), _)| *name == allocator);
+    let medians = steps.filter_map(|((_, workload), rounds)| Some((*workload, median(rounds)?)));
     medians.collect()
 }
 
 fn ratios(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, Ratio> {
-    let own = times.steps.iter().filter(|((of, _), _)| *of == allocator);
-    let steps = own.filter_map(|(&(_, workload), rounds)| {
+    let steps = times
+        .steps
+        .iter()
+        .filter(|((name, _), _)| *name == allocator);
+    let steps = steps.filter_map(|(&(_, workload), rounds)| {
         let glibc = times.steps.get(&(Allocator::Glibc, workload))?;
         Some((workload, Ratio::of(rounds, glibc)?))
     });

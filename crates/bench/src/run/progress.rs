@@ -16,7 +16,7 @@ impl Progress {
     /// Replaces the line. Prints nothing if standard error is not a terminal.
     pub fn show(&self, text: &str) {
         if self.is_terminal {
-            // The measurements go on if nobody can see them.
+            // If the progress cannot be printed, the measurements continue.
             let _ = write!(stderr(), "\r\x1b[K{text}");
         }
     }

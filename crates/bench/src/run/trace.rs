@@ -65,7 +65,7 @@ fn watch() -> Result<Calls> {
         }
         signal = match next_stop(Id::Pid(child))? {
             WaitStatus::PtraceSyscall(_) => {
-                counter.see(child)?;
+                counter.count_call(child)?;
                 None
             }
             WaitStatus::PtraceEvent(_, signal, _) => Some(signal),
@@ -97,7 +97,7 @@ struct Counter {
 
 impl Counter {
     /// Counts the call that a stopped child is entering.
-    fn see(&mut self, child: Pid) -> Result<()> {
+    fn count_call(&mut self, child: Pid) -> Result<()> {
         let info = ptrace::syscall_info(child)?;
         if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
             return Ok(());

@@ -83,7 +83,8 @@ impl Book {
         pages.find_map(|page| exercise_on(page, &self.exercises))
     }
 
-    /// Returns the exercise that practises what a page explains: its own, or else the nearest in the summary.
+    /// Returns the exercise that practises what a page explains: the one that it belongs or links to, or else the
+    /// nearest in the summary.
     pub fn exercise_of(&self, page: &str) -> Option<&str> {
         let nearest = || self.nearest_exercise.get(page).map(String::as_str);
         self.own_exercise(page).or_else(nearest)
@@ -98,7 +99,7 @@ impl Book {
 
 fn exercise_on<'a>(page: &str, exercises: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let mut exercises = exercises.iter();
-    exercises.find_map(|(name, own)| (own == page).then_some(name.as_str()))
+    exercises.find_map(|(name, its_page)| (its_page == page).then_some(name.as_str()))
 }
 
 impl Page {

@@ -13,7 +13,7 @@ use crate::bank::question::{ANSWER, Language};
 
 const COMPILER_LIMITS: Limits = Limits::time(Duration::from_secs(60));
 
-/// The learner's code may not end.
+/// The learner's code may contain an endless loop.
 const CHECK_LIMITS: Limits = Limits::time(Duration::from_secs(10));
 
 /// Puts an answer into its check program, compiles that and runs it.
@@ -58,7 +58,7 @@ pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Pr
 fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -> Result<Command> {
     let (name, replacement) = match language {
         Language::C => {
-            // In a file of its own, the compiler counts the lines of the answer, not those of the check.
+            // In a separate file, the compiler's line numbers are those of the answer, not of the check.
             fs::write(folder.join("answer.c"), format!("{answer}\n"))?;
             ("check.c", "#include \"answer.c\"")
         }

@@ -94,7 +94,7 @@ fn read(prompt: &str, terminal: &mut Terminal) -> io::Result<Typed> {
     })
 }
 
-/// Reads an answer. A mistyped one is asked for again, so that nobody is marked down for it.
+/// Reads an answer. Asks again after a mistyped answer, so that a typing mistake does not count as wrong.
 fn read_answer(question: &Question, terminal: &mut Terminal) -> io::Result<Typed> {
     let prompt = match &question.kind {
         Kind::Recall { .. } | Kind::Mock { .. } => "Say it aloud, then press Enter ",
