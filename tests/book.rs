@@ -1,6 +1,6 @@
 //! Checks the book's pages against the programs behind them: code, output, links.
 
-#[allow(dead_code)] // Nothing is graded here.
+#[allow(dead_code, reason = "nothing is graded here")]
 mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +60,7 @@ fn fences(text: &str) -> Vec<(String, String)> {
     fences
 }
 
-/// Code that is only on a page is never compiled.
+/// Code that is written only on a page is never compiled.
 #[test]
 fn code_on_a_page_is_included_from_a_program() {
     let mut included = 0;
@@ -163,7 +163,7 @@ fn the_c_program_prints_the_same() {
 }
 
 fn output(command: &mut Command, name: &str) -> String {
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {stderr}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -242,12 +242,12 @@ fn page_of_mistakes(exercise: &course::exercise::Exercise) -> String {
         if let Expected::Wrong {
             wrong,
             caught_by,
-            told,
+            sentence,
             ..
         } = answer.expected
         {
             let (stage, case) = caught_by.split_once("::").expect("a stage and a case");
-            let entry = format!("- It {wrong}.\n\n  > {told}\n\n  (`{case}`)\n");
+            let entry = format!("- It {wrong}.\n\n  > {sentence}\n\n  (`{case}`)\n");
             by_stage.entry(stage.to_owned()).or_default().push(entry);
             count += 1;
         }
@@ -300,7 +300,7 @@ fn the_map_has_every_page_and_its_minutes() {
     );
 }
 
-/// A page is short enough to be read at once. Listings, outputs and figures do not count.
+/// A page is short enough to read in one sitting. Listings, outputs and figures do not count.
 #[test]
 fn a_page_has_500_to_900_words() {
     let lists = [
@@ -378,14 +378,14 @@ fn headings(text: &str) -> BTreeSet<String> {
     for event in events(text) {
         match event {
             Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
-            Event::Text(words) | Event::Code(words) => {
+            Event::Text(text) | Event::Code(text) => {
                 if let Some(heading) = &mut heading {
-                    heading.push_str(&words);
+                    heading.push_str(&text);
                 }
             }
             Event::End(TagEnd::Heading(_)) => {
-                let words = heading.take().unwrap_or_default().to_lowercase();
-                let kept = words.chars().filter_map(|letter| match letter {
+                let text = heading.take().unwrap_or_default().to_lowercase();
+                let kept = text.chars().filter_map(|letter| match letter {
                     ' ' => Some('-'),
                     '-' | '_' => Some(letter),
                     letter if letter.is_alphanumeric() => Some(letter),

@@ -1,4 +1,4 @@
-//! The `workbook` command as its users see it: exit statuses, output, JSON.
+//! The `workbook` command from the outside: exit statuses, output, JSON.
 //!
 //! It runs in a copy of the clone, so that the learner's answers are not modified.
 
@@ -108,7 +108,7 @@ fn a_solved_exercise_is_status_0() {
     assert!(stdout.contains("Solved."), "{stdout}");
     assert!(
         !stdout.contains('\x1b'),
-        "colours, and no terminal: {stdout}"
+        "colours without a terminal: {stdout}"
     );
 }
 
@@ -121,12 +121,12 @@ fn a_wrong_answer_gets_its_sentence_and_a_hint() {
     copy.answer(&shared);
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}");
-    for words in [
+    for expected in [
         "mapped: 512 KiB private anonymous",
         "this memory is shared, not private.",
         "cargo run -- hint private-alloc region",
     ] {
-        assert!(stdout.contains(words), "no {words:?} in\n{stdout}");
+        assert!(stdout.contains(expected), "no {expected:?} in\n{stdout}");
     }
 }
 
@@ -180,8 +180,8 @@ fn a_compile_error_is_printed_once_and_is_part_of_the_json() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     assert_eq!(stderr.matches("error[E0308]").count(), 1, "{stderr}");
-    let told = "private-alloc cannot be graded: it does not build; see the errors above.";
-    assert!(stderr.contains(told), "{stderr}");
+    let expected = "private-alloc cannot be graded: it does not build; see the errors above.";
+    assert!(stderr.contains(expected), "{stderr}");
 
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(2));
@@ -227,7 +227,7 @@ fn an_unknown_name_lists_the_known_ones() {
 /// A running `workbook watch` and its output.
 struct Watching {
     child: std::process::Child,
-    said: std::sync::Arc<Mutex<String>>,
+    output: std::sync::Arc<Mutex<String>>,
 }
 
 impl Watching {
@@ -244,39 +244,39 @@ impl Watching {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
-        let said = std::sync::Arc::new(Mutex::new(String::new()));
+        let output = std::sync::Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().expect("a pipe was requested");
-        let heard = said.clone();
+        let lines = output.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                heard.lock().unwrap().push_str(&(line + "\n"));
+                lines.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        Watching { child, said }
+        Watching { child, output }
     }
 
-    /// Waits for these words in the output. Returns the output before them, and forgets both.
-    fn hears(&self, words: &str) -> String {
-        let patience = Duration::from_secs(120);
+    /// Waits until the output contains `text`. Removes the output up to its end, and returns the part before it.
+    fn waits_for(&self, text: &str) -> String {
+        let limit = Duration::from_secs(120);
         let begun = Instant::now();
         loop {
-            let mut said = self.said.lock().unwrap();
-            if let Some(found) = said.find(words) {
-                let rest = said.split_off(found + words.len());
-                return std::mem::replace(&mut said, rest);
+            let mut output = self.output.lock().unwrap();
+            if let Some(found) = output.find(text) {
+                let rest = output.split_off(found + text.len());
+                return std::mem::replace(&mut output, rest);
             }
             assert!(
-                begun.elapsed() < patience,
-                "it never printed {words:?}: {said}"
+                begun.elapsed() < limit,
+                "{text:?} was not printed: {output}"
             );
-            drop(said);
+            drop(output);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     fn types(&mut self, line: &str) {
         let mut stdin = self.child.stdin.as_ref().expect("a pipe was requested");
-        writeln!(stdin, "{line}").expect("it listens");
+        writeln!(stdin, "{line}").expect("the command reads its input");
     }
 }
 
@@ -288,59 +288,59 @@ impl Drop for Watching {
 }
 
 #[test]
-fn what_is_saved_is_graded_and_a_solved_exercise_leads_to_the_next() {
+fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
     let copy = copy();
     let stub = fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap();
     copy.answer(&stub);
     let mut watching = Watching::begin(&copy);
-    watching.hears("Next: by_hand.");
+    watching.waits_for("Next: by_hand.");
 
     let shared = copy
         .solution()
         .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
     copy.answer(&shared);
-    watching.hears("its parent sees it: this memory is shared, not private.");
-    watching.hears("2 failed.");
-    watching.hears("Fix region::leaves_nothing first");
+    watching.waits_for("its parent sees it: this memory is shared, not private.");
+    watching.waits_for("2 failed.");
+    watching.waits_for("Fix region::leaves_nothing first");
     watching.types("h");
-    watching.hears("private-alloc, region:");
-    watching.hears("More: h");
+    watching.waits_for("private-alloc, region:");
+    watching.waits_for("More: h");
     watching.types("");
-    watching.hears("The same as before. Type h for a hint.");
+    watching.waits_for("The same as before. Type h for a hint.");
     watching.types("a");
-    watching.hears("The page on it is book/src/private-alloc.md; type h for a hint.");
+    watching.waits_for("The page on it is book/src/private-alloc.md; type h for a hint.");
     watching.types("s");
     watching.types("?");
-    let said = watching.hears("reset       restore the stub");
+    let output = watching.waits_for("reset       restore the stub");
     assert!(
-        !said.contains("+++"),
-        "the solution was shown before it was solved: {said}"
+        !output.contains("+++"),
+        "the solution was shown before it was solved: {output}"
     );
 
     copy.answer(&copy.solution());
-    watching.hears("Solved.");
-    watching.hears("Memory between processes");
+    watching.waits_for("Solved.");
+    watching.waits_for("Memory between processes");
     watching.types("q");
-    watching.hears("Your answers are as you saved them.");
+    watching.waits_for("Your answers are as you saved them.");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
 /// The verdict on the screen must be that of the second save.
 #[test]
-fn a_save_during_a_run_starts_it_anew() {
+fn a_save_during_a_grading_restarts_it() {
     let copy = copy();
     let shared = copy
         .solution()
         .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
     copy.answer(&shared);
     let mut watching = Watching::begin(&copy);
-    watching.hears("type ? and Enter.");
+    watching.waits_for("type ? and Enter.");
     std::thread::sleep(Duration::from_millis(200));
     copy.answer(&copy.solution());
-    let said = watching.hears("Solved.");
+    let output = watching.waits_for("Solved.");
     assert!(
-        !said.contains("failed."),
-        "a verdict on the first save: {said}"
+        !output.contains("failed."),
+        "a verdict on the first save: {output}"
     );
     watching.types("q");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
@@ -352,27 +352,27 @@ fn a_session_begins_with_the_first_unsolved_exercise() {
     copy.answer(&copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let mut watching = Watching::begin(&copy);
-    let said = watching.hears("Next: by_hand.");
-    assert!(said.contains("Memory between processes"), "{said}");
-    assert!(!said.contains("Private allocation"), "{said}");
+    let output = watching.waits_for("Next: by_hand.");
+    assert!(output.contains("Memory between processes"), "{output}");
+    assert!(!output.contains("Private allocation"), "{output}");
 
-    // A learner who goes back to a solved exercise is not led away from it.
+    // Saving a solved exercise does not switch to another one.
     copy.answer(&format!("{}// tidier\n", copy.solution()));
-    watching.hears("Solved.");
-    watching.hears("Type n for the next exercise.");
+    watching.waits_for("Solved.");
+    watching.waits_for("Type n for the next exercise.");
 
-    // The log says that it is solved, but the file is newer.
+    // The log records it as solved, but the file is newer.
     watching.types("reset");
-    watching.hears("Your file is");
-    watching.hears("Next: by_hand.");
+    watching.waits_for("Your file is");
+    watching.waits_for("Next: by_hand.");
     watching.types("q");
-    watching.hears("Your answers are as you saved them.");
+    watching.waits_for("Your answers are as you saved them.");
     let again = Watching::begin(&copy);
-    let said = again.hears("Next: by_hand.");
-    assert!(said.contains("Private allocation"), "{said}");
+    let output = again.waits_for("Next: by_hand.");
+    assert!(output.contains("Private allocation"), "{output}");
 }
 
-/// As vim does: the old file is renamed, and the new file takes its place.
+/// Like vim: renames the old file, and puts the new file in its place.
 #[test]
 fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
     let copy = copy();
@@ -381,15 +381,15 @@ fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
     let watchers = [Watching::begin(&copy), Watching::begin(&copy)];
     for watching in &watchers {
-        watching.hears("Next: by_hand.");
+        watching.waits_for("Next: by_hand.");
     }
     let folder = copy.root.join("exercises/private-alloc/src");
     fs::write(folder.join(".lib.rs.new"), copy.solution()).unwrap();
     fs::rename(folder.join("lib.rs"), folder.join("lib.rs~")).unwrap();
     fs::rename(folder.join(".lib.rs.new"), folder.join("lib.rs")).unwrap();
     for watching in &watchers {
-        watching.hears("Solved.");
-        watching.hears("Next: by_hand.");
+        watching.waits_for("Solved.");
+        watching.waits_for("Next: by_hand.");
     }
     let log = Log::in_folder(&copy.root.join(".workbook"));
     let lines = log.read().expect("a log");
@@ -397,11 +397,11 @@ fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
 
     fs::remove_file(folder.join("lib.rs~")).unwrap();
     fs::remove_file(folder.join("lib.rs")).unwrap();
-    watchers[0].hears("Fix that and save again.");
+    watchers[0].waits_for("Fix that and save again.");
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(2), "{stdout}");
-    let told = "exercises/private-alloc/src/lib.rs is missing; `cargo run -- reset private-alloc` puts the stub there";
-    assert!(stderr.contains(told), "{stderr}");
+    let expected = "exercises/private-alloc/src/lib.rs is missing; `cargo run -- reset private-alloc` puts the stub there";
+    assert!(stderr.contains(expected), "{stderr}");
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(fs::read_to_string(folder.join("lib.rs")).unwrap(), stub);
@@ -409,18 +409,18 @@ fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
 
 /// The end of /dev/null does not mean that the learner has quit.
 #[test]
-fn a_watcher_without_an_input_stays() {
+fn a_watcher_without_input_keeps_running() {
     use nix::sys::signal::{Signal, kill};
     let copy = copy();
     copy.answer(&copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let mut watching = Watching::begin_with(&copy, Stdio::null());
-    watching.hears("Next: by_hand.");
+    watching.waits_for("Next: by_hand.");
     copy.answer(&format!("{}// again\n", copy.solution()));
-    watching.hears("Solved.");
+    watching.waits_for("Solved.");
     let pid = nix::unistd::Pid::from_raw(watching.child.id() as i32);
-    kill(pid, Signal::SIGTERM).expect("it is there");
-    watching.hears("Your answers are as you saved them.");
+    kill(pid, Signal::SIGTERM).expect("the process exists");
+    watching.waits_for("Your answers are as you saved them.");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
 
@@ -447,13 +447,13 @@ fn a_session_whose_terminal_is_closed_leaves_no_process() {
         }
         assert!(
             begun.elapsed() < Duration::from_secs(60),
-            "nothing is graded"
+            "no grader was started"
         );
         std::thread::sleep(Duration::from_millis(10));
     };
     let all: Vec<u32> = children(grader).into_iter().chain([grader]).collect();
     let pid = nix::unistd::Pid::from_raw(watcher as i32);
-    kill(pid, Signal::SIGHUP).expect("it is there");
+    kill(pid, Signal::SIGHUP).expect("the process exists");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
     let end = Instant::now() + Duration::from_secs(5);
     while all.iter().any(|process| runs(*process)) {
@@ -487,7 +487,7 @@ fn runs(process: u32) -> bool {
 
 /// `| head -1`
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let copy = copy();
     for arguments in [
         &["list"][..],
@@ -585,8 +585,8 @@ fn every_grading_is_recorded() {
 #[test]
 fn reset_keeps_the_answer() {
     let copy = copy();
-    let yours = format!("{}// mine\n", copy.solution());
-    copy.answer(&yours);
+    let answer = format!("{}// mine\n", copy.solution());
+    copy.answer(&answer);
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     let kept = stdout
@@ -594,7 +594,7 @@ fn reset_keeps_the_answer() {
         .nth(1)
         .expect("the path of the copy");
     let kept = kept.trim().trim_end_matches('.');
-    assert_eq!(fs::read_to_string(kept).expect("it is there"), yours);
+    assert_eq!(fs::read_to_string(kept).expect("the copy"), answer);
     let file = copy.root.join("exercises/private-alloc/src/lib.rs");
     let stub = copy.root.join("exercises/private-alloc/stub.rs");
     assert_eq!(fs::read(file).unwrap(), fs::read(stub).unwrap());
@@ -607,8 +607,8 @@ fn nothing_is_reset_if_the_answer_cannot_be_kept() {
     let mut command = workbook(&copy, &["reset", "private-alloc"]);
     let (status, _, stderr) = run(command.env("WORKBOOK_HOME", "/dev/null/nowhere"));
     assert_eq!(status, Some(2), "{stderr}");
-    for words in ["nothing was changed", "WORKBOOK_HOME"] {
-        assert!(stderr.contains(words), "{stderr}");
+    for expected in ["nothing was changed", "WORKBOOK_HOME"] {
+        assert!(stderr.contains(expected), "{stderr}");
     }
     let file = copy.root.join("exercises/private-alloc/src/lib.rs");
     assert_eq!(fs::read_to_string(file).unwrap(), copy.solution());
@@ -717,8 +717,9 @@ fn the_doctor_has_all_findings() {
     }
     let mut command = workbook(&copy, &["doctor"]);
     let (_, stdout, _) = run(command.env("WORKBOOK_HOME", "/proc/nowhere"));
-    let told = "verdicts and hints are not remembered: WORKBOOK_HOME=FOLDER puts them elsewhere";
-    assert!(stdout.contains(told), "{stdout}");
+    let expected =
+        "verdicts and hints are not remembered: WORKBOOK_HOME=FOLDER puts them elsewhere";
+    assert!(stdout.contains(expected), "{stdout}");
 }
 
 /// The other tests set no root either: it is found from the current directory.
@@ -771,8 +772,8 @@ fn a_session_can_begin_with_a_named_exercise() {
     let copy = copy();
     let mut command = workbook(&copy, &["watch", "mutex-counter"]);
     let mut watching = Watching::start(command.stdin(Stdio::piped()));
-    let said = watching.hears("Next: lock.");
-    assert!(!said.contains("Private allocation"), "{said}");
+    let output = watching.waits_for("Next: lock.");
+    assert!(!output.contains("Private allocation"), "{output}");
     watching.types("q");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
 }
@@ -827,10 +828,10 @@ fn the_core_of_a_solution_is_shown_first() {
         assert_eq!(status, Some(0), "{stdout}");
         stdout
     };
-    let (core, whole) = (show(&[]), show(&["--bonus"]));
+    let (core, full) = (show(&[]), show(&["--bonus"]));
     assert!(core.contains("solution threshold-alloc --bonus"), "{core}");
     assert!(!core.contains("+mod cache {"), "{core}");
-    assert!(whole.contains("+mod cache {"), "{whole}");
+    assert!(full.contains("+mod cache {"), "{full}");
 }
 
 #[test]
@@ -862,7 +863,7 @@ fn a_wrong_answer_is_made_from_the_learners_file() {
     assert!(header.contains("\ncaught by: region::"), "{header}");
     assert!(header.contains("\ntold: "), "{header}");
     let patch = diffy::Patch::from_str(patch).expect("a patch");
-    let patched = diffy::apply(&copy.solution(), &patch).expect("it applies");
+    let patched = diffy::apply(&copy.solution(), &patch).expect("the patch applies");
     assert_eq!(patched, wrong);
     let (status, _, stderr) = make("maps_shared");
     assert_eq!(status, Some(2), "{stderr}");
@@ -888,7 +889,7 @@ fn an_exported_insta_update_changes_no_snapshot() {
     assert_eq!(after, before);
 }
 
-/// Under a hard limit that a case does not fit in, a failure says nothing about the answer.
+/// If a hard limit is too low for a case, a failure says nothing about the answer.
 #[test]
 fn a_fault_of_the_machine_is_status_2_and_not_recorded() {
     let copy = copy();

@@ -1,7 +1,8 @@
-//! The exam of the graders: they grade the stub, the solution, right answers and wrong answers, and must tell them apart.
+//! The exam of the graders: they grade the stub, the solution, right answers and wrong answers, and must distinguish
+//! them.
 //!
-//! Each wrong answer is a patch to the solution. Its header describes the mistake and names the case that must catch it,
-//! with its sentence. The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
+//! Each wrong answer is a patch to the solution. Its header describes the mistake and names the case that must catch
+//! it, with its sentence. The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
 
 mod answers;
 
@@ -145,14 +146,16 @@ fn examine(exercise: &Exercise, answer: &Answer, cases: &[Case]) -> Option<Strin
         Expected::Solution => other(&passed),
         Expected::Right => other(&|case| passed(case) || bonus(case) && not_started(case)),
         Expected::Wrong {
-            caught_by, told, ..
+            caught_by,
+            sentence,
+            ..
         } => match cases.iter().find(|case| case.name == *caught_by) {
             None => Some(format!("there is no case {caught_by}")),
             Some(case) if case.verdict != Verdict::Failed => {
                 Some(format!("{caught_by} must catch it, but did not"))
             }
-            Some(case) if case.sentence.as_deref() != Some(told) => Some(format!(
-                "expected the sentence\n  {told}\nbut got\n  {}",
+            Some(case) if case.sentence.as_deref() != Some(sentence) => Some(format!(
+                "expected the sentence\n  {sentence}\nbut got\n  {}",
                 case.sentence.as_deref().unwrap_or_default()
             )),
             Some(_) => None,
@@ -184,7 +187,7 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
             Expected::Wrong {
                 wrong,
                 caught_by,
-                told,
+                sentence,
                 others_vary,
             } => {
                 let others: Vec<_> = not_passed
@@ -192,7 +195,7 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
                     .map(|case| case.name.as_str())
                     .filter(|name| name != caught_by)
                     .collect();
-                let mut entry = format!("{}: {wrong}\n  {caught_by}\n  {told}\n", answer.name);
+                let mut entry = format!("{}: {wrong}\n  {caught_by}\n  {sentence}\n", answer.name);
                 if *others_vary {
                     entry += "  (and others, which vary)\n";
                 } else if !others.is_empty() {

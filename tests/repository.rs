@@ -1,4 +1,4 @@
-//! The conventions of the repository. Each test says what to do if one is not kept.
+//! The conventions of the repository. Each test reports what to do if one is violated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,22 +101,22 @@ fn is_one_call(function: &syn::ItemFn) -> bool {
 /// Everything that belongs to an exercise is found by its name, and everything that belongs to a stage by the stage's.
 #[test]
 fn an_exercise_is_complete() {
-    let lacks: Vec<_> = exercises().iter().flat_map(lacks).collect();
+    let missing: Vec<_> = exercises().iter().flat_map(missing_parts).collect();
     assert!(
-        lacks.is_empty(),
+        missing.is_empty(),
         "CONTRIBUTING.md says what an exercise consists of. Still missing:\n  {}\n",
-        lacks.join("\n  ")
+        missing.join("\n  ")
     );
 }
 
 /// Returns what an exercise still lacks: a path, and what is missing there.
-fn lacks(exercise: &Exercise) -> Vec<String> {
+fn missing_parts(exercise: &Exercise) -> Vec<String> {
     let root = root();
-    let mut lacks = Vec::new();
+    let mut missing = Vec::new();
     let mut need = |path: PathBuf, met: bool, what: String| {
         if !met {
             let path = path.strip_prefix(&root).unwrap_or(&path);
-            lacks.push(format!("{}: {what}", path.display()));
+            missing.push(format!("{}: {what}", path.display()));
         }
     };
     let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
@@ -182,7 +182,7 @@ fn lacks(exercise: &Exercise) -> Vec<String> {
         let met = is_stage || !has_cases(&module);
         need(module.clone(), met, what);
     }
-    lacks
+    missing
 }
 
 /// The exam grades the stub, and `reset` restores it. This fails while you work on an exercise: it is for CI.
@@ -244,7 +244,7 @@ fn links_to_the_repository_match_the_manifest() -> Result<()> {
     let repository = manifest["workspace"]["package"]["repository"].as_str();
     let name = repository.and_then(|url| url.strip_prefix(HOST));
     let name = name.context("Cargo.toml names a repository on GitHub")?;
-    let mut others = Vec::new();
+    let mut foreign = Vec::new();
     for file in [
         "book/book.toml",
         "crates/Cargo.toml",
@@ -259,14 +259,14 @@ fn links_to_the_repository_match_the_manifest() -> Result<()> {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '"', ')', '.']))
             };
             if !line.split(HOST).skip(1).all(is_ours) {
-                others.push(format!("{file}:{}: {line}", number + 1));
+                foreign.push(format!("{file}:{}: {line}", number + 1));
             }
         }
     }
     assert!(
-        others.is_empty(),
+        foreign.is_empty(),
         "Cargo.toml says that the repository is {HOST}{name}, but these lines link to another one:\n{}",
-        others.join("\n")
+        foreign.join("\n")
     );
     Ok(())
 }

@@ -3,8 +3,7 @@
 //! `cargo test --test steady` grades each answer 100 times; `cargo test --test steady -- 5 private-alloc` grades one
 //! exercise five times.
 
-// The expected verdicts are not used here.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the expected verdicts are not used here")]
 mod answers;
 
 use std::collections::BTreeMap;
@@ -21,7 +20,7 @@ const ROUNDS: usize = 100;
 const WRONG: usize = 3;
 
 /// The result of a grading: the sentence of each case.
-type Told = BTreeMap<String, Option<String>>;
+type Sentences = BTreeMap<String, Option<String>>;
 
 fn main() -> Result<()> {
     let rounds = match std::env::args().nth(1) {
@@ -44,7 +43,7 @@ fn main() -> Result<()> {
             })
             .collect();
         let graders = candidates::build(&root, &candidates)?;
-        while_busy(|| hold(&exercise, rounds, &graders))?;
+        while_busy(|| check_rounds(&exercise, rounds, &graders))?;
     }
     Ok(())
 }
@@ -70,27 +69,28 @@ fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
         .collect()
 }
 
-fn hold(
+fn check_rounds(
     exercise: &Exercise,
     rounds: usize,
     graders: &BTreeMap<String, Result<Grader, String>>,
 ) -> Result<()> {
-    let mut first: BTreeMap<&str, Told> = BTreeMap::new();
+    let mut first: BTreeMap<&str, Sentences> = BTreeMap::new();
     for round in 1..=rounds {
         for (name, grader) in graders {
             let grader = grader
                 .as_ref()
-                .map_err(|words| anyhow::anyhow!("{words}"))?;
-            let mut told = Told::new();
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+            let mut sentences = Sentences::new();
             grader.run(|case| {
-                told.insert(case.name, case.sentence);
+                sentences.insert(case.name, case.sentence);
             })?;
-            let expected = first.entry(name).or_insert_with(|| told.clone());
+            let expected = first.entry(name).or_insert_with(|| sentences.clone());
             ensure!(
-                told == *expected,
+                sentences == *expected,
                 "round {round}, {name}: {:#?}",
-                told.iter()
-                    .filter(|(case, said)| expected.get(*case) != Some(said))
+                sentences
+                    .iter()
+                    .filter(|(case, sentence)| expected.get(*case) != Some(sentence))
                     .collect::<Vec<_>>()
             );
         }
@@ -103,19 +103,19 @@ fn hold(
     Ok(())
 }
 
-/// Runs `f` beside two loops that never rest.
+/// Runs `f` while two other threads keep the processors busy.
 fn while_busy<R>(f: impl FnOnce() -> R) -> R {
-    let over = AtomicBool::new(false);
+    let finished = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while !finished.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
             });
         }
         let result = f();
-        over.store(true, Ordering::Relaxed);
+        finished.store(true, Ordering::Relaxed);
         result
     })
 }

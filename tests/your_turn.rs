@@ -1,4 +1,4 @@
-//! Says at the end of `cargo test` how the learner's own answers are graded.
+//! Prints at the end of `cargo test` how to grade the learner's own answers.
 //!
 //! Cargo runs packages, and the tests of a package, in the order of their names: this one is the last.
 

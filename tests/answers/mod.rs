@@ -30,7 +30,7 @@ pub enum Expected {
         /// The case that must catch it.
         caught_by: String,
         /// The sentence of that case.
-        told: String,
+        sentence: String,
         /// Whether the other cases that fail vary between runs, for example because memory is overwritten.
         others_vary: bool,
     },
@@ -90,7 +90,7 @@ fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
         expected: Expected::Wrong {
             wrong: line("wrong: ")?,
             caught_by: line("caught by: ")?,
-            told: line("told: ")?,
+            sentence: line("told: ")?,
             others_vary: line("others: ").is_ok_and(|others| others == "vary"),
         },
     })

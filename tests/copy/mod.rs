@@ -1,8 +1,8 @@
 //! A copy of the clone, whose answers may be overwritten. It builds into the clone's target directory, where the
-//! dependencies are built already. It cannot be in there, because trybuild would print other paths.
+//! dependencies are built already. It is not inside that directory, because trybuild would print other paths.
 //!
-//! Its packages have another version. Cargo derives the names of build results from a package's name, version and path in
-//! the workspace, so with the same version a copy would overwrite the clone's graders.
+//! Its packages have another version. Cargo derives the names of build results from a package's name, version and path
+//! in the workspace, so with the same version a copy would overwrite the clone's graders.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Makes the copy with that name, in place of an older one.
+    /// Makes the copy with that name, and replaces an older one.
     pub fn make(name: &str) -> Copy {
         Copy::with_version_of(name, name)
     }
@@ -26,7 +26,7 @@ impl Copy {
         let target = course::cargo::target(&clone).expect("cargo knows its target directory");
         let root = clone.join(".workbook").join(name);
         if root.exists() {
-            fs::remove_dir_all(&root).expect("the old copy goes away");
+            fs::remove_dir_all(&root).expect("the old copy can be removed");
         }
         fs::create_dir_all(&root).expect("a folder for the copy");
         for part in [
@@ -46,9 +46,9 @@ impl Copy {
             let manifest = root.join(manifest);
             let text = fs::read_to_string(&manifest).expect("a manifest");
             let version = concat!("version = \"", env!("CARGO_PKG_VERSION"));
-            let own = text.replacen(version, &format!("{version}+{version_of}"), 1);
-            assert_ne!(own, text, "the workspace has no {version}\"");
-            fs::write(&manifest, own).expect("the copy can be changed");
+            let changed = text.replacen(version, &format!("{version}+{version_of}"), 1);
+            assert_ne!(changed, text, "the workspace has no {version}\"");
+            fs::write(&manifest, changed).expect("the copy can be changed");
         }
         // The clone's files may be answers already.
         for exercise in course::exercise::Exercise::all(&root).expect("exercises") {
@@ -60,7 +60,7 @@ impl Copy {
     /// The reference solution.
     pub fn solution(&self) -> String {
         let path = self.root.join("solutions/src/private_alloc.rs");
-        fs::read_to_string(path).expect("there is a solution")
+        fs::read_to_string(path).expect("a solution")
     }
 
     /// Makes `text` the answer to private-alloc.

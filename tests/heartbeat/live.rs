@@ -25,7 +25,10 @@ impl Live {
         let program = program.join("debug/reader");
         let mut command = copy.command(program.to_str().expect("a path in UTF-8"));
         command.args(["serve", "--port", "0"]);
-        let mut server = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut server = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
         let mut line = String::new();
         let stdout = server.stdout.take().expect("a pipe was requested");
         BufReader::new(stdout)
@@ -34,10 +37,12 @@ impl Live {
         let (_, rest) = line.split_once("http://").expect("an address");
         let address = rest.split_whitespace().next().expect("an address");
         let ask = |path: &str| {
-            let mut stream = TcpStream::connect(address).expect("it listens");
+            let mut stream = TcpStream::connect(address).expect("the server listens");
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).expect("it reads");
+            stream
+                .write_all(request.as_bytes())
+                .expect("the request is sent");
             stream
         };
         let mut page = String::new();
@@ -45,21 +50,21 @@ impl Live {
         let (_, rest) = page.split_once("data-token=\"").expect("a token");
         let (token, _) = rest.split_once('"').expect("a token");
         let events = ask(&format!("/live/events?token={token}"));
-        let patience = Some(Duration::from_secs(60));
-        events.set_read_timeout(patience).expect("a timeout");
+        let timeout = Some(Duration::from_secs(60));
+        events.set_read_timeout(timeout).expect("a timeout");
         let mut live = Live {
             copy_root: copy.root.clone(),
             server,
             events: BufReader::new(events),
         };
-        live.hears("event: book");
+        live.wait_for("event: book");
         live
     }
 
-    /// Waits for a line that contains these words.
-    fn hears(&mut self, words: &str) {
+    /// Waits for a line that contains `text`.
+    fn wait_for(&mut self, text: &str) {
         let mut line = String::new();
-        while !line.contains(words) {
+        while !line.contains(text) {
             line.clear();
             let read = self.events.read_line(&mut line).expect("an event");
             assert!(read > 0, "the server has ended");
@@ -67,18 +72,18 @@ impl Live {
     }
 
     /// Returns the time from an edit of a page to the event for it.
-    pub fn sees_page(&mut self, round: usize) -> Duration {
+    pub fn time_of_page(&mut self, round: usize) -> Duration {
         let page = self.copy_root.join("book/src/fork.md");
         let text = fs::read_to_string(&page).expect("a page") + &format!("\nEdit {round}.\n");
         let begun = Instant::now();
         fs::write(&page, text).expect("the copy can be changed");
-        self.hears("event: book");
+        self.wait_for("event: book");
         begun.elapsed()
     }
 
     /// Returns the time from a line in the log to the event for it.
-    pub fn sees_verdict(&mut self, round: usize) -> Duration {
-        // At another phase of the server's polling interval each time.
+    pub fn time_of_verdict(&mut self, round: usize) -> Duration {
+        // Each round hits a different phase of the server's polling interval.
         thread::sleep(Duration::from_millis(17 * round as u64));
         let log = self.copy_root.join(".workbook/log.jsonl");
         let passed = 1000 + round;
@@ -102,7 +107,7 @@ impl Live {
         let begun = Instant::now();
         log.write_all(line.as_bytes())
             .expect("the log can be written");
-        self.hears(&format!("\"passed\":{passed},"));
+        self.wait_for(&format!("\"passed\":{passed},"));
         begun.elapsed()
     }
 }

@@ -29,7 +29,7 @@ fn main() {
         fs::copy(exercise.solution(), exercise.answer()).expect("a solution");
     }
     after_a_save(&copy);
-    whole_workbook(&copy);
+    all_exercises(&copy);
     one_case(&copy);
     page(&copy);
 }
@@ -44,7 +44,7 @@ fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// The saves are of the first exercise's solution, each time with another comment.
+/// Measures the time from a save to its verdicts. Each save is the first exercise's solution with a new comment.
 fn after_a_save(copy: &Copy) {
     let packages = ["private-alloc"];
     let bare = || cargo_test(copy, &packages, &["--test", "empty"]);
@@ -57,14 +57,14 @@ fn after_a_save(copy: &Copy) {
         edits += 1;
         copy.answer(&format!("{}// edit {edits}\n", copy.solution()));
     };
-    // The first build is not measured. The log then says that everything is solved.
+    // The first build is not measured. It also records every exercise as solved.
     time(workbook(copy, &["grade"]));
     for command in [bare(), behaviour(), all(), grade()] {
         save();
         time(command);
     }
     let mut watching = Watching::begin(workbook(copy, &["watch"]));
-    let mut of = Times::default();
+    let mut times = Times::default();
     for _ in 0..ROUNDS {
         for (what, command) in [
             ("bare", bare()),
@@ -75,54 +75,54 @@ fn after_a_save(copy: &Copy) {
             // `watch` must not grade this save at the same time.
             watching.pause();
             save();
-            of.add(what, time(command));
-            watching.go_on();
+            times.add(what, time(command));
+            watching.resume();
         }
-        let (stages, whole) = watching.sees(&mut save);
-        of.add("watched stages", stages);
-        of.add("watched", whole);
+        let (stages, all) = watching.times(&mut save);
+        times.add("watched stages", stages);
+        times.add("watched", all);
     }
     watching.end();
 
     println!("from a save to its verdicts, medians of {ROUNDS} runs each:");
-    let [bare, behaviour, all] = ["bare", "behaviour", "all"].map(|what| of.median(what));
+    let [bare, behaviour, all] = ["bare", "behaviour", "all"].map(|what| times.median(what));
     line("cargo test, an empty test in the same crate", bare, None);
     line(
-        "cargo test, behaviour, over that",
+        "cargo test, behaviour, relative to that",
         behaviour,
         Some((bare, 1.25)),
     );
-    line("cargo test, all, over that", all, Some((bare, 2.0)));
-    for (what, name, over, goal) in [
+    line("cargo test, all, relative to that", all, Some((bare, 2.0)));
+    for (what, name, base, goal) in [
         (
             "watched stages",
-            "watch, behaviour, over cargo test of it",
+            "watch, behaviour, relative to cargo test",
             behaviour,
             1.2,
         ),
-        ("watched", "watch, all, over cargo test of it", all, 1.2),
-        ("grade", "workbook grade, over cargo test of all", all, 1.2),
+        ("watched", "watch, all, relative to cargo test", all, 1.2),
+        ("grade", "workbook grade, relative to cargo test", all, 1.2),
     ] {
-        line(name, of.median(what), Some((over, goal)));
+        line(name, times.median(what), Some((base, goal)));
     }
     println!("  (including the 20 ms that watch waits for the end of a save)");
 }
 
 /// Grades all exercises, which are built already.
-fn whole_workbook(copy: &Copy) {
+fn all_exercises(copy: &Copy) {
     let exercises = course::exercise::Exercise::all(&copy.root).expect("exercises");
     let packages: Vec<_> = exercises.iter().map(|one| one.name.as_str()).collect();
     let plain = || cargo_test(copy, &packages, &["--test", "grader"]);
     time(plain());
-    let mut of = Times::default();
+    let mut times = Times::default();
     for _ in 0..3 {
-        of.add("plain", time(plain()));
-        of.add("grade", time(workbook(copy, &["grade"])));
+        times.add("plain", time(plain()));
+        times.add("grade", time(workbook(copy, &["grade"])));
     }
-    println!("the whole workbook, built, medians of 3 runs each:");
-    let plain = of.median("plain");
+    println!("all exercises, already built, medians of 3 runs each:");
+    let plain = times.median("plain");
     line("cargo test of the same graders", plain, None);
-    line("workbook grade", of.median("grade"), Some((plain, 1.5)));
+    line("workbook grade", times.median("grade"), Some((plain, 1.5)));
 }
 
 /// Measures what the judge adds to a trivial case.
@@ -135,12 +135,15 @@ fn one_case(copy: &Copy) {
         )
     };
     time(one_thread("trivial"));
-    let mut of = Times::default();
+    let mut times = Times::default();
     for _ in 0..ROUNDS {
-        of.add("trivial", time(one_thread("trivial")));
-        of.add("plain", time(one_thread("empty")));
+        times.add("trivial", time(one_thread("trivial")));
+        times.add("plain", time(one_thread("empty")));
     }
-    let each = of.median("trivial").saturating_sub(of.median("plain")) / CASES;
+    let each = times
+        .median("trivial")
+        .saturating_sub(times.median("plain"))
+        / CASES;
     println!(
         "what the judge adds to a trivial case, traced: {:.2} ms (goal 2.00)",
         ms(each)
@@ -161,20 +164,20 @@ fn page(copy: &Copy) {
         command
     });
     let mut live = Live::serve(copy);
-    let mut of = Times::default();
+    let mut times = Times::default();
     for round in 0..ROUNDS {
-        of.add("page", live.sees_page(round));
-        of.add("verdict", live.sees_verdict(round));
+        times.add("page", live.time_of_page(round));
+        times.add("verdict", live.time_of_verdict(round));
     }
     println!("the live book, medians of {ROUNDS}:");
     line(
         "edit of a page to the browser's event",
-        of.median("page"),
+        times.median("page"),
         None,
     );
     line(
         "recorded verdict to the browser's event",
-        of.median("verdict"),
+        times.median("verdict"),
         None,
     );
     println!(
@@ -191,12 +194,13 @@ fn add_tests(copy: &Copy) {
         text += &format!("\n[[test]]\nname = \"{name}\"\npath = \"{name}.rs\"\n");
     }
     fs::write(&manifest, text).expect("the copy can be changed");
-    fs::write(folder.join("empty.rs"), "#[test]\nfn empty() {}\n").expect("as above");
+    fs::write(folder.join("empty.rs"), "#[test]\nfn empty() {}\n")
+        .expect("the copy can be changed");
     let mut cases = String::new();
     for number in 0..CASES {
         cases += &format!("#[test]\nfn case_{number}() {{\n    judge::case(|| ())\n}}\n");
     }
-    fs::write(folder.join("trivial.rs"), cases).expect("as above");
+    fs::write(folder.join("trivial.rs"), cases).expect("the copy can be changed");
 }
 
 fn workbook(copy: &Copy, arguments: &[&str]) -> Command {
@@ -210,8 +214,8 @@ fn time(mut command: Command) -> Duration {
     let begun = Instant::now();
     let output = command.output().expect("the command starts");
     let taken = begun.elapsed();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {words}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     taken
 }
 
@@ -237,9 +241,9 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// Prints a time, and its ratio to another time with the goal for it.
-fn line(what: &str, time: Duration, over: Option<(Duration, f64)>) {
-    let ratio = over.map_or(String::new(), |(over, goal)| {
-        format!("   {:.2} (goal {goal:.2})", ms(time) / ms(over))
+fn line(what: &str, time: Duration, base: Option<(Duration, f64)>) {
+    let ratio = base.map_or(String::new(), |(base, goal)| {
+        format!("   {:.2} (goal {goal:.2})", ms(time) / ms(base))
     });
     println!("  {what:<46} {:>5.0} ms{ratio}", ms(time));
 }

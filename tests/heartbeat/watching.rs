@@ -15,10 +15,13 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Starts it and waits for its first verdicts.
+    /// Starts the command and waits for its first verdicts.
     pub fn begin(mut command: Command) -> Watching {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child = command
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the command starts");
         let (sender, lines) = mpsc::channel();
         let stdout = child.stdout.take().expect("a pipe was requested");
         thread::spawn(move || {
@@ -27,14 +30,14 @@ impl Watching {
             }
         });
         let watching = Watching { child, lines };
-        watching.hears(|line| line.contains(" passed"));
+        watching.wait_for(|line| line.contains(" passed"));
         watching
     }
 
-    fn hears(&self, wanted: impl Fn(&str) -> bool) -> Instant {
+    fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Instant {
         loop {
-            let heard = self.lines.recv_timeout(Duration::from_secs(120));
-            let (at, line) = heard.expect("it goes on");
+            let received = self.lines.recv_timeout(Duration::from_secs(120));
+            let (at, line) = received.expect("a line");
             if wanted(&line) {
                 return at;
             }
@@ -42,18 +45,18 @@ impl Watching {
     }
 
     /// Returns the times from a save to the verdicts on behaviour, and to all verdicts.
-    pub fn sees(&self, save: impl FnOnce()) -> (Duration, Duration) {
+    pub fn times(&self, save: impl FnOnce()) -> (Duration, Duration) {
         // Skip the output that belongs to an earlier save.
         while self.lines.recv_timeout(Duration::from_millis(1500)).is_ok() {}
         let begun = Instant::now();
         save();
-        let stages = self.hears(|line| line.contains("populate "));
-        let whole = self.hears(|line| line.contains("35 of 35 passed"));
-        (stages - begun, whole - begun)
+        let stages = self.wait_for(|line| line.contains("populate "));
+        let all = self.wait_for(|line| line.contains("35 of 35 passed"));
+        (stages - begun, all - begun)
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is there");
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("the process exists");
     }
 
     pub fn pause(&self) {
@@ -61,13 +64,13 @@ impl Watching {
         self.signal(Signal::SIGSTOP);
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
 
     pub fn end(&mut self) {
         let mut stdin = self.child.stdin.as_ref().expect("a pipe was requested");
-        writeln!(stdin, "q").expect("it listens");
-        self.child.wait().expect("it ends");
+        writeln!(stdin, "q").expect("the command reads its input");
+        self.child.wait().expect("the exit status");
     }
 }

@@ -4,7 +4,7 @@ use shared_ipc::ask_a_child;
 
 use super::*;
 
-fn asked(answer: fn() -> u64) -> u64 {
+fn ask(answer: fn() -> u64) -> u64 {
     // `ask_a_child` may also be a safe function, as in earlier versions of the stub.
     #[allow(unused_unsafe)]
     // SAFETY: every `answer` in this module computes a number and needs no lock.
@@ -20,7 +20,7 @@ fn asked(answer: fn() -> u64) -> u64 {
 #[test]
 fn the_answer_arrives() {
     case(|| {
-        let answer = asked(|| 0xFEED_FACE_CAFE_BEEF);
+        let answer = ask(|| 0xFEED_FACE_CAFE_BEEF);
         check!(
             answer != 0,
             "The child's answer did not arrive, and the parent reads 0: is the memory shared, mapped before the fork, \
@@ -36,7 +36,7 @@ fn the_answer_arrives() {
 #[test]
 fn the_child_answers() {
     case(|| {
-        let answer = asked(|| std::process::id().into());
+        let answer = ask(|| std::process::id().into());
         check!(
             answer != u64::from(std::process::id()),
             "The parent has answered itself: the question must be put in the child."
@@ -48,7 +48,7 @@ fn the_child_answers() {
 fn asks_for_these_calls() {
     watched(
         || {
-            watch(|| asked(|| 1));
+            watch(|| ask(|| 1));
         },
         |seen| seen.expect_transcript("by_hand"),
     )

@@ -21,23 +21,23 @@ impl Switch {
     fn with_header(layout: Layout) -> Option<(Layout, usize)> {
         let offset = HEADER.max(layout.align());
         let size = layout.size().checked_add(offset)?;
-        let whole = Layout::from_size_align(size, layout.align().max(8)).ok()?;
-        Some((whole, offset))
+        let total = Layout::from_size_align(size, layout.align().max(8)).ok()?;
+        Some((total, offset))
     }
 }
 
 // SAFETY: each block comes from the allocator that its header names, and goes back to the same one.
 unsafe impl GlobalAlloc for Switch {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some((whole, offset)) = Switch::with_header(layout) else {
+        let Some((total, offset)) = Switch::with_header(layout) else {
             return std::ptr::null_mut();
         };
         let on = ON.load(SeqCst);
         let start = match on {
             // SAFETY: the size is not 0, because of the header.
-            true => unsafe { GlobalAlloc::alloc(&ALLOC, whole) },
+            true => unsafe { GlobalAlloc::alloc(&ALLOC, total) },
             // SAFETY: as above.
-            false => unsafe { std::alloc::System.alloc(whole) },
+            false => unsafe { std::alloc::System.alloc(total) },
         };
         if start.is_null() {
             return start;
@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Switch {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some((whole, offset)) = Switch::with_header(layout) else {
+        let Some((total, offset)) = Switch::with_header(layout) else {
             // `alloc` returned null for this layout. A panic would unwind out of the allocator.
             std::process::abort();
         };
@@ -56,9 +56,9 @@ unsafe impl GlobalAlloc for Switch {
         // SAFETY: `alloc` wrote this word.
         match unsafe { start.cast::<usize>().read() } {
             // SAFETY: the block is from this allocator, with this layout.
-            0 => unsafe { std::alloc::System.dealloc(start, whole) },
+            0 => unsafe { std::alloc::System.dealloc(start, total) },
             // SAFETY: as above.
-            _ => unsafe { GlobalAlloc::dealloc(&ALLOC, start, whole) },
+            _ => unsafe { GlobalAlloc::dealloc(&ALLOC, start, total) },
         }
     }
 }
