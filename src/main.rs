@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -183,17 +183,26 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let root = root::find()?;
-    let Some(command) = arguments.command else {
-        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            return grade::run(&root, None, None, &grade::Options::default());
-        }
-        let options = watch::Options {
-            read: true,
-            open: arguments.open,
-            ..watch::Options::default()
-        };
-        return watch::run(&root, &options);
+    match arguments.command {
+        Some(command) => run_command(&root, command),
+        None => run_default(&root, arguments.open),
+    }
+}
+
+/// Watches the exercises and serves the book in a terminal; otherwise grades every exercise once.
+fn run_default(root: &Path, open: bool) -> Result<ExitCode> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return grade::run(root, None, None, &grade::Options::default());
+    }
+    let options = watch::Options {
+        read: true,
+        open,
+        ..watch::Options::default()
     };
+    watch::run(root, &options)
+}
+
+fn run_command(root: &Path, command: Command) -> Result<ExitCode> {
     match command {
         Command::Grade {
             exercise,
@@ -203,7 +212,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         } => {
             let report = json.then_some(Format::Json);
             let options = grade::Options { report, strict };
-            return grade::run(&root, exercise.as_deref(), stage.as_deref(), &options);
+            return grade::run(root, exercise.as_deref(), stage.as_deref(), &options);
         }
         Command::Watch {
             exercise,
@@ -217,18 +226,18 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 read: read || open,
                 open,
             };
-            return watch::run(&root, &options);
+            return watch::run(root, &options);
         }
-        Command::Read { port, open } => return read::run(&root, port, open),
-        Command::Drill { arguments } => return drill::run(&root, &arguments),
-        Command::List => list::run(&root)?,
+        Command::Read { port, open } => return read::run(root, port, open),
+        Command::Drill { arguments } => return drill::run(root, &arguments),
+        Command::List => list::run(root)?,
         Command::Hint {
             exercise,
             stage,
             rung,
         } => {
             let exercise = exercise.as_deref();
-            hint::run(&root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
+            hint::run(root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
         }
         Command::Solution {
             exercise,
@@ -236,11 +245,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             bonus,
         } => {
             let options = solution::Options { spoil, bonus };
-            solution::run(&root, &exercise, options, Prompt::Shell)?;
+            solution::run(root, &exercise, options, Prompt::Shell)?;
         }
         Command::Reset { exercise, .. } => match exercise {
-            Some(exercise) => reset::run(&root, &exercise)?,
-            None => reset::run_all(&root)?,
+            Some(exercise) => reset::run(root, &exercise)?,
+            None => reset::run_all(root)?,
         },
         Command::Bench {
             learner,
@@ -255,19 +264,19 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 _ => bench::Wanted::Either,
             };
             let options = bench::Options { json, rounds, svg };
-            return bench::run(&root, wanted, &options);
+            return bench::run(root, wanted, &options);
         }
-        Command::Doctor { json } => doctor::run(&root, json)?,
+        Command::Doctor { json } => doctor::run(root, json)?,
         Command::Report { format } => {
             let options = grade::Options {
                 report: Some(format),
                 ..grade::Options::default()
             };
-            return grade::run(&root, None, None, &options);
+            return grade::run(root, None, None, &options);
         }
         Command::New {
             what: New::Answer { exercise, slug },
-        } => new::answer(&root, &exercise, &slug)?,
+        } => new::answer(root, &exercise, &slug)?,
         Command::Completions { .. } => unreachable!("handled above"),
     }
     Ok(ExitCode::SUCCESS)
