@@ -87,8 +87,8 @@ fn report(verdicts: &Verdicts) {
             );
         }
         None => say!(
-            "No case catches it. If it is wrong, the grader needs a new case: name it in the header. If it is right, put \
-             the whole file into the folder `right` instead."
+            "No case catches it. If it is wrong, the grader needs a new case: name it in the header. If it is right, \
+             put the whole file into the folder `right` instead."
         ),
     }
     let not_started = verdicts.core.not_started + verdicts.bonus.not_started;

@@ -412,8 +412,7 @@ fn without_verdict(name: String, printed: &[String]) -> Case {
         verdict: Verdict::Failed,
         kind: "no-verdict".to_owned(),
         sentence: Some(
-            "The grader ended and gave no verdict on this case; what it printed follows."
-                .to_owned(),
+            "The grader ended without a verdict on this case; its output follows.".to_owned(),
         ),
         output: printed.to_vec(),
         transcript: None,

@@ -62,7 +62,7 @@ fn failing() {
 fn traced() {
     judge::watched(
         || {
-            // SAFETY: a length of 0 is refused.
+            // SAFETY: munmap fails with EINVAL for a length of 0.
             judge::watch(|| unsafe { libc::munmap(std::ptr::null_mut(), 0) });
         },
         |seen| judge::check!(seen.calls("munmap").len() == 1, "One munmap."),

@@ -77,7 +77,7 @@ fn a_watched_case_is_reported_with_its_transcript() {
     let case = || {
         judge::watched(
             || {
-                // SAFETY: a length of 0 is refused.
+                // SAFETY: munmap fails with EINVAL for a length of 0.
                 judge::watch(|| unsafe { nix::libc::munmap(std::ptr::null_mut(), 0) });
             },
             |_| (),

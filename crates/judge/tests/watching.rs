@@ -96,7 +96,7 @@ fn a_mapping_keeps_its_letter_when_mremap_moves_it() {
 #[test]
 fn a_failed_call_is_recorded_with_its_error() {
     records("P: munmap(?, 0) = EINVAL\n", || {
-        // SAFETY: a length of 0 is refused.
+        // SAFETY: munmap fails with EINVAL for a length of 0.
         unsafe { libc::munmap(64 as *mut libc::c_void, 0) };
     });
 }

@@ -68,7 +68,7 @@ fn classify(info: &PanicHookInfo) -> (Panicked, String) {
         let message = info
             .payload_as_str()
             .unwrap_or("(a panic without a message)");
-        // `todo!()` has no payload type of its own; this is how core words it.
+        // `todo!()` has no separate payload type, so it is recognised by core's message.
         let what = match message.starts_with("not yet implemented") {
             true => Panicked::NotStarted,
             false => Panicked::Other,
