@@ -39,10 +39,10 @@ struct Options {
     /// Only questions of this level, from 1 to 4.
     #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(1..=4))]
     level: Option<u8>,
-    /// The number of new questions a day.
+    /// Number of new questions a day.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number::<0, 1000>)]
     new: Option<usize>,
-    /// The day of your interview. Spreads the new questions over the days until then, and includes those that need an
+    /// Day of your interview. Spreads the new questions over the days until then, and includes those that need an
     /// exercise.
     #[arg(long, value_name = "DATE", value_parser = date)]
     interview: Option<Date>,
@@ -58,16 +58,16 @@ struct Options {
 enum Command {
     /// Ask the weakest and most asked questions first. The schedule does not change.
     Cram {
-        /// The number of questions.
+        /// Number of questions.
         #[arg(short, long, default_value_t = 20, value_parser = number::<1, 1000>)]
         n: usize,
     },
     /// Hold a mock interview: spoken answers, a rubric, follow-ups, a scorecard. The schedule does not change.
     Mock {
-        /// The number of questions.
+        /// Number of questions.
         #[arg(short, long, default_value_t = 5, value_parser = number::<1, 1000>)]
         n: usize,
-        /// The time for the interview.
+        /// Time for the interview, in minutes.
         #[arg(long, default_value_t = 20, value_parser = number::<1, 600>)]
         minutes: usize,
     },
@@ -78,7 +78,7 @@ enum Command {
     /// Exit status: 0 if all are proved, 1 if something differs on this machine, 3 if something was skipped.
     #[command(group = ArgGroup::new("questions").args(["id", "all"]).required(true))]
     Prove {
-        /// The id of a question.
+        /// Id of a question.
         id: Option<String>,
         /// Prove every question that has a proof.
         #[arg(long)]

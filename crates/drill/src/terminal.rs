@@ -14,7 +14,7 @@ pub struct Terminal<'a> {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look {
-    /// Whether to use bold and faint text, which never carries a meaning of its own.
+    /// Whether to use bold and faint text, which never carries meaning.
     pub styled: bool,
     /// Whether to print what was typed. If the input is not a terminal, nothing else shows it.
     pub echo: bool,

@@ -62,7 +62,8 @@ fn interview(minutes: i64) -> String {
 #[test]
 fn a_question_that_began_in_time_is_finished() {
     let output = interview(3);
-    let end = "Time is up after 1 of 5 questions.\n\nScorecard: 3 of 3 points, 1 of 5 questions, 4:00 of 3:00: over time.";
+    let end = "Time is up after 1 of 5 questions.\n\n\
+               Scorecard: 3 of 3 points, 1 of 5 questions, 4:00 of 3:00: over time.";
     assert!(output.contains(end), "{output}");
 }
 

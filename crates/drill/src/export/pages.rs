@@ -115,7 +115,8 @@ fn page(bank: &Bank, topic: &str, title: &str, questions: &[&Question]) -> Strin
 
 <!-- `cargo run -- drill pages` writes this page from book/questions/{topic}: edit the questions, not the page. -->
 
-Answer each question before you unfold its answer, aloud if you can. `cargo run -- drill --topic {topic}` asks them when they are due.
+Answer each question before you unfold its answer, aloud if you can. `cargo run -- drill --topic \
+{topic}` asks them when they are due.
 "
     );
     for question in questions {

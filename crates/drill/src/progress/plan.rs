@@ -77,7 +77,7 @@ impl Scope {
         topic && self.level.is_none_or(|level| level == question.level)
     }
 
-    /// The questions in the scope, apart from those of mock interviews.
+    /// The questions in the scope, except those of mock interviews.
     fn scheduled<'a>(&self, bank: &'a Bank) -> impl Iterator<Item = &'a Question> {
         let questions = bank.questions.iter();
         questions.filter(|question| !question.is_mock() && self.contains(question))
@@ -244,8 +244,8 @@ impl Interview {
     }
 }
 
-/// Returns the questions for the night before an interview: the weakest and most asked first. Exercises do not
-/// matter.
+/// Returns the questions for the night before an interview: the weakest and most asked first. Locked
+/// questions are included.
 pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
     let mut last = BTreeMap::new();
     for grade in &state.grades {

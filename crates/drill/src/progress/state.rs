@@ -104,7 +104,7 @@ impl State {
     /// Returns the average seconds for an answer, or `None` if there are only a few answers.
     pub fn seconds_per_answer(&self) -> Option<i64> {
         const FEW: usize = 5;
-        // A learner who takes an hour has left the terminal.
+        // A learner who took an hour was probably away.
         let seconds = self.grades.iter().map(|grade| grade.seconds.clamp(5, 600));
         let count = self.grades.len();
         (count >= FEW).then(|| seconds.sum::<i64>() / count as i64)

@@ -1,4 +1,4 @@
-//! What all sessions work on.
+//! The bank, log and clock that all sessions share.
 
 use anyhow::Result;
 use course::log::Log;
@@ -25,7 +25,7 @@ impl Drill<'_> {
     }
 
     /// Returns the state before the first question, and reports incomplete lines of the log. Returns an error if the
-    /// log cannot be written: the learner should not answer in vain.
+    /// log cannot be written, before the learner has answered anything.
     pub(super) fn begin(&self, terminal: &mut Terminal) -> Result<State> {
         self.log.append_if(|_| None)?;
         let state = self.state()?;

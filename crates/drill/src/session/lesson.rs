@@ -11,7 +11,7 @@ use crate::terminal::Terminal;
 /// HTML that only a browser can show: its first and its last tag.
 const BLOCKS: [(&str, &str); 2] = [("<details", "</details>"), ("<figure", "</figure>")];
 
-/// Code blocks that the book's reader turns into something else.
+/// Code blocks that the reader's preprocessor replaces by elements.
 const ELEMENTS: [&str; 5] = ["trace", "quiz", "predict", "grade", "progress"];
 
 pub(super) fn print_section(

@@ -1,4 +1,4 @@
-//! The sessions that grade: what is due and new, and cramming.
+//! The sessions with grades: due and new questions, and cramming.
 
 use anyhow::Result;
 
@@ -9,10 +9,11 @@ use crate::progress::plan::{self, Interview, Plan, Scope};
 use crate::progress::schedule::Limits;
 use crate::terminal::{Terminal, counted};
 
-const HELP: &str = "Stop at any time with :q or Ctrl-D; every grade is kept. :u undoes the last grade. Press Enter alone to skip a typed answer.";
+const HELP: &str = "Stop at any time with :q or Ctrl-D; every grade is kept. :u undoes the last grade. Press Enter \
+                    alone to skip a typed answer.";
 
 impl Drill<'_> {
-    /// Asks what is due and what is new.
+    /// Asks the questions that are due, and new ones.
     ///
     /// # Errors
     /// Returns an error if the log cannot be read or written, or if the terminal fails.

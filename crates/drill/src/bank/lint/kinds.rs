@@ -77,7 +77,8 @@ impl Linter<'_> {
             let reason =
                 split_reason(&item.text).filter(|(text, why)| !text.is_empty() && !why.is_empty());
             let (Some((text, why)), Some(right)) = (reason, item.ticked) else {
-                let problem = "an option is written `- [ ] option > why it is wrong` or `- [x] option > why it is right`";
+                let problem = "an option is written `- [ ] option > why it is wrong` or \
+                               `- [x] option > why it is right`";
                 self.report(item.line, problem);
                 continue;
             };
