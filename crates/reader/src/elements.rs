@@ -1,5 +1,5 @@
-//! Replaces the quiz, predict, trace, grade and progress fences of a page by custom elements. Each element contains what
-//! is shown without scripts.
+//! Replaces the quiz, predict, trace, grade and progress fences of a page by custom elements. Each element contains its
+//! static text, which is shown without scripts.
 
 mod grade;
 mod html;

@@ -23,28 +23,28 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Replace fences by elements (an mdBook preprocessor)
+    /// Replace fences by elements (an mdBook preprocessor).
     Preprocess {
         #[command(subcommand)]
         query: Option<Query>,
     },
-    /// Remove the common indentation of listings (an mdBook preprocessor)
+    /// Remove the common indentation of listings (an mdBook preprocessor).
     Listings {
         #[command(subcommand)]
         query: Option<Query>,
     },
-    /// Build the book, and treat every warning as an error
+    /// Build the book, and treat every warning as an error.
     Build {
-        /// The output folder [default: book/book in the clone]
+        /// Output folder; by default book/book in the clone.
         #[arg(long)]
         into: Option<PathBuf>,
     },
-    /// Serve the book on 127.0.0.1
+    /// Serve the book on 127.0.0.1.
     Serve {
-        /// The port; 0 takes any free port
+        /// Port; 0 chooses a free one.
         #[arg(long, default_value_t = 3000)]
         port: u16,
-        /// Open the book in the browser
+        /// Open the book in the browser.
         #[arg(long)]
         open: bool,
     },
@@ -52,9 +52,9 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Query {
-    /// Exit with status 0 if the preprocessor supports that renderer
+    /// Exit with status 0 if the preprocessor supports that renderer.
     Supports {
-        /// The name of the renderer, such as html
+        /// Name of the renderer, such as html.
         renderer: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a process can measure of itself: CPU time, page faults and resident memory. Marks tell a tracer when the
+//! Measures this process: CPU time, page faults and resident memory. Marks tell a tracer when the
 //! measured part starts and stops.
 
 use std::fs;

@@ -37,8 +37,8 @@ pub fn print(report: &Report) {
 
 /// Explains the columns of [`COUNTS`].
 const LEGEND: &str = "calls: system calls for a large pair (1 MiB), a small pair, a doubling of a Vec. faults: for \
-                      each page of a large block; for each page of untouched zeroed memory. used: live bytes for each byte \
-                      of the heap (other allocators: of resident memory). peak, kept: MiB resident while small blocks \
+                      each page of a large block; for each page of untouched zeroed memory. used: live bytes for each \
+                      byte of the heap (other allocators: of resident memory). peak, kept: MiB resident while small blocks \
                       are live; after 256 blocks of 1 MiB, or all small blocks, were freed. instr.: instructions of \
                       the allocator for a small pair.";
 
