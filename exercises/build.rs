@@ -1,4 +1,4 @@
-//! Compiles a hash of `src` into an exercise's grader, so that the judge notices a grader of another version of the answer.
+//! Compiles a hash of `src` into an exercise's grader, so that the judge detects a grader of another version.
 
 #[path = "../crates/judge/src/answer/hash.rs"]
 mod hash;

@@ -37,7 +37,8 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Two clones with the same version may share a target directory. Cargo then takes the grader of one for the other's.
+/// Two clones with the same version may share a target directory. Cargo then runs the grader of one clone for the
+/// other.
 #[test]
 fn an_answer_in_one_clone_is_not_graded_in_another() {
     let copy = copy();
@@ -52,7 +53,7 @@ fn an_answer_in_one_clone_is_not_graded_in_another() {
     assert!(stdout.contains("35 of 35 passed"), "{stdout}{stderr}");
 }
 
-/// As after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
+/// For example after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
 #[test]
 fn an_older_file_in_place_of_the_answer_is_graded() {
     let copy = copy();
@@ -63,7 +64,7 @@ fn an_older_file_in_place_of_the_answer_is_graded() {
         let file = fs::File::options().append(true).open(&path);
         file.expect("the answer")
             .set_modified(hour_ago)
-            .expect("set");
+            .expect("the modification time can be set");
     };
     copy.answer(&copy.solution());
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));

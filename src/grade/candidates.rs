@@ -160,7 +160,7 @@ fn package_manifest(candidate: &Candidate) -> Result<Table> {
     let package = table(&mut manifest, "package")?;
     package.insert("name".to_owned(), candidate.package().into());
     package.remove("metadata");
-    // A candidate is always built from its present source.
+    // A candidate is always built from its current source.
     package.remove("build");
     table(&mut manifest, "lib")?.insert("name".to_owned(), exercise.library().into());
     // The path of the source file, not of the link: snapshots are beside it.

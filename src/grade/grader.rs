@@ -181,8 +181,8 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     })
 }
 
-/// Gives the answer's files the present modification time, so that cargo builds them again, and trybuild does, too. Their
-/// contents stay as they are.
+/// Sets the modification time of the answer's files to now, so that cargo and trybuild build them again. Their contents
+/// do not change.
 ///
 /// # Errors
 /// Returns an error if a modification time cannot be changed.
@@ -221,8 +221,8 @@ impl Grader {
     /// Returns the names of the cases. The name of a compile-fail case is made of its stage and its file.
     ///
     /// # Errors
-    /// Returns `Stale` if the grader was built from another version of the answer, and another error if it cannot be run
-    /// or a folder of cases cannot be read.
+    /// Returns `Stale` if the grader was built from another version of the answer, and another error if it cannot be
+    /// run or a folder of cases cannot be read.
     pub fn cases(&self) -> Result<BTreeSet<String>> {
         // The status of a stale grader.
         const STALE: i32 = 96;

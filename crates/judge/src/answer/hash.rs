@@ -1,7 +1,7 @@
 //! A hash of an answer's files.
 //!
-//! `exercises/build.rs` has this module, too. Both are compiled by the same toolchain, so the standard library's hash
-//! serves, although it may change between versions.
+//! `exercises/build.rs` also includes this module. The hash of the standard library may change between versions, but
+//! both users are compiled by the same toolchain.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,10 +1,10 @@
-//! Notices a grader that was built from another version of the answer.
+//! Detects a grader that was built from another version of the answer.
 //!
-//! Cargo decides by modification time. If an older file takes the answer's place, as after `cp -p` or from a backup, or if
-//! two clones share a target directory, then cargo runs a grader of other sources, and its verdicts would be about those.
+//! Cargo decides by modification time. If an older file replaces the answer, for example by `cp -p` or from a backup,
+//! or if two clones share a target directory, cargo runs a grader that was built from other sources.
 //!
-//! `exercises/build.rs` compiles a hash of the answer's `src` into the grader. Because all targets of a package depend on
-//! the output of its build script, the library has been compiled from the same files.
+//! `exercises/build.rs` compiles a hash of the answer's `src` into the grader. All targets of a package depend on the
+//! output of its build script, so the library has been compiled from the same files.
 
 mod hash;
 
