@@ -7,6 +7,7 @@
 mod answers;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,58 +17,83 @@ use answers::{Answer, Expected};
 use anyhow::{Context, Result};
 use course::exercise::Exercise;
 use course::log::Verdict;
+use similar::TextDiff;
 use workbook::grade::candidates::{self, Candidate};
 use workbook::grade::grader::{Case, Grader};
 
+/// Grades every answer to every exercise, or to the one that `EXERCISE` names.
 #[test]
 fn every_answer_gets_its_verdict() -> Result<()> {
     let root = course::root::find()?;
-    let mut mistakes = Vec::new();
-    let (mut tables, mut recorded) = (Vec::new(), Vec::new());
-    for exercise in Exercise::all(&root)? {
-        let answers = answers::answers(&exercise)?;
-        let graded = grade(&exercise, &answers)?;
-        if let Some(why) = skipped(&graded["solution"]) {
-            // In CI nothing may be skipped because a tool or a permission is missing.
-            assert!(std::env::var_os("CI").is_none(), "{why}");
-            let name = &exercise.name;
-            // Not captured by libtest: a skipped exam must not look like a passed one.
-            writeln!(io::stderr(), "the exam of {name} is skipped: {why}")?;
-            continue;
-        }
-        for answer in &answers {
-            let wrong = examine(&exercise, answer, &graded[&answer.name]);
-            mistakes.extend(
-                wrong
-                    .into_iter()
-                    .map(|what| format!("{}: {what}", answer.name)),
-            );
-        }
-        tables.push((exercise.name.clone(), table(&answers, &graded)));
-        // On other architectures a mutex has another size, and so have the mappings.
-        if cfg!(target_arch = "x86_64") {
-            recorded.push((exercise.solution_calls(), calls(&graded["solution"])));
-        }
+    let exercises = match std::env::var("EXERCISE") {
+        Ok(name) => vec![Exercise::find(&root, &name)?],
+        Err(_) => Exercise::all(&root)?,
+    };
+    let mut problems = Vec::new();
+    for exercise in &exercises {
+        problems.extend(exam(exercise).with_context(|| exercise.name.clone())?);
     }
-    assert!(mistakes.is_empty(), "\n{}", mistakes.join("\n"));
-    println!("To see a difference: INSTA_OUTPUT=diff cargo test --test exam");
-    println!("To accept it: .ci/accept exam");
-    for (name, table) in tables {
-        insta::assert_snapshot!(name, table);
-    }
-    for (path, calls) in recorded {
-        assert_recorded(&path, &calls);
-    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     Ok(())
 }
 
-/// Compares with a snapshot that belongs to the exercise, because the command reads it.
-fn assert_recorded(path: &Path, calls: &str) {
+/// Returns everything that differs from what is expected of the exercise's answers.
+fn exam(exercise: &Exercise) -> Result<Vec<String>> {
+    let name = &exercise.name;
+    let answers = answers::answers(exercise)?;
+    say(&format!("{name}: building {} answers", answers.len()));
+    let graded = grade(exercise, &answers)?;
+    if let Some(why) = skipped(&graded["solution"]) {
+        // In CI nothing may be skipped because a tool or a permission is missing.
+        assert!(std::env::var_os("CI").is_none(), "{why}");
+        say(&format!("{name}: skipped: {why}"));
+        return Ok(Vec::new());
+    }
+    let problems: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| {
+            let problem = examine(exercise, answer, &graded[&answer.name])?;
+            Some(format!("{}: {problem}", answer.name))
+        })
+        .collect();
+    if !problems.is_empty() {
+        return Ok(problems);
+    }
+    let root = course::root::find()?;
+    let snapshot = root.join(format!("tests/snapshots/exam__{name}.snap"));
+    let mut differences = vec![difference(&snapshot, &table(&answers, &graded))];
+    // On other architectures a mutex has another size, and so have the mappings.
+    if cfg!(target_arch = "x86_64") {
+        let calls = calls(&graded["solution"]);
+        differences.push(difference(&exercise.solution_calls(), &calls));
+    }
+    Ok(differences.into_iter().flatten().collect())
+}
+
+/// Prints progress. libtest does not capture it, so that a skipped exam does not look like a passed one.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "exam of {line}");
+}
+
+/// Compares with a snapshot, and returns the difference for a reviewer.
+fn difference(snapshot: &Path, text: &str) -> Option<String> {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(path.parent().expect("a file has a parent folder"));
+    settings.set_snapshot_path(snapshot.parent().expect("a file has a parent folder"));
     settings.set_prepend_module_to_snapshot(false);
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    settings.bind(|| insta::assert_snapshot!(&*name, calls));
+    settings.set_omit_expression(true);
+    let name = snapshot.file_stem().unwrap_or_default().to_string_lossy();
+    let compare = || settings.bind(|| insta::assert_snapshot!(&*name, text));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(compare)).err()?;
+    let stored = fs::read_to_string(snapshot).unwrap_or_default();
+    // The header ends at the second line of dashes.
+    let stored = stored.splitn(3, "---\n").nth(2).unwrap_or_default();
+    let diff = TextDiff::from_lines(stored, text);
+    let diff = diff.unified_diff().context_radius(1).to_string();
+    Some(format!(
+        "Every answer got the expected verdict, but {} differs. If the difference is intended, `.ci/accept exam` accepts \
+         it:\n{diff}",
+        snapshot.display()
+    ))
 }
 
 /// Grades all answers, and returns their cases by the answer's name.
@@ -96,7 +122,15 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
                 return Ok(());
             };
             let cases = run(candidate, &grader)?;
-            graded.lock().unwrap().insert(candidate.name.clone(), cases);
+            let mut graded = graded.lock().unwrap();
+            graded.insert(candidate.name.clone(), cases);
+            if graded.len() % 10 == 0 || graded.len() == answers.len() {
+                let (done, all) = (graded.len(), answers.len());
+                say(&format!(
+                    "{}: {done} of {all} answers graded",
+                    exercise.name
+                ));
+            }
         }
     };
     thread::scope(|scope| {

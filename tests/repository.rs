@@ -132,6 +132,15 @@ fn missing_parts(exercise: &Exercise) -> Vec<String> {
         let met = file.is_file();
         need(file, met, "the file is missing".to_owned());
     }
+    let manifest = exercise.folder().join("Cargo.toml");
+    for line in ["build = \"../build.rs\"", "[lib]", "test = false"] {
+        let met = text(&manifest).lines().any(|other| other == line);
+        need(
+            manifest.clone(),
+            met,
+            format!("the line `{line}` is missing"),
+        );
+    }
     let library = root.join("solutions/src/lib.rs");
     let module = format!("pub mod {};", exercise.library());
     let met = text(&library).contains(&module);
@@ -144,6 +153,16 @@ fn missing_parts(exercise: &Exercise) -> Vec<String> {
         met,
         format!("it does not include {{{{#include ../../{include}"),
     );
+    for list in ["SUMMARY.md", "map.md"] {
+        let list = root.join("book/src").join(list);
+        let link = format!("]({})", exercise.about.page);
+        let met = text(&list).contains(&link);
+        need(
+            list,
+            met,
+            format!("it does not link to {}", exercise.about.page),
+        );
+    }
     let form = root.join(".github/ISSUE_TEMPLATE/wrong-verdict.yml");
     let option = format!("- {name}\n");
     let met = text(&form).contains(&option);

@@ -39,6 +39,10 @@ pub fn answer(root: &Path, name: &str, slug: &str) -> Result<()> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let (solution, answer) = (read(&exercise.solution())?, read(&exercise.answer())?);
     ensure!(
+        answer != read(&exercise.stub())?,
+        "exercises/{name}/src/lib.rs is the stub; copy the solution there, and make the mistake in it"
+    );
+    ensure!(
         answer != solution,
         "exercises/{name}/src/lib.rs is the solution; make the mistake in it first"
     );

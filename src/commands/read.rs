@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use course::cargo::{self, NO_CARGO};
@@ -12,6 +13,9 @@ use crate::warn;
 
 /// The default port.
 pub const PORT: u16 = 3000;
+
+/// How long the server may take to end its own programs.
+pub const GRACE: Duration = Duration::from_secs(3);
 
 /// Printed before the first build.
 pub const FIRST_BUILD: &str =
@@ -28,21 +32,19 @@ pub fn run(root: &Path, port: u16, open: bool) -> Result<ExitCode> {
         "port {port} of 127.0.0.1 is taken, perhaps because the book is already open; `cargo run -- read --port 0` \
          chooses a free port"
     );
-    let mut build = build(root);
-    if is_built(root) {
-        build.arg("--quiet");
-    } else {
+    if !is_built(root) {
         warn!("{FIRST_BUILD}");
     }
-    let built = build.status().context(NO_CARGO)?;
+    // Not quiet: the server may have to be built again.
+    let built = build(root).status().context(NO_CARGO)?;
     ensure!(built.success(), "the book's server does not build");
     let mut server = Group::spawn(&mut server(root, port, open))
         .context("the book's server cannot be started")?;
     // The server runs in a separate process group, so the terminal does not send it Ctrl-C.
     let killer = server.killer();
-    ctrlc::set_handler(move || killer.kill())?;
+    ctrlc::set_handler(move || killer.terminate(GRACE))?;
     Ok(match server.wait()?.code() {
-        // `None` if the handler has killed it.
+        // `None` if the handler had to kill it.
         Some(0) | None => ExitCode::SUCCESS,
         Some(_) => ExitCode::from(2),
     })

@@ -118,7 +118,8 @@ fn write_workspace(root: &Path, workspace: &Path, candidates: &[Candidate]) -> R
         let folder = workspace.join(candidate.package());
         fs::create_dir_all(folder.join("src"))?;
         write(&folder.join("src/lib.rs"), &candidate.source)?;
-        let manifest = package_manifest(candidate)?;
+        let manifest = package_manifest(candidate)
+            .with_context(|| format!("exercises/{}/Cargo.toml", candidate.exercise.name))?;
         write(&folder.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
         // trybuild looks for the compile-fail cases in the package.
         link(
@@ -162,7 +163,9 @@ fn package_manifest(candidate: &Candidate) -> Result<Table> {
     package.remove("metadata");
     // A candidate is always built from its current source.
     package.remove("build");
-    table(&mut manifest, "lib")?.insert("name".to_owned(), exercise.library().into());
+    let library = manifest.entry("lib").or_insert_with(|| Table::new().into());
+    let library = library.as_table_mut().context("lib is not a table")?;
+    library.insert("name".to_owned(), exercise.library().into());
     // The path of the source file, not of the link: snapshots are beside it.
     let grader = Table::from_iter([
         ("name".to_owned(), Value::from("grader")),

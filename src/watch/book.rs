@@ -54,10 +54,13 @@ impl Book {
 
 impl Drop for Book {
     fn drop(&mut self) {
-        let mut state = lock(&self.state);
-        state.ended = true;
-        if let Some(running) = state.running.take() {
-            running.kill();
+        let running = {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            state.running.take()
+        };
+        if let Some(running) = running {
+            running.terminate(read::GRACE);
         }
     }
 }

@@ -295,8 +295,23 @@ pub struct Killer(Arc<Mutex<Option<Pid>>>);
 impl Killer {
     /// Sends SIGKILL to every process of the group.
     pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Sends SIGTERM to every process of the group, and SIGKILL if the leader has not ended, and been waited for by its
+    /// owner, after `grace`.
+    pub fn terminate(&self, grace: Duration) {
+        self.signal(Signal::SIGTERM);
+        let deadline = Instant::now() + grace;
+        while self.lock().is_some() && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        self.kill();
+    }
+
+    fn signal(&self, signal: Signal) {
         if let Some(leader) = *self.lock() {
-            let _ = killpg(leader, Signal::SIGKILL);
+            let _ = killpg(leader, signal);
         }
     }
 

@@ -168,3 +168,37 @@ fn a_program_ends_with_its_parent() -> io::Result<()> {
     expect_dead(&pid);
     Ok(())
 }
+
+#[test]
+fn a_terminated_program_can_clean_up() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("cleaned");
+    let script = "trap 'touch \"$FILE\"; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut command = shell(script);
+    command.env("FILE", &file).stdout(Stdio::piped());
+    let mut group = Group::spawn(&mut command)?;
+    let mut ready = [0; 6];
+    let mut stdout = group.take_stdout().expect("a pipe was requested");
+    io::Read::read_exact(&mut stdout, &mut ready)?;
+    let killer = group.killer();
+    let status = thread::scope(|scope| {
+        let waiting = scope.spawn(move || group.wait());
+        killer.terminate(Duration::from_secs(30));
+        waiting.join().expect("it does not panic")
+    })?;
+    assert!(status.success() && file.exists(), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_program_that_ignores_sigterm_is_killed() -> io::Result<()> {
+    let mut command = shell("trap '' TERM; echo ready; while :; do sleep 1; done");
+    let mut group = Group::spawn(command.stdout(Stdio::piped()))?;
+    let mut ready = [0; 6];
+    let mut stdout = group.take_stdout().expect("a pipe was requested");
+    io::Read::read_exact(&mut stdout, &mut ready)?;
+    let killer = group.killer();
+    killer.terminate(Duration::from_millis(100));
+    assert!(!group.wait()?.success());
+    Ok(())
+}
