@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use course::root;
@@ -108,7 +108,6 @@ enum Command {
     /// Restore an exercise's stub. A copy of your file is kept.
     Reset {
         /// Name of the exercise, as in `list`.
-        #[arg(required_unless_present = "all")]
         exercise: Option<String>,
         /// Restore the stubs of all exercises.
         #[arg(long, conflicts_with = "exercise")]
@@ -247,9 +246,10 @@ fn run_command(root: &Path, command: Command) -> Result<ExitCode> {
             let options = solution::Options { spoil, bonus };
             solution::run(root, &exercise, options, Prompt::Shell)?;
         }
-        Command::Reset { exercise, .. } => match exercise {
+        Command::Reset { exercise, all } => match exercise {
             Some(exercise) => reset::run(root, &exercise)?,
-            None => reset::run_all(root)?,
+            None if all => reset::run_all(root)?,
+            None => bail!("name an exercise, or restore all stubs with `cargo run -- reset --all`"),
         },
         Command::Bench {
             learner,

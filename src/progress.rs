@@ -27,6 +27,13 @@ impl Progress {
         self.last_graded(name).is_some_and(|graded| graded.solved)
     }
 
+    /// Returns whether the exercise was solved at any time.
+    pub fn was_solved(&self, name: &str) -> bool {
+        self.0.iter().any(|record| {
+            matches!(record, Record::Exercise(graded) if graded.exercise == name && graded.solved)
+        })
+    }
+
     /// Returns the first stage that failed when the exercise was last graded, or else the first that was not started.
     pub fn first_unsolved_stage(&self, name: &str) -> Option<&str> {
         let stages = &self.last_graded(name)?.stages;

@@ -291,6 +291,7 @@ impl Drop for Watching {
 #[test]
 fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
     let copy = copy();
+    let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
     let stub = fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap();
     copy.answer(&stub);
     let mut watching = Watching::begin(&copy);
@@ -636,6 +637,12 @@ fn the_solution_is_shown_after_it_is_solved() {
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let (status, _, _) = run(&mut workbook(&copy, &["solution", "private-alloc"]));
     assert_eq!(status, Some(0));
+
+    // Also while the learner tries something else.
+    copy.answer(&copy.solution().replace("isize::MAX", "usize::MAX"));
+    run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let (status, _, _) = run(&mut workbook(&copy, &["solution", "private-alloc"]));
+    assert_eq!(status, Some(0));
 }
 
 #[test]
@@ -793,8 +800,9 @@ fn reset_restores_all_stubs() {
         stdout.contains("shared-ipc is already the stub."),
         "{stdout}"
     );
-    let (status, _, _) = run(&mut workbook(&copy, &["reset"]));
+    let (status, _, stderr) = run(&mut workbook(&copy, &["reset"]));
     assert_eq!(status, Some(2));
+    assert!(stderr.contains("reset --all"), "{stderr}");
 }
 
 #[test]
@@ -830,7 +838,10 @@ fn the_core_of_a_solution_is_shown_first() {
         stdout
     };
     let (core, full) = (show(&[]), show(&["--bonus"]));
-    assert!(core.contains("solution threshold-alloc --bonus"), "{core}");
+    assert!(
+        core.contains("solution threshold-alloc --spoil --bonus"),
+        "{core}"
+    );
     assert!(!core.contains("+mod cache {"), "{core}");
     assert!(full.contains("+mod cache {"), "{full}");
 }

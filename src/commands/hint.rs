@@ -31,7 +31,9 @@ pub fn run(
         None => {
             let mut all = Exercise::all(root)?.into_iter();
             let unsolved = all.find(|exercise| !progress.is_solved(&exercise.name));
-            unsolved.context("every exercise is solved; name the exercise that you mean")?
+            unsolved.context(
+                "every exercise is solved; name one, as in `cargo run -- hint private-alloc`",
+            )?
         }
     };
     let name = exercise.name.as_str();
@@ -67,6 +69,12 @@ pub fn run(
     }
     if number < hints.len() {
         let next = format!("\nMore: {}", prompt.hint(name, stage));
+        say!("{}", styled(FAINT, &next));
+    } else {
+        let next = format!(
+            "\nThis was the last hint. The solution: {}",
+            prompt.spoil(name)
+        );
         say!("{}", styled(FAINT, &next));
     }
     let record = Record::Hint {

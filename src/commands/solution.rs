@@ -37,9 +37,10 @@ pub struct Options {
 /// `spoil` is not set.
 pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
-    if !options.spoil && !Progress::read(root)?.is_solved(name) {
+    if !options.spoil && !Progress::read(root)?.was_solved(name) {
+        let bonus = if options.bonus { " --bonus" } else { "" };
         bail!(
-            "{name} is not solved yet; to see the solution anyway: {}",
+            "{name} is not solved yet; to see the solution anyway: {}{bonus}",
             prompt.spoil(name)
         );
     }
@@ -58,14 +59,15 @@ pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<
     let mut text = format!("--- yours\n+++ solutions/src/{}.rs\n", exercise.library());
     text += &difference(&answer, solution.unwrap_or(&full));
     if solution.is_some() {
-        let more = match prompt {
-            Prompt::Shell => format!("cargo run -- solution {name} --bonus"),
-            Prompt::Watch => "s --bonus".to_owned(),
+        let command = match prompt {
+            Prompt::Shell => format!("cargo run -- solution {name}"),
+            Prompt::Watch => "s".to_owned(),
         };
-        let note = format!("\nThis is the core. With the bonus stages: {more}");
+        let spoil = if options.spoil { " --spoil" } else { "" };
+        let note = format!("\nThis is the core. With the bonus stages: {command}{spoil} --bonus");
         text += &styled(FAINT, &note);
     }
-    show(text.trim_end());
+    show(text.trim_end(), prompt);
     Ok(())
 }
 
@@ -88,9 +90,11 @@ fn difference(answer: &str, solution: &str) -> String {
     text
 }
 
-/// Shows the text in `PAGER`, by default `less`, if standard output is a terminal; otherwise prints it.
-fn show(text: &str) {
-    if !stdout().is_terminal() || !page(text) {
+/// Shows the text in `PAGER`, by default `less`, if standard output is a terminal; otherwise prints it. `watch` reads the
+/// keyboard itself, so a pager there would get only some of the keys.
+fn show(text: &str, prompt: Prompt) {
+    let wants_pager = prompt == Prompt::Shell && stdout().is_terminal();
+    if !wants_pager || !page(text) {
         say!("{text}");
     }
 }

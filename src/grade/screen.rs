@@ -273,12 +273,12 @@ fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option
         return None;
     }
     let how = match prompt {
-        Prompt::Shell => format!("cargo run -- solution {name}"),
-        Prompt::Watch => format!("solutions/src/{}.rs", exercise.library()),
+        Prompt::Shell => format!("`cargo run -- solution {name}`"),
+        Prompt::Watch => "s and Enter".to_owned(),
     };
     let wrong = fs::read_dir(exercise.answers().join("wrong")).map_or(0, Iterator::count);
     let solved = format!(
-        "Solved. Compare with {how}, and see tests/answers/{name}/wrong for {wrong} mistakes that the grader knows."
+        "Solved. {how} shows how the solution differs; tests/answers/{name}/wrong has {wrong} mistakes that the grader knows."
     );
     let mut text = indented(0, &solved);
     if let Some(stage) = not_started(true) {

@@ -75,6 +75,8 @@ struct Session<'a> {
     built: BTreeSet<usize>,
     run: Option<Run>,
     runs: u64,
+    /// The exercise that was just solved, until the learner works on another one: `s` shows its solution.
+    just_solved: Option<usize>,
     /// The first failure of the last grading, and how many gradings in a row it came first.
     failure: Option<(Failure, u32)>,
     /// Started after the first grading, so that the first verdict does not wait for its build.
@@ -109,6 +111,7 @@ impl<'a> Session<'a> {
             built: BTreeSet::new(),
             run: None,
             runs: 0,
+            just_solved: None,
             failure: None,
             book: None,
             address: None,
@@ -147,6 +150,7 @@ impl<'a> Session<'a> {
             exercises.position(|exercise| path.starts_with(exercise.folder()))
         };
         if let Some(exercise) = paths.iter().rev().find_map(exercise_of) {
+            self.just_solved = None;
             self.turn_to(exercise);
             self.grade();
         }
@@ -161,7 +165,11 @@ impl<'a> Session<'a> {
 
     /// Grades the current exercise. Stops the grading of an older save.
     fn grade(&mut self) {
-        self.stop();
+        if self.run.is_some() {
+            self.stop();
+            // Some of its verdicts may be on the screen.
+            self.advise("The grading was stopped, because there is a newer one.");
+        }
         clear_progress();
         self.runs += 1;
         let (number, stop) = (self.runs, Stop::default());
@@ -313,6 +321,7 @@ impl<'a> Session<'a> {
             ("hint" | "h", []) => hint::run(self.root, Some(&name), None, None, Prompt::Watch),
             ("list" | "l", []) => list::run(self.root),
             ("next" | "n", []) => {
+                self.just_solved = None;
                 self.turn_to((self.current + 1) % self.exercises.len());
                 self.grade();
                 Ok(())
@@ -326,7 +335,9 @@ impl<'a> Session<'a> {
                     spoil: flags.contains(&"--spoil"),
                     bonus: flags.contains(&"--bonus"),
                 };
-                solution::run(self.root, &name, options, Prompt::Watch)
+                let exercise = self.just_solved.unwrap_or(self.current);
+                let name = &self.exercises[exercise].name;
+                solution::run(self.root, name, options, Prompt::Watch)
             }
             ("reset", []) => reset::run(self.root, &name),
             ("quit" | "q", []) => return true,
@@ -335,7 +346,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             _ => {
-                say!("There is no command {line:?}. The commands are:\n{HELP}");
+                say!("There is no command {line:?}.\n{HELP}");
                 Ok(())
             }
         };
@@ -365,6 +376,6 @@ Enter       grade again
 h hint      a hint: first a nudge, then a little more each time
 n next      the next exercise
 l list      all exercises, and what is solved
-s solution  how your answer differs from the solution
+s solution  how the solution differs from your answer; s --spoil: before it is solved
 reset       restore the stub; a copy of your file is kept
 q quit      leave; nothing is lost";

@@ -69,8 +69,14 @@ impl Exercise {
     pub fn find(root: &Path, name: &str) -> Result<Exercise> {
         let all = Exercise::all(root)?;
         let names: Vec<_> = all.iter().map(|exercise| exercise.name.clone()).collect();
+        let stage_of = all.iter().find(|exercise| exercise.stage(name).is_ok());
+        let stage_of = stage_of.map(|exercise| exercise.name.clone());
         match all.into_iter().find(|exercise| exercise.name == name) {
             Some(exercise) => Ok(exercise),
+            None if stage_of.is_some() => bail!(
+                "{name} is a stage; name its exercise first, as in `{} {name}`",
+                stage_of.unwrap_or_default()
+            ),
             None => bail!(
                 "there is no exercise {name}; the exercises are {}",
                 names.join(", ")

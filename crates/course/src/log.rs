@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::root;
@@ -225,7 +225,7 @@ impl Log {
     /// Returns an error if the record cannot be written. The log is then unchanged.
     pub fn append(&self, record: &Record) -> Result<()> {
         let append = || write_line(&mut self.open_locked()?, record);
-        append().with_context(|| self.not_written())
+        append().map_err(|error| self.not_written(&error))
     }
 
     /// Reads the log and adds what `decide` returns, with no other writer in between. Returns whether a record was
@@ -241,12 +241,12 @@ impl Log {
                 write_line(&mut file, &record).and(Ok(true))
             })
         };
-        append().with_context(|| self.not_written())
+        append().map_err(|error| self.not_written(&error))
     }
 
-    fn not_written(&self) -> String {
-        format!(
-            "{} cannot be written, so nothing was recorded; WORKBOOK_HOME=FOLDER puts the log elsewhere",
+    fn not_written(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!(
+            "{} cannot be written ({error:#}); WORKBOOK_HOME=FOLDER puts the log elsewhere",
             self.path.display()
         )
     }

@@ -154,7 +154,7 @@ fn a_full_disk_leaves_the_log_unchanged() {
     let (_, line) = line.unwrap_or_else(|| panic!("no acknowledgement in: {output}"));
     let (written, error) = line.split_once(": ").expect("a number and an error");
     assert!(
-        error.contains("log.jsonl cannot be written, so nothing was recorded"),
+        error.contains("log.jsonl cannot be written (File too large"),
         "{error}"
     );
     let lines = Log::in_folder(folder.path()).read().expect("the log");

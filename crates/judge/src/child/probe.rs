@@ -80,7 +80,8 @@ pub fn resident_pages(start: *const u8, len: usize) -> usize {
     try_resident(start, len).unwrap_or_else(|| panics::skip("/proc/self/pagemap cannot be read"))
 }
 
-/// The page faults of this thread so far, minor and major: a kernel such as 5.10 counts some first writes as major.
+/// The page faults of this thread so far, minor and major: kernels before 6.0 count the first write to a shared page as
+/// major.
 pub fn faults() -> u64 {
     static WORKS: OnceLock<bool> = OnceLock::new();
     const BROKEN: &str = "getrusage(2) does not count page faults here";
