@@ -1,4 +1,4 @@
-//! The lock is a record lock on a file in memory: the kernel gives it back when a process ends.
+//! The lock is a record lock on a memfd instead of a mutex. The kernel releases it when its owner ends.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -33,9 +33,9 @@ const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("it has a s
 
 impl Counter {
     pub fn new() -> io::Result<Counter> {
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED nothing is replaced.
-        let start = unsafe { mmap_anonymous(None, LEN, rights, MapFlags::MAP_SHARED) }?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(None, LEN, protection, MapFlags::MAP_SHARED) }?;
         let file = memfd_create(c"lock", MFdFlags::MFD_CLOEXEC)?;
         Ok(Counter {
             shared: start.cast(),
@@ -44,7 +44,7 @@ impl Counter {
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: mapped for as long as this lives; zeros are valid.
+        // SAFETY: the memory stays mapped for as long as this value lives, and all zeros is a valid `Shared`.
         unsafe { self.shared.as_ref() }
     }
 
@@ -90,7 +90,7 @@ impl Drop for Locked<'_> {
 }
 
 fn set(file: &OwnedFd, kind: libc::c_int) -> io::Result<()> {
-    // SAFETY: zeros are a valid `flock`: the whole file, from its start.
+    // SAFETY: all zeros is a valid `flock`. It describes the whole file.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     // SAFETY: `lock` outlives the call.
@@ -105,7 +105,7 @@ fn set(file: &OwnedFd, kind: libc::c_int) -> io::Result<()> {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own.
+        // SAFETY: only this value uses the mapping.
         let _ = unsafe { munmap(self.shared.cast(), LEN.get()) };
     }
 }

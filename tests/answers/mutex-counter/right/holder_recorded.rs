@@ -1,4 +1,4 @@
-//! A normal robust mutex; who has it stands beside it, and is asked first.
+//! A robust mutex that is not error-checking. Each lock first compares the recorded owner with the current thread.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -32,29 +32,30 @@ struct Guarded {
     owner_died: bool,
 }
 
-// SAFETY: a mapping belongs to the process, and the mutex lets any thread in, one at a time.
+// SAFETY: a mapping is not tied to a thread, and any thread may lock the mutex.
 unsafe impl Send for Counter {}
 
-// SAFETY: what is behind the pointer is only touched under the mutex.
+// SAFETY: `guarded` is only accessed while the mutex is locked. The other fields are thread-safe.
 unsafe impl Sync for Counter {}
 
 impl Counter {
     const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("a mutex has a size");
 
     pub fn new() -> io::Result<Counter> {
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
-        let start = unsafe { mmap_anonymous(None, Self::LEN, rights, MapFlags::MAP_SHARED) }?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(None, Self::LEN, protection, MapFlags::MAP_SHARED) }?;
         let counter = Counter {
             shared: start.cast(),
         };
-        // SAFETY: the memory is this function's own until it returns, and no process has been forked since.
+        // SAFETY: the mapping is new, so no other thread or process uses it yet.
         unsafe { set_up(counter.shared().mutex.get()) }?;
         Ok(counter)
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: the invariant; the kernel's zeros are valid in every field, and what changes stands in UnsafeCells.
+        // SAFETY: the memory stays mapped for as long as this value lives. All zeros is valid for every field, and
+        // every field is an atomic or an `UnsafeCell`.
         unsafe { self.shared.as_ref() }
     }
 
@@ -78,11 +79,11 @@ impl Counter {
     fn lock(&self) -> io::Result<Locked<'_>> {
         let shared = self.shared();
         let me = nix::unistd::gettid().as_raw();
-        // Only this thread writes its own number there.
+        // Only this thread stores its own thread ID, so a relaxed load is enough.
         if shared.holder.load(Relaxed) == me {
             return Err(io::Error::from_raw_os_error(libc::EDEADLK));
         }
-        // SAFETY: the mutex is set up.
+        // SAFETY: the mutex is initialised.
         match unsafe { libc::pthread_mutex_lock(shared.mutex.get()) } {
             0 => {
                 shared.holder.store(me, Relaxed);
@@ -91,9 +92,12 @@ impl Counter {
             libc::EOWNERDEAD => {
                 shared.holder.store(me, Relaxed);
                 let locked = Locked(shared);
-                // SAFETY: with EOWNERDEAD the lock is ours. The note comes first: should we die now, it stands.
+                // Record the death before the mutex is consistent again: if this process dies in between, the record
+                // remains.
+                // SAFETY: after EOWNERDEAD this thread holds the lock.
                 unsafe { (*shared.guarded.get()).owner_died = true };
-                // SAFETY: as above. Without this call the mutex could never be locked again.
+                // Without this call, the unlock would make the mutex unusable (ENOTRECOVERABLE).
+                // SAFETY: as above.
                 check(unsafe { libc::pthread_mutex_consistent(shared.mutex.get()) })?;
                 Ok(locked)
             }
@@ -110,7 +114,7 @@ impl Drop for Locked<'_> {
         // SAFETY: this thread has locked the mutex.
         let unlocked = unsafe { libc::pthread_mutex_unlock(self.0.mutex.get()) };
         if unlocked != 0 {
-            // Somebody has written over the mutex, or the process has forked meanwhile: nothing can be trusted.
+            // The mutex was overwritten, or this is a child that was forked while the lock was held.
             process::abort();
         }
     }
@@ -118,10 +122,11 @@ impl Drop for Locked<'_> {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // The mutex is not destroyed: other processes go on using it.
-        // SAFETY: the mapping is this value's own, and no reference is left, because each borrows it.
+        // The mutex is not destroyed, because other processes may still use it.
+        // SAFETY: only this value uses the mapping, and every reference into it borrows this value.
         let unmapped = unsafe { munmap(self.shared.cast(), Self::LEN.get()) };
-        // It fails only where the kernel lacks a mapping to split; then the memory leaks, which is sound.
+        // If munmap fails, the memory leaks, which is sound. It fails only if splitting a mapping would exceed
+        // vm.max_map_count.
         let _ = unmapped;
     }
 }
@@ -129,9 +134,9 @@ impl Drop for Counter {
 unsafe fn set_up(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
     let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
-    // SAFETY: there is room for the attributes.
+    // SAFETY: the pointer is valid for writes.
     check(unsafe { libc::pthread_mutexattr_init(attributes) })?;
-    // SAFETY: they are set up now, here and below.
+    // SAFETY: the attributes are initialised.
     check(unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) })?;
     // SAFETY: as above.
     check(unsafe { libc::pthread_mutexattr_settype(attributes, libc::PTHREAD_MUTEX_NORMAL) })?;
@@ -139,7 +144,7 @@ unsafe fn set_up(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
     check(unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) })?;
     // SAFETY: the caller's contract, and as above.
     check(unsafe { libc::pthread_mutex_init(mutex, attributes) })?;
-    // SAFETY: as above; a mutex does not need its attributes any more.
+    // SAFETY: as above. The mutex does not use its attributes after its initialisation.
     check(unsafe { libc::pthread_mutexattr_destroy(attributes) })
 }
 

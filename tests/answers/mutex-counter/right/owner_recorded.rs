@@ -1,4 +1,4 @@
-//! The lock is the number of the process that has it: it is taken over from a process that is gone.
+//! The lock is an atomic with the owner's process ID. Waiters poll it, and take it over if that process is gone.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -32,16 +32,16 @@ const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("it has a s
 
 impl Counter {
     pub fn new() -> io::Result<Counter> {
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: without MAP_FIXED nothing is replaced.
-        let start = unsafe { mmap_anonymous(None, LEN, rights, MapFlags::MAP_SHARED) }?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(None, LEN, protection, MapFlags::MAP_SHARED) }?;
         Ok(Counter {
             shared: start.cast(),
         })
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: mapped for as long as this lives; zeros are valid.
+        // SAFETY: the memory stays mapped for as long as this value lives, and all zeros is a valid `Shared`.
         unsafe { self.shared.as_ref() }
     }
 
@@ -69,7 +69,7 @@ impl Counter {
             if owner == me {
                 return Err(io::Error::from_raw_os_error(libc::EDEADLK));
             }
-            // A process that is gone, and waited for, gives the lock to whoever takes it from its number first.
+            // If the owner has ended and was waited for, the first waiter to replace its process ID gets the lock.
             let gone = owner != 0 && kill(Pid::from_raw(owner), None) == Err(Errno::ESRCH);
             seen = if gone { owner } else { 0 };
             if !gone {
@@ -93,7 +93,7 @@ impl Drop for Locked<'_> {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own.
+        // SAFETY: only this value uses the mapping.
         let _ = unsafe { munmap(self.shared.cast(), LEN.get()) };
     }
 }

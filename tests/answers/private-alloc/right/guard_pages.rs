@@ -1,4 +1,4 @@
-//! A page without access on either side, so that a write past the end is a signal; `prefault` by touching alone.
+//! Guard pages before and after the region, so that an overrun is SIGSEGV. `prefault` only touches the pages.
 
 use std::io;
 use std::num::NonZero;
@@ -9,10 +9,10 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::unistd::{SysconfVar, sysconf};
 
 pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED nothing is replaced.
-    let start = unsafe { libc::mmap(null_mut(), len, rights, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         Err(io::Error::last_os_error())
     } else {
@@ -21,7 +21,7 @@ pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
 }
 
 pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller gives the range up.
+    // SAFETY: the caller no longer uses the range.
     match unsafe { libc::munmap(start.cast(), len) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -29,7 +29,7 @@ pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
 }
 
 pub struct Region {
-    /// The guard, the region in whole pages, the guard.
+    /// A guard page, the region rounded up to whole pages, and another guard page.
     whole: Mapping,
     len: usize,
 }
@@ -41,7 +41,7 @@ struct Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own.
+        // SAFETY: only this value uses the mapping.
         let _ = unsafe { munmap(self.start.cast(), self.len) };
     }
 }
@@ -69,7 +69,7 @@ impl Region {
             .filter(|usable| *usable <= limit)
             .ok_or_else(out_of_memory)?;
         let bytes = NonZero::new(usable + 2 * page).ok_or_else(out_of_memory)?;
-        // SAFETY: without MAP_FIXED nothing is replaced.
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let start =
             unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)? };
         let whole = Mapping {
@@ -77,9 +77,9 @@ impl Region {
             len: bytes.get(),
         };
         let region = Region { whole, len };
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: the pages are the mapping's own, and nothing uses them yet.
-        unsafe { mprotect(region.start().cast(), usable, rights)? };
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the pages are part of the new mapping, and nothing uses them yet.
+        unsafe { mprotect(region.start().cast(), usable, protection)? };
         Ok(region)
     }
 
@@ -99,19 +99,19 @@ impl Region {
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the bytes between the guards are zero-filled, and borrowed with `self`.
+        // SAFETY: the `len` bytes after the first guard page are readable and initialised, and borrowed with `self`.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len) }
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`, and the borrow is the only one.
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
     }
 
     pub fn prefault(&mut self) -> io::Result<()> {
         for page in self.as_mut_slice().chunks_mut(page_size()) {
             let byte = &raw mut page[0];
-            // SAFETY: the byte is borrowed here alone.
+            // SAFETY: the byte is mutably borrowed.
             let value = unsafe { byte.read_volatile() };
             // SAFETY: as above.
             unsafe { byte.write_volatile(value) };
@@ -120,7 +120,7 @@ impl Region {
     }
 }
 
-// SAFETY: a mapping belongs to no thread.
+// SAFETY: a mapping is not tied to a thread.
 unsafe impl Send for Region {}
-// SAFETY: a shared reference only reads.
+// SAFETY: a `&Region` gives read access only.
 unsafe impl Sync for Region {}

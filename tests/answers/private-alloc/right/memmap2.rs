@@ -1,4 +1,4 @@
-//! A `MmapMut` of memmap2 owns the mapping: no Drop, no Send and no Sync to write.
+//! The region is a `MmapMut` of memmap2, which already implements `Drop`, `Send` and `Sync`.
 // needs: memmap2 = "0.9"
 
 use std::io;
@@ -8,10 +8,10 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 use nix::libc;
 
 pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED nothing is replaced.
-    let start = unsafe { libc::mmap(null_mut(), len, rights, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
     if start.addr() == usize::MAX {
         return Err(io::Error::last_os_error());
     }
@@ -19,7 +19,7 @@ pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
 }
 
 pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller gives the range up.
+    // SAFETY: the caller no longer uses the range.
     let result = unsafe { libc::munmap(start.cast(), len) };
     nix::errno::Errno::result(result)?;
     Ok(())
@@ -62,9 +62,10 @@ impl Region {
         }
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?;
         for byte in self.map.iter_mut().step_by(page.unwrap_or(1) as usize) {
-            // An atomic operation is never optimised away in practice, and writes even what is there already.
+            // Compilers do not optimise the atomic operation away in practice. It writes the byte even though the value
+            // stays the same.
             let byte: *mut u8 = byte;
-            // SAFETY: the byte is borrowed mutably, and a byte is always aligned.
+            // SAFETY: the byte is borrowed mutably, and every address is aligned for a byte.
             let byte = unsafe { std::sync::atomic::AtomicU8::from_ptr(byte) };
             byte.fetch_or(0, std::sync::atomic::Ordering::Relaxed);
         }

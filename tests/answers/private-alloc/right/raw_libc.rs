@@ -1,4 +1,4 @@
-//! Raw calls throughout; the length that the kernel is given is rounded up by hand.
+//! Raw libc calls throughout. The length of the mapping is rounded up to whole pages explicitly.
 
 use std::io;
 
@@ -9,7 +9,7 @@ pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
 }
 
 pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller gives the range up.
+    // SAFETY: the caller no longer uses the range.
     if unsafe { libc::munmap(start.cast(), len) } == -1 {
         return Err(io::Error::last_os_error());
     }
@@ -17,10 +17,10 @@ pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
 }
 
 fn map(len: usize, more: libc::c_int) -> io::Result<*mut u8> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | more;
-    // SAFETY: without MAP_FIXED nothing is replaced.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -28,7 +28,7 @@ fn map(len: usize, more: libc::c_int) -> io::Result<*mut u8> {
 }
 
 fn page_size() -> usize {
-    // SAFETY: any name may be asked for.
+    // SAFETY: sysconf accepts any name.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
@@ -67,17 +67,17 @@ impl Region {
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `len` bytes are mapped, zero-filled, and borrowed with `self`.
+        // SAFETY: the `len` bytes are readable and initialised, and borrowed with `self`.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`, and the borrow is the only one.
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 
     pub fn prefault(&mut self) -> io::Result<()> {
-        // SAFETY: the advice changes no contents.
+        // SAFETY: this advice does not change the contents.
         if unsafe { libc::madvise(self.start.cast(), self.mapped, libc::MADV_POPULATE_WRITE) } == 0
         {
             return Ok(());
@@ -99,12 +99,12 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own.
+        // SAFETY: only this value uses the mapping.
         unsafe { libc::munmap(self.start.cast(), self.mapped) };
     }
 }
 
-// SAFETY: a mapping belongs to no thread.
+// SAFETY: a mapping is not tied to a thread.
 unsafe impl Send for Region {}
-// SAFETY: a shared reference only reads.
+// SAFETY: a `&Region` gives read access only.
 unsafe impl Sync for Region {}

@@ -1,4 +1,4 @@
-//! rustix makes the system calls itself, without libc.
+//! rustix makes the system calls directly, without libc, except for mmap in `map_by_hand`.
 // needs: rustix = { version = "1.1", features = ["mm", "param"] }
 
 use std::ffi::c_void;
@@ -10,17 +10,17 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED nothing is replaced.
-    match unsafe { libc::mmap(null_mut(), len, rights, flags, -1, 0) } {
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    match unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) } {
         libc::MAP_FAILED => Err(io::Error::last_os_error()),
         start => Ok(start.cast()),
     }
 }
 
 pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller gives the range up.
+    // SAFETY: the caller no longer uses the range.
     Ok(unsafe { munmap(start.cast(), len) }?)
 }
 
@@ -41,9 +41,9 @@ impl Region {
             len if isize::try_from(len).is_ok() => {}
             _ => return Err(Errno::NOMEM.into()),
         }
-        let rights = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: without MAP_FIXED nothing is replaced.
-        let start = unsafe { mmap_anonymous(null_mut(), len, rights, flags) }?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(null_mut(), len, protection, flags) }?;
         let start = NonNull::new(start.cast()).expect("the kernel gives no null pointer here");
         Ok(Region(NonNull::slice_from_raw_parts(start, len)))
     }
@@ -53,12 +53,12 @@ impl Region {
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the bytes are mapped and zero-filled, and borrowed with `self`.
+        // SAFETY: the bytes are readable and initialised, and borrowed with `self`.
         unsafe { self.0.as_ref() }
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_slice`, and the borrow is the only one.
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { self.0.as_mut() }
     }
 
@@ -67,13 +67,13 @@ impl Region {
     }
 
     pub fn prefault(&mut self) -> io::Result<()> {
-        // SAFETY: the advice changes no contents.
+        // SAFETY: this advice does not change the contents.
         match unsafe { madvise(self.start(), self.len(), Advice::LinuxPopulateWrite) } {
             Err(Errno::INVAL) => {
                 let page = rustix::param::page_size();
                 for byte in self.as_mut_slice().iter_mut().step_by(page) {
                     let value = *byte;
-                    // SAFETY: a reference is valid to write through.
+                    // SAFETY: a mutable reference is valid for writes.
                     unsafe { std::ptr::from_mut(byte).write_volatile(value) };
                 }
                 Ok(())
@@ -85,12 +85,12 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own.
+        // SAFETY: only this value uses the mapping.
         let _ = unsafe { munmap(self.start(), self.len()) };
     }
 }
 
-// SAFETY: a mapping belongs to no thread.
+// SAFETY: a mapping is not tied to a thread.
 unsafe impl Send for Region {}
-// SAFETY: a shared reference only reads.
+// SAFETY: a `&Region` gives read access only.
 unsafe impl Sync for Region {}

@@ -1,4 +1,4 @@
-//! rustix maps the memory, past libc; nix forks.
+//! rustix maps the shared memory without libc, and nix forks.
 // needs: rustix = { version = "1.1", features = ["mm", "param"] }
 
 use std::io;
@@ -18,7 +18,7 @@ const PANICKED: i32 = 101;
 
 pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
     let len = size_of::<u64>();
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped, so no memory in use changes.
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
     let start = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -33,27 +33,29 @@ pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     let number = start.cast::<u64>();
-    // SAFETY: the child calls `answer` and nothing else of this process's; what `answer` needs is its own matter.
+    // SAFETY: of the caller's code, the child runs only `answer`, and the caller guarantees that `answer` can run
+    // there.
     let answered = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             let status = match panic::catch_unwind(answer) {
                 Ok(answer) => {
-                    // SAFETY: the mapping is page-aligned and writable, and the parent reads it only after this process.
+                    // SAFETY: the mapping is writable and page-aligned. The parent reads it after this process has
+                    // ended.
                     unsafe { number.write(answer) };
                     0
                 }
                 Err(_) => PANICKED,
             };
-            // SAFETY: ends this process at once, with any status.
+            // SAFETY: _exit ends the process immediately.
             unsafe { libc::_exit(status) }
         }
         child => wait_by_hand(child).map(|()| {
-            // SAFETY: the child has ended, so nobody writes the number any more; its write came before its end.
+            // SAFETY: the child wrote the number before it ended, and nobody writes it any more.
             unsafe { number.read() }
         }),
     };
-    // SAFETY: the mapping is this function's own, and no reference into it exists.
+    // SAFETY: only this function uses the mapping, and no reference into it exists.
     unsafe { libc::munmap(start, len) };
     answered
 }
@@ -89,7 +91,7 @@ impl<T: FromBytes + Sync> Shared<T> {
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let len = Self::LEN.get();
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::SHARED) }?;
         let value = NonNull::new(start.cast()).expect("the kernel gives no null pointer here");
         Ok(Shared { value })
@@ -102,8 +104,8 @@ impl<T: FromBytes + Sync> Shared<T> {
             ForkResult::Child => {
                 let ended = panic::catch_unwind(AssertUnwindSafe(|| f(self)));
                 let status = if ended.is_ok() { 0 } else { PANICKED };
-                // SAFETY: ends this process at once, with any status. The panic's payload is not dropped: its
-                // destructor could panic again.
+                // The payload of a panic is not dropped, because its destructor could panic again.
+                // SAFETY: _exit ends the process immediately.
                 unsafe { libc::_exit(status) }
             }
         }
@@ -135,17 +137,18 @@ impl<T: FromBytes + Sync> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the invariant; the bytes are a `T` whatever they are.
+        // SAFETY: the memory stays mapped for as long as this value lives, and any bytes are a valid `T`.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: FromBytes + Sync> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and no reference is left, because each borrows it. A child's mapping
-        // stays: each process unmaps its own.
+        // This unmaps the memory in this process only. A child's mapping stays.
+        // SAFETY: only this value uses the mapping, and every reference into it borrows this value.
         let unmapped = unsafe { munmap(self.value.as_ptr().cast(), Self::LEN.get()) };
-        // It fails only where the kernel lacks a mapping to split; then the memory leaks, which is sound.
+        // If munmap fails, the memory leaks, which is sound. It fails only if splitting a mapping would exceed
+        // vm.max_map_count.
         let _ = unmapped;
     }
 }

@@ -1,4 +1,4 @@
-//! K&R's allocator: one list of free chunks in the order of their addresses, first fit, joined at each free; raw calls.
+//! K&R's allocator, up to stage 6: one free list in address order, first fit, coalescing at each free, raw calls.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ops::Range;
@@ -7,19 +7,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
 
-/// What an allocator begins with.
+/// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Blocks of this many bytes and more have a mapping of their own.
+    /// Size in bytes from which a block gets a separate mapping.
     pub threshold: usize,
-    /// At most that many blocks have one at a time; further ones come from the heap.
+    /// Cap on the number of mapped blocks that are live. Further large blocks come from the heap.
     pub max_maps: usize,
-    /// Bytes of addresses to reserve for the heap. Where that is refused, half of it, and so on.
+    /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
     pub reserve: usize,
 }
 
 impl Config {
-    /// 128 KiB and 65,536 mappings, as glibc has them; 64 GiB of addresses.
+    /// Returns glibc's defaults of 128 KiB and 65,536 mappings, with 64 GiB of address space.
     pub const fn new() -> Config {
         Config {
             threshold: 128 << 10,
@@ -35,18 +35,18 @@ impl Default for Config {
     }
 }
 
-/// What an allocator has given out, and not got back.
+/// The mapped blocks that are live, and the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Blocks with a mapping of their own.
+    /// Number of mapped blocks.
     pub mapped_blocks: usize,
-    /// Bytes in those mappings: whole pages.
+    /// Total length of their mappings in bytes: whole pages.
     pub mapped_bytes: usize,
-    /// The threshold of this moment, in bytes.
+    /// Current threshold in bytes.
     pub threshold: usize,
 }
 
-/// The allocator. No call unwinds; a heap that has been written over ends the process by `abort`, where it is noticed.
+/// The allocator. No method unwinds. A corrupted heap aborts the process if it is detected.
 pub struct ThresholdAlloc {
     inner: Mutex<Inner>,
 }
@@ -59,7 +59,7 @@ struct Inner {
 }
 
 impl ThresholdAlloc {
-    /// An allocator that has asked the kernel for nothing yet.
+    /// Creates an allocator. It makes no system call.
     pub const fn new(config: Config) -> ThresholdAlloc {
         ThresholdAlloc {
             inner: Mutex::new(Inner {
@@ -71,7 +71,7 @@ impl ThresholdAlloc {
         }
     }
 
-    /// Stages 1, 2 and 4: a block of that size and alignment; null where there is no memory for it.
+    /// Stages 1, 2 and 4: allocates a block with this size and alignment. Returns null if there is no memory.
     ///
     /// # Safety
     /// The size is not zero.
@@ -79,32 +79,32 @@ impl ThresholdAlloc {
         self.inner().alloc(layout).unwrap_or(ptr::null_mut())
     }
 
-    /// Stages 1 and 3: takes a block back. A block with a mapping of its own is unmapped at once.
+    /// Stages 1 and 3: frees a block. A mapped block is unmapped immediately.
     ///
     /// # Safety
-    /// `block` came from this allocator with this layout, and nothing uses it any more.
+    /// `block` came from this allocator with this layout, and is no longer used.
     pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         self.inner().dealloc(block, layout);
     }
 
-    /// Stage 2: the heap from its first byte to its break: all of it can be touched, and nothing beyond. `None` before
-    /// the first small block.
+    /// Stage 2: returns the accessible part of the heap, from its start to its break. `None` before the first small
+    /// block.
     pub fn heap_range(&self) -> Option<Range<usize>> {
         let heap = &self.inner().heap;
         (!heap.start.is_null()).then(|| heap.start.addr()..heap.start.addr() + heap.brk)
     }
 
-    /// Stage 4: from here on blocks of `bytes` and more have a mapping of their own.
+    /// Stage 4: sets the threshold. From now on blocks of at least `bytes` bytes get a separate mapping.
     pub fn set_threshold(&self, bytes: usize) {
         self.inner().config.threshold = bytes;
     }
 
-    /// Stage 4: from here on at most `blocks` have a mapping of their own at a time. Those that have one keep it.
+    /// Stage 4: sets the cap on mapped blocks. Blocks that are already mapped stay mapped.
     pub fn set_max_maps(&self, blocks: usize) {
         self.inner().config.max_maps = blocks;
     }
 
-    /// Stage 4: what has been given out.
+    /// Stage 4: returns the mapped blocks that are live, and the threshold.
     pub fn stats(&self) -> Stats {
         let inner = self.inner();
         Stats {
@@ -114,12 +114,12 @@ impl ThresholdAlloc {
         }
     }
 
-    /// Stage 5, bonus: gives back to the kernel whatever lies free at the heap's end.
+    /// Stage 5, bonus: returns the free memory at the end of the heap to the kernel.
     pub fn trim(&self) {
         self.inner().heap.trim(0);
     }
 
-    /// Stage 6, bonus: as `alloc`, and every byte is zero.
+    /// Stage 6, bonus: like `alloc`, but every byte of the block is zero.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -128,21 +128,21 @@ impl ThresholdAlloc {
         let Some(block) = inner.alloc(layout) else {
             return ptr::null_mut();
         };
-        // A fresh mapping is zero already.
+        // A new mapping is already zero.
         if inner.heap.reserves(block) {
-            // SAFETY: the block is that long, and nobody else knows it yet.
+            // SAFETY: the block has this length, and nobody else uses it yet.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
     }
 
-    /// Stage 6, bonus: makes a block `size` bytes long, and keeps its alignment and what it holds, up to the shorter of
-    /// both lengths. The block may move. Null where there is no memory for it: then the old block stays as it was.
+    /// Stage 6, bonus: changes the size of a block to `size` bytes. Alignment and contents are kept, up to the shorter
+    /// of both sizes. The block may move. Returns null if there is no memory; the old block is still valid then.
     ///
     /// # Safety
     /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
     pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the alignment is a layout's own, and the caller vouches for the size.
+        // SAFETY: the alignment comes from a layout, and the size is valid by the caller's contract.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let mut inner = self.inner();
         let resized = inner.resize(block, layout, wanted);
@@ -151,20 +151,20 @@ impl ThresholdAlloc {
         };
         if resized.is_none() {
             let kept = size.min(layout.size());
-            // SAFETY: both blocks are that long, and the new one is nobody else's.
+            // SAFETY: both blocks are at least this long, and the new one does not overlap the old one.
             unsafe { ptr::copy_nonoverlapping(block, moved, kept) };
             inner.dealloc(block, layout);
         }
         moved
     }
 
-    /// Stage 8, bonus: lets the threshold move, as glibc's does: past the size of each mapped block that is freed, up to
-    /// 32 MiB. `set_threshold` makes it stand still.
+    /// Stage 8, bonus: turns a dynamic threshold like glibc's on or off. It moves just past the size of each mapped
+    /// block that is freed, up to 32 MiB. `set_threshold` turns it off.
     pub fn set_moving_threshold(&self, on: bool) {
         todo!("a moving threshold: {on}")
     }
 
-    /// Stage 9, bonus: from here on each thread may keep that many bytes of small blocks that it has freed, for itself.
+    /// Stage 9, bonus: sets how many bytes of small blocks that it has freed each thread may cache.
     pub fn set_thread_cache(&self, bytes: usize) {
         todo!("a cache of {bytes} bytes for each thread")
     }
@@ -174,8 +174,8 @@ impl ThresholdAlloc {
     }
 }
 
-// Stage 7, bonus. A panic must not leave these functions, so `todo!` must not stay here when the allocator is in use.
-// SAFETY: until that stage nobody makes this the global allocator.
+// Stage 7, bonus. These functions must not unwind, so replace each `todo!` before the allocator is in use.
+// SAFETY: until that stage, nobody uses this type as the global allocator.
 unsafe impl GlobalAlloc for ThresholdAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         todo!("a block for {layout:?}, whatever the other threads do")
@@ -207,7 +207,7 @@ impl Inner {
             return self.heap.dealloc(block);
         }
         let len = whole_pages(layout.size());
-        // SAFETY: the block has this mapping for itself, and its owner has given it up.
+        // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
         if self.mapped_blocks == 0 || unsafe { libc::munmap(block.cast(), len) } != 0 {
             corrupted();
         }
@@ -215,7 +215,7 @@ impl Inner {
         self.mapped_bytes -= len;
     }
 
-    /// A block with a mapping of its own, if the cap and the kernel allow one more.
+    /// Maps a block. Returns `None` if the cap is reached or the kernel refuses.
     fn map(&mut self, layout: Layout) -> Option<*mut u8> {
         if self.mapped_blocks >= self.config.max_maps {
             return None;
@@ -227,7 +227,7 @@ impl Inner {
         Some(block)
     }
 
-    /// Makes a block longer or shorter without copying it; `None` where that cannot be.
+    /// Resizes a block without copying it. Returns `None` if that is not possible.
     fn resize(&mut self, block: *mut u8, layout: Layout, wanted: Layout) -> Option<*mut u8> {
         let large = wanted.size() >= self.config.threshold;
         match (self.heap.reserves(block), large) {
@@ -238,48 +238,49 @@ impl Inner {
                 self.mapped_bytes = self.mapped_bytes - old + new;
                 Some(moved)
             }
-            // It changes its kind.
+            // The block moves between the heap and a mapping.
             _ => None,
         }
     }
 }
 
-/// What chunks are multiples of, and blocks are aligned to: a header, so that a chunk can begin behind any other.
+/// Length of a header and alignment of blocks. Chunk lengths are multiples of it, so every header is aligned.
 const UNIT: usize = size_of::<Header>();
 
-/// The break moves in steps of so many bytes: a system call for each block would cost more than the block.
+/// The break moves in steps of this many bytes, because each step is a system call.
 const STEP: usize = 128 << 10;
 
-/// Before each chunk's block, whether it is free or in use.
+/// The start of every chunk, free or in use. The block follows it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Header {
-    /// Bytes of the chunk, with the header.
+    /// Length of the chunk in bytes, including the header.
     len: usize,
-    /// The next free chunk, if this one is free and not the last.
+    /// The next free chunk. Null if this chunk is in use or the last free one.
     next: *mut Header,
 }
 
-/// Chunks without a gap from the start to the break, inside a reservation. The free ones are in one list, by address, and
-/// no two of them are neighbours.
+/// Adjacent chunks from the start of a reservation to the break.
+///
+/// Invariant: the free chunks are in one list, in address order, and no two of them are adjacent.
 struct Heap {
     start: *mut u8,
-    /// Bytes that are reserved, and bytes that can be touched.
+    /// Lengths of the reservation and of its accessible part in bytes.
     reserved: usize,
     brk: usize,
     free: *mut Header,
 }
 
-// SAFETY: what its pointers point to belongs to the heap, whichever thread uses it.
+// SAFETY: the memory that the pointers point to is not tied to a thread.
 unsafe impl Send for Heap {}
 
 fn header(chunk: *mut Header) -> Header {
-    // SAFETY: the heap's callers come here with a chunk of its own, which begins with a header.
+    // SAFETY: every caller passes a chunk of the heap, and a chunk begins with a header.
     unsafe { chunk.read() }
 }
 
 fn set_header(chunk: *mut Header, len: usize, next: *mut Header) {
-    // SAFETY: as above; what is written is the heap's, and no block.
+    // SAFETY: every caller passes an address in the heap that no block uses.
     unsafe { chunk.write(Header { len, next }) };
 }
 
@@ -287,12 +288,12 @@ fn end(chunk: *mut Header) -> *mut Header {
     chunk.wrapping_byte_add(header(chunk).len)
 }
 
-/// The length of a chunk for a block of `size` bytes, at most `isize::MAX`.
+/// Returns the length of a chunk for a block of `size` bytes. `size` is at most `isize::MAX`.
 fn chunk_len(size: usize) -> usize {
     UNIT + size.next_multiple_of(UNIT)
 }
 
-/// Bytes of a chunk to leave free, so that the block behind them is aligned: room for a header, or none.
+/// Returns how many bytes of a free chunk to skip so that the block is aligned: 0, or enough for a header.
 fn skipped(chunk: *mut Header, align: usize) -> usize {
     let block = chunk.addr() + UNIT;
     block.next_multiple_of(align) - block
@@ -306,7 +307,7 @@ impl Heap {
         free: ptr::null_mut(),
     };
 
-    /// Reserves addresses that cannot be touched yet: half as many, and so on, where the kernel refuses.
+    /// Reserves address space with `PROT_NONE`. If the kernel refuses, half of it is tried, and so on.
     fn reserve(&mut self, bytes: usize) -> Option<()> {
         let mut bytes = bytes.clamp(STEP, isize::MAX as usize);
         loop {
@@ -322,7 +323,7 @@ impl Heap {
         }
     }
 
-    /// Whether an address lies in the reservation.
+    /// Returns whether the block is in the reservation.
     fn reserves(&self, block: *mut u8) -> bool {
         block.addr().wrapping_sub(self.start.addr()) < self.reserved
     }
@@ -331,7 +332,8 @@ impl Heap {
         self.start.wrapping_add(self.brk).cast()
     }
 
-    /// First fit. If nothing fits, the heap grows, and then the last chunk does.
+    /// Takes the first free chunk that is long enough. If there is none, grows the heap until the last chunk is long
+    /// enough.
     fn alloc(&mut self, layout: Layout) -> Option<*mut u8> {
         let len = chunk_len(layout.size());
         loop {
@@ -343,7 +345,7 @@ impl Heap {
                 }
                 (before, chunk) = (chunk, header(chunk).next);
             }
-            // `before` is the last free chunk now.
+            // `before` is now the last free chunk.
             let at_the_end = !before.is_null() && end(before) == self.brk();
             let last = if at_the_end { before } else { self.brk() };
             let needed = last.addr() - self.start.addr() + skipped(last, layout.align()) + len;
@@ -351,7 +353,7 @@ impl Heap {
         }
     }
 
-    /// Takes `len` bytes out of a free chunk, behind as many as are skipped. What is left on both sides stays free.
+    /// Takes `len` bytes out of a free chunk, after `skipped` bytes. The rest on both sides stays free.
     fn take(
         &mut self,
         before: *mut Header,
@@ -385,13 +387,13 @@ impl Heap {
         self.trim(STEP);
     }
 
-    /// Takes a chunk back, and joins it with free neighbours.
+    /// Frees a chunk, and joins it with free neighbours.
     fn give(&mut self, chunk: *mut Header) {
         let (before, after) = self.neighbours(chunk);
         let len = header(chunk).len;
         let limit = if after.is_null() { self.brk() } else { after };
         let free_before = !before.is_null() && end(before) > chunk;
-        // What is free already lies in a free chunk. A length that has been written over may lead anywhere.
+        // If `chunk` is already free, the previous free chunk contains it. A length out of range was overwritten.
         if free_before || len < UNIT || len > limit.addr() - chunk.addr() {
             corrupted();
         }
@@ -403,20 +405,20 @@ impl Heap {
         }
     }
 
-    /// The free chunks around a chunk, or null.
+    /// Returns the free chunks before and after a chunk in the list. Either can be null.
     fn neighbours(&self, chunk: *mut Header) -> (*mut Header, *mut Header) {
         let (mut before, mut after) = (ptr::null_mut(), self.free);
         while !after.is_null() && after < chunk {
             (before, after) = (after, header(after).next);
         }
-        // The chunk itself is free already.
+        // The chunk is already free.
         if after == chunk {
             corrupted();
         }
         (before, after)
     }
 
-    /// Joins a free chunk with the next one, if that begins where this one ends.
+    /// Joins a free chunk with the next free one if they are adjacent.
     fn join(&mut self, chunk: *mut Header) {
         let Header { len, next } = header(chunk);
         if !next.is_null() && end(chunk) == next {
@@ -431,7 +433,7 @@ impl Heap {
         }
     }
 
-    /// Makes a block longer or shorter where it is, if that can be.
+    /// Resizes a block in place. Returns whether that was possible.
     fn resize(&mut self, block: *mut u8, size: usize) -> bool {
         let (len, chunk) = (chunk_len(size), block.cast::<Header>().wrapping_sub(1));
         let (before, after) = self.neighbours(chunk);
@@ -452,15 +454,15 @@ impl Heap {
         true
     }
 
-    /// Moves the break up, to `needed` bytes or more. What is new is a free chunk.
+    /// Moves the break up to at least `needed` bytes. The new memory becomes a free chunk.
     fn grow(&mut self, needed: usize) -> Option<()> {
         if needed > self.reserved {
             return None;
         }
         let (chunk, more) = (self.brk(), needed.next_multiple_of(STEP) - self.brk);
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the range belongs to the reservation, and nothing lies beyond the break.
-        if unsafe { libc::mprotect(chunk.cast(), more, rights) } != 0 {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: this part of the reservation is above the break.
+        if unsafe { libc::mprotect(chunk.cast(), more, protection) } != 0 {
             return None;
         }
         self.brk += more;
@@ -469,7 +471,7 @@ impl Heap {
         Some(())
     }
 
-    /// Moves the break down, and leaves `slack` bytes free below it, if more than twice as many are free there.
+    /// If more than twice `slack` bytes are free below the break, moves the break down and leaves `slack` bytes free.
     fn trim(&mut self, slack: usize) {
         let (mut before, mut last) = (ptr::null_mut(), self.free);
         while !last.is_null() && !header(last).next.is_null() {
@@ -485,7 +487,7 @@ impl Heap {
         }
         let beyond = self.start.wrapping_add(brk).cast();
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        // SAFETY: the range belongs to the reservation, and to its last chunk, which is free.
+        // SAFETY: the range is part of the last chunk, which is free.
         let fresh = unsafe { libc::mmap(beyond, self.brk - brk, libc::PROT_NONE, flags, -1, 0) };
         if fresh == libc::MAP_FAILED {
             return;
@@ -498,13 +500,13 @@ impl Heap {
     }
 }
 
-/// Fresh private anonymous memory, aligned to `align` bytes.
-fn map_aligned(len: usize, align: usize, rights: libc::c_int) -> Option<*mut u8> {
-    // A mapping begins with a page: more than that must be looked for, in so much more.
+/// Maps private anonymous memory, aligned to `align` bytes.
+fn map_aligned(len: usize, align: usize, protection: libc::c_int) -> Option<*mut u8> {
+    // mmap aligns to a page. For more, map a longer range and unmap both ends.
     let spare = if align > page_size() { align } else { 0 };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { libc::mmap(ptr::null_mut(), len + spare, rights, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(ptr::null_mut(), len + spare, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return None;
     }
@@ -512,7 +514,7 @@ fn map_aligned(len: usize, align: usize, rights: libc::c_int) -> Option<*mut u8>
     let before = start.addr().next_multiple_of(align) - start.addr();
     let block = start.wrapping_add(before);
     if before > 0 {
-        // SAFETY: this part of the mapping just made is not used.
+        // SAFETY: this part of the new mapping is not used.
         unsafe { libc::munmap(start.cast(), before) };
     }
     if before < spare {
@@ -522,23 +524,23 @@ fn map_aligned(len: usize, align: usize, rights: libc::c_int) -> Option<*mut u8>
     Some(block)
 }
 
-/// Resizes a mapping, and keeps its alignment. The kernel moves page-table entries, and copies nothing.
+/// Resizes a mapping, and keeps its alignment. The kernel moves page-table entries and copies no data.
 fn remap(block: *mut u8, old: usize, new: usize, align: usize) -> Option<*mut u8> {
     if align <= page_size() {
-        // SAFETY: the block has this mapping for itself, and its owner takes the new address.
+        // SAFETY: nothing else lies in the block's mapping, and the caller uses only the new address afterwards.
         let moved = unsafe { libc::mremap(block.cast(), old, new, libc::MREMAP_MAYMOVE) };
         return (moved != libc::MAP_FAILED).then(|| moved.cast());
     }
-    // SAFETY: as above; here it cannot move.
+    // SAFETY: as above, and without MREMAP_MAYMOVE the block stays at its address.
     if unsafe { libc::mremap(block.cast(), old, new, 0) } != libc::MAP_FAILED {
         return Some(block);
     }
     let place = map_aligned(new, align, libc::PROT_NONE)?;
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // SAFETY: as above, and what it replaces was mapped for that just now.
+    // SAFETY: as above, and nothing uses the new mapping that the block replaces.
     let moved = unsafe { libc::mremap(block.cast(), old, new, flags, place) };
     if moved == libc::MAP_FAILED {
-        // SAFETY: the place is not used.
+        // SAFETY: nothing uses the new mapping.
         unsafe { libc::munmap(place.cast(), new) };
         return None;
     }
@@ -549,20 +551,21 @@ fn whole_pages(size: usize) -> usize {
     size.next_multiple_of(page_size())
 }
 
-/// Bytes in a page.
+/// Returns the page size in bytes.
 fn page_size() -> usize {
-    // SAFETY: any name may be asked for.
+    // SAFETY: sysconf accepts any name.
     match unsafe { libc::sysconf(libc::_SC_PAGESIZE) } {
         ..=0 => corrupted(),
         size => size as usize,
     }
 }
 
-/// Ends the process: nothing can be trusted any more, and to unwind would run more code on it.
+/// Aborts the process. Unwinding would run more code on a corrupted heap.
 #[cold]
 fn corrupted() -> ! {
     let words = b"threshold-alloc: freed twice, or the heap was written over\n";
-    // SAFETY: the words are that long. Not `eprintln`, which might allocate.
+    // `eprintln!` is not used because it might allocate.
+    // SAFETY: the message has this length.
     unsafe { libc::write(2, words.as_ptr().cast(), words.len()) };
     std::process::abort()
 }

@@ -1,4 +1,4 @@
-//! The core alone: every block, large or small, has a header that says what lies behind it, as in glibc.
+//! Only stages 1 to 4. Every block, in the heap or mapped, has a header with its kind and length, as in glibc.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -42,14 +42,14 @@ pub struct Stats {
     pub threshold: usize,
 }
 
-/// Everything that changes, behind a lock that spins.
+/// The allocator's state, protected by a spin lock that yields.
 pub struct ThresholdAlloc {
     locked: AtomicBool,
     state: UnsafeCell<State>,
     threshold: AtomicUsize,
 }
 
-// SAFETY: `state` is used by the thread only that has set `locked`.
+// SAFETY: only the thread that has set `locked` accesses `state`.
 unsafe impl Sync for ThresholdAlloc {}
 
 struct State {
@@ -63,11 +63,11 @@ struct State {
     free: *mut Header,
 }
 
-/// What stands right before a block.
+/// Header immediately before a block.
 struct Header {
-    /// The first byte of the chunk or the mapping.
+    /// Start of the chunk or the mapping.
     start: *mut u8,
-    /// Its length in bytes.
+    /// Length of the chunk or the mapping in bytes.
     len: usize,
     state: Kind,
     next: *mut Header,
@@ -105,7 +105,7 @@ impl ThresholdAlloc {
         while self.locked.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
-        // SAFETY: `locked` was set by this thread, so this is the only reference.
+        // SAFETY: this thread has set `locked`, so this is the only reference.
         let result = f(unsafe { &mut *self.state.get() });
         self.locked.store(false, Ordering::Release);
         result
@@ -125,10 +125,10 @@ impl ThresholdAlloc {
     }
 
     /// # Safety
-    /// `block` came from here, and nothing uses it any more.
+    /// `block` came from this allocator, and is no longer used.
     pub unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
         let header = block.cast::<Header>().wrapping_sub(1);
-        // SAFETY: every block has a header right before it.
+        // SAFETY: every block has a header immediately before it.
         let Header {
             start, len, state, ..
         } = unsafe { header.read() };
@@ -137,7 +137,7 @@ impl ThresholdAlloc {
             Kind::Mapped => self.with(|state| {
                 state.mapped_blocks -= 1;
                 state.mapped_bytes -= len;
-                // SAFETY: the block has this mapping for itself, with its header.
+                // SAFETY: only the block and its header lie in this mapping, and the caller no longer uses the block.
                 unsafe { munmap(non_null(start), len) }.unwrap_or_else(|_| abort());
             }),
             Kind::Heap => self.with(|state| {
@@ -149,7 +149,7 @@ impl ThresholdAlloc {
                     state,
                     next,
                 };
-                // SAFETY: the header belongs to the allocator.
+                // SAFETY: only the allocator uses the header.
                 unsafe { header.write(free) };
             }),
         }
@@ -178,7 +178,7 @@ impl ThresholdAlloc {
         })
     }
 
-    // Not asked for by the core.
+    // Bonus stages, not part of this answer.
     pub fn trim(&self) {
         todo!("trim")
     }
@@ -204,7 +204,7 @@ impl ThresholdAlloc {
     }
 }
 
-// SAFETY: nobody makes this the global allocator.
+// SAFETY: nobody uses this type as the global allocator.
 unsafe impl GlobalAlloc for ThresholdAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         todo!("{layout:?}")
@@ -224,12 +224,12 @@ impl State {
         let whole = room(layout).next_multiple_of(page);
         let start = fresh(whole, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
         let block = place(start, layout);
-        // Whole pages before the header, and behind the block, go back.
+        // Unmap whole pages before the header and after the block.
         let first = (block.addr() - HEADER) / page * page - start.addr();
         let end = (block.addr() + layout.size()).next_multiple_of(page) - start.addr();
         for (offset, len) in [(0, first), (end, whole - end)] {
             if len > 0 {
-                // SAFETY: these pages hold neither the header nor the block.
+                // SAFETY: these pages contain neither the header nor the block.
                 unsafe { munmap(non_null(start.wrapping_add(offset)), len) }.ok()?;
             }
         }
@@ -244,12 +244,12 @@ impl State {
         self.reuse(layout).or_else(|| self.grow(layout))
     }
 
-    /// The first free chunk that the block fits into, unless most of it would be wasted.
+    /// Takes the first free chunk that the block fits into, unless the chunk is more than twice as long as needed.
     fn reuse(&mut self, layout: Layout) -> Option<*mut u8> {
         let mut previous: *mut Header = null_mut();
         let mut header = self.free;
         while !header.is_null() {
-            // SAFETY: a free chunk's header, which belongs to the allocator.
+            // SAFETY: only the allocator uses the header of a free chunk.
             let Header {
                 start, len, next, ..
             } = unsafe { header.read() };
@@ -282,9 +282,9 @@ impl State {
         if end > self.brk {
             let brk = end.next_multiple_of(STEP).min(self.len);
             let from = non_null(self.start.wrapping_add(self.brk));
-            let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-            // SAFETY: the range lies in the reservation, beyond every block.
-            unsafe { mprotect(from, brk - self.brk, rights) }.ok()?;
+            let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+            // SAFETY: this part of the reservation is above the break.
+            unsafe { mprotect(from, brk - self.brk, protection) }.ok()?;
             self.brk = brk;
         }
         label(block, start, end - self.top, Kind::Heap);
@@ -306,12 +306,12 @@ impl State {
     }
 }
 
-/// Bytes that are enough for a header and a block, wherever they begin.
+/// Returns a length that is enough for a header and an aligned block, wherever the chunk begins.
 fn room(layout: Layout) -> usize {
     HEADER + layout.size() + layout.align().max(16)
 }
 
-/// Where a block lies in a chunk: aligned, with room for its header.
+/// Returns the address of the block in a chunk: aligned, with room for its header.
 fn place(start: *mut u8, layout: Layout) -> *mut u8 {
     let least = start.wrapping_add(HEADER);
     let aligned = least.addr().next_multiple_of(layout.align().max(16));
@@ -330,10 +330,10 @@ fn label(block: *mut u8, start: *mut u8, len: usize, state: Kind) {
     unsafe { block.cast::<Header>().wrapping_sub(1).write(header) };
 }
 
-fn fresh(len: usize, rights: ProtFlags) -> Option<*mut u8> {
+fn fresh(len: usize, protection: ProtFlags) -> Option<*mut u8> {
     let len = NonZero::new(len)?;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { mmap_anonymous(None, len, rights, MapFlags::MAP_PRIVATE) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { mmap_anonymous(None, len, protection, MapFlags::MAP_PRIVATE) };
     start.ok().map(|start| start.cast().as_ptr())
 }
 

@@ -1,4 +1,4 @@
-//! The core alone: classes of powers of two, a list of free blocks for each, and no headers.
+//! Only stages 1 to 4. Block lengths are powers of two, each with its own free list, and blocks have no headers.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ops::Range;
@@ -78,14 +78,14 @@ impl ThresholdAlloc {
     }
 
     /// # Safety
-    /// `block` came from here with this layout, and nothing uses it any more.
+    /// `block` came from this allocator with this layout, and is no longer used.
     pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let mut heap = self.heap();
         if (heap.start..heap.end).contains(&block.addr()) {
             return heap.dealloc(block, layout);
         }
         let len = whole_pages(layout.size());
-        // SAFETY: the block has this mapping for itself, and the caller has given it up.
+        // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
         unsafe { libc::munmap(block.cast(), len) };
         self.mapped_blocks.fetch_sub(1, Relaxed);
         self.mapped_bytes.fetch_sub(len, Relaxed);
@@ -135,14 +135,14 @@ impl ThresholdAlloc {
         }
         if spare > before {
             let after = block.wrapping_add(len).cast();
-            // SAFETY: these pages lie behind the block, and are not used.
+            // SAFETY: these pages lie after the block, and are not used.
             unsafe { libc::munmap(after, spare - before) };
         }
         self.mapped_bytes.fetch_add(len, Relaxed);
         Some(block)
     }
 
-    // Not asked for by the core.
+    // Bonus stages, not part of this answer.
     pub fn trim(&self) {
         todo!("trim")
     }
@@ -168,7 +168,7 @@ impl ThresholdAlloc {
     }
 }
 
-// SAFETY: nobody makes this the global allocator.
+// SAFETY: nobody uses this type as the global allocator.
 unsafe impl GlobalAlloc for ThresholdAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         todo!("{layout:?}")
@@ -179,7 +179,7 @@ unsafe impl GlobalAlloc for ThresholdAlloc {
     }
 }
 
-/// A reservation, the break in it, and free blocks by the power of two that they are long and aligned to.
+/// A reservation with a break and one free list for each power of two. Blocks are aligned to their length.
 struct Heap {
     start: usize,
     end: usize,
@@ -188,7 +188,7 @@ struct Heap {
     free: [*mut u8; 64],
 }
 
-// SAFETY: the free blocks belong to the heap, whichever thread uses it.
+// SAFETY: the memory of free blocks is not tied to a thread.
 unsafe impl Send for Heap {}
 
 const STEP: usize = 256 << 10;
@@ -206,12 +206,12 @@ impl Heap {
         let class = class(layout);
         let first = self.free[class];
         if !first.is_null() {
-            // SAFETY: a free block of this heap begins with the address of the next.
+            // SAFETY: a free block begins with the address of the next one.
             self.free[class] = unsafe { first.cast::<*mut u8>().read() };
             return Some(first);
         }
         let bytes = 1usize << class;
-        // A block of this class may be asked for with any alignment up to its length.
+        // A later user of this block may need any alignment up to its length.
         let start = self.top.checked_next_multiple_of(bytes)?;
         let end = start.checked_add(bytes)?;
         if end > self.end {
@@ -221,9 +221,9 @@ impl Heap {
             let brk = (end - self.start).next_multiple_of(STEP) + self.start;
             let brk = brk.min(self.end);
             let from = std::ptr::with_exposed_provenance_mut(self.brk);
-            let rights = libc::PROT_READ | libc::PROT_WRITE;
-            // SAFETY: the range lies in the reservation, beyond every block.
-            if unsafe { libc::mprotect(from, brk - self.brk, rights) } != 0 {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: this part of the reservation is above the break.
+            if unsafe { libc::mprotect(from, brk - self.brk, protection) } != 0 {
                 return None;
             }
             self.brk = brk;
@@ -237,7 +237,7 @@ impl Heap {
         if self.free[class] == block || block.addr() >= self.top {
             abort();
         }
-        // SAFETY: the block is free from here on, and at least 16 bytes long.
+        // SAFETY: the block is free, aligned to 16 bytes, and at least that long.
         unsafe { block.cast::<*mut u8>().write(self.free[class]) };
         self.free[class] = block;
     }
@@ -258,10 +258,10 @@ impl Heap {
     }
 }
 
-fn map(len: usize, rights: libc::c_int) -> Option<*mut u8> {
+fn map(len: usize, protection: libc::c_int) -> Option<*mut u8> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let start = unsafe { libc::mmap(null_mut(), len, rights, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
     (start != libc::MAP_FAILED).then_some(start.cast())
 }
 
@@ -270,6 +270,6 @@ fn whole_pages(size: usize) -> usize {
 }
 
 fn page_size() -> usize {
-    // SAFETY: any name may be asked for.
+    // SAFETY: sysconf accepts any name.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }

@@ -1,4 +1,4 @@
-//! Size classes without headers: the layout says how long a block is, and a table of spans what lies at its address.
+//! Size classes without headers. The layout gives a block's length, and a table describes the spans of the heap.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ops::Range;
@@ -10,19 +10,19 @@ use heap::{Arena, Need, STEP};
 use kernel::{page_size, whole_pages};
 use nix::sys::mman::{MRemapFlags, ProtFlags};
 
-/// What an allocator begins with.
+/// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Blocks of this many bytes and more have a mapping of their own.
+    /// Size in bytes from which a block gets a separate mapping.
     pub threshold: usize,
-    /// At most that many blocks have one at a time; further ones come from the heap.
+    /// Cap on the number of mapped blocks that are live. Further large blocks come from the heap.
     pub max_maps: usize,
-    /// Bytes of addresses to reserve for the heap. Where that is refused, half of it, and so on.
+    /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
     pub reserve: usize,
 }
 
 impl Config {
-    /// 128 KiB and 65,536 mappings, as glibc has them; 64 GiB of addresses.
+    /// Returns glibc's defaults of 128 KiB and 65,536 mappings, with 64 GiB of address space.
     pub const fn new() -> Config {
         Config {
             threshold: 128 << 10,
@@ -38,21 +38,21 @@ impl Default for Config {
     }
 }
 
-/// What an allocator has given out, and not got back.
+/// The mapped blocks that are live, and the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Blocks with a mapping of their own.
+    /// Number of mapped blocks.
     pub mapped_blocks: usize,
-    /// Bytes in those mappings: whole pages.
+    /// Total length of their mappings in bytes: whole pages.
     pub mapped_bytes: usize,
-    /// The threshold of this moment, in bytes.
+    /// Current threshold in bytes.
     pub threshold: usize,
 }
 
 /// The allocator. As a `static` it can be the program's `#[global_allocator]`.
 ///
-/// No call unwinds. A block that is freed twice in a row, or with another layout, ends the process by `abort`. A `fork`
-/// waits until no other thread is inside an allocator.
+/// No method unwinds. If a block is freed twice in a row or with another layout, the process is aborted. A `fork` waits
+/// until no other thread is inside an allocator.
 pub struct ThresholdAlloc {
     reserve: usize,
     threshold: AtomicUsize,
@@ -61,16 +61,16 @@ pub struct ThresholdAlloc {
     cached: AtomicUsize,
     mapped_blocks: AtomicUsize,
     mapped_bytes: AtomicUsize,
-    /// Null before the first small block. What it points to lies in the reservation, which is never unmapped: blocks and
-    /// threads' caches may outlive the allocator.
+    /// Null before the first small block. The arena is part of a reservation that is never unmapped, because blocks and
+    /// thread caches can outlive the allocator.
     arena: AtomicPtr<Arena>,
 }
 
-/// glibc's limit for a threshold that moves by itself: DEFAULT_MMAP_THRESHOLD_MAX.
+/// glibc's upper limit for a dynamic threshold: DEFAULT_MMAP_THRESHOLD_MAX.
 const MOVES_UP_TO: usize = 32 << 20;
 
 impl ThresholdAlloc {
-    /// An allocator that has asked the kernel for nothing yet.
+    /// Creates an allocator. It makes no system call.
     pub const fn new(config: Config) -> ThresholdAlloc {
         ThresholdAlloc {
             reserve: config.reserve,
@@ -84,7 +84,7 @@ impl ThresholdAlloc {
         }
     }
 
-    /// A block of that size and alignment, not initialised; null where there is no memory for it.
+    /// Returns an uninitialised block with this size and alignment, or null if there is no memory.
     ///
     /// # Safety
     /// The size is not zero.
@@ -94,17 +94,17 @@ impl ThresholdAlloc {
             return block;
         }
         self.alloc_in_arena(layout)
-            // The heap is full.
+            // If the heap is full, small blocks are mapped too.
             .or_else(|| self.map(layout))
             .unwrap_or(ptr::null_mut())
     }
 
-    /// Takes a block back. A block with a mapping of its own is unmapped at once.
+    /// Frees a block. A mapped block is unmapped immediately.
     ///
     /// # Safety
-    /// `block` came from this allocator with this layout, and nothing uses it any more.
+    /// `block` came from this allocator with this layout, and is no longer used.
     pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // The address tells, and not the size: the threshold may have changed since.
+        // Decide by address, not by size: the threshold may have changed since the block was allocated.
         let Some(arena) = self.arena_of(block) else {
             return self.unmap(block, layout);
         };
@@ -125,41 +125,41 @@ impl ThresholdAlloc {
         });
     }
 
-    /// As `alloc`, and every byte is zero.
+    /// Like `alloc`, but every byte of the block is zero.
     ///
     /// # Safety
     /// As for `alloc`.
     pub unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract.
         let block = unsafe { self.alloc(layout) };
-        // A fresh mapping is zero already, and stays untouched.
+        // A new mapping is already zero. Writing to it would make its pages resident.
         if !block.is_null() && self.arena_of(block).is_some() {
-            // SAFETY: the block is that long, and nobody else knows it yet.
+            // SAFETY: the block has this length, and nobody else uses it yet.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
     }
 
-    /// Makes a block `size` bytes long, and keeps its alignment and what it holds, up to the shorter of both lengths. The
-    /// block may move. Null where there is no memory for it: then the old block stays as it was.
+    /// Changes the size of a block to `size` bytes. Alignment and contents are kept, up to the shorter of both sizes.
+    /// The block may move. Returns null if there is no memory; the old block is still valid then.
     ///
     /// # Safety
     /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
     pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the alignment is a layout's own, and the caller vouches for the size.
+        // SAFETY: the alignment comes from a layout, and the size is valid by the caller's contract.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let large = size >= self.threshold.load(Relaxed);
         match (self.arena_of(block), large) {
             (None, true) => return self.remap(block, layout, wanted),
             (Some(arena), false) if arena.resize(block, layout, wanted) => return block,
-            // It changes its kind, or has no room where it is.
+            // The block moves between the heap and a mapping, or it has no room to grow in place.
             _ => {}
         }
-        // SAFETY: the caller vouches for the size.
+        // SAFETY: the size is not zero by the caller's contract.
         let copy = unsafe { self.alloc(wanted) };
         if !copy.is_null() {
             let kept = size.min(layout.size());
-            // SAFETY: both blocks are that long, and the copy is a new one.
+            // SAFETY: both blocks are at least this long, and the new one does not overlap the old one.
             unsafe { ptr::copy_nonoverlapping(block, copy, kept) };
             // SAFETY: the caller's contract.
             unsafe { self.dealloc(block, layout) };
@@ -167,34 +167,34 @@ impl ThresholdAlloc {
         copy
     }
 
-    /// From here on blocks of `bytes` and more have a mapping of their own. A moving threshold stands still.
+    /// Sets the threshold, and turns the dynamic threshold off.
     pub fn set_threshold(&self, bytes: usize) {
         self.moving.store(false, Relaxed);
         self.threshold.store(bytes, Relaxed);
     }
 
-    /// From here on at most `blocks` have a mapping of their own at a time. Those that have one keep it.
+    /// Sets the cap on mapped blocks. Blocks that are already mapped stay mapped.
     pub fn set_max_maps(&self, blocks: usize) {
         self.max_maps.store(blocks, Relaxed);
     }
 
-    /// Lets the threshold move, as glibc's does: past the size of each mapped block that is freed, up to 32 MiB.
+    /// Turns a dynamic threshold like glibc's on or off. It moves past the size of each mapped block that is freed, up
+    /// to 32 MiB.
     pub fn set_moving_threshold(&self, on: bool) {
         self.moving.store(on, Relaxed);
     }
 
-    /// From here on each thread may keep that many bytes of small blocks that it has freed, for itself.
+    /// Sets how many bytes of small blocks that it has freed each thread may cache.
     pub fn set_thread_cache(&self, bytes: usize) {
         self.cached.store(bytes, Relaxed);
     }
 
-    /// The heap from its first byte to its break: all of it can be touched, and nothing beyond. `None` before the first
-    /// small block.
+    /// Returns the accessible part of the heap, from its start to its break. `None` before the first small block.
     pub fn heap_range(&self) -> Option<Range<usize>> {
         Some(self.arena()?.heap.with(|heap| heap.range()))
     }
 
-    /// What has been given out.
+    /// Returns the mapped blocks that are live, and the threshold.
     pub fn stats(&self) -> Stats {
         Stats {
             mapped_blocks: self.mapped_blocks.load(Relaxed),
@@ -203,7 +203,7 @@ impl ThresholdAlloc {
         }
     }
 
-    /// Gives back to the kernel whatever lies free at the heap's end, and first what this thread has cached.
+    /// Empties this thread's cache, and returns the free memory at the end of the heap to the kernel.
     pub fn trim(&self) {
         if let Some(arena) = self.arena() {
             cache::empty(arena);
@@ -212,11 +212,12 @@ impl ThresholdAlloc {
     }
 
     fn arena(&self) -> Option<&'static Arena> {
-        // SAFETY: null, or an arena that was written before it was stored here, and stays for ever.
+        // SAFETY: the pointer is null, or points to an arena that was initialised before the store and is never
+        // unmapped.
         unsafe { self.arena.load(Acquire).as_ref() }
     }
 
-    /// The arena, if the block lies there, and otherwise it has a mapping of its own.
+    /// Returns the arena if the block is in it. Otherwise the block is mapped.
     fn arena_of(&self, block: *mut u8) -> Option<&'static Arena> {
         self.arena()
             .filter(|arena| arena.reserved.contains(&block.addr()))
@@ -240,7 +241,7 @@ impl ThresholdAlloc {
     #[cold]
     fn begin(&self) -> Option<&'static Arena> {
         fork::no_fork_meanwhile(|arenas| {
-            // Another thread may have been first.
+            // Another thread may have created the arena in the meantime.
             if self.arena().is_none() {
                 let arena = arenas.add(|others| Arena::reserve(self.reserve, others))?;
                 self.arena.store(ptr::from_ref(arena).cast_mut(), Release);
@@ -249,8 +250,8 @@ impl ThresholdAlloc {
         })
     }
 
-    /// Bytes that may lie free at the heap's end. What a moving threshold has sent to the heap is to find room there the
-    /// next time.
+    /// Returns how many bytes may stay free at the end of the heap. With a dynamic threshold, blocks that no longer get
+    /// a mapping must find room there.
     fn slack(&self) -> usize {
         match self.moving.load(Relaxed) {
             true => self.threshold.load(Relaxed).min(MOVES_UP_TO) * 2,
@@ -258,17 +259,17 @@ impl ThresholdAlloc {
         }
     }
 
-    /// A block with a mapping of its own, if the cap and the kernel allow one more.
+    /// Maps a block. Returns `None` if the cap is reached or the kernel refuses.
     fn map(&self, layout: Layout) -> Option<*mut u8> {
         let max = self.max_maps.load(Relaxed);
         let one_more = |live: usize| (live < max).then(|| live + 1);
-        // Counted before it is mapped: otherwise two threads could both find room for one.
+        // Count before mapping: otherwise two threads could exceed the cap together.
         self.mapped_blocks
             .fetch_update(Relaxed, Relaxed, one_more)
             .ok()?;
         let len = whole_pages(layout.size());
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let Ok(block) = kernel::map_aligned(len, layout.align(), rights) else {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let Ok(block) = kernel::map_aligned(len, layout.align(), protection) else {
             self.mapped_blocks.fetch_sub(1, Relaxed);
             return None;
         };
@@ -287,7 +288,7 @@ impl ThresholdAlloc {
             corrupted();
         }
         self.mapped_bytes.fetch_sub(len, Relaxed);
-        // SAFETY: the block has this mapping for itself, and its owner has given it up.
+        // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
         if unsafe { kernel::unmap(block, len) }.is_err() {
             corrupted();
         }
@@ -296,41 +297,42 @@ impl ThresholdAlloc {
         }
     }
 
-    /// Resizes a mapping. The kernel moves page-table entries, and copies nothing.
+    /// Resizes a mapped block. The kernel moves page-table entries and copies no data.
     fn remap(&self, block: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
         let (old, new) = (whole_pages(layout.size()), whole_pages(wanted.size()));
         let moved = match layout.align() {
             align if align > page_size() => remap_aligned(block, old, new, align),
-            // SAFETY: the block has this mapping for itself, and its owner takes the new address.
+            // SAFETY: nothing else lies in the block's mapping, and the caller uses only the new address afterwards.
             _ => unsafe { kernel::remap(block, old, new, MRemapFlags::MREMAP_MAYMOVE, None) },
         };
         if moved.is_ok() {
-            // Modulo 2^64 this is right for a shorter one, too.
+            // The wrapping arithmetic is also correct if the block became shorter.
             self.mapped_bytes.fetch_add(new.wrapping_sub(old), Relaxed);
         }
         moved.unwrap_or(ptr::null_mut())
     }
 }
 
-/// Resizes a mapping, and keeps an alignment that the kernel knows nothing of.
+/// Resizes a mapping, and keeps an alignment above the page size, which mremap alone would not keep.
 fn remap_aligned(block: *mut u8, old: usize, new: usize, align: usize) -> nix::Result<*mut u8> {
-    // SAFETY: the block has this mapping for itself; here it cannot move.
+    // SAFETY: nothing else lies in the block's mapping, and without MREMAP_MAYMOVE it stays at its address.
     let stayed = unsafe { kernel::remap(block, old, new, MRemapFlags::empty(), None) };
     if stayed.is_ok() {
         return stayed;
     }
     let place = kernel::map_aligned(new, align, ProtFlags::PROT_NONE)?;
     let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
-    // SAFETY: as above, and what it replaces was mapped for that just now.
+    // SAFETY: as above, and nothing uses the new mapping that the block replaces.
     let moved = unsafe { kernel::remap(block, old, new, flags, Some(place)) };
     if moved.is_err() {
-        // SAFETY: the place is not used.
+        // SAFETY: nothing uses the new mapping.
         let _ = unsafe { kernel::unmap(place, new) };
     }
     moved
 }
 
-// SAFETY: a block is its owner's alone until it is freed, is as long and aligned as its layout says, and no call unwinds.
+// SAFETY: a block has the size and alignment of its layout, it is not handed out again until it is freed, and no method
+// unwinds.
 unsafe impl GlobalAlloc for ThresholdAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract is the same.
@@ -353,28 +355,30 @@ unsafe impl GlobalAlloc for ThresholdAlloc {
     }
 }
 
-/// Ends the process: nothing can be trusted any more, and to unwind would run more code on it.
+/// Aborts the process. Unwinding would run more code on a corrupted heap.
 #[cold]
 fn corrupted() -> ! {
     let words = b"threshold-alloc: freed twice, with another layout, or written over\n";
-    // SAFETY: the words are that long. Not `eprintln`, which might allocate.
+    // `eprintln!` is not used because it might allocate.
+    // SAFETY: the message has this length.
     unsafe { nix::libc::write(2, words.as_ptr().cast(), words.len()) };
     std::process::abort()
 }
 
-/// Sizes that blocks are rounded up to.
+/// Size classes: the lengths that blocks are rounded up to.
 mod class {
     use super::heap::UNIT;
     use std::alloc::Layout;
 
-    /// Up to 128 bytes each multiple of 16; above that eight steps to each power of two, up to `LONGEST`.
+    /// Number of classes: one for each multiple of 16 up to 128 bytes, then eight for each power of two up to
+    /// `LONGEST`.
     pub const CLASSES: usize = 64;
 
-    /// A longer block is a run of units, which are as small steps as these.
+    /// Length of the longest slot. Longer blocks are runs of units: the next class would be a whole unit longer anyway.
     pub const LONGEST: usize = 8 * UNIT;
 
-    /// The class of a layout's blocks, when they are taken and when they are freed. Alignment is part of it: a length that
-    /// is a multiple of the alignment is rounded up to another multiple of it, and spans begin with a unit.
+    /// Returns the class of a layout, both for `alloc` and for `dealloc`. It depends on the alignment too: a length
+    /// that is a multiple of the alignment is rounded up to another multiple of it, and spans begin at a unit.
     pub fn of(layout: Layout) -> Option<usize> {
         let len = layout.size().next_multiple_of(layout.align());
         (len <= LONGEST && layout.align() <= UNIT).then(|| of_len(len))
@@ -390,7 +394,7 @@ mod class {
         (power - 6) * 8 + eighth
     }
 
-    /// The length of a slot.
+    /// Returns the length of a slot in bytes.
     pub const fn slot(class: usize) -> usize {
         match class / 8 {
             0 => (class + 1) * 16,
@@ -398,12 +402,12 @@ mod class {
         }
     }
 
-    /// Units in a span of that class.
+    /// Returns the number of units in a span of this class.
     pub fn units(class: usize) -> usize {
         UNITS[class]
     }
 
-    /// Slots in a span of that class.
+    /// Returns the number of slots in a span of this class.
     pub fn slots(class: usize) -> usize {
         units(class) * UNIT / slot(class)
     }
@@ -412,7 +416,7 @@ mod class {
         let mut units = [1; CLASSES];
         let mut class = 0;
         while class < CLASSES {
-            // As few as leave at most an eighth over behind the last slot.
+            // The fewest units that waste at most an eighth of the span after the last slot.
             while units[class] * UNIT % slot(class) > units[class] * UNIT / 8
                 || units[class] * UNIT < slot(class)
             {
@@ -433,10 +437,10 @@ mod class {
     };
 }
 
-/// A heap of units inside a reservation: runs of them are blocks, or spans of slots, or free.
+/// A heap of units inside a reservation. A run of units is a block, a span of slots, or free.
 ///
-/// The reservation holds, one behind the other: the arena, the table with an entry for each unit, the heap. Only the last
-/// one moves its break down again.
+/// The reservation holds the arena, then the table with an entry for each unit, then the heap. Only the heap returns
+/// memory to the kernel.
 mod heap {
     use super::lock::Locked;
     use super::{class, corrupted, kernel};
@@ -444,19 +448,19 @@ mod heap {
     use std::ops::Range;
     use std::ptr;
 
-    /// What runs are counted in. It need not be a page, and is shorter: each class has half a span to spare on average.
+    /// Length of a unit in bytes. It is shorter than a page, because on average half a span is unused in each class.
     pub const UNIT: usize = 2 << 10;
 
-    /// The break moves up in steps of so many bytes: a system call for each block would cost more than the block. All
-    /// parts of the reservation begin at a multiple of it: no page of Linux is longer than 64 KiB here.
+    /// The break moves up in steps of this many bytes, because each step is a system call. All parts of the reservation
+    /// begin at a multiple of it, and so at a page: Linux pages have at most 64 KiB here.
     pub const STEP: usize = 128 << 10;
 
-    /// What a layout needs of a heap.
+    /// The kind of memory that a block of the heap needs.
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub enum Need {
-        /// A slot of that class.
+        /// A slot of this class.
         Slot(usize),
-        /// So many units.
+        /// A run of this many units.
         Run(usize),
     }
 
@@ -469,7 +473,7 @@ mod heap {
         }
     }
 
-    /// A heap, and what is known of it without its lock.
+    /// A heap, with the data that can be read without its lock.
     pub struct Arena {
         pub reserved: Range<usize>,
         pub heap: Locked<Heap>,
@@ -477,15 +481,15 @@ mod heap {
     }
 
     impl Arena {
-        /// Reserves addresses that cannot be touched yet. They cost nothing but the addresses, also where the kernel
-        /// commits no more memory than it has.
+        /// Reserves address space. With `PROT_NONE` it costs neither memory nor commit charge, even under strict
+        /// overcommit.
         pub fn reserve(bytes: usize, others: Option<&'static Arena>) -> Option<&'static Arena> {
             const { assert!(size_of::<Arena>() <= STEP) };
             let mut len = bytes.clamp(STEP, isize::MAX as usize);
             let (reservation, table_len, whole) = loop {
                 len = len.next_multiple_of(STEP);
                 let table_len = (len / UNIT * size_of::<Span>()).next_multiple_of(STEP);
-                // One step is spent on beginning at a multiple of it, and one on the arena.
+                // One extra step is for aligning the start, and one for the arena.
                 let whole = 2 * STEP + table_len + len;
                 match kernel::map_anywhere(whole, kernel::NOTHING) {
                     Ok(reservation) => break (reservation, table_len, whole),
@@ -507,9 +511,9 @@ mod heap {
                 lists: [NONE; LISTS],
                 filled: 0,
             };
-            // SAFETY: the arena's step is not used yet.
+            // SAFETY: this part of the reservation is not used yet.
             if unsafe { kernel::commit(arena, STEP) }.is_err() {
-                // SAFETY: nothing of the reservation is used yet.
+                // SAFETY: no part of the reservation is used.
                 let _ = unsafe { kernel::unmap(reservation, whole) };
                 return None;
             }
@@ -519,13 +523,13 @@ mod heap {
                 heap: Locked::new(heap),
                 others,
             };
-            // SAFETY: an arena fits into its step, which begins at a multiple of that, and can be written now.
+            // SAFETY: the step is writable, aligned to its length, and long enough for an arena.
             unsafe { arena.write(begun) };
-            // SAFETY: it was written above, and is never unmapped.
+            // SAFETY: the arena was written above, and is never unmapped.
             Some(unsafe { &*arena })
         }
 
-        /// Makes a block of this heap longer or shorter where it is, if that can be.
+        /// Resizes a block of this heap in place. Returns whether that was possible.
         pub fn resize(&self, block: *mut u8, layout: Layout, wanted: Layout) -> bool {
             match (Need::of(layout), Need::of(wanted)) {
                 (Need::Run(_), Need::Run(units)) => {
@@ -536,69 +540,69 @@ mod heap {
         }
     }
 
-    /// No entry.
+    /// End of a list.
     const NONE: usize = usize::MAX;
 
-    /// A list for the free runs of each length up to this many units, one for all longer ones, and one for the spans of
-    /// each class that have a free slot.
+    /// Free runs of up to this many units have a list for each length. Longer ones share a list. Each class has a list
+    /// of spans with a free slot.
     const EXACT: usize = 128;
     const LONGER: usize = EXACT;
     const WITH_ROOM: usize = EXACT + 1;
     const LISTS: usize = WITH_ROOM + class::CLASSES;
 
-    /// The list of free runs of that length.
+    /// Returns the list of free runs of this length.
     fn runs_of(len: usize) -> usize {
         if len <= EXACT { len - 1 } else { LONGER }
     }
 
-    /// What begins with a unit. Zero, as the kernel gives the table, is `Nothing`.
+    /// The kind of run that begins at a unit. `Nothing` is zero, because a new table is zero-filled.
     #[derive(Clone, Copy, PartialEq, Eq)]
     #[repr(u8)]
     enum Kind {
-        /// It is not the first of its run.
+        /// The unit is not the first of its run.
         Nothing = 0,
         Free,
         Block,
         Slots,
     }
 
-    /// An entry of the table, as long as a cache line. Of a run the first entry is filled in; the last one knows the first,
-    /// and of a span of slots each one does.
+    /// An entry of the table, as long as a cache line. Only the first entry of a run is filled in. The last entry of a
+    /// run holds `first`, and so does every entry of a span of slots.
     #[repr(align(64))]
     struct Span {
         kind: Kind,
         first: usize,
         len: usize,
-        /// Neighbours in a list.
+        /// Link in a list of runs or spans.
         next: usize,
         previous: usize,
-        /// For a span of slots: the first one that was freed, which begins with the address of the next one.
+        /// For a span of slots: the first freed slot. Each freed slot begins with the address of the next one.
         freed: *mut u8,
-        /// For a span of slots: its class; slots that were given out, ever and now.
+        /// For a span of slots: its class. `touched` counts slots that were ever in use, and `live` those in use now.
         class: u8,
         touched: u32,
         live: u32,
     }
 
-    /// Invariant: the units up to `top` are runs without a gap, of which no two free ones are neighbours, and the last one
-    /// is not free. They have entries, and lie below the break.
+    /// Invariant: the units up to `top` are adjacent runs. No two free runs are adjacent, and the last run is not free.
+    /// All of them have entries, and lie below the break.
     pub struct Heap {
         start: *mut u8,
-        /// Units in the reservation.
+        /// Length of the reserved heap in units.
         end: usize,
-        /// Bytes from the start that can be touched.
+        /// Length of the accessible part in bytes.
         brk: usize,
         /// The first unit that is in no run.
         top: usize,
         table: *mut Span,
-        /// Entries that can be touched.
+        /// Number of accessible entries.
         entries: usize,
         lists: [usize; LISTS],
-        /// A bit for each exact list of free runs that is not empty.
+        /// Bit `n` is set if list `n` of free runs is not empty, for the lists with exact lengths.
         filled: u128,
     }
 
-    // SAFETY: what its pointers point to belongs to the heap, whichever thread uses it.
+    // SAFETY: the memory that the pointers point to is not tied to a thread.
     unsafe impl Send for Heap {}
 
     impl Heap {
@@ -626,7 +630,7 @@ mod heap {
             }
         }
 
-        /// Makes a block that is a run as many units long, if there is room behind it.
+        /// Resizes a run in place. Returns `None` if there is no room after it.
         fn resize(&mut self, block: *mut u8, units: usize) -> Option<()> {
             let first = self.first_of_block(block);
             let mut len = self.span(first).len;
@@ -651,7 +655,7 @@ mod heap {
             Some(())
         }
 
-        /// Bytes between the last run and the break.
+        /// Returns the number of bytes between the last run and the break.
         pub fn free_at_the_end(&self) -> usize {
             self.brk.saturating_sub(self.top * UNIT)
         }
@@ -663,7 +667,7 @@ mod heap {
                 return;
             }
             let beyond = self.start.wrapping_add(brk);
-            // SAFETY: nothing up there is in use: runs end at `top`.
+            // SAFETY: nothing above `top` is in use.
             if unsafe { kernel::decommit(beyond, self.brk - brk) }.is_ok() {
                 self.brk = brk;
             }
@@ -673,7 +677,7 @@ mod heap {
             if unit >= self.entries {
                 corrupted();
             }
-            // SAFETY: this entry can be touched, was zero in the beginning, which is an entry, and belongs to the heap.
+            // SAFETY: this entry is accessible, only the heap uses it, and all zeros is a valid entry.
             unsafe { &mut *self.table.wrapping_add(unit) }
         }
 
@@ -689,7 +693,7 @@ mod heap {
             offset
         }
 
-        /// The first unit of a block that is a run.
+        /// Returns the first unit of a block that is a run.
         fn first_of_block(&mut self, block: *mut u8) -> usize {
             let offset = self.offset(block);
             if !offset.is_multiple_of(UNIT) || self.span(offset / UNIT).kind != Kind::Block {
@@ -710,11 +714,11 @@ mod heap {
                 start.wrapping_add((span.touched as usize - 1) * slot)
             } else {
                 let block = span.freed;
-                // SAFETY: a freed slot is the heap's, and was given this address when it was freed.
+                // SAFETY: only the heap uses a freed slot, and `give_slot` wrote this address.
                 span.freed = unsafe { block.cast::<*mut u8>().read() };
                 let inside = start.addr()..start.addr() + span.touched as usize * slot;
                 if !span.freed.is_null() && !inside.contains(&span.freed.addr()) {
-                    // Its last owner has gone on writing.
+                    // The slot was written to after it was freed.
                     corrupted();
                 }
                 block
@@ -762,7 +766,7 @@ mod heap {
                 }
                 return self.give_run(first, class::units(class));
             }
-            // SAFETY: the slot is the heap's again, aligned to 16 bytes and at least as long.
+            // SAFETY: only the heap uses the freed slot, which is aligned to 16 bytes and at least that long.
             unsafe { block.cast::<*mut u8>().write(span.freed) };
             span.freed = block;
             if was_full {
@@ -771,7 +775,7 @@ mod heap {
         }
 
         fn take_aligned(&mut self, units: usize, align: usize) -> Option<*mut u8> {
-            // Room to move up to an aligned address.
+            // Take enough to skip to an aligned address.
             let spare = align.div_ceil(UNIT) - 1;
             let mut first = self.take_run(units + spare)?;
             let address = self.address(first).addr();
@@ -786,7 +790,7 @@ mod heap {
             Some(self.address(first))
         }
 
-        /// A run of that length: the shortest free one that is long enough, or a new one.
+        /// Takes a run of this length from the shortest free run that is long enough, or else above the last run.
         fn take_run(&mut self, units: usize) -> Option<usize> {
             let Some(first) = self.find(units) else {
                 let first = self.top;
@@ -805,7 +809,7 @@ mod heap {
             Some(first)
         }
 
-        /// The shortest free run of at least that length.
+        /// Finds the shortest free run of at least this length.
         fn find(&mut self, units: usize) -> Option<usize> {
             let long_enough = match units {
                 ..=EXACT => self.filled >> (units - 1),
@@ -828,9 +832,9 @@ mod heap {
             best
         }
 
-        /// Takes a run back, and joins it with free neighbours.
+        /// Frees a run, and joins it with free neighbours.
         fn give_run(&mut self, mut first: usize, mut len: usize) {
-            // Not where a run begins any more, if it is joined: so that it is known if it is freed twice.
+            // If the run is joined, no run begins here any more. This detects a double free.
             self.span(first).kind = Kind::Nothing;
             if first > 0 {
                 let before = self.span(first - 1).first;
@@ -856,7 +860,7 @@ mod heap {
             self.link(runs_of(len), first);
         }
 
-        /// Gives back what a block has beyond so many units.
+        /// Frees the units of a block beyond `units`.
         fn cut(&mut self, first: usize, units: usize) {
             let rest = self.span(first).len - units;
             if rest > 0 {
@@ -873,7 +877,7 @@ mod heap {
             span.len = len;
         }
 
-        /// Makes the first `units` usable, and their entries.
+        /// Makes the first `units` units and their entries accessible.
         fn reach(&mut self, units: usize) -> Option<()> {
             if units > self.end {
                 return None;
@@ -882,14 +886,14 @@ mod heap {
                 let used = self.entries * size_of::<Span>();
                 let more = (units * size_of::<Span>()).next_multiple_of(STEP) - used;
                 let beyond = self.table.cast::<u8>().wrapping_add(used);
-                // SAFETY: this part of the table's reservation is not used yet.
+                // SAFETY: this part of the table is not used yet.
                 unsafe { kernel::commit(beyond, more) }.ok()?;
                 self.entries = (used + more) / size_of::<Span>();
             }
             if units * UNIT > self.brk {
                 let brk = (units * UNIT).next_multiple_of(STEP).min(self.end * UNIT);
                 let beyond = self.start.wrapping_add(self.brk);
-                // SAFETY: nothing lies beyond the break.
+                // SAFETY: this part of the reservation is above the break.
                 unsafe { kernel::commit(beyond, brk - self.brk) }.ok()?;
                 self.brk = brk;
             }
@@ -920,7 +924,7 @@ mod heap {
             self.mark(list);
         }
 
-        /// Writes down whether a list is empty.
+        /// Updates the bit that says whether a list is empty.
         fn mark(&mut self, list: usize) {
             if list < EXACT {
                 let others = self.filled & !(1 << list);
@@ -930,7 +934,7 @@ mod heap {
     }
 }
 
-/// What is asked of the kernel.
+/// Wrappers of system calls.
 mod kernel {
     use super::corrupted;
     use nix::sys::mman::{
@@ -948,23 +952,23 @@ mod kernel {
         NonNull::new(range.cast()).unwrap_or_else(|| corrupted())
     }
 
-    /// Fresh private anonymous memory.
-    pub fn map_anywhere(len: usize, rights: ProtFlags) -> nix::Result<*mut u8> {
+    /// Maps private anonymous memory.
+    pub fn map_anywhere(len: usize, protection: ProtFlags) -> nix::Result<*mut u8> {
         let len = NonZeroUsize::new(len).ok_or(nix::Error::EINVAL)?;
-        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-        let start = unsafe { mmap_anonymous(None, len, rights, MapFlags::MAP_PRIVATE) };
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { mmap_anonymous(None, len, protection, MapFlags::MAP_PRIVATE) };
         Ok(start?.as_ptr().cast())
     }
 
-    /// Fresh private anonymous memory, aligned to `align` bytes.
-    pub fn map_aligned(len: usize, align: usize, rights: ProtFlags) -> nix::Result<*mut u8> {
-        // A mapping begins with a page: more than that must be looked for, in so much more.
+    /// Maps private anonymous memory, aligned to `align` bytes.
+    pub fn map_aligned(len: usize, align: usize, protection: ProtFlags) -> nix::Result<*mut u8> {
+        // mmap aligns to a page. For more, map a longer range and unmap both ends.
         let spare = align.saturating_sub(page_size());
-        let start = map_anywhere(len + spare, rights)?;
+        let start = map_anywhere(len + spare, protection)?;
         let before = start.addr().next_multiple_of(align) - start.addr();
         let block = start.wrapping_add(before);
         if before > 0 {
-            // SAFETY: this part of the mapping just made is not used.
+            // SAFETY: this part of the new mapping is not used.
             unsafe { unmap(start, before) }?;
         }
         if before < spare {
@@ -981,10 +985,11 @@ mod kernel {
         unsafe { munmap(start_of(start), len) }
     }
 
-    /// Resizes a mapping; `place` is used with MREMAP_FIXED only.
+    /// Resizes a mapping. `place` is the new address, and only used with MREMAP_FIXED.
     ///
     /// # Safety
-    /// The whole mapping is the caller's, who forgets its old address; nothing uses the place.
+    /// The range is a whole mapping of the caller, who no longer uses the old address. Nothing uses the memory at
+    /// `place`.
     pub unsafe fn remap(
         start: *mut u8,
         old: usize,
@@ -998,20 +1003,20 @@ mod kernel {
         Ok(moved?.as_ptr().cast())
     }
 
-    /// Makes reserved addresses usable.
+    /// Makes reserved memory readable and writable.
     ///
     /// # Safety
-    /// The range belongs to the caller's reservation.
+    /// The range is part of the caller's reservation.
     pub unsafe fn commit(start: *mut u8, len: usize) -> nix::Result<()> {
-        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: the caller's contract.
-        unsafe { mprotect(start_of(start), len, rights) }
+        unsafe { mprotect(start_of(start), len, protection) }
     }
 
-    /// Makes them a mere reservation again: a new mapping gives back pages and commit charge in one call.
+    /// Turns memory into a mere reservation again. A new mapping returns both the pages and the commit charge.
     ///
     /// # Safety
-    /// The range belongs to the caller's reservation, and nothing there is in use.
+    /// The range is part of the caller's reservation, and nothing in it is used any more.
     pub unsafe fn decommit(start: *mut u8, len: usize) -> nix::Result<()> {
         let len = NonZeroUsize::new(len).ok_or(nix::Error::EINVAL)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
@@ -1024,7 +1029,7 @@ mod kernel {
         size.next_multiple_of(page_size())
     }
 
-    /// Bytes in a page.
+    /// Returns the page size in bytes.
     pub fn page_size() -> usize {
         static SIZE: AtomicUsize = AtomicUsize::new(0);
         if SIZE.load(Relaxed) == 0 {
@@ -1036,7 +1041,7 @@ mod kernel {
     }
 }
 
-/// A lock of one word. It can be held across a fork: the child frees its copy, as it has a copy of the holder.
+/// A futex lock. It can be held across a fork: both parent and child then unlock their own copy.
 mod lock {
     use nix::libc;
     use std::cell::UnsafeCell;
@@ -1045,19 +1050,19 @@ mod lock {
 
     const FREE: u32 = 0;
     const HELD: u32 = 1;
-    /// Held, and another thread may be asleep.
+    /// The lock is held, and another thread may be asleep.
     const WAITED_FOR: u32 = 2;
 
-    /// How often a waiting thread looks before it sleeps: what is done under these locks is short.
+    /// How often a thread spins before it sleeps. Spinning pays because these locks are held for a short time only.
     const LOOKS: usize = 100;
 
-    /// A value that is used under a lock.
+    /// A value protected by a lock.
     pub struct Locked<T> {
         word: AtomicU32,
         value: UnsafeCell<T>,
     }
 
-    // SAFETY: the value is used by one thread at a time.
+    // SAFETY: only one thread at a time accesses the value.
     unsafe impl<T: Send> Sync for Locked<T> {}
 
     impl<T> Locked<T> {
@@ -1068,12 +1073,12 @@ mod lock {
             }
         }
 
-        /// Calls `f`, which does not unwind, while no other thread is in here.
+        /// Locks the value, calls `f`, and unlocks. `f` must not unwind.
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             self.lock();
-            // SAFETY: the lock is held, and `f` is given the only reference made under it.
+            // SAFETY: the lock is held, and `f` receives the only reference.
             let result = f(unsafe { &mut *self.value.get() });
-            // SAFETY: it was taken above.
+            // SAFETY: the lock was taken above.
             unsafe { self.unlock() };
             result
         }
@@ -1092,7 +1097,8 @@ mod lock {
         }
 
         /// # Safety
-        /// This thread holds the lock, or is the copy in a child of one that did, and does not use the value any more.
+        /// This thread no longer uses the value. It holds the lock, or it is the copy in a forked child of a thread
+        /// that held it.
         pub unsafe fn unlock(&self) {
             if self.word.swap(FREE, Release) == WAITED_FOR {
                 futex(&self.word, libc::FUTEX_WAKE, 1);
@@ -1100,16 +1106,18 @@ mod lock {
         }
     }
 
-    /// Sleeps while the word is `value`, or wakes so many. May wake without a cause.
+    /// With FUTEX_WAIT, sleeps if the word is `value`; spurious wakeups are possible. With FUTEX_WAKE, wakes `value`
+    /// threads.
     fn futex(word: &AtomicU32, call: libc::c_int, value: u32) {
         let call = call | libc::FUTEX_PRIVATE_FLAG;
         let for_ever = ptr::null::<libc::timespec>();
-        // SAFETY: the word lives as long as the call, and no time is given.
+        // SAFETY: the word outlives the call, and the null timeout means no timeout.
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), call, value, for_ever) };
     }
 }
 
-/// All arenas: a fork takes their locks, so that none is held by a thread that the child has no copy of.
+/// The list of all arenas. A fork takes their locks, because a lock held by another thread would stay locked in the
+/// child.
 mod fork {
     use super::heap::Arena;
     use super::lock::Locked;
@@ -1117,30 +1125,30 @@ mod fork {
     use std::ptr;
     use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
 
-    /// The arena that was added last: it knows the others.
+    /// The arena that was added last. Its `others` leads to the earlier ones.
     static LAST: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
 
     static ARENAS: Locked<Arenas> = Locked::new(Arenas { watched: false });
 
-    /// The right to add an arena.
+    /// Access to the list of arenas. It exists only while the lock is held.
     pub struct Arenas {
-        /// Whether the handlers are registered.
+        /// Whether the fork handlers are registered.
         watched: bool,
     }
 
-    /// Calls `f`; forks wait.
+    /// Calls `f` while no fork can happen.
     pub fn no_fork_meanwhile<R>(f: impl FnOnce(&mut Arenas) -> R) -> R {
         ARENAS.with(f)
     }
 
     impl Arenas {
-        /// Adds the arena that `new` makes, which is told the others.
+        /// Adds the arena that `new` creates. `new` receives the arena that was added before it.
         pub fn add(
             &mut self,
             new: impl FnOnce(Option<&'static Arena>) -> Option<&'static Arena>,
         ) -> Option<&'static Arena> {
             if !self.watched {
-                // SAFETY: the handlers may be called around any fork.
+                // SAFETY: the handlers can be called at any fork.
                 let result = unsafe {
                     libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork))
                 };
@@ -1153,7 +1161,8 @@ mod fork {
     }
 
     fn last() -> Option<&'static Arena> {
-        // SAFETY: null, or an arena that was written before it was stored here, and stays for ever.
+        // SAFETY: the pointer is null, or points to an arena that was initialised before the store and is never
+        // unmapped.
         unsafe { LAST.load(Acquire).as_ref() }
     }
 
@@ -1162,15 +1171,15 @@ mod fork {
     }
 
     extern "C" fn before_fork() {
-        // This one first: no arena is added now.
+        // Take this lock first, so that no arena is added meanwhile.
         ARENAS.lock();
         all().for_each(|arena| arena.heap.lock());
     }
 
-    /// In the parent and in the child.
+    /// Runs in the parent and in the child.
     extern "C" fn after_fork() {
         for arena in all() {
-            // SAFETY: this thread, or the one that it is a copy of, has taken the lock in `before_fork`.
+            // SAFETY: this thread, or the thread that it is a copy of, took the lock in `before_fork`.
             unsafe { arena.heap.unlock() };
         }
         // SAFETY: as above.
@@ -1178,21 +1187,21 @@ mod fork {
     }
 }
 
-/// Small blocks that a thread has freed and keeps for itself: taking one needs no lock.
+/// A per-thread cache of small free blocks. Taking a block from it needs no lock.
 mod cache {
     use super::heap::{Arena, Need};
     use super::{class, corrupted};
     use std::cell::Cell;
     use std::ptr;
 
-    /// Blocks of the first classes are kept: up to 1 KiB.
+    /// Number of classes that are cached: blocks of up to 1 KiB.
     const CLASSES: usize = 32;
 
     struct Cache {
-        /// The arena whose blocks these are: that of the first one kept.
+        /// The arena of all cached blocks. The first block that this thread caches determines it.
         arena: Cell<Option<&'static Arena>>,
         bytes: Cell<usize>,
-        /// Blocks by their class; each begins with the address of the next.
+        /// One list of blocks for each class. Each block begins with the address of the next.
         lists: [Cell<*mut u8>; CLASSES],
     }
 
@@ -1206,7 +1215,7 @@ mod cache {
         };
     }
 
-    /// What a thread has kept when it ends goes back to the heap.
+    /// Returns the cached blocks to the heap when the thread ends.
     impl Drop for Cache {
         fn drop(&mut self) {
             self.empty();
@@ -1238,12 +1247,12 @@ mod cache {
         if block.is_null() {
             return None;
         }
-        // SAFETY: a block in a list is free, and was given the next one's address when it was put there.
+        // SAFETY: a block in the list is free, and `keep` wrote the address of the next one into it.
         list.set(unsafe { block.cast::<*mut u8>().read() });
         Some(block)
     }
 
-    /// A block that this thread has kept.
+    /// Takes a block from this thread's cache.
     pub fn take(arena: &'static Arena, class: usize) -> Option<*mut u8> {
         let take = |cache: &Cache| {
             let list = cache.lists.get(class).filter(|_| cache.is_of(arena))?;
@@ -1251,11 +1260,11 @@ mod cache {
             cache.bytes.set(cache.bytes.get() - class::slot(class));
             Some(block)
         };
-        // A thread that is ending has no cache any more.
+        // When a thread ends, its cache may be destroyed before other destructors run.
         CACHE.try_with(take).ok().flatten()
     }
 
-    /// Whether this thread has kept the block, which `limit` bytes allow.
+    /// Puts a block into this thread's cache, which holds at most `limit` bytes. Returns whether there was room.
     pub fn keep(arena: &'static Arena, block: *mut u8, class: usize, limit: usize) -> bool {
         let keep = |cache: &Cache| {
             let Some(list) = cache.lists.get(class) else {
@@ -1280,7 +1289,7 @@ mod cache {
         CACHE.try_with(keep).unwrap_or(false)
     }
 
-    /// Gives back what this thread has kept of that arena.
+    /// Returns this thread's cached blocks to the heap if they come from this arena.
     pub fn empty(arena: &'static Arena) {
         let empty = |cache: &Cache| {
             if cache.is_of(arena) {
