@@ -1,36 +1,36 @@
-//! A counter that processes share, behind a lock that survives its owner. README.md has the task, stage by stage.
+//! A counter in shared memory, protected by a lock that survives its owner.
+//! README.md describes the task, stage by stage.
 
 use std::io;
 use std::ptr::NonNull;
 
-/// What the one who gets the lock should know.
+/// Whether the previous owner of the lock released it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Whoever had the lock before has given it back.
+    /// The lock was released.
     Clean,
-    /// A process died with the lock in its hands: the number may be half changed.
+    /// A process died while it held the lock, so the counter may be half updated.
     OwnerDied,
 }
 
-/// A number in shared memory, and the lock that guards it: this process and the children that it forks from now on have
-/// the same ones.
+/// A counter and its lock in shared memory. This process and the children that it forks later use the same ones.
 ///
-/// The field is a proposal, and yours to change.
+/// The field is a suggestion. You may change it.
 pub struct Counter {
     shared: NonNull<Shared>,
 }
 
-/// What lies in the shared memory: a proposal, too.
+/// The contents of the shared memory. You may change this struct, too.
 struct Shared {
     // mutex: nix::libc::pthread_mutex_t,
     number: u64,
 }
 
 impl Counter {
-    /// Stage 1: maps the memory and sets up the lock, once and before any fork. The number is 0.
+    /// Stage 1: maps the memory and initialises the lock, once, before any fork. The counter starts at 0.
     ///
     /// # Errors
-    /// What the kernel or the library says where it refuses.
+    /// The error of mmap(2) or of the function that initialises the lock.
     pub fn new() -> io::Result<Counter> {
         todo!(
             "map {} bytes, shared, and set up a mutex there",
@@ -38,30 +38,34 @@ impl Counter {
         )
     }
 
-    /// Runs `f` with the number while no other process has it.
+    /// Locks the counter, runs `f` with it, and unlocks it.
     ///
-    /// Stage 2: one process at a time. Stage 3: a panic in `f` goes on to the caller, and the lock is given back. Stage 4:
-    /// where a process died with the lock, the next one that comes here gets it, and is told so once.
+    /// Stage 2: only one process at a time holds the lock.
+    ///
+    /// Stage 3: if `f` panics, the lock is released, and the panic continues in the caller.
+    ///
+    /// Stage 4: if a process died while it held the lock, the next call gets the lock and passes `Entry::OwnerDied` to
+    /// `f`. Each death is reported once.
     ///
     /// # Errors
-    /// Stage 3: if this thread has the lock already: there would be a second `&mut`.
+    /// Stage 3: returns an error if this thread already holds the lock. Otherwise there would be a second `&mut`.
     pub fn with_lock<R>(&self, f: impl FnOnce(&mut u64, Entry) -> R) -> io::Result<R> {
         let _ = f;
         todo!("lock the mutex at {:p}", self.shared)
     }
 
-    /// The number, read under the lock. Stage 4: that an owner died is still told to the next `with_lock`.
+    /// Locks the counter and returns its value. Stage 4: the next `with_lock` still reports the death of an owner.
     ///
     /// # Errors
-    /// As `with_lock`.
+    /// As for `with_lock`.
     pub fn get(&self) -> io::Result<u64> {
-        // SAFETY: there is none yet: a read without the lock.
+        // SAFETY: this is not safe yet, because it reads the counter without the lock.
         let number = unsafe { (*self.shared.as_ptr()).number };
         todo!("lock, and read {number}")
     }
 }
 
-/// Stage 1: unmaps the memory, and leaves the lock to the other processes.
+/// Stage 1: unmaps the memory in this process. The lock stays usable for the other processes.
 impl Drop for Counter {
     fn drop(&mut self) {}
 }

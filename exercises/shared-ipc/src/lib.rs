@@ -1,16 +1,17 @@
-//! Memory that a process shares with its children. README.md has the task, stage by stage.
+//! Anonymous memory that a process shares with its child processes.
+//! README.md describes the task, stage by stage.
 
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// Stage 1: forks a child that calls `answer` and hands the number to its parent through shared memory.
+/// Stage 1: forks a child that calls `answer` and writes the result to shared memory, and returns that result.
 ///
 /// Uses raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child, `munmap`. The
 /// child ends with `_exit`.
 ///
 /// # Errors
-/// What the kernel says where it refuses.
+/// The error of mmap(2), fork(2) or waitpid(2).
 ///
 /// # Safety
 /// In a process with several threads, the child has only the thread that forked. `answer` must not need a lock that
@@ -20,35 +21,35 @@ pub unsafe fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
     todo!("fork a child that calls {answer:p}")
 }
 
-/// A `T` in shared anonymous memory: this process and the children that it forks from now on have the same one.
+/// A `T` in shared anonymous memory. This process and the children that it forks later use the same one.
 ///
-/// Stage 2. The fields are a proposal, and yours to change. There is no `DerefMut`: after a fork two processes would
-/// each have the only `&mut`.
+/// Stage 2. The field is a suggestion. You may change it. There is no `DerefMut`: after a fork, two processes could
+/// each hold a `&mut` to the same value.
 ///
-/// Stage 4: as given, any `T` may be shared, and few may.
+/// Stage 4: without a bound, any `T` can be shared, but this is sound for few types. Add the bound.
 pub struct Shared<T> {
     value: NonNull<T>,
 }
 
 impl<T> Shared<T> {
-    /// Stage 2: maps a `T` whose bytes are zero. It is never built on the stack, and no page is resident before it is
-    /// touched. A `T` of no size has a page too.
+    /// Stage 2: maps a `T` whose bytes are zero. The value is never built on the stack. A page becomes resident when it
+    /// is first touched. A `T` of size 0 also gets a page.
     ///
     /// # Errors
-    /// - `InvalidInput` if a `T` must be aligned to more than a page.
-    /// - What the kernel says where it refuses.
+    /// - `InvalidInput` if the alignment of `T` is more than a page.
+    /// - The error of mmap(2).
     pub fn new() -> io::Result<Shared<T>> {
         todo!("map {} bytes, shared", size_of::<T>())
     }
 
-    /// Stage 3: runs `f` in a forked child, and waits until that child has ended.
+    /// Stage 3: runs `f` in a forked child, and waits for that child to end.
     ///
-    /// Nothing of the caller's runs in the child but `f`: no destructor, no handler of `exit`, no code after this call.
+    /// Of the caller's code, the child runs only `f`: no destructors, no `atexit` handlers, no code after this call.
     /// Other children of this process are not waited for.
     ///
     /// # Errors
-    /// Its words name how the child ended, if not well: `signal 9`, `panicked`, `status 3`. Rust's own status after a
-    /// panic is 101.
+    /// Returns an error if fork or waitpid fails, or if the child fails. Then the message says how the child ended:
+    /// `signal 9`, `panicked`, `status 3`. A Rust program that panics exits with status 101.
     ///
     /// # Safety
     /// In a process with several threads, the child has only the thread that forked. `f` must not need a lock that
@@ -60,7 +61,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// Stage 2: the value.
+/// Stage 2: gives shared access to the value.
 impl<T> Deref for Shared<T> {
     type Target = T;
 
@@ -69,7 +70,7 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-/// Stage 2: the memory is unmapped when the value is dropped.
+/// Stage 2: unmaps the memory in this process.
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {}
 }

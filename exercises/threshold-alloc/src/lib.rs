@@ -1,21 +1,22 @@
-//! An allocator with two sources: a heap, and a mapping for each large block. README.md has the task, stage by stage.
+//! An allocator with two sources: a heap, and a mapping for each large block.
+//! README.md describes the task, stage by stage.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ops::Range;
 
-/// What an allocator begins with.
+/// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Blocks of this many bytes and more have a mapping of their own.
+    /// Size in bytes from which a block gets a separate mapping.
     pub threshold: usize,
-    /// At most that many blocks have one at a time; further ones come from the heap.
+    /// Cap on the number of mapped blocks that are live. Further large blocks come from the heap.
     pub max_maps: usize,
-    /// Bytes of addresses to reserve for the heap. Where that is refused, half of it, and so on.
+    /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
     pub reserve: usize,
 }
 
 impl Config {
-    /// 128 KiB and 65,536 mappings, as glibc has them; 64 GiB of addresses.
+    /// Returns glibc's defaults of 128 KiB and 65,536 mappings, with 64 GiB of address space.
     pub const fn new() -> Config {
         Config {
             threshold: 128 << 10,
@@ -31,32 +32,32 @@ impl Default for Config {
     }
 }
 
-/// What an allocator has given out, and not got back.
+/// The mapped blocks that are live, and the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Blocks with a mapping of their own.
+    /// Number of mapped blocks.
     pub mapped_blocks: usize,
-    /// Bytes in those mappings: whole pages.
+    /// Total length of their mappings in bytes: whole pages.
     pub mapped_bytes: usize,
-    /// The threshold of this moment, in bytes.
+    /// Current threshold in bytes.
     pub threshold: usize,
 }
 
-/// The allocator. No call unwinds; a heap that has been written over ends the process by `abort`, where it is noticed.
+/// The allocator. No method unwinds. A corrupted heap aborts the process if it is detected.
 ///
-/// The field is a proposal, and yours to change. Whatever you put here, a `static` must be able to hold it: `new` is
-/// `const`, and the type is `Sync`.
+/// The field is a suggestion. You may change it, but the allocator must work as a `static`: `new` is `const`, and the
+/// type is `Sync`.
 pub struct ThresholdAlloc {
     config: Config,
 }
 
 impl ThresholdAlloc {
-    /// An allocator that has asked the kernel for nothing yet.
+    /// Creates an allocator. It makes no system call.
     pub const fn new(config: Config) -> ThresholdAlloc {
         ThresholdAlloc { config }
     }
 
-    /// Stages 1, 2 and 4: a block of that size and alignment; null where there is no memory for it.
+    /// Stages 1, 2 and 4: allocates a block with this size and alignment. Returns null if there is no memory.
     ///
     /// # Safety
     /// The size is not zero.
@@ -65,41 +66,41 @@ impl ThresholdAlloc {
         todo!("a block for {layout:?}: from {threshold} bytes on with a mapping of its own")
     }
 
-    /// Stages 1 and 3: takes a block back. A block with a mapping of its own is unmapped at once.
+    /// Stages 1 and 3: frees a block. A mapped block is unmapped immediately.
     ///
     /// # Safety
-    /// `block` came from this allocator with this layout, and nothing uses it any more.
+    /// `block` came from this allocator with this layout, and is no longer used.
     pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         todo!("take back {block:p}, a block for {layout:?}")
     }
 
-    /// Stage 2: the heap from its first byte to its break: all of it can be touched, and nothing beyond. `None` before
-    /// the first small block.
+    /// Stage 2: returns the accessible part of the heap, from its start to its break. `None` before the first small
+    /// block.
     pub fn heap_range(&self) -> Option<Range<usize>> {
         todo!("where is the heap?")
     }
 
-    /// Stage 4: from here on blocks of `bytes` and more have a mapping of their own.
+    /// Stage 4: sets the threshold. From now on blocks of at least `bytes` bytes get a separate mapping.
     pub fn set_threshold(&self, bytes: usize) {
         todo!("a threshold of {bytes} bytes")
     }
 
-    /// Stage 4: from here on at most `blocks` have a mapping of their own at a time. Those that have one keep it.
+    /// Stage 4: sets the cap on mapped blocks. Blocks that are already mapped stay mapped.
     pub fn set_max_maps(&self, blocks: usize) {
         todo!("at most {blocks} mappings")
     }
 
-    /// Stage 4: what has been given out.
+    /// Stage 4: returns the mapped blocks that are live, and the threshold.
     pub fn stats(&self) -> Stats {
         todo!("what has been given out?")
     }
 
-    /// Stage 5, bonus: gives back to the kernel whatever lies free at the heap's end.
+    /// Stage 5, bonus: returns the free memory at the end of the heap to the kernel.
     pub fn trim(&self) {
         todo!("move the break down")
     }
 
-    /// Stage 6, bonus: as `alloc`, and every byte is zero.
+    /// Stage 6, bonus: like `alloc`, but every byte of the block is zero.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -107,8 +108,8 @@ impl ThresholdAlloc {
         todo!("a block of zeros for {layout:?}")
     }
 
-    /// Stage 6, bonus: makes a block `size` bytes long, and keeps its alignment and what it holds, up to the shorter of
-    /// both lengths. The block may move. Null where there is no memory for it: then the old block stays as it was.
+    /// Stage 6, bonus: changes the size of a block to `size` bytes. Alignment and contents are kept, up to the shorter
+    /// of both sizes. The block may move. Returns null if there is no memory; the old block is still valid then.
     ///
     /// # Safety
     /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
@@ -116,20 +117,20 @@ impl ThresholdAlloc {
         todo!("make {block:p}, a block for {layout:?}, {size} bytes long")
     }
 
-    /// Stage 8, bonus: lets the threshold move, as glibc's does: past the size of each mapped block that is freed, up to
-    /// 32 MiB. `set_threshold` makes it stand still.
+    /// Stage 8, bonus: turns a dynamic threshold like glibc's on or off. It moves just past the size of each mapped
+    /// block that is freed, up to 32 MiB. `set_threshold` turns it off.
     pub fn set_moving_threshold(&self, on: bool) {
         todo!("a moving threshold: {on}")
     }
 
-    /// Stage 9, bonus: from here on each thread may keep that many bytes of small blocks that it has freed, for itself.
+    /// Stage 9, bonus: sets how many bytes of small blocks that it has freed each thread may cache.
     pub fn set_thread_cache(&self, bytes: usize) {
         todo!("a cache of {bytes} bytes for each thread")
     }
 }
 
-// Stage 7, bonus. A panic must not leave these functions, so `todo!` must not stay here when the allocator is in use.
-// SAFETY: until that stage nobody makes this the global allocator.
+// Stage 7, bonus. These functions must not unwind, so replace each `todo!` before the allocator is in use.
+// SAFETY: until that stage, nobody uses this type as the global allocator.
 unsafe impl GlobalAlloc for ThresholdAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         todo!("a block for {layout:?}, whatever the other threads do")
