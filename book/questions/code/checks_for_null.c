@@ -1,7 +1,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-/* Memory of its own for a worker, or null. */
+/* Returns private memory for a worker, or NULL on failure. */
 void *scratch(size_t len)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS;

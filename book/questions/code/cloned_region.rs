@@ -16,7 +16,7 @@ pub struct Region {
 
 impl Region {
     /// # Safety
-    /// A mapping of `len` bytes begins at `start`, and becomes the region's own.
+    /// A mapping of `len` bytes begins at `start`, and the region takes ownership of it.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Region {
         Region { start, len }
     }
@@ -24,7 +24,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is the region's own, and nothing uses it any more.
+        // SAFETY: the region owns the mapping, and nothing uses it any more.
         unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

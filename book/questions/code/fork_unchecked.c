@@ -3,7 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What a parent and a child count together, or -1 where the kernel refuses. */
+/* Returns the sum that a parent and a child count together, or -1 if a system call fails. */
 int count_together(void)
 {
     atomic_int *counter = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -3,7 +3,7 @@
 
 enum { PAGE = 4096 };
 
-/* The lowest byte of a stack of 16 pages, below which every access is SIGSEGV; or null. */
+/* Returns the lowest byte of a stack of 16 pages with a guard page below it, or NULL on failure. */
 void *new_stack(void)
 {
     size_t len = 17 * PAGE;

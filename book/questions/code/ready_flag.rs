@@ -1,4 +1,4 @@
-//! A value from one process to another, in memory that both share.
+//! Passes a value from one process to another in shared memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// To be called once.
+    /// Must be called at most once.
     pub fn send(&self, value: u64) {
         self.value.store(value, Ordering::Relaxed);
         self.ready.store(true, Ordering::Relaxed);

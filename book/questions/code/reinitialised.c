@@ -25,7 +25,7 @@ static int add(struct tally *tally)
     return error;
 }
 
-/* The sum of both, or -1. */
+/* Returns the sum that both processes count, or -1 on failure. */
 long add_together(struct tally *tally)
 {
     int status, error = set_up(&tally->lock);

@@ -1,6 +1,6 @@
-//! How long a mapping must be.
+//! Computes the length of a mapping.
 
-/// `len` bytes in whole pages, for mmap; none where no address space holds them.
+/// Rounds `len` up to whole pages for mmap. Returns `None` if no address space can hold them.
 pub fn whole_pages(len: usize, page: usize) -> Option<usize> {
     if len == 0 || !page.is_power_of_two() {
         return None;

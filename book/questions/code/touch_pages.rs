@@ -1,9 +1,9 @@
-//! Brings in the pages of a mapping, so that they do not fault later.
+//! Makes the pages of a mapping resident, so that they do not fault later.
 
 /// Reads one byte of each page.
 ///
 /// # Safety
-/// The `len` bytes from `start` on are mapped to be read, and `page` is the size of a page.
+/// The `len` bytes at `start` are mapped and readable, and `page` is the page size.
 pub unsafe fn touch(start: *const u8, len: usize, page: usize) {
     let mut offset = 0;
     while offset < len {

@@ -1,4 +1,4 @@
-//! A vector of zeros, straight from the kernel.
+//! A zero-filled vector in memory from mmap.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::{io, ptr};
@@ -11,13 +11,13 @@ const READ_AND_WRITE: c_int = 3;
 const PRIVATE_AND_ANONYMOUS: c_int = 0x22;
 const FAILED: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 
-/// `len` zeros.
+/// Returns `len` zeros.
 pub fn zeros(len: usize) -> io::Result<Vec<u8>> {
-    // SAFETY: without MAP_FIXED the kernel maps where nothing is mapped.
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
     let start = unsafe { mmap(ptr::null_mut(), len, READ_AND_WRITE, PRIVATE_AND_ANONYMOUS, -1, 0) };
     if start == FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: `len` bytes are mapped there, all of them zero, and nobody else has them.
+    // SAFETY: `len` zero bytes are mapped at `start`, and nobody else uses them.
     Ok(unsafe { Vec::from_raw_parts(start.cast(), len, len) })
 }

@@ -15,17 +15,17 @@ pub struct Region {
 
 impl Region {
     /// # Safety
-    /// A private mapping of `len` bytes begins at `start`, to read and to write, and becomes the region's own.
+    /// A private, readable and writable mapping of `len` bytes begins at `start`. The region takes ownership of it.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Region {
         Region { start, len }
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the mapping is the region's own, and lives as long as it.
+        // SAFETY: the region owns the mapping, which lives as long as the region.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// To write.
+    /// Returns the bytes of the region, mutably.
     pub fn as_mut_slice<'a>(&mut self) -> &'a mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
@@ -34,7 +34,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: the mapping is the region's own, and no view of it is left.
+        // SAFETY: the region owns the mapping, and no slice of it is left.
         unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

@@ -1,4 +1,4 @@
-//! A function in a child process.
+//! Runs a function in a child process.
 
 use std::ffi::c_int;
 use std::io::{Error, ErrorKind, Result};
@@ -10,9 +10,9 @@ unsafe extern "C" {
 }
 
 /// # Safety
-/// In the child `work` needs no lock that another thread may have held at the fork.
+/// In the child, `work` must not need a lock that another thread may have held at the fork.
 pub unsafe fn run(work: extern "C" fn() -> c_int) -> Result<c_int> {
-    // SAFETY: the caller's contract; `work` cannot unwind, and the child ends without the parent's code.
+    // SAFETY: the caller's contract. `work` cannot unwind, and the child runs no other code of the parent.
     let pid = unsafe { fork() };
     if pid == -1 {
         return Err(Error::last_os_error());
@@ -23,7 +23,7 @@ pub unsafe fn run(work: extern "C" fn() -> c_int) -> Result<c_int> {
     }
     let mut status = 0;
     loop {
-        // SAFETY: `status` may be written.
+        // SAFETY: `status` is valid for writes.
         if unsafe { waitpid(-1, &raw mut status, 0) } != -1 {
             return Ok(status);
         }

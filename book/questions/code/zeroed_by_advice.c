@@ -16,7 +16,7 @@ int make(struct board *board, size_t pages)
     return board->start == NULL ? -1 : 0;
 }
 
-/* All zeros again, and the pages go back to the kernel. */
+/* Makes the board all zeros again, and returns its pages to the kernel. */
 int wipe(struct board *board)
 {
     return madvise(board->start, board->len, MADV_DONTNEED);
