@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use course::exercise::Exercise;
 use course::log::Verdict;
 use similar::TextDiff;
-use workbook::grade::candidates::{self, Candidate};
+use workbook::grade::candidates::{Candidate, Workspace};
 use workbook::grade::grader::{Case, Grader};
 
 /// Grades every answer to every exercise, or to the one that `EXERCISE` names.
@@ -41,7 +41,7 @@ fn every_answer_gets_its_verdict() -> Result<()> {
 fn exam(exercise: &Exercise) -> Result<Vec<String>> {
     let name = &exercise.name;
     let answers = answers::answers(exercise)?;
-    say(&format!("{name}: building {} answers", answers.len()));
+    say(&format!("{name}: {} answers", answers.len()));
     let graded = grade(exercise, &answers)?;
     if let Some(why) = skipped(&graded["solution"]) {
         // In CI nothing may be skipped because a tool or a permission is missing.
@@ -96,36 +96,32 @@ fn difference(snapshot: &Path, text: &str) -> Option<String> {
     ))
 }
 
-/// Grades all answers, and returns their cases by the answer's name.
+/// Grades all answers, and returns their cases by the answer's name. Two workers take the answers in turn, each with one
+/// package into which it puts one answer after the other.
 fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
-    let candidates: Vec<_> = answers
-        .iter()
-        .map(|answer| Candidate {
-            exercise,
-            name: answer.name.clone(),
-            source: answer.source.clone(),
-        })
-        .collect();
-    let mut graders = candidates::build(&exercise.root, &candidates)?;
-    let mut waiting = Vec::new();
-    for candidate in &candidates {
-        let grader = graders.remove(&candidate.package()).context("not built")?;
-        let grader = grader.map_err(anyhow::Error::msg);
-        waiting.push((candidate, grader.with_context(|| candidate.name.clone())?));
-    }
-    let waiting = Mutex::new(waiting.into_iter());
+    let waiting = Mutex::new(answers.iter());
     let graded = Mutex::new(BTreeMap::new());
-    let work = || -> Result<()> {
+    let work = |worker: &str| -> Result<()> {
+        let candidate = Candidate {
+            exercise,
+            name: worker.to_owned(),
+            source: needs_of(answers),
+        };
+        let package = candidate.package();
+        let workspace = Workspace::write(&exercise.root, worker, &[candidate])?;
         loop {
             let next = waiting.lock().unwrap().next();
-            let Some((candidate, grader)) = next else {
+            let Some(answer) = next else {
                 return Ok(());
             };
-            let cases = run(candidate, &grader)?;
+            workspace.replace(&package, &answer.source)?;
+            let grader = workspace.build()?.remove(&package).context("not built")?;
+            let grader = grader.map_err(anyhow::Error::msg);
+            let cases = run(&package, &grader.with_context(|| answer.name.clone())?)?;
             let mut graded = graded.lock().unwrap();
-            graded.insert(candidate.name.clone(), cases);
-            if graded.len() % 10 == 0 || graded.len() == answers.len() {
-                let (done, all) = (graded.len(), answers.len());
+            graded.insert(answer.name.clone(), cases);
+            let (done, all) = (graded.len(), answers.len());
+            if done % 10 == 0 || done == all {
                 say(&format!(
                     "{}: {done} of {all} answers graded",
                     exercise.name
@@ -134,7 +130,7 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
         }
     };
     thread::scope(|scope| {
-        let workers = [scope.spawn(work), scope.spawn(work)];
+        let workers = ["worker-1", "worker-2"].map(|worker| scope.spawn(move || work(worker)));
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().expect("a worker does not panic"))
@@ -142,10 +138,17 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
     Ok(graded.into_inner().unwrap())
 }
 
-fn run(candidate: &Candidate, grader: &Grader) -> Result<Vec<Case>> {
+/// The lines of all answers that name further dependencies.
+fn needs_of(answers: &[Answer]) -> String {
+    let lines = answers.iter().flat_map(|answer| answer.source.lines());
+    let needs = lines.filter(|line| line.starts_with("// needs: "));
+    needs.map(|line| format!("{line}\n")).collect()
+}
+
+fn run(package: &str, grader: &Grader) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     // The learner's file is src/lib.rs.
-    let file = format!("{}/src/lib.rs", candidate.package());
+    let file = format!("{package}/src/lib.rs");
     grader.run(|mut case| {
         case.sentence = case.sentence.map(|text| text.replace(&file, "src/lib.rs"));
         cases.push(case);

@@ -13,7 +13,7 @@ use std::thread;
 use answers::{Answer, Expected};
 use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
-use workbook::grade::candidates::{self, Candidate};
+use workbook::grade::candidates::{Candidate, Workspace};
 use workbook::grade::grader::Grader;
 
 const ROUNDS: usize = 100;
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
                 source: answer.source.clone(),
             })
             .collect();
-        let graders = candidates::build(&root, &candidates)?;
+        let graders = Workspace::write(&root, "steady", &candidates)?.build()?;
         while_busy(|| check_rounds(&exercise, rounds, &graders))?;
     }
     Ok(())

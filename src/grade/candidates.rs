@@ -1,8 +1,8 @@
-//! Builds graders for other answers than the learner's: each answer becomes a package of one generated workspace.
+//! Builds graders for other answers than the learner's: each answer becomes a package of a generated workspace.
 //!
-//! The workspace is `.workbook/candidates/` in the clone. It has the clone's lock file, dependencies, lints and
-//! profiles, and builds into the clone's target directory, where the dependencies are built already. It cannot be in
-//! the target directory: trybuild would print absolute paths there, and no expected error would match.
+//! The workspaces are below `.workbook/candidates/` in the clone. They have the clone's lock file, dependencies, lints and
+//! profiles, and build into the clone's target directory, where the dependencies are built already. They cannot be in the
+//! target directory: trybuild would print absolute paths there, and no expected error would match.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,79 +37,106 @@ impl Candidate<'_> {
     }
 }
 
-/// Builds the graders of all candidates in one run of cargo.
-///
-/// Returns for each package its grader, or the compiler's errors.
-///
-/// # Errors
-/// Returns an error if the workspace cannot be written or cargo cannot be run.
-pub fn build(
-    root: &Path,
-    candidates: &[Candidate],
-) -> Result<BTreeMap<String, Result<Grader, String>>> {
-    let workspace = root.join(".workbook/candidates");
-    write_workspace(root, &workspace, candidates)?;
-    // The build below is offline: otherwise cargo would look for newer versions than those in the lock file.
-    cargo::fetch(root)?;
-    let target = cargo::target(root)?;
-    let mut command = cargo::command();
-    command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
-    for candidate in candidates {
-        command.args(["--package", &candidate.package()]);
-    }
-    command
-        .arg("--message-format=json")
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(&workspace)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut cargo = Group::spawn(&mut command).context(NO_CARGO)?;
-    let stdout = cargo.take_stdout().expect("a pipe was requested");
-    let stderr = cargo.take_stderr().expect("a pipe was requested");
-    // Read in parallel, because cargo would stop at a full pipe.
-    let other_errors = std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
+/// A generated workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    folder: PathBuf,
+    target: PathBuf,
+    packages: Vec<String>,
+}
 
-    let mut binaries = BTreeMap::new();
-    let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for message in cargo::messages(stdout) {
-        match message {
-            Message::Artifact {
-                manifest_path,
-                executable: Some(binary),
-            } => {
-                binaries.insert(manifest_path, binary);
+impl Workspace {
+    /// Writes the workspace with that name, with a package for each candidate.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written, or a dependency is missing and cannot be downloaded.
+    pub fn write(root: &Path, name: &str, candidates: &[Candidate]) -> Result<Workspace> {
+        let folder = root.join(".workbook/candidates").join(name);
+        write_workspace(root, &folder, candidates)?;
+        // Builds are offline: otherwise cargo would look for newer versions than those in the lock file.
+        cargo::fetch(root)?;
+        Ok(Workspace {
+            root: root.to_owned(),
+            folder,
+            target: cargo::target(root)?,
+            packages: candidates.iter().map(Candidate::package).collect(),
+        })
+    }
+
+    /// Puts another answer into a package. One package that is built for many answers in turn takes a quarter of the
+    /// time, because cargo's incremental build does the rest.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn replace(&self, package: &str, source: &str) -> Result<()> {
+        write(&self.folder.join(package).join("src/lib.rs"), source)
+    }
+
+    /// Builds the graders of all packages in one run of cargo.
+    ///
+    /// Returns for each package its grader, or the compiler's errors.
+    ///
+    /// # Errors
+    /// Returns an error if cargo cannot be run.
+    pub fn build(&self) -> Result<BTreeMap<String, Result<Grader, String>>> {
+        let mut command = cargo::command();
+        command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
+        command
+            .arg("--message-format=json")
+            .arg("--target-dir")
+            .arg(&self.target)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut cargo = Group::spawn(&mut command).context(NO_CARGO)?;
+        let stdout = cargo.take_stdout().expect("a pipe was requested");
+        let stderr = cargo.take_stderr().expect("a pipe was requested");
+        // Read in parallel, because cargo would stop at a full pipe.
+        let other_errors =
+            std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
+
+        let mut binaries = BTreeMap::new();
+        let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
+        for message in cargo::messages(stdout) {
+            match message {
+                Message::Artifact {
+                    manifest_path,
+                    executable: Some(binary),
+                } => {
+                    binaries.insert(manifest_path, binary);
+                }
+                Message::Diagnostic {
+                    manifest_path,
+                    message,
+                } if message.level == "error" => {
+                    let text = message.rendered.unwrap_or_default();
+                    *errors.entry(manifest_path).or_default() += &text;
+                }
+                _ => {}
             }
-            Message::Diagnostic {
-                manifest_path,
-                message,
-            } if message.level == "error" => {
-                *errors.entry(manifest_path).or_default() += &message.rendered.unwrap_or_default();
-            }
-            _ => {}
         }
-    }
-    cargo.wait()?;
-    let other_errors = other_errors.join().unwrap_or_default();
+        cargo.wait()?;
+        let other_errors = other_errors.join().unwrap_or_default();
 
-    let result = candidates.iter().map(|candidate| {
-        let package = workspace.join(candidate.package());
-        let manifest = package.join("Cargo.toml");
-        let grader = match binaries.remove(&manifest) {
-            Some(binary) => Ok(Grader {
-                binary,
-                package,
-                root: root.to_owned(),
-                target: target.clone(),
-            }),
-            None => Err(errors
-                .remove(&manifest)
-                .unwrap_or_else(|| other_errors.clone())),
-        };
-        (candidate.package(), grader)
-    });
-    Ok(result.collect())
+        let result = self.packages.iter().map(|name| {
+            let package = self.folder.join(name);
+            let manifest = package.join("Cargo.toml");
+            let grader = match (binaries.remove(&manifest), errors.remove(&manifest)) {
+                (Some(binary), None) => Ok(Grader {
+                    binary,
+                    package,
+                    root: self.root.clone(),
+                    target: self.target.clone(),
+                }),
+                (_, Some(errors)) => Err(errors),
+                (None, None) => Err(other_errors.clone()),
+            };
+            (name.clone(), grader)
+        });
+        Ok(result.collect())
+    }
 }
 
 fn write_workspace(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()> {
@@ -148,9 +175,6 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
         }
     }
     clone.retain(|key, _| ["workspace", "profile"].contains(&key));
-    // A candidate is built once, so incremental compilation would only fill the disk.
-    let profile = table(table(&mut clone, "profile")?, "dev")?;
-    profile.insert("incremental".to_owned(), false.into());
     Ok(clone)
 }
 
