@@ -80,9 +80,13 @@ impl<'a> Screen<'a> {
         let done = self.cases.len();
         let all = done + self.missing.len();
         let mut text = format!("{done} of {all} verdicts");
-        // The first time, this takes half a minute.
-        if done < all && self.missing.iter().all(|case| self.is_compile_fail(case)) {
-            text += "; compiling the compile-fail cases";
+        // libtest runs the cases in the order of their names, so the first one that is missing is running, and may hang.
+        let mut missing = self.missing.iter();
+        match missing.find(|case| !self.is_compile_fail(case)) {
+            Some(case) => text += &format!("; running {case}"),
+            // The first time, this takes half a minute.
+            None if done < all => text += "; compiling the compile-fail cases",
+            None => {}
         }
         show_progress(&text);
     }
