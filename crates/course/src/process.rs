@@ -167,12 +167,10 @@ fn finish(
     });
     drop(sender);
     let deadline = Instant::now() + limits.time;
-    let mut waiting = true;
     let end = loop {
         match news.recv_timeout(POLL) {
             Ok(Stream::Full) => break End::OutputLimit,
             // All streams are closed: only the exit is left to wait for.
-            Err(mpsc::RecvTimeoutError::Disconnected) if waiting => waiting = false,
             Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(POLL),
             Ok(Stream::Closed) | Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
@@ -202,6 +200,9 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// How long to wait for the rest of the output after every writer was killed.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// How long to wait for killed processes to disappear.
+const KILL_TIME: Duration = Duration::from_secs(2);
 
 enum Stream {
     Closed,
@@ -256,8 +257,12 @@ fn mark(command: &mut Command) -> String {
 /// Kills every process that was started with the marker in its environment. `setsid` moves a process out of its group,
 /// but does not change its environment.
 fn kill_marked(marker: &str) {
+    // A process in an uninterruptible wait dies only later.
+    let deadline = Instant::now() + KILL_TIME;
     // A process that is being forked meanwhile is found by the next pass.
-    while processes().any(|pid| has_marker(pid, marker) && kill(pid, Signal::SIGKILL).is_ok()) {
+    while processes().any(|pid| has_marker(pid, marker) && kill(pid, Signal::SIGKILL).is_ok())
+        && Instant::now() < deadline
+    {
         thread::sleep(POLL);
     }
 }
