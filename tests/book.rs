@@ -254,15 +254,17 @@ fn page_of_mistakes(exercise: &course::exercise::Exercise) -> String {
     }
     let title = &exercise.about.title;
     let mut page = format!(
-        "# Ways to be wrong: {}\n\nSolve [the exercise]({}) first. Its grader is tested with these {count} wrong \
-         answers. They stand under the stage that catches them: what the answer does, the sentence that its author reads, \
-         and the case that caught it. Before you read the sentence, predict it.\n",
+        "# Common mistakes: {}\n\nSolve [the exercise]({}) first. Its grader is tested with these {count} wrong answers. \
+         Each is listed under the stage that catches it, with what the answer does, the sentence that its author reads, \
+         and the case. Try to predict the sentence before you read it.\n",
         title[..1].to_lowercase() + &title[1..],
         exercise.about.page
     );
     for stage in &exercise.about.stages {
         if let Some(entries) = by_stage.get(&stage.name) {
-            page += &format!("\n## {}\n\n{}", stage.title, entries.join("\n"));
+            // In Markdown, `Shared<T>` would be an HTML tag.
+            let title = stage.title.replace('<', "\\<");
+            page += &format!("\n## {title}\n\n{}", entries.join("\n"));
         }
     }
     page

@@ -321,7 +321,7 @@ fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
 
     copy.answer(&copy.solution());
     watching.waits_for("Solved.");
-    watching.waits_for("Memory between processes");
+    watching.waits_for("Shared-memory IPC");
     watching.types("q");
     watching.waits_for("Your answers are as you saved them.");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
@@ -355,7 +355,7 @@ fn a_session_begins_with_the_first_unsolved_exercise() {
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let mut watching = Watching::begin(&copy);
     let output = watching.waits_for("Next: by_hand.");
-    assert!(output.contains("Memory between processes"), "{output}");
+    assert!(output.contains("Shared-memory IPC"), "{output}");
     assert!(!output.contains("Private allocation"), "{output}");
 
     // Saving a solved exercise does not switch to another one.

@@ -89,7 +89,7 @@ fn grade_and_progress_show_the_command() {
         "{html}"
     );
     assert!(
-        html.contains("<li data-stage=\"by_hand\">Map and unmap by hand"),
+        html.contains("<li data-stage=\"by_hand\">Raw mmap and munmap"),
         "{html}"
     );
     assert!(
