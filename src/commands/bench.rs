@@ -1,5 +1,6 @@
 //! `workbook bench`: chooses whose allocator is measured, and starts the benchmark, which is a separate package.
 
+use std::env;
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 
@@ -47,13 +48,14 @@ enum Subject {
 /// Returns an error if the learner's allocator is wanted and does not pass, or if cargo cannot be started.
 pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     let subject = choose(root, wanted)?;
+    let target = target(root);
     let mut command = cargo::command();
     command
         .args(["run", "--release", "--quiet", "--package", "bench"])
         .arg("--manifest-path")
         .arg(cargo::second_workspace(root))
         .arg("--target-dir")
-        .arg(cargo::separate_target(root))
+        .arg(&target)
         .current_dir(root);
     if let Subject::Learner { .. } = subject {
         command.args(["--features", "learner"]);
@@ -73,12 +75,21 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     if let Some(svg) = &options.svg {
         command.arg("--svg").arg(absolute(svg)?);
     }
-    if !cargo::separate_target(root).join("release/bench").is_file() {
+    if !target.join("release/bench").is_file() {
         warn!("Building the other allocators. The first time, this takes a minute or two.");
     }
     let status = command.status().context(NO_CARGO)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(2)))
+}
+
+/// Returns the target directory. The configure script of jemalloc refuses a path with a space.
+fn target(root: &Path) -> PathBuf {
+    let target = cargo::separate_target(root);
+    match target.to_string_lossy().contains(char::is_whitespace) {
+        true => env::temp_dir().join("workbook-bench"),
+        false => target,
+    }
 }
 
 /// A wrong allocator is not measured.
