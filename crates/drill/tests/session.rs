@@ -440,7 +440,7 @@ fn a_full_disk_does_not_prevent_the_scorecard() {
     let ran = finish(&mut on_a_full_disk(&learner, &["mock"]), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
     assert!(
-        ran.stderr.contains("nothing was recorded"),
+        ran.stderr.contains("log.jsonl cannot be written"),
         "{}",
         ran.stderr
     );
@@ -478,7 +478,7 @@ fn a_full_disk_loses_no_acknowledged_grade() {
     let ran = finish(&mut on_a_full_disk(&learner, &[]), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
     assert!(
-        ran.stderr.contains("nothing was recorded"),
+        ran.stderr.contains("log.jsonl cannot be written"),
         "{}",
         ran.stderr
     );

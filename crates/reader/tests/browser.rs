@@ -524,6 +524,7 @@ fn a_saved_answer_changes_the_verdict_on_the_open_page() {
         .command(env!("CARGO"))
         .args(["run", "--quiet", "--package", "workbook", "--", "watch"])
         .current_dir(clone())
+        .env("WORKBOOK_ROOT", &copy.root)
         .env("WORKBOOK_HOME", served.log.path().parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
