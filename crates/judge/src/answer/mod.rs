@@ -49,13 +49,15 @@ pub fn stale() -> Option<Verdict> {
 }
 
 fn is_stale() -> bool {
-    // Without cargo there may be no sources, as on another machine.
-    let Some(package) = env::var_os("CARGO_MANIFEST_DIR") else {
-        return false;
-    };
-    let now = hash::hash_of(&Path::new(&package).join("src"));
-    match (HASH.get(), now) {
-        (Some(compiled), Ok(now)) => **compiled != now.to_string(),
-        _ => false,
-    }
+    // Once for each process: hashing costs as much as a trivial case.
+    static STALE: OnceLock<bool> = OnceLock::new();
+    *STALE.get_or_init(|| {
+        // Without cargo there may be no sources, as on another machine.
+        let (Some(compiled), Some(package)) = (HASH.get(), env::var_os("CARGO_MANIFEST_DIR"))
+        else {
+            return false;
+        };
+        let now = hash::hash_of(&Path::new(&package).join("src"));
+        now.is_ok_and(|now| **compiled != now.to_string())
+    })
 }

@@ -19,11 +19,15 @@ pub fn traced(tid: i32) {
 
 /// Kills `pid` if it `belongs` to the case; returns whether it did.
 ///
-/// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check: if the
-/// id is reused in between, the signal goes to the process that has ended, and has no effect.
-pub fn untraced(pid: i32, belongs: impl FnOnce(i32) -> bool) -> bool {
-    let pidfd = pidfd_open(pid);
+/// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check that
+/// counts: if the id is reused in between, the signal goes to the process that has ended, and has no effect. The first
+/// check saves the pidfd for the many processes of the machine that belong to no case.
+pub fn untraced(pid: i32, belongs: impl Fn(i32) -> bool) -> bool {
     if pid <= 0 || !belongs(pid) {
+        return false;
+    }
+    let pidfd = pidfd_open(pid);
+    if !belongs(pid) {
         return false;
     }
     match pidfd {
