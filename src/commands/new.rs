@@ -52,6 +52,10 @@ pub fn answer(root: &Path, name: &str, slug: &str) -> Result<()> {
         verdicts: None,
     };
     let verdicts = grade::grade(&exercise, None, show, &Stop::default())?;
+    ensure!(
+        !verdicts.has_fault_of_judge(),
+        "the grader itself failed, so its verdicts say nothing about the answer; see `cargo run -- grade {name}`"
+    );
     let failure = verdicts.first_failure();
     let caught_by = failure.map_or("STAGE::CASE", |case| &case.name);
     let sentence = failure.and_then(|case| case.sentence.as_deref());
@@ -71,7 +75,7 @@ pub fn answer(root: &Path, name: &str, slug: &str) -> Result<()> {
     let shown = path.strip_prefix(root).unwrap_or(&path);
     say!("Wrote {}.", shown.display());
     report(&verdicts);
-    say!("Edit the header, then run: cargo test --test exam");
+    say!("Edit the header, then run: EXERCISE={name} cargo test --test exam");
     Ok(())
 }
 
