@@ -41,6 +41,7 @@
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
 //!   there. `protocol` defines the messages between the two sides.
+//! - `injection` plans which calls fail or are held, one in each run of a case.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
 //! - `verdict` derives the verdict from the evidence, phrases its sentence and reports it. `format` formats sizes and
@@ -54,6 +55,7 @@ mod case;
 mod child;
 pub mod compile_fail;
 mod format;
+mod injection;
 mod limits;
 mod procfs;
 mod protocol;
@@ -66,20 +68,24 @@ mod verdict;
 use std::panic;
 
 pub use child::panics::{expect_panics, skip};
+pub use child::window::{meanwhile, refuse};
 pub use child::{in_child, pretend, probe, watch};
+pub use injection::Refusal;
 pub use limits::Limits;
+pub use nix::errno::Errno;
 pub use record::call::Call;
 pub use seen::Seen;
 pub use verdict::report::Outcome;
 
 use case::once;
+use injection::Effect;
 
 /// Grades `body`, the whole of a `#[test]`.
 ///
 /// # Panics
 /// If the case did not pass. The reason has been printed by then.
 pub fn case(body: impl FnOnce()) {
-    case::settle(&mut once(body), None);
+    case::settle(&[], &mut once(|_| body()), None);
 }
 
 /// Grades `body` and, if it passes, what the kernel saw of its `watch`ed part. `check` runs in the judge.
@@ -89,17 +95,71 @@ pub fn case(body: impl FnOnce()) {
 /// # Panics
 /// If the case did not pass. The reason has been printed by then.
 pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
-    case::settle(&mut once(body), Some(&check));
+    case::settle(&[], &mut once(|_| body()), Some(&check));
+}
+
+/// Grades `body` as `watched` does, and then once more for each call in the window of `refuse` that `plan` names, with
+/// that call made to fail. `body` gets the refusal; `None` in the first run.
+///
+/// The plan pairs calls with errors that their manual pages list. A call has the name of the kernel's manual page (`mmap`,
+/// `wait4`, `fork`), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for
+/// example, do not. A plan that names a call several times tries several errors.
+///
+/// # Panics
+/// If the case did not pass. The reason has been printed by then.
+pub fn refusals(
+    plan: &[(&'static str, Errno)],
+    body: impl FnOnce(Option<Refusal>),
+    check: impl Fn(&Seen),
+) {
+    case::settle(&failing(plan), &mut once(body), Some(&check));
+}
+
+/// Grades `body` as `watched` does, and then once more for each call in the window of `meanwhile` that `calls` names,
+/// with a thread held at that call.
+///
+/// # Panics
+/// If the case did not pass. The reason has been printed by then.
+pub fn interleavings(calls: &[&'static str], body: impl FnOnce(), check: impl Fn(&Seen)) {
+    let plan: Vec<_> = calls.iter().map(|call| (*call, Effect::Hold)).collect();
+    case::settle(&plan, &mut once(|_| body()), Some(&check));
+}
+
+fn failing(plan: &[(&'static str, Errno)]) -> Vec<(&'static str, Effect)> {
+    plan.iter()
+        .map(|(call, errno)| (*call, Effect::Fail(*errno)))
+        .collect()
 }
 
 /// Runs `body` as a case and returns its result, for the judge's own tests.
 pub fn observe(limits: Limits, body: impl FnOnce()) -> Outcome {
-    case::observe(&limits, &mut once(body), None)
+    case::observe(&limits, &[], &mut once(|_| body()), None)
 }
 
 /// Like `observe`, for a case that `watched` would grade.
 pub fn observe_watched(body: impl FnOnce(), check: impl Fn(&Seen)) -> Outcome {
-    case::observe(&Limits::default(), &mut once(body), Some(&check))
+    case::observe(&Limits::default(), &[], &mut once(|_| body()), Some(&check))
+}
+
+/// Like `observe`, for a case that `refusals` would grade.
+pub fn observe_refusals(
+    plan: &[(&'static str, Errno)],
+    body: impl FnOnce(Option<Refusal>),
+    check: impl Fn(&Seen),
+) -> Outcome {
+    let plan = failing(plan);
+    case::observe(&Limits::default(), &plan, &mut once(body), Some(&check))
+}
+
+/// Like `observe`, for a case that `interleavings` would grade.
+pub fn observe_interleavings(calls: &[&'static str], body: impl FnOnce()) -> Outcome {
+    let plan: Vec<_> = calls.iter().map(|call| (*call, Effect::Hold)).collect();
+    case::observe(
+        &Limits::default(),
+        &plan,
+        &mut once(|_| body()),
+        Some(&|_| ()),
+    )
 }
 
 /// The grader's assertion: if the condition is false, the case fails with this sentence.

@@ -66,6 +66,22 @@ pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// The addresses of the code of `pid`'s own program, without its libraries.
+pub fn program_code(pid: i32) -> Vec<Range<u64>> {
+    let (Ok(program), Ok(maps)) = (
+        fs::read_link(format!("/proc/{pid}/exe")),
+        fs::read_to_string(format!("/proc/{pid}/maps")),
+    ) else {
+        return Vec::new();
+    };
+    maps.lines()
+        .filter(|line| line.ends_with(&*program.to_string_lossy()))
+        .filter_map(MapsLine::parse)
+        .filter(|line| line.permissions.contains('x'))
+        .map(|line| line.range)
+        .collect()
+}
+
 /// Whether `pid` is still in the process table: running, or a zombie.
 pub fn exists(pid: i32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap_or(false)

@@ -13,6 +13,44 @@ pub const CHILD: &str = "JUDGE_CHILD";
 pub const TRACED: &str = "JUDGE_TRACED";
 /// A `prctl` option that no kernel has. The call fails, and the tracer sees it.
 pub const MARK: u64 = 0x6a75_6467;
+
+/// The second argument of that `prctl`. The third one is a value, the fourth the address of libc's function `syscall`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A `watch` begins or ends. The value is the end of the heap.
+    Watch = 1,
+    Unwatch,
+    /// The calling thread enters or leaves the window of injected calls.
+    Open,
+    Close,
+    /// The thread calls the `pthread` function with this index. The tracer may return an error for it.
+    Call,
+    /// Wait until a thread is held, or no thread is in the window.
+    Await,
+    /// Let the held thread go on.
+    Release,
+    /// The answer's next call of `brk` is not malloc's.
+    Brk,
+}
+
+impl Mark {
+    const ALL: [Mark; 8] = [
+        Mark::Watch,
+        Mark::Unwatch,
+        Mark::Open,
+        Mark::Close,
+        Mark::Call,
+        Mark::Await,
+        Mark::Release,
+        Mark::Brk,
+    ];
+
+    /// The mark with this number.
+    pub fn from_number(number: u64) -> Option<Mark> {
+        Mark::ALL.into_iter().find(|mark| *mark as u64 == number)
+    }
+}
+
 /// The exit status of a child whose pipe to the judge is closed.
 pub const EXIT_PIPE_GONE: i32 = 97;
 /// The environment variable that makes a grader end with status `STALE` if it was built from another answer.

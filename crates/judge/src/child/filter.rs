@@ -10,12 +10,15 @@ use seccompiler::{
 };
 
 use crate::protocol::MARK;
-use crate::record::call::WATCHED;
+use crate::record::call::{FORKS, WATCHED};
 
-/// Makes the watched calls and the marks of `watch` stop for the tracer, in this thread and in all that it starts.
-pub fn install() -> Result<(), Error> {
+/// Makes the watched calls and the marks stop for the tracer, in this thread and in all that it starts; with `forks`
+/// also the calls that fork, so that they can be made to fail.
+pub fn install(forks: bool) -> Result<(), Error> {
+    let forks = if forks { FORKS } else { &[] };
+    let numbers = WATCHED.iter().chain(forks);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        WATCHED.iter().map(|number| (*number, Vec::new())).collect();
+        numbers.map(|number| (*number, Vec::new())).collect();
     rules.insert(libc::SYS_prctl, vec![argument_is(0, MARK)?]);
     apply(rules, SeccompAction::Trace(0))
 }

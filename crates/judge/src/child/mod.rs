@@ -2,10 +2,12 @@
 
 mod filter;
 mod fork;
+pub mod interpose;
 pub mod panics;
 pub mod pretend;
 pub mod probe;
 mod watch;
+pub mod window;
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -20,6 +22,7 @@ use fork::exit_now;
 pub use fork::in_child;
 pub use watch::watch;
 
+use crate::injection::INJECT;
 use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event};
 
 /// How long the end of a case waits for a child that is still running. It is long enough for a child that is about to
@@ -34,7 +37,7 @@ pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
     forget_output();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         if env::var_os(protocol::TRACED).is_some()
-            && let Err(error) = filter::install()
+            && let Err(error) = filter::install(env::var_os(INJECT).is_some())
         {
             panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
         }

@@ -1,6 +1,5 @@
 //! Makes libc and the kernel answer this process as on another machine.
 
-use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,106 +49,20 @@ pub fn no_populate_advice() {
     }
 }
 
-fn pretended() -> Option<usize> {
+/// The pretended page size, if there is one.
+pub fn pretended() -> Option<usize> {
     match PAGE_SIZE.load(Ordering::Relaxed) {
         0 => None,
         bytes => Some(bytes),
     }
 }
 
-/// The address of libc's own definition of `name`, which the one in this file overrides.
-fn libc_function(cache: &AtomicUsize, name: &CStr) -> usize {
-    let mut found = cache.load(Ordering::Relaxed);
-    if found == 0 {
-        // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition after this one.
-        found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.addr();
-        cache.store(found, Ordering::Relaxed);
-    }
-    found
-}
-
-/// Overrides libc's `sysconf`.
-///
-/// # Safety
-/// As for sysconf(3): any `name` may be asked for.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sysconf(name: libc::c_int) -> libc::c_long {
-    if name == libc::_SC_PAGESIZE
-        && let Some(bytes) = pretended()
-    {
-        return bytes as libc::c_long;
-    }
-    type Sysconf = unsafe extern "C" fn(libc::c_int) -> libc::c_long;
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = libc_function(&REAL, c"sysconf");
-    // SAFETY: libc defines `sysconf` with this type; dlsym finds it, because this process is linked with libc.
-    let real: Sysconf = unsafe { std::mem::transmute(real) };
-    // SAFETY: the caller's contract is the same.
-    unsafe { real(name) }
-}
-
-/// Overrides libc's `mmap`.
-///
-/// # Safety
-/// As for mmap(2): with MAP_FIXED the range must not be in use.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap(
-    start: *mut libc::c_void,
-    len: usize,
-    protection: libc::c_int,
-    flags: libc::c_int,
-    fd: libc::c_int,
-    offset: libc::off_t,
-) -> *mut libc::c_void {
-    type Mmap = unsafe extern "C" fn(
-        *mut libc::c_void,
-        usize,
-        libc::c_int,
-        libc::c_int,
-        libc::c_int,
-        libc::off_t,
-    ) -> *mut libc::c_void;
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = libc_function(&REAL, c"mmap");
-    // SAFETY: libc defines `mmap` with this type; dlsym finds it, because this process is linked with libc.
-    let real: Mmap = unsafe { std::mem::transmute(real) };
-    let start = match pretended() {
-        Some(page) if start.is_null() => next_address(len, page),
-        _ => start,
-    };
-    // SAFETY: the caller's contract is the same. A null address became a hint, which replaces no mapping.
-    unsafe { real(start, len, protection, flags, fd, offset) }
-}
-
-/// Overrides libc's `mmap64`, which is the same as `mmap` on a 64-bit machine.
-///
-/// # Safety
-/// As for mmap(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap64(
-    start: *mut libc::c_void,
-    len: usize,
-    protection: libc::c_int,
-    flags: libc::c_int,
-    fd: libc::c_int,
-    offset: libc::off_t,
-) -> *mut libc::c_void {
-    // SAFETY: the caller's contract is the same.
-    unsafe { mmap(start, len, protection, flags, fd, offset) }
-}
-
-/// An address for `len` bytes, as a hint; null if there is none.
-fn next_address(len: usize, page: usize) -> *mut libc::c_void {
+/// An address for a mapping of `len` bytes, as a hint, if a page size is pretended; null if there is none.
+pub fn next_address(len: usize) -> Option<*mut libc::c_void> {
+    let page = pretended()?;
     if len > RANGE {
-        return null_mut();
+        return Some(null_mut());
     }
     let address = NEXT_ADDRESS.fetch_add(len.next_multiple_of(page), Ordering::Relaxed);
-    std::ptr::without_provenance_mut(address)
-}
-
-/// Overrides libc's `getpagesize`.
-#[unsafe(no_mangle)]
-pub extern "C" fn getpagesize() -> libc::c_int {
-    // SAFETY: any name may be asked for.
-    unsafe { sysconf(libc::_SC_PAGESIZE) as libc::c_int }
+    Some(std::ptr::without_provenance_mut(address))
 }

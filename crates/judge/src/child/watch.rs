@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use nix::libc;
 
-use crate::protocol::MARK;
+use super::window;
+use crate::protocol::Mark;
 
 /// Records the memory and process calls of `f`, and of the processes that it forks, in the transcript and the ledger.
 ///
@@ -15,11 +16,11 @@ pub fn watch<R>(f: impl FnOnce() -> R) -> R {
     struct Watching;
     impl Drop for Watching {
         fn drop(&mut self) {
-            mark(false);
+            watching(false);
         }
     }
     grow_the_heap();
-    mark(true);
+    watching(true);
     let _watching = Watching;
     f()
 }
@@ -29,9 +30,13 @@ pub fn grow_the_heap() {
     drop(black_box(Vec::<u8>::with_capacity(96 << 10)));
 }
 
-fn mark(on: bool) {
+/// The tracer needs the end of the heap to record the calls of `brk`.
+fn watching(on: bool) {
     // SAFETY: `sbrk(0)` only reads the end of the heap.
     let heap = unsafe { libc::sbrk(0) };
-    // SAFETY: no kernel knows the option, so the call does nothing but fail.
-    unsafe { libc::prctl(MARK as libc::c_int, libc::c_ulong::from(on), heap, 0, 0) };
+    let mark = match on {
+        true => Mark::Watch,
+        false => Mark::Unwatch,
+    };
+    window::mark(mark, heap.addr());
 }

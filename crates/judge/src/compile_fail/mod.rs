@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::injection::Run;
 use crate::limits::Limits;
 use crate::role::{self, Role};
 use crate::supervise::Finished;
@@ -63,7 +64,12 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     let ran: Vec<(&str, Finished)> = twins
         .iter()
         .map(|(name, _)| {
-            let finished = supervise::run(&test, &format!("{stage}::{name}"), &Limits::default());
+            let finished = supervise::run(
+                &test,
+                &format!("{stage}::{name}"),
+                &Limits::default(),
+                Run::Plain,
+            );
             (*name, finished)
         })
         .collect();

@@ -24,6 +24,31 @@ pub const WATCHED: &[i64] = &[
     libc::SYS_waitid,
 ];
 
+/// The calls that fork. They stop for the tracer only if they may be made to fail.
+pub const FORKS: &[i64] = &[
+    libc::SYS_clone,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
+/// The calls that libc also makes on its own account, for malloc and for thread stacks.
+pub const MADE_BY_LIBC: &[i64] = &[
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+];
+
+/// Whether a call that stopped for the tracer makes a new process. `clone` also starts threads.
+pub fn forks(number: i64, args: &[u64; 6]) -> bool {
+    let shares_memory = args[0] & libc::CLONE_VM as u64 != 0;
+    FORKS.contains(&number) && !(number == libc::SYS_clone && shares_memory)
+}
+
 /// A watched call.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -81,6 +106,7 @@ pub fn name(number: i64) -> &'static str {
         libc::SYS_ftruncate => "ftruncate",
         libc::SYS_wait4 => "wait4",
         libc::SYS_waitid => "waitid",
+        number if FORKS.contains(&number) => "fork",
         _ => "?",
     }
 }

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use rangemap::RangeSet;
 
 use super::space::Space;
 use crate::format;
 
-/// The net effect of the watched part of a case, in its first process.
+/// The net effect of the watched parts of a case, in its first process.
 ///
-/// Right answers differ in their calls, but not in their net effect. A guard page, or an address range that is reserved
-/// without access, counts as mapped only if it is left behind.
+/// Right answers differ in their calls, but not in their net effect. Only what is there at the end of a `watch` counts:
+/// not what the answer mapped and unmapped before. A guard page, or an address range that is reserved without access,
+/// counts as mapped only if it is left behind.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     opened: BTreeMap<usize, Account>,
+    /// Ranges whose munmap the judge made fail. What is mapped there is not the answer's fault.
+    excused: RangeSet<u64>,
     descriptors_left: i64,
     children_left: usize,
 }
@@ -23,7 +27,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, Default)]
 struct Account {
     kind: &'static str,
-    /// Offsets that were readable and writable at any time.
+    /// Offsets that were readable and writable at the end of any `watch`.
     used: RangeSet<u64>,
     /// Bytes that are still mapped.
     left: u64,
@@ -35,8 +39,15 @@ impl Ledger {
         self.opened.insert(id, Account::default());
     }
 
-    /// Updates the accounts from the address space.
-    pub(crate) fn follow(&mut self, space: &Space) {
+    /// Excuses what stays mapped in `range`.
+    pub(crate) fn excuse(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            self.excused.insert(range);
+        }
+    }
+
+    /// Updates the accounts from the address space at the end of a `watch`.
+    pub(crate) fn look(&mut self, space: &Space) {
         for account in self.opened.values_mut() {
             account.left = 0;
         }
@@ -44,7 +55,11 @@ impl Ledger {
             let Some(account) = self.opened.get_mut(&mapping.id) else {
                 continue;
             };
-            account.left += range.end - range.start;
+            account.left += self
+                .excused
+                .gaps(range)
+                .map(|gap| gap.end - gap.start)
+                .sum::<u64>();
             account.kind = match (mapping.shared, mapping.anonymous) {
                 (false, true) => "private anonymous",
                 (true, true) => "shared anonymous",
@@ -95,6 +110,28 @@ impl Ledger {
             ("descriptors left", self.descriptors_left.to_string()),
             ("children left", self.children_left.to_string()),
         ]
+    }
+}
+
+impl Ledger {
+    /// What is left at the end, as differences from nothing.
+    pub fn leftovers(&self) -> Vec<Difference> {
+        let lines = self.lines().into_iter();
+        lines
+            .filter(|(key, _)| *key != "mapped")
+            .filter_map(|(key, got)| {
+                let expected = if key == "still mapped" {
+                    "nothing"
+                } else {
+                    "0"
+                };
+                (got != expected).then(|| Difference {
+                    key: key.to_owned(),
+                    expected: expected.to_owned(),
+                    got,
+                })
+            })
+            .collect()
     }
 }
 

@@ -19,6 +19,38 @@ use ledger::Ledger;
 use process::{FIRST, Status};
 use space::{Mapping, Space};
 
+/// Marks, in a transcript, a call that the judge made to fail.
+const REFUSED: &str = " (made to fail)";
+
+/// A call that has returned.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    pub number: i64,
+    pub args: [u64; 6],
+    pub result: Result<u64, Errno>,
+    /// Whether the judge made it fail.
+    pub refused: bool,
+    /// Whether a thread made it that std has started.
+    pub in_new_thread: bool,
+}
+
+impl Made {
+    /// `value` is the kernel's: a negated error number, or a result.
+    pub fn new(number: i64, args: [u64; 6], value: i64) -> Made {
+        let result = match value {
+            -4095..0 => Err(Errno::from_raw(-value as i32)),
+            value => Ok(value as u64),
+        };
+        Made {
+            number,
+            args,
+            result,
+            refused: false,
+            in_new_thread: false,
+        }
+    }
+}
+
 /// The record of one case.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -38,6 +70,10 @@ pub struct Record {
     pub watched: bool,
     /// The length of the first watched munmap of memory that had been unmapped already.
     pub unmapped_twice: Option<u64>,
+    /// The number of the answer's calls in the window, by name.
+    pub counts: BTreeMap<&'static str, usize>,
+    /// Whether the injection of this run has taken place.
+    pub injected: bool,
 }
 
 impl Record {
@@ -75,19 +111,32 @@ impl Record {
         self.push(process, Line::default().text(text));
     }
 
-    /// Records a call of `process`. `result` is the kernel's: a negated error number, or a value.
-    pub fn call(
-        &mut self,
-        process: &str,
-        watching: bool,
-        number: i64,
-        args: [u64; 6],
-        result: i64,
-    ) {
-        let result = match result {
-            -4095..0 => Err(Errno::from_raw(-result as i32)),
-            value => Ok(value as u64),
-        };
+    /// Records that `parent` could not fork, because the judge made the call fail.
+    pub fn fork_refused(&mut self, parent: &str, errno: Errno) {
+        self.push(
+            parent,
+            Line::default().text(format!("fork() = {errno:?}{REFUSED}")),
+        );
+    }
+
+    /// Records the state at the end of a `watch`.
+    pub fn end(&mut self, descriptors: i64, children: usize) {
+        if let Some(space) = self.spaces.get(FIRST) {
+            self.ledger.look(space);
+        }
+        self.ledger.left(descriptors, children);
+    }
+
+    /// Records a call of `process`. If `watching`, it is one of the answer's calls in the watched part.
+    pub fn call(&mut self, process: &str, watching: bool, made: Made) {
+        let Made {
+            number,
+            args,
+            result,
+            refused,
+            ..
+        } = made;
+        let watching = watching && !self.is_on_signal_stack(process, &made);
         // Addresses are named before the call takes effect: munmap(A) names the mapping that it unmaps.
         let line = watching.then(|| self.arguments(process, number, args));
         if watching && number == libc::SYS_munmap && result.is_ok() {
@@ -97,6 +146,11 @@ impl Record {
             Ok(value) => self.apply(process, number, args, value),
             Err(_) => None,
         };
+        if refused && number == libc::SYS_munmap && process == FIRST {
+            let [start, len, ..] = args;
+            self.ledger
+                .excuse(start..start.saturating_add(whole_pages(len)));
+        }
         let Some(line) = line else { return };
         if let Some(id) = outcome
             && process == FIRST
@@ -104,12 +158,10 @@ impl Record {
         {
             self.ledger.open(id);
         }
-        if process == FIRST
-            && let Some(space) = self.spaces.get(process)
-        {
-            self.ledger.follow(space);
+        let mut line = self.with_result(line, process, number, args, result, outcome);
+        if refused {
+            line = line.text(REFUSED);
         }
-        let line = self.with_result(line, process, number, args, result, outcome);
         self.push(process, line);
         self.calls.push(Call {
             process: process.to_owned(),
@@ -117,6 +169,20 @@ impl Record {
             args,
             result,
         });
+    }
+
+    /// Whether a call concerns the signal stack that std gives to each new thread.
+    fn is_on_signal_stack(&self, process: &str, made: &Made) -> bool {
+        let [start, _, _, flags, ..] = made.args;
+        let space = self.spaces.get(process);
+        made.in_new_thread
+            && match made.number {
+                libc::SYS_mmap => flags as i32 & libc::MAP_STACK != 0,
+                libc::SYS_mprotect | libc::SYS_munmap => {
+                    space.is_some_and(|space| space.at(start).is_some_and(|found| found.stack))
+                }
+                _ => false,
+            }
     }
 
     /// Looks, before a munmap takes effect, whether the memory it names is unmapped and was mapped before.
@@ -159,6 +225,7 @@ impl Record {
                     protection: third as i32,
                     shared: kind != libc::MAP_PRIVATE,
                     anonymous: flags as i32 & libc::MAP_ANONYMOUS != 0,
+                    stack: flags as i32 & libc::MAP_STACK != 0,
                 });
                 Some(id)
             }

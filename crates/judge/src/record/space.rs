@@ -17,6 +17,8 @@ pub struct Mapping {
     pub shared: bool,
     /// MAP_ANONYMOUS.
     pub anonymous: bool,
+    /// MAP_STACK. std maps such memory in each new thread, for its handler of stack overflows.
+    pub stack: bool,
 }
 
 impl Mapping {
@@ -123,6 +125,7 @@ mod tests {
             protection: libc::PROT_READ | libc::PROT_WRITE,
             shared: false,
             anonymous: true,
+            stack: false,
         }
     }
 

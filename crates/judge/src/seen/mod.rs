@@ -45,6 +45,21 @@ impl Seen {
         self.record.ledger.to_string()
     }
 
+    /// Fails the case if the answer has left memory mapped, a descriptor open or a child unwaited for. Memory whose munmap
+    /// the judge made fail does not count.
+    ///
+    /// # Panics
+    /// If something is left: the case then fails with a sentence on the first of these.
+    pub fn expect_nothing_left(&self) {
+        let left = self.record.ledger.leftovers();
+        if !left.is_empty() {
+            panic::resume_unwind(Box::new(Differs {
+                failure: Failure::Ledger(left),
+                diff: String::new(),
+            }));
+        }
+    }
+
     /// Grades the net effect against `snapshots/NAME.snap` beside the grader.
     ///
     /// # Panics

@@ -15,6 +15,7 @@ use nix::sys::ptrace;
 use nix::unistd::{self, Pid, setpgid};
 
 use super::rlimits::Rlimits;
+use crate::injection::{INJECT, Run};
 use crate::limits::Limits;
 use crate::protocol::{self, Channel};
 
@@ -91,6 +92,7 @@ pub fn launch(
     test: &str,
     case: &str,
     limits: &Limits,
+    run: Run,
     traced: bool,
 ) -> Result<Launched, LaunchError> {
     let rlimits = Rlimits::new(limits, traced)?;
@@ -108,7 +110,7 @@ pub fn launch(
     fcntl(&events_of_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
 
     let tag = channel.to_variable(case);
-    let mut command = command(test, &tag, traced);
+    let mut command = command(test, &tag, run, traced);
     command
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?);
@@ -137,7 +139,7 @@ pub fn launch(
     })
 }
 
-fn command(test: &str, tag: &str, traced: bool) -> Command {
+fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -150,6 +152,9 @@ fn command(test: &str, tag: &str, traced: bool) -> Command {
     }
     if traced {
         command.env(protocol::TRACED, "1");
+    }
+    if let Some(injection) = run.to_variable() {
+        command.env(INJECT, injection);
     }
     command
 }

@@ -1,6 +1,7 @@
 //! The judge's side of a case: starts the child, follows it to its end, kills what it leaves, gathers the evidence.
 
 mod deadlock;
+mod inject;
 mod kill;
 mod launch;
 mod output;
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
+use crate::injection::{Injection, Run};
 use crate::limits::Limits;
 use crate::procfs;
 use crate::protocol::{self, CHILD};
@@ -55,16 +57,16 @@ impl Finished {
 }
 
 /// Runs the test `test` of this binary in a child, as the case `case`.
-pub fn run(test: &str, case: &str, limits: &Limits) -> Finished {
+pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
     hide_from_child();
     let traced = match tracing_forbidden() {
         true => Err(LaunchError::PtraceRefused),
-        false => launch(test, case, limits, true),
+        false => launch(test, case, limits, run, true),
     };
     let (mut child, traced) = match traced {
         Ok(child) => (child, true),
         Err(LaunchError::Other(why)) => return Finished::failed(why),
-        Err(LaunchError::PtraceRefused) => match launch(test, case, limits, false) {
+        Err(LaunchError::PtraceRefused) => match launch(test, case, limits, run, false) {
             Ok(child) => (child, false),
             Err(LaunchError::Other(why)) => return Finished::failed(why),
             Err(LaunchError::PtraceRefused) => unreachable!("the child was not to be traced"),
@@ -75,7 +77,7 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Finished {
         false => Shared::untraced(child.pid.as_raw()),
     };
     let followed = match traced {
-        true => follow_traced(&child, &shared, limits),
+        true => follow_traced(&child, &shared, limits, run.injection()),
         false => follow_untraced(&child, &shared, limits),
     };
     let seen = match followed {
@@ -108,8 +110,13 @@ pub fn run(test: &str, case: &str, limits: &Limits) -> Finished {
     }
 }
 
-fn follow_traced(child: &Launched, shared: &Shared, limits: &Limits) -> Result<trace::Seen, Errno> {
-    let follow = || trace::follow(child.pid, shared, limits);
+fn follow_traced(
+    child: &Launched,
+    shared: &Shared,
+    limits: &Limits,
+    injection: Option<Injection>,
+) -> Result<trace::Seen, Errno> {
+    let follow = || trace::follow(child.pid, shared, limits, injection);
     under_watch(shared, child.pid, limits, |_| (), follow)
 }
 

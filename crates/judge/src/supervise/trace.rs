@@ -1,22 +1,27 @@
 //! Traces a case from its first instruction until none of its tasks is left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
 
-use super::kill;
 use super::shared::Shared;
 use super::tasks::{self, Change};
+use super::{inject, kill};
+use crate::child::interpose::PTHREAD;
+use crate::injection::{Effect, Injection};
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
-use crate::protocol::MARK;
-use crate::record::Record;
+use crate::protocol::{MARK, Mark};
+use crate::record::call::{self, FORKS, MADE_BY_LIBC};
 use crate::record::fault::Fault;
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
+use crate::record::{Made, Record};
 
 /// What was seen of a case.
 pub struct Seen {
@@ -31,16 +36,53 @@ pub struct Seen {
     pub record: Option<Record>,
 }
 
+/// How long a held thread waits for another one to arrive beside it, and how long that one then may run.
+const HELD_ALONE: Duration = Duration::from_secs(1);
+const HELD: Duration = Duration::from_millis(100);
+
+/// The length of libc's function `syscall`, in bytes; the true one is shorter.
+const SYSCALL_CODE: u64 = 64;
+
 /// One thread of a case.
 struct Task {
     process: String,
     /// The watched call that it is executing.
-    call: Option<(i64, [u64; 6])>,
+    call: Option<Executing>,
+    /// Whether it is in the window of injected calls.
+    in_window: bool,
+    /// Whether its next call of `brk` is the answer's.
+    moves_the_break: bool,
+}
+
+/// A call between its entry and its exit.
+struct Executing {
+    number: i64,
+    args: [u64; 6],
+    /// Whether the answer makes it, and not libc on its own account.
+    ours: bool,
+    /// The result that the judge gives it; the call itself is skipped.
+    forced: Option<i64>,
+}
+
+/// A thread that is held at the entry of a call.
+struct Held {
+    pid: Pid,
+    until: Instant,
+}
+
+/// What happens to a task that has stopped at a call.
+#[derive(PartialEq)]
+enum Next {
+    Resume,
+    /// It stays stopped until another one's stop lets it go on.
+    Keep,
 }
 
 /// One process of a case.
 #[derive(Default)]
 struct Process {
+    /// The thread that called `watch`.
+    watcher: Option<Pid>,
     /// The number of children that it has forked.
     children: usize,
     watching: bool,
@@ -62,12 +104,23 @@ struct Tracer<'a> {
     record: Record,
     /// Whether the kernel has refused to describe a call.
     calls_unknown: bool,
+    injection: Option<Injection>,
+    /// The code of the program, and libc's `syscall`: calls from here are the answer's.
+    code: Vec<Range<u64>>,
+    held: Option<Held>,
+    /// The task that waits for another one to be held.
+    awaiting: Option<Pid>,
     child_killed: Option<(i32, Option<Fault>)>,
 }
 
 /// Traces `root`, which has asked this thread to trace it and is about to execute its program. Returns an error if it
 /// cannot be waited for.
-pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Result<Seen, Errno> {
+pub fn follow(
+    root: Pid,
+    shared: &Shared,
+    limits: &Limits,
+    injection: Option<Injection>,
+) -> Result<Seen, Errno> {
     let mut tracer = Tracer {
         root,
         shared,
@@ -78,6 +131,10 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits) -> Result<Seen, Errno
         forked: BTreeSet::new(),
         record: Record::default(),
         calls_unknown: false,
+        injection,
+        code: Vec::new(),
+        held: None,
+        awaiting: None,
         child_killed: None,
     };
     tracer.add(root.as_raw(), FIRST.to_owned());
@@ -111,7 +168,14 @@ impl Tracer<'_> {
         let _ = ptrace::setoptions(self.root, options); // fails only if it was killed meanwhile
         tasks::resume(self.root, false, 0);
         loop {
-            let (pid, change) = tasks::wait_any()?;
+            let changed = match &self.held {
+                None => Some(tasks::wait_any()?),
+                Some(held) => tasks::wait_any_until(held.until)?,
+            };
+            let Some((pid, change)) = changed else {
+                self.release();
+                continue;
+            };
             match change {
                 Change::Ended(status) => {
                     self.ended(pid, status);
@@ -136,6 +200,8 @@ impl Tracer<'_> {
         let task = Task {
             process,
             call: None,
+            in_window: false,
+            moves_the_break: false,
         };
         self.tasks.insert(tid, task);
         if count > self.limits.tasks + LIBTEST {
@@ -175,6 +241,7 @@ impl Tracer<'_> {
     /// Handles a stopped task, and resumes it.
     fn stopped(&mut self, pid: Pid, change: Change) {
         let mut signal = 0;
+        let mut next = Next::Resume;
         match change {
             Change::Signal(libc::SIGSTOP) if self.newborn.remove(&pid.as_raw()) => {}
             Change::Signal(number) => {
@@ -189,17 +256,19 @@ impl Tracer<'_> {
                     self.record.executed(&task.process);
                 }
             }
-            Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => self.syscall(pid),
+            Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => next = self.syscall(pid),
             Change::Event(_) | Change::Ended(_) => {}
         }
         if self.shared.stopped().is_some() {
             kill::traced(pid.as_raw());
-            return;
+        } else if next == Next::Resume {
+            self.resume(pid, signal);
         }
-        let in_call = self
-            .tasks
-            .get(&pid.as_raw())
-            .is_some_and(|task| task.call.is_some());
+    }
+
+    fn resume(&self, pid: Pid, signal: i32) {
+        let task = self.tasks.get(&pid.as_raw());
+        let in_call = task.is_some_and(|task| task.call.is_some());
         tasks::resume(pid, in_call, signal);
     }
 
@@ -243,13 +312,10 @@ impl Tracer<'_> {
     }
 
     /// Handles a call that the filter has selected, at its entry or at its exit.
-    fn syscall(&mut self, pid: Pid) {
+    fn syscall(&mut self, pid: Pid) -> Next {
         let Ok(info) = ptrace::syscall_info(pid) else {
             self.calls_unknown = true;
-            return;
-        };
-        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
-            return;
+            return Next::Resume;
         };
         match info.op {
             libc::PTRACE_SYSCALL_INFO_SECCOMP => {
@@ -257,51 +323,231 @@ impl Tracer<'_> {
                 let entry = unsafe { info.u.seccomp };
                 match entry.nr as i64 {
                     libc::SYS_prctl => self.mark(pid, entry.args),
-                    number => task.call = Some((number, entry.args)),
+                    number => self.entry(pid, number, entry.args, info.instruction_pointer),
                 }
             }
             libc::PTRACE_SYSCALL_INFO_EXIT => {
-                let Some((number, args)) = task.call.take() else {
-                    return;
-                };
                 // SAFETY: `op` says that the kernel has filled in `exit`.
                 let exit = unsafe { info.u.exit };
-                let process = task.process.clone();
-                let watching = self
-                    .processes
-                    .get(&process)
-                    .is_some_and(|process| process.watching);
-                self.record
-                    .call(&process, watching, number, args, exit.sval);
+                self.exit(pid, exit.sval);
+                Next::Resume
             }
-            _ => {}
+            _ => Next::Resume,
         }
     }
 
-    /// Handles the beginning or the end of a `watch`.
-    fn mark(&mut self, pid: Pid, [option, on, heap, ..]: [u64; 6]) {
-        if option != MARK {
-            return;
+    fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) -> Next {
+        let from_program = self.code.iter().any(|code| code.contains(&instruction));
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
+            return Next::Resume;
+        };
+        let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
+        let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
+        let forks = call::forks(number, &args);
+        if forks || !FORKS.contains(&number) {
+            task.call = Some(Executing {
+                number,
+                args,
+                ours,
+                forced: None,
+            });
         }
-        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+        let effect = match ours && task.call.is_some() && task.in_window {
+            true => self.inject(call::name(number)),
+            false => None,
+        };
+        match effect {
+            None => {
+                // A fork is only recorded by the event that reports its child.
+                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.call = None;
+                }
+                Next::Resume
+            }
+            Some(Effect::Fail(errno)) => {
+                self.force(pid, -(errno as i64));
+                Next::Resume
+            }
+            Some(Effect::Hold) => {
+                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.call = None;
+                }
+                self.hold(pid)
+            }
+        }
+    }
+
+    fn exit(&mut self, pid: Pid, value: i64) {
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
             return;
         };
-        let name = task.process.clone();
-        let process = self.processes.entry(name.clone()).or_default();
-        process.watching = on == 1;
-        let descriptors = procfs::descriptors(pid.as_raw());
-        if process.watching {
-            process.descriptors = descriptors;
-            self.record.begin(heap);
-        } else if name == FIRST {
-            let opened = descriptors as i64 - process.descriptors as i64;
+        let Some(call) = task.call.take() else {
+            return;
+        };
+        let process = task.process.clone();
+        if let Some(forced) = call.forced {
+            // Fails only if the task was killed meanwhile.
+            let _ = inject::set_result(pid, forced);
+        }
+        if call.number == libc::SYS_prctl {
+            return;
+        }
+        let (watching, watcher) = match self.processes.get(&process) {
+            Some(process) => (process.watching, process.watcher),
+            None => (false, None),
+        };
+        let made = Made {
+            refused: call.forced.is_some(),
+            in_new_thread: watcher.is_some_and(|watcher| watcher != pid),
+            ..Made::new(call.number, call.args, call.forced.unwrap_or(value))
+        };
+        match made.result {
+            Err(errno) if FORKS.contains(&call.number) => {
+                self.record.fork_refused(&process, errno);
+            }
+            _ => self.record.call(&process, watching && call.ours, made),
+        }
+    }
+
+    /// Counts a call in the window; returns what shall happen to it.
+    fn inject(&mut self, name: &'static str) -> Option<Effect> {
+        let count = self.record.counts.entry(name).or_default();
+        let index = *count;
+        *count += 1;
+        let injection = self.injection?;
+        let hit = injection.call == name && injection.index == index;
+        self.record.injected |= hit;
+        hit.then_some(injection.effect)
+    }
+
+    /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit.
+    fn force(&mut self, pid: Pid, value: i64) {
+        let skipped = inject::skip(pid);
+        if let (Ok(()), Some(task)) = (skipped, self.tasks.get_mut(&pid.as_raw())) {
+            let call = task.call.get_or_insert(Executing {
+                number: libc::SYS_prctl,
+                args: [0; 6],
+                ours: false,
+                forced: None,
+            });
+            call.forced = Some(value);
+        }
+    }
+
+    fn hold(&mut self, pid: Pid) -> Next {
+        let patience = match self.awaiting.take() {
+            Some(awaiting) => {
+                self.resume(awaiting, 0);
+                HELD
+            }
+            None => HELD_ALONE,
+        };
+        self.held = Some(Held {
+            pid,
+            until: Instant::now() + patience,
+        });
+        Next::Keep
+    }
+
+    fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.resume(held.pid, 0);
+        }
+    }
+
+    fn mark(&mut self, pid: Pid, [option, number, value, syscall, ..]: [u64; 6]) -> Next {
+        let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
+            return Next::Resume;
+        };
+        if matches!(mark, Mark::Watch | Mark::Open) && self.code.is_empty() {
+            self.code = procfs::program_code(pid.as_raw());
+            self.code.push(syscall..syscall + SYSCALL_CODE);
+        }
+        match mark {
+            Mark::Watch => self.watch(pid, value),
+            Mark::Unwatch => self.unwatch(pid),
+            Mark::Open => self.set_window(pid, true),
+            Mark::Close => {
+                self.set_window(pid, false);
+                // The thread has not been held, so nothing is to be awaited.
+                if let Some(awaiting) = self.awaiting.take() {
+                    self.resume(awaiting, 0);
+                }
+            }
+            Mark::Brk => {
+                if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.moves_the_break = true;
+                }
+            }
+            Mark::Call => return self.pthread_call(pid, value),
+            Mark::Await => {
+                if let Some(held) = &mut self.held {
+                    held.until = Instant::now() + HELD;
+                } else if self.tasks.values().any(|task| task.in_window) {
+                    self.awaiting = Some(pid);
+                    return Next::Keep;
+                }
+            }
+            Mark::Release => self.release(),
+        }
+        Next::Resume
+    }
+
+    fn pthread_call(&mut self, pid: Pid, index: u64) -> Next {
+        let Some(name) = PTHREAD.get(index as usize) else {
+            return Next::Resume;
+        };
+        match self.inject(name) {
+            None => Next::Resume,
+            Some(Effect::Fail(errno)) => {
+                self.force(pid, errno as i64);
+                Next::Resume
+            }
+            Some(Effect::Hold) => self.hold(pid),
+        }
+    }
+
+    fn set_window(&mut self, pid: Pid, open: bool) {
+        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+            task.in_window = open;
+        }
+    }
+
+    fn watch(&mut self, pid: Pid, heap: u64) {
+        let Some(process) = self.process_of(pid) else {
+            return;
+        };
+        process.watching = true;
+        process.watcher = Some(pid);
+        process.descriptors = procfs::descriptors(pid.as_raw());
+        self.record.begin(heap);
+    }
+
+    fn unwatch(&mut self, pid: Pid) {
+        let Some(process) = self.process_of(pid) else {
+            return;
+        };
+        process.watching = false;
+        let before = process.descriptors;
+        let is_first = self
+            .tasks
+            .get(&pid.as_raw())
+            .is_some_and(|task| task.process == FIRST);
+        if is_first {
+            let opened = procfs::descriptors(pid.as_raw()) as i64 - before as i64;
             let children = self
                 .forked
                 .iter()
                 .filter(|pid| procfs::exists(**pid))
                 .count();
-            self.record.ledger.left(opened, children);
+            self.record.end(opened, children);
         }
+    }
+
+    /// The process of the task `pid`.
+    fn process_of(&mut self, pid: Pid) -> Option<&mut Process> {
+        let task = self.tasks.get(&pid.as_raw())?;
+        Some(self.processes.entry(task.process.clone()).or_default())
     }
 
     /// Describes a fault while the address space still exists.

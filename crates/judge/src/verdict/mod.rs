@@ -4,6 +4,7 @@ pub mod evidence;
 pub mod report;
 pub mod sentence;
 
+use crate::injection::Injection;
 use crate::limits::Stop;
 use crate::protocol::Panic;
 use crate::record::fault::Fault;
@@ -78,8 +79,20 @@ pub enum Failure {
     OtherError(String),
     /// The legal twin of a compile-fail case did not pass. The text is the twin's sentence.
     Twin(String),
+    /// The case failed while the judge made a call fail, or held a thread at it.
+    During(Injection, Box<Failure>),
     /// The case could not be graded, because the grader was built from another version of the answer.
     Stale,
     /// The case could not be graded, for this reason: the grader, the judge or the machine is at fault.
     Grader(String),
+}
+
+impl Failure {
+    /// This failure of a run with an injection. A fault of the judge or the machine stays what it is.
+    pub fn during(self, injection: Injection) -> Failure {
+        match self {
+            Failure::Grader(_) | Failure::Stale => self,
+            failure => Failure::During(injection, Box::new(failure)),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use nix::libc;
 
 use crate::format::{self, size};
+use crate::injection::{Effect, Injection};
 use crate::limits::Stop;
 use crate::protocol::Panic;
 use crate::record::fault::{Fault, Place};
@@ -83,10 +84,20 @@ fn failed(failure: &Failure) -> String {
                 "The same program without the mistake must run first, and it failed: {sentence}"
             )
         }
+        Failure::During(injection, failure) => during(injection, &failed(failure)),
         Failure::Stale => "This grader was built from another version of your answer, and cannot grade the present one: \
              save the file again, or touch(1) it."
             .to_owned(),
         Failure::Grader(why) => format!("The grader itself is at fault: {why}."),
+    }
+}
+
+/// The sentence of a failure that an injection brought about.
+fn during(injection: &Injection, sentence: &str) -> String {
+    let call = injection.call;
+    match injection.effect {
+        Effect::Fail(errno) => format!("When {call} failed with {errno:?}: {sentence}"),
+        Effect::Hold => format!("While another thread was inside {call}: {sentence}"),
     }
 }
 
@@ -286,13 +297,17 @@ fn message(panic: &Panic) -> String {
 
 /// A short name of the kind of verdict, for programs.
 pub fn kind(verdict: &Verdict) -> &'static str {
-    let failure = match verdict {
-        Verdict::Passed => return "passed",
-        Verdict::Skipped(_) => return "skipped",
-        Verdict::NotStarted(_) => return "not-started",
-        Verdict::Failed(failure) => failure,
-    };
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Skipped(_) => "skipped",
+        Verdict::NotStarted(_) => "not-started",
+        Verdict::Failed(failure) => kind_of(failure),
+    }
+}
+
+fn kind_of(failure: &Failure) -> &'static str {
     match failure {
+        Failure::During(_, failure) => kind_of(failure),
         Failure::Check(_) => "check",
         Failure::CheckInChild(_) => "check-in-child",
         Failure::Panicked(_) => "panic",

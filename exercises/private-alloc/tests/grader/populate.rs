@@ -75,7 +75,10 @@ fn populated_is_zeroed() {
 #[test]
 fn populated_leaves_nothing() {
     watched(
-        || watch(|| drop(populated(LEN))),
+        || {
+            let region = watch(|| populated(LEN));
+            watch(|| drop(region));
+        },
         |seen| seen.expect_ledger("region"),
     )
 }

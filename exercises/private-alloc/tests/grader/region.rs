@@ -180,7 +180,11 @@ fn gone_after_drop() {
 #[test]
 fn leaves_nothing() {
     watched(
-        || watch(|| region(LEN).as_mut_slice().fill(1)),
+        || {
+            let mut region = watch(|| region(LEN));
+            region.as_mut_slice().fill(1);
+            watch(|| drop(region));
+        },
         |seen| seen.expect_ledger("region"),
     )
 }

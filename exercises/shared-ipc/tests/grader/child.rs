@@ -234,9 +234,10 @@ fn interrupt_on_sigusr1() {
 fn leaves_nothing() {
     watched(
         || {
+            let numbers = watch(|| new!(Numbers));
             watch(|| {
-                let numbers = new!(Numbers);
                 expect_success(run(&numbers, |_| ()));
+                drop(numbers);
             })
         },
         |seen| seen.expect_ledger("shared"),

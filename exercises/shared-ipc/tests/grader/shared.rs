@@ -167,7 +167,10 @@ fn gone_after_drop() {
 #[test]
 fn leaves_nothing() {
     watched(
-        || watch(|| drop(new!(Numbers))),
+        || {
+            let numbers = watch(|| new!(Numbers));
+            watch(|| drop(numbers));
+        },
         |seen| seen.expect_ledger("shared"),
     )
 }

@@ -34,11 +34,9 @@ fn has_a_mapping_of_its_own() {
         || {
             // The first call may also set up the allocator.
             free(alloc(ODD));
-            watch(|| {
-                let block = alloc(ODD);
-                block.fill(1);
-                free(block);
-            });
+            let block = watch(|| alloc(ODD));
+            block.fill(1);
+            watch(|| free(block));
         },
         |seen| {
             let (maps, unmaps) = (seen.calls("mmap").len(), seen.calls("munmap").len());

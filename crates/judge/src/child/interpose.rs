@@ -1,0 +1,237 @@
+//! Overrides functions of libc for the code that is linked into this program: the answer, the crates that it uses, and
+//! std. libc itself calls its own definitions.
+//!
+//! The memory functions make their system call from this program, so that the tracer can distinguish them from the
+//! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
+//! because most of them make no system call. `sysconf`, `getpagesize` and `mmap` follow `pretend`.
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::libc;
+
+use super::{pretend, window};
+use crate::protocol::Mark;
+
+/// The address of libc's own definition of `name`, which the one in this file overrides.
+fn libc_function(cache: &AtomicUsize, name: &CStr) -> usize {
+    let mut found = cache.load(Ordering::Relaxed);
+    if found == 0 {
+        // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition after this one.
+        found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.addr();
+        cache.store(found, Ordering::Relaxed);
+    }
+    found
+}
+
+/// Calls libc's own definition of the function that is being overridden.
+macro_rules! libc_definition {
+    ($name:ident($($argument:ident: $type:ty),*) -> $result:ty) => {{
+        type Real = unsafe extern "C" fn($($type),*) -> $result;
+        static REAL: AtomicUsize = AtomicUsize::new(0);
+        const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+            Ok(name) => name,
+            Err(_) => panic!("a name ends with its only null byte"),
+        };
+        let real = libc_function(&REAL, NAME);
+        // SAFETY: libc defines the function with this type; dlsym finds it, because this process is linked with libc.
+        let real: Real = unsafe { std::mem::transmute(real) };
+        // SAFETY: the caller's contract is the same.
+        unsafe { real($($argument),*) }
+    }};
+}
+
+/// `syscall` takes all arguments as `long`s.
+fn long(argument: c_int) -> c_long {
+    argument.into()
+}
+
+/// Overrides libc's `sysconf`.
+///
+/// # Safety
+/// As for sysconf(3): any `name` may be asked for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sysconf(name: c_int) -> c_long {
+    if name == libc::_SC_PAGESIZE
+        && let Some(bytes) = pretend::pretended()
+    {
+        return bytes as c_long;
+    }
+    libc_definition!(sysconf(name: c_int) -> c_long)
+}
+
+/// Overrides libc's `getpagesize`.
+#[unsafe(no_mangle)]
+pub extern "C" fn getpagesize() -> c_int {
+    // SAFETY: any name may be asked for.
+    unsafe { sysconf(libc::_SC_PAGESIZE) as c_int }
+}
+
+/// Overrides libc's `mmap`.
+///
+/// # Safety
+/// As for mmap(2): with MAP_FIXED the range must not be in use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmap(
+    start: *mut c_void,
+    len: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    offset: libc::off_t,
+) -> *mut c_void {
+    let start = match start.is_null() {
+        // A hint replaces no mapping.
+        true => pretend::next_address(len).unwrap_or(start),
+        false => start,
+    };
+    // SAFETY: the caller's contract is the same.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            start,
+            len,
+            long(protection),
+            long(flags),
+            long(fd),
+            offset,
+        )
+    };
+    std::ptr::with_exposed_provenance_mut(result as usize)
+}
+
+/// Overrides libc's `mmap64`, which is the same as `mmap` on a 64-bit machine.
+///
+/// # Safety
+/// As for mmap(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmap64(
+    start: *mut c_void,
+    len: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    offset: libc::off_t,
+) -> *mut c_void {
+    // SAFETY: the caller's contract is the same.
+    unsafe { mmap(start, len, protection, flags, fd, offset) }
+}
+
+/// Overrides libc's `munmap`.
+///
+/// # Safety
+/// As for munmap(2): nothing may use the range any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn munmap(start: *mut c_void, len: usize) -> c_int {
+    // SAFETY: the caller's contract is the same.
+    unsafe { libc::syscall(libc::SYS_munmap, start, len) as c_int }
+}
+
+/// Overrides libc's `mremap`, which takes the new address as an optional argument. Both architectures pass optional
+/// arguments like others.
+///
+/// # Safety
+/// As for mremap(2): nothing may use the old range any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mremap(
+    start: *mut c_void,
+    old_len: usize,
+    new_len: usize,
+    flags: c_int,
+    new_start: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: the caller's contract is the same. The kernel ignores the new address unless a flag says otherwise.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mremap,
+            start,
+            old_len,
+            new_len,
+            long(flags),
+            new_start,
+        )
+    };
+    std::ptr::with_exposed_provenance_mut(result as usize)
+}
+
+/// Overrides libc's `mprotect`.
+///
+/// # Safety
+/// As for mprotect(2): the range may only be accessed as the new protection permits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_int) -> c_int {
+    // SAFETY: the caller's contract is the same.
+    unsafe { libc::syscall(libc::SYS_mprotect, start, len, long(protection)) as c_int }
+}
+
+/// Overrides libc's `madvise`.
+///
+/// # Safety
+/// As for madvise(2): some advice discards the contents of the range.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int {
+    // SAFETY: the caller's contract is the same.
+    unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) as c_int }
+}
+
+/// Overrides libc's `brk`. libc must make the call itself, because it keeps the address of the break.
+///
+/// # Safety
+/// As for brk(2): the break belongs to malloc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn brk(end: *mut c_void) -> c_int {
+    window::mark(Mark::Brk, 0);
+    libc_definition!(brk(end: *mut c_void) -> c_int)
+}
+
+/// Overrides libc's `sbrk`, as `brk`.
+///
+/// # Safety
+/// As for sbrk(2): the break belongs to malloc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbrk(increment: libc::intptr_t) -> *mut c_void {
+    if increment != 0 {
+        window::mark(Mark::Brk, 0);
+    }
+    libc_definition!(sbrk(increment: libc::intptr_t) -> *mut c_void)
+}
+
+/// Overrides `pthread` functions that return an error number.
+macro_rules! pthread {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        /// The overridden functions. A mark names one by its index.
+        pub const PTHREAD: &[&str] = &[$(stringify!($name)),*];
+        $(
+            /// Overrides libc's function of this name.
+            ///
+            /// # Safety
+            /// As for libc's.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+                match window::refused(stringify!($name)) {
+                    Some(error) => error,
+                    None => libc_definition!($name($($argument: $type),*) -> c_int),
+                }
+            }
+        )*
+    };
+}
+
+type Attributes = *mut libc::pthread_mutexattr_t;
+type Mutex = *mut libc::pthread_mutex_t;
+
+pthread! {
+    pthread_mutexattr_init(attributes: Attributes);
+    pthread_mutexattr_destroy(attributes: Attributes);
+    pthread_mutexattr_setpshared(attributes: Attributes, shared: c_int);
+    pthread_mutexattr_settype(attributes: Attributes, kind: c_int);
+    pthread_mutexattr_setrobust(attributes: Attributes, robust: c_int);
+    pthread_mutexattr_setprotocol(attributes: Attributes, protocol: c_int);
+    pthread_mutex_init(mutex: Mutex, attributes: *const libc::pthread_mutexattr_t);
+    pthread_mutex_destroy(mutex: Mutex);
+    pthread_mutex_lock(mutex: Mutex);
+    pthread_mutex_trylock(mutex: Mutex);
+    pthread_mutex_timedlock(mutex: Mutex, until: *const libc::timespec);
+    pthread_mutex_unlock(mutex: Mutex);
+    pthread_mutex_consistent(mutex: Mutex);
+}

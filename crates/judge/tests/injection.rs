@@ -1,0 +1,281 @@
+//! Calls that the judge makes to fail, and threads that it holds at a call.
+
+use std::cell::Cell;
+use std::io;
+use std::ptr::null_mut;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use judge::{
+    Errno, Outcome, Refusal, Seen, check, meanwhile, observe_interleavings, observe_refusals,
+    refuse, watch,
+};
+use nix::libc;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
+
+const LEN: usize = 512 << 10;
+
+fn map() -> io::Result<*mut libc::c_void> {
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: without MAP_FIXED nothing that exists is touched.
+    match unsafe { libc::mmap(null_mut(), LEN, protection, flags, -1, 0) } {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        start => Ok(start),
+    }
+}
+
+fn unmap(start: *mut libc::c_void) -> io::Result<()> {
+    // SAFETY: callers pass mappings that they have made and no longer use.
+    match unsafe { libc::munmap(start, LEN) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn nothing_left(seen: &Seen) {
+    seen.expect_nothing_left();
+}
+
+/// Expects this sentence of a case whose body is `body`, with these calls made to fail in turn.
+#[track_caller]
+fn earns(
+    sentence: &str,
+    plan: &[(&'static str, Errno)],
+    body: impl FnOnce(Option<Refusal>),
+) -> Outcome {
+    let outcome = observe_refusals(plan, body, nothing_left);
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(sentence),
+        "{outcome:#?}"
+    );
+    outcome
+}
+
+#[track_caller]
+fn passes(plan: &[(&'static str, Errno)], body: impl FnOnce(Option<Refusal>)) -> Outcome {
+    let outcome = observe_refusals(plan, body, nothing_left);
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+    outcome
+}
+
+#[test]
+fn each_call_fails_once_with_its_errno() {
+    passes(
+        &[("mmap", Errno::ENOMEM), ("munmap", Errno::EINVAL)],
+        |refused| {
+            watch(|| {
+                let Refusal { call, errno, index } = match refused {
+                    None => {
+                        let mapped = refuse(|| [map(), map()]);
+                        refuse(|| mapped.map(|start| unmap(start.unwrap()).unwrap()));
+                        return;
+                    }
+                    Some(refusal) => refusal,
+                };
+                let failed = |result: Option<i32>, this: bool| {
+                    assert_eq!(result, this.then_some(errno as i32), "{call} {index}");
+                };
+                refuse(|| {
+                    for turn in 0..2 {
+                        let start = map();
+                        let errno = start.as_ref().err().and_then(io::Error::raw_os_error);
+                        failed(errno, call == "mmap" && index == turn);
+                        let Ok(start) = start else { continue };
+                        let errno = unmap(start).err().and_then(|error| error.raw_os_error());
+                        failed(errno, call == "munmap" && index == turn);
+                    }
+                });
+            });
+        },
+    );
+}
+
+#[test]
+fn a_failure_after_a_refusal_names_call_and_errno() {
+    earns(
+        "When munmap failed with ENOMEM: Region::drop panicked.",
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            watch(|| {
+                let start = map().unwrap();
+                let unmapped = refuse(|| unmap(start));
+                check!(unmapped.is_ok(), "Region::drop panicked.");
+            });
+        },
+    );
+}
+
+#[test]
+fn a_crash_after_a_refusal_names_the_call() {
+    let outcome = observe_refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| {
+            let start = refuse(map).unwrap_or(null_mut()).cast::<u8>();
+            // SAFETY: deliberately wrong: the address is null if mmap failed.
+            unsafe { start.write_volatile(1) };
+        },
+        |_| (),
+    );
+    let sentence = outcome.sentence().unwrap();
+    assert!(
+        sentence.starts_with("When mmap failed with ENOMEM: ") && sentence.contains("SIGSEGV"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn what_is_left_after_a_refusal_is_found() {
+    let outcome = observe_refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| {
+            watch(|| {
+                let first = map().unwrap();
+                match refuse(map) {
+                    Ok(second) => [first, second].map(|start| unmap(start).unwrap()),
+                    Err(_) => [(), ()], // the first mapping leaks
+                };
+            });
+        },
+        nothing_left,
+    );
+    let sentence = outcome.sentence().unwrap();
+    assert!(
+        sentence.starts_with("When mmap failed with ENOMEM: ") && sentence.contains("512 KiB"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn memory_whose_munmap_was_refused_is_not_left_by_the_answer() {
+    let outcome = passes(&[("munmap", Errno::ENOMEM)], |_| {
+        watch(|| {
+            let start = map().unwrap();
+            let _ = refuse(|| unmap(start));
+        });
+    });
+    assert!(
+        outcome
+            .transcript
+            .unwrap()
+            .contains("munmap(A, 512 KiB) = 0")
+    );
+}
+
+#[test]
+fn a_refused_call_is_marked_in_the_transcript() {
+    let outcome = observe_refusals(
+        &[("fork", Errno::EAGAIN), ("mmap", Errno::ENOMEM)],
+        |refused| {
+            watch(|| {
+                // SAFETY: the child only exits.
+                match refuse(|| unsafe { libc::fork() }) {
+                    // SAFETY: ends the child without running any handler.
+                    0 => unsafe { libc::_exit(0) },
+                    -1 => judge::fail(format!("{:?}", refused.map(|refusal| refusal.call))),
+                    child => waitpid(nix::unistd::Pid::from_raw(child), None).unwrap(),
+                };
+            });
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.transcript.as_deref(),
+        Some("P: fork() = EAGAIN (made to fail)\n")
+    );
+}
+
+#[test]
+fn an_interrupted_wait_leaves_the_child() {
+    passes(&[("wait4", Errno::EINTR)], |_| {
+        watch(|| {
+            // SAFETY: the child only exits.
+            match unsafe { fork() }.unwrap() {
+                // SAFETY: ends the child without running any handler.
+                ForkResult::Child => unsafe { libc::_exit(0) },
+                ForkResult::Parent { child } => refuse(|| {
+                    while let Err(error) = waitpid(child, None) {
+                        assert_eq!(error, Errno::EINTR);
+                    }
+                }),
+            }
+        });
+    });
+}
+
+#[test]
+fn a_pthread_function_returns_the_error_and_keeps_errno() {
+    let plan = [("pthread_mutex_lock", Errno::EINVAL)];
+    passes(&plan, |refused| {
+        let mut mutex = libc::PTHREAD_MUTEX_INITIALIZER;
+        Errno::EXDEV.set();
+        // SAFETY: the mutex is initialised and does not move.
+        let result = refuse(|| unsafe { libc::pthread_mutex_lock(&raw mut mutex) });
+        let expected = refused.map_or(0, |refusal| refusal.errno as i32);
+        assert_eq!((result, Errno::last()), (expected, Errno::EXDEV));
+    });
+}
+
+#[test]
+fn calls_outside_the_window_and_malloc_go_on_working() {
+    passes(&[("mmap", Errno::ENOMEM)], |refused| {
+        watch(|| {
+            unmap(map().unwrap()).unwrap();
+            let large = refuse(|| vec![1u8; 4 << 20]);
+            assert_eq!(large.len(), 4 << 20);
+            std::thread::scope(|scope| {
+                scope.spawn(|| unmap(map().unwrap()).unwrap());
+            });
+            let start = refuse(map);
+            assert_eq!(start.is_err(), refused.is_some());
+            start.map(|start| unmap(start).unwrap()).unwrap_or_default();
+        });
+    });
+}
+
+#[test]
+fn a_check_and_a_count_that_are_two_steps_are_caught() {
+    let outcome = observe_interleavings(&["mmap"], || {
+        let count = AtomicU32::new(0);
+        let take = || {
+            if count.load(SeqCst) < 1 {
+                unmap(map().unwrap()).unwrap();
+                count.fetch_add(1, SeqCst);
+            }
+        };
+        meanwhile(take, take);
+        check!(
+            count.load(SeqCst) <= 1,
+            "The cap is 1, and two threads passed it."
+        );
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("While another thread was inside mmap: The cap is 1, and two threads passed it.")
+    );
+}
+
+#[test]
+fn a_lock_around_the_call_passes() {
+    let outcome = observe_interleavings(&["mmap", "munmap", "madvise"], || {
+        let count = Mutex::new(0);
+        let order = Cell::new(0);
+        let take = || {
+            let mut count = count.lock().unwrap();
+            if *count < 1 {
+                unmap(map().unwrap()).unwrap();
+                *count += 1;
+            }
+        };
+        meanwhile(take, || {
+            take();
+            order.set(1);
+        });
+        assert_eq!((*count.lock().unwrap(), order.get()), (1, 1));
+    });
+    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
+}
