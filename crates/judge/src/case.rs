@@ -6,7 +6,7 @@ use std::env;
 
 use crate::answer;
 use crate::child::{self, panics::CheckFailed};
-use crate::injection::{self, Effect, INJECT, Refusal, Run};
+use crate::injection::{self, Effect, INJECT, Injection, Refusal, Run};
 use crate::limits::Limits;
 use crate::role::{self, Role};
 use crate::seen::{Differs, Seen, snapshot};
@@ -53,8 +53,9 @@ fn grade(
     let case = match role::current() {
         Role::Child { channel } => {
             let value = env::var(INJECT).unwrap_or_default();
-            let refusal = injection::refusal(&value, plan);
-            child::run(channel, &mut || body(refusal))
+            let injection = injection::from_variable(&value, plan);
+            let refusal = injection.and_then(Injection::refusal);
+            child::run(channel, injection, &mut || body(refusal))
         }
         Role::Inline => {
             body(None);
@@ -69,56 +70,61 @@ fn grade(
         [] => Run::Plain,
         _ => Run::Count,
     };
-    let (outcome, counts) = run(&case, limits, first, check);
-    if outcome.verdict == Verdict::Passed {
-        for injection in injection::injections(plan, &counts) {
-            let (mut injected, _) = run(&case, limits, Run::Inject(injection), check);
+    let first = run(&case, limits, first, check);
+    // Without a tracer the check is skipped. That the body copes with failures can still be seen.
+    if matches!(first.outcome.verdict, Verdict::Passed) || first.unseen {
+        for injection in injection::injections(plan, &first.counts) {
+            let mut injected = run(&case, limits, Run::Inject(injection), check).outcome;
             if let Verdict::Failed(failure) = injected.verdict {
                 injected.verdict = Verdict::Failed(failure.during(injection));
                 return Some((case, injected));
             }
         }
     }
-    Some((case, outcome))
+    Some((case, first.outcome))
 }
 
-/// Runs a case once. Returns the result, and how often each call was made in the window.
-fn run(
-    case: &str,
-    limits: &Limits,
-    run: Run,
-    check: Option<Check>,
-) -> (Outcome, BTreeMap<&'static str, usize>) {
+/// One run of a case.
+struct Ran {
+    outcome: Outcome,
+    /// Whether the body passed, and the check could not see what the kernel saw.
+    unseen: bool,
+    /// How often each call was made in the window.
+    counts: BTreeMap<String, usize>,
+}
+
+fn run(case: &str, limits: &Limits, run: Run, check: Option<Check>) -> Ran {
     let finished = supervise::run(case, case, limits, run);
-    let mut outcome = Outcome {
-        verdict: finished.verdict,
-        output: finished.output,
-        transcript: finished
-            .record
-            .as_ref()
-            .and_then(|record| record.transcript()),
-        diff: None,
+    let mut ran = Ran {
+        outcome: Outcome {
+            verdict: finished.verdict,
+            output: finished.output,
+            transcript: finished
+                .record
+                .as_ref()
+                .and_then(|record| record.transcript()),
+            diff: None,
+        },
+        unseen: false,
+        counts: finished.counts,
     };
-    let mut counts = BTreeMap::new();
-    if let Some(record) = &finished.record {
-        counts.clone_from(&record.counts);
+    if run.injection().is_some() && !finished.injected {
         // The calls were others than in the first run, so the body was prepared for something that did not happen.
-        if run.injection().is_some() && !record.injected {
-            outcome.verdict = Verdict::Passed;
-            return (outcome, counts);
-        }
+        ran.outcome.verdict = Verdict::Passed;
+        return ran;
     }
-    if let (Verdict::Passed, Some(check)) = (&outcome.verdict, check) {
+    if let (Verdict::Passed, Some(check)) = (&ran.outcome.verdict, check) {
         match finished.record {
-            Some(record) => check_record(&mut outcome, &Seen::new(record), check),
+            Some(record) => check_record(&mut ran.outcome, &Seen::new(record), check),
             None => {
                 let reason = "the system calls cannot be seen, because ptrace is refused here";
-                outcome.verdict = Verdict::Skipped(reason.to_owned());
+                ran.outcome.verdict = Verdict::Skipped(reason.to_owned());
+                ran.unseen = true;
             }
         }
     }
-    outcome.verdict = outcome.verdict.under(finished.shortage.as_deref());
-    (outcome, counts)
+    ran.outcome.verdict = ran.outcome.verdict.under(finished.shortage.as_deref());
+    ran
 }
 
 /// Checks that no memory was unmapped twice, as in every watched case, and then runs the grader's check.

@@ -79,14 +79,17 @@ impl Run {
     }
 }
 
-/// The refusal in a value of `INJECT`, if the call is in the plan.
-pub fn refusal(value: &str, plan: &[(&'static str, Effect)]) -> Option<Refusal> {
+/// The injection in a value of `INJECT`, if the call is in the plan.
+pub fn from_variable(value: &str, plan: &[(&'static str, Effect)]) -> Option<Injection> {
     let mut fields = value.split(' ');
-    let (call, index, errno) = (fields.next()?, fields.next()?, fields.next()?);
+    let (call, index, effect) = (fields.next()?, fields.next()?, fields.next()?);
     let (call, _) = plan.iter().find(|(known, _)| *known == call)?;
-    Some(Refusal {
+    Some(Injection {
         call,
-        errno: Errno::from_raw(errno.parse().ok()?),
+        effect: match effect {
+            "hold" => Effect::Hold,
+            errno => Effect::Fail(Errno::from_raw(errno.parse().ok()?)),
+        },
         index: index.parse().ok()?,
     })
 }
@@ -95,7 +98,7 @@ pub fn refusal(value: &str, plan: &[(&'static str, Effect)]) -> Option<Refusal> 
 /// that a limit on the number of runs leaves none out.
 pub fn injections(
     plan: &[(&'static str, Effect)],
-    counts: &BTreeMap<&'static str, usize>,
+    counts: &BTreeMap<String, usize>,
 ) -> Vec<Injection> {
     let most = counts.values().copied().max().unwrap_or(0);
     (0..most)
@@ -103,7 +106,7 @@ pub fn injections(
             plan.iter()
                 .map(move |(call, effect)| (index, *call, *effect))
         })
-        .filter(|(index, call, _)| counts.get(call).is_some_and(|count| index < count))
+        .filter(|(index, call, _)| counts.get(*call).is_some_and(|count| index < count))
         .map(|(index, call, effect)| Injection {
             call,
             effect,
@@ -111,6 +114,20 @@ pub fn injections(
         })
         .take(MOST_RUNS)
         .collect()
+}
+
+impl Injection {
+    /// The refusal that the body of `refusals` sees.
+    pub fn refusal(self) -> Option<Refusal> {
+        match self.effect {
+            Effect::Fail(errno) => Some(Refusal {
+                call: self.call,
+                errno,
+                index: self.index,
+            }),
+            Effect::Hold => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,31 +140,32 @@ mod tests {
         ("fork", Effect::Hold),
     ];
 
+    fn counted(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
+        let counts = counts.iter();
+        counts
+            .map(|(call, count)| ((*call).to_owned(), *count))
+            .collect()
+    }
+
     #[test]
     fn each_counted_call_is_injected_once() {
-        let counts = BTreeMap::from([("mmap", 2), ("munmap", 1), ("brk", 1)]);
+        let counts = counted(&[("mmap", 2), ("munmap", 1), ("brk", 1)]);
         let injected: Vec<_> = injections(&PLAN, &counts)
             .iter()
             .map(|injection| (injection.call, injection.index))
             .collect();
         assert_eq!(injected, [("mmap", 0), ("munmap", 0), ("mmap", 1)]);
-        let many = BTreeMap::from([("mmap", 100), ("munmap", 1)]);
+        let many = counted(&[("mmap", 100), ("munmap", 1)]);
         assert_eq!(injections(&PLAN, &many).len(), MOST_RUNS);
     }
 
     #[test]
-    fn a_refusal_survives_the_environment() {
-        let [injection, ..] = injections(&PLAN, &BTreeMap::from([("munmap", 1)]))[..] else {
-            panic!("no injection");
-        };
-        let value = Run::Inject(injection).to_variable().unwrap();
-        let expected = Refusal {
-            call: "munmap",
-            errno: Errno::ENOMEM,
-            index: 0,
-        };
-        assert_eq!(refusal(&value, &PLAN), Some(expected));
-        assert_eq!(refusal("count", &PLAN), None);
-        assert_eq!(refusal("fork 0 hold", &PLAN), None);
+    fn an_injection_survives_the_environment() {
+        for injection in injections(&PLAN, &counted(&[("munmap", 2), ("fork", 1)])) {
+            let value = Run::Inject(injection).to_variable().unwrap();
+            assert_eq!(from_variable(&value, &PLAN), Some(injection));
+        }
+        assert_eq!(from_variable("count", &PLAN), None);
+        assert_eq!(from_variable("brk 0 12", &PLAN), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The protocol between a case's child and its judge: one JSON line per event, on a pipe between the two.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -107,6 +108,10 @@ impl Channel {
 pub enum Event {
     /// A panic has begun. It may still be caught, or abort the process.
     Panicked(Panic),
+    /// The call that was to fail has failed. Sent only without a tracer, which knows it otherwise.
+    Injected,
+    /// How often each call was made in the window. Sent only without a tracer.
+    Counted(BTreeMap<String, usize>),
     /// The case's body has ended.
     Ended(Ended),
 }

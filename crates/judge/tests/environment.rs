@@ -8,6 +8,7 @@ mod common {
 
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use common::rerun::rerun;
 use nix::errno::Errno;
@@ -22,18 +23,26 @@ fn reported_under(
     hard: Option<u64>,
     case: fn(),
 ) -> Option<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report");
     let (_, inherited) = getrlimit(resource).unwrap();
     let hard = hard.unwrap_or(inherited);
     let before_exec = move || {
         may_not_raise_hard_limits();
         setrlimit(resource, soft.unwrap_or(hard), hard).map_err(Into::into)
     };
+    // SAFETY: between fork and exec the closure only makes system calls.
+    reported_with(
+        |command| drop(unsafe { command.pre_exec(before_exec) }),
+        case,
+    )
+}
+
+/// The report on `case`, which ran in a process that `configure` has prepared; `None` in the inner process.
+fn reported_with(configure: impl FnOnce(&mut Command), case: fn()) -> Option<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
     let Some(output) = rerun(|command| {
         command.env("JUDGE_REPORT", &file);
-        // SAFETY: between fork and exec the closure only makes system calls.
-        unsafe { command.pre_exec(before_exec) };
+        configure(command);
     }) else {
         case();
         return None;
@@ -154,4 +163,42 @@ fn a_low_soft_limit_on_the_address_space_is_raised() {
         return;
     };
     assert_eq!(line["verdict"], "passed", "{line}");
+}
+
+fn without_ptrace(command: &mut Command) {
+    command.env("JUDGE_NO_PTRACE", "1");
+}
+
+fn copes_with_failures(copes: bool) {
+    let plan = [("fork", Errno::EAGAIN), ("munmap", Errno::ENOMEM)];
+    judge::refusals(
+        &plan,
+        |refused| {
+            // SAFETY: munmap fails with EINVAL for a length of 0.
+            judge::refuse(|| unsafe { libc::munmap(std::ptr::null_mut(), 0) });
+            let expected = refused.map_or(Errno::EINVAL, |refusal| refusal.errno);
+            judge::check!(Errno::last() == expected, "errno is {}.", Errno::last());
+            judge::check!(copes || refused.is_none(), "It did not cope.");
+        },
+        |_| (),
+    );
+}
+
+#[test]
+fn without_ptrace_a_case_with_failing_calls_is_skipped() {
+    let Some(line) = reported_with(without_ptrace, || copes_with_failures(true)) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "skipped", "{line}");
+}
+
+#[test]
+fn without_ptrace_calls_fail_too() {
+    let Some(line) = reported_with(without_ptrace, || copes_with_failures(false)) else {
+        return;
+    };
+    assert_eq!(
+        line["sentence"], "When munmap failed with ENOMEM: It did not cope.",
+        "{line}"
+    );
 }

@@ -3,7 +3,8 @@
 //!
 //! The memory functions make their system call from this program, so that the tracer can distinguish them from the
 //! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
-//! because most of them make no system call. `sysconf`, `getpagesize` and `mmap` follow `pretend`.
+//! because most of them make no system call. Without a tracer all functions here decide by themselves whether they fail.
+//! `sysconf`, `getpagesize` and `mmap` follow `pretend`.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,6 +81,9 @@ pub unsafe extern "C" fn mmap(
     fd: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
+    if window::fails("mmap") {
+        return libc::MAP_FAILED;
+    }
     let start = match start.is_null() {
         // A hint replaces no mapping.
         true => pretend::next_address(len).unwrap_or(start),
@@ -123,6 +127,9 @@ pub unsafe extern "C" fn mmap64(
 /// As for munmap(2): nothing may use the range any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn munmap(start: *mut c_void, len: usize) -> c_int {
+    if window::fails("munmap") {
+        return -1;
+    }
     // SAFETY: the caller's contract is the same.
     unsafe { libc::syscall(libc::SYS_munmap, start, len) as c_int }
 }
@@ -140,6 +147,9 @@ pub unsafe extern "C" fn mremap(
     flags: c_int,
     new_start: *mut c_void,
 ) -> *mut c_void {
+    if window::fails("mremap") {
+        return libc::MAP_FAILED;
+    }
     // SAFETY: the caller's contract is the same. The kernel ignores the new address unless a flag says otherwise.
     let result = unsafe {
         libc::syscall(
@@ -160,6 +170,9 @@ pub unsafe extern "C" fn mremap(
 /// As for mprotect(2): the range may only be accessed as the new protection permits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_int) -> c_int {
+    if window::fails("mprotect") {
+        return -1;
+    }
     // SAFETY: the caller's contract is the same.
     unsafe { libc::syscall(libc::SYS_mprotect, start, len, long(protection)) as c_int }
 }
@@ -170,8 +183,58 @@ pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_
 /// As for madvise(2): some advice discards the contents of the range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int {
+    if window::fails("madvise") {
+        return -1;
+    }
     // SAFETY: the caller's contract is the same.
     unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) as c_int }
+}
+
+/// Overrides libc's `fork`.
+///
+/// # Safety
+/// As for fork(2): the child of a process with several threads may only call async-signal-safe functions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fork() -> libc::pid_t {
+    if window::fails("fork") {
+        return -1;
+    }
+    libc_definition!(fork() -> libc::pid_t)
+}
+
+/// Overrides libc's `waitpid`, whose system call is `wait4`.
+///
+/// # Safety
+/// As for waitpid(2): `status` is null or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn waitpid(
+    pid: libc::pid_t,
+    status: *mut c_int,
+    options: c_int,
+) -> libc::pid_t {
+    if window::fails("wait4") {
+        return -1;
+    }
+    libc_definition!(waitpid(pid: libc::pid_t, status: *mut c_int, options: c_int) -> libc::pid_t)
+}
+
+/// Overrides libc's `waitid`.
+///
+/// # Safety
+/// As for waitid(2): `info` is null or valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn waitid(
+    kind: libc::idtype_t,
+    id: libc::id_t,
+    info: *mut libc::siginfo_t,
+    options: c_int,
+) -> c_int {
+    if window::fails("waitid") {
+        return -1;
+    }
+    libc_definition!(
+        waitid(kind: libc::idtype_t, id: libc::id_t, info: *mut libc::siginfo_t, options: c_int) -> c_int
+    )
 }
 
 /// Overrides libc's `brk`. libc must make the call itself, because it keeps the address of the break.

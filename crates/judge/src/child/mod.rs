@@ -22,7 +22,7 @@ use fork::exit_now;
 pub use fork::in_child;
 pub use watch::watch;
 
-use crate::injection::INJECT;
+use crate::injection::{INJECT, Injection};
 use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event};
 
 /// How long the end of a case waits for a child that is still running. It is long enough for a child that is about to
@@ -30,15 +30,18 @@ use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event};
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Runs `body` as the case; never returns.
-pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
+pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut()) -> ! {
     let me = process::id();
+    let traced = env::var_os(protocol::TRACED).is_some();
+    let injects = env::var_os(INJECT).is_some();
+    if injects {
+        window::prepare(&channel, injection, traced);
+    }
     guard_the_stack();
     panics::report(channel.clone(), me);
     forget_output();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        if env::var_os(protocol::TRACED).is_some()
-            && let Err(error) = filter::install(env::var_os(INJECT).is_some())
-        {
+        if traced && let Err(error) = filter::install(injects) {
             panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
         }
         watch::grow_the_heap();
@@ -57,6 +60,9 @@ pub fn run(channel: Channel, body: &mut dyn FnMut()) -> ! {
     } else {
         Ended::InChild
     };
+    if let Some(counts) = window::counts() {
+        let _ = channel.send(&Event::Counted(counts));
+    }
     let code = match channel.send(&Event::Ended(ended)) {
         Ok(()) => 0,
         Err(_) => EXIT_PIPE_GONE,

@@ -38,7 +38,7 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     }
     for (name, twin) in twins {
         match role::of(&format!("{stage}::{name}")) {
-            Role::Child { channel } => child::run(channel, &mut || twin()),
+            Role::Child { channel } => child::run(channel, None, &mut || twin()),
             Role::Inline => twin(),
             Role::Judge { .. } => {}
         }

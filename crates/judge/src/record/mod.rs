@@ -71,7 +71,7 @@ pub struct Record {
     /// The length of the first watched munmap of memory that had been unmapped already.
     pub unmapped_twice: Option<u64>,
     /// The number of the answer's calls in the window, by name.
-    pub counts: BTreeMap<&'static str, usize>,
+    pub counts: BTreeMap<String, usize>,
     /// Whether the injection of this run has taken place.
     pub injected: bool,
 }

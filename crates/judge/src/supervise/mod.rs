@@ -24,7 +24,7 @@ use nix::unistd::{Pid, gettid};
 use crate::injection::{Injection, Run};
 use crate::limits::Limits;
 use crate::procfs;
-use crate::protocol::{self, CHILD};
+use crate::protocol::{self, CHILD, Event};
 use crate::record::Record;
 use crate::record::process::{FIRST, Status};
 use crate::verdict::evidence::Evidence;
@@ -40,6 +40,10 @@ pub struct Finished {
     pub output: Vec<String>,
     /// The record of its calls, if it was traced.
     pub record: Option<Record>,
+    /// The number of its calls in the window of injections, by name.
+    pub counts: BTreeMap<String, usize>,
+    /// Whether the injection of this run has taken place.
+    pub injected: bool,
     /// Why a failure of the case may not be the answer's fault.
     pub shortage: Option<String>,
 }
@@ -51,6 +55,8 @@ impl Finished {
             verdict: Verdict::Failed(Failure::Grader(why)),
             output: Vec::new(),
             record: None,
+            counts: BTreeMap::new(),
+            injected: false,
             shortage: None,
         }
     }
@@ -92,6 +98,10 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
             return Finished::failed(format!("the case's events cannot be read: {error}"));
         }
     };
+    let (counts, injected) = match &seen.record {
+        Some(record) => (record.counts.clone(), record.injected),
+        None => injected_untraced(&events),
+    };
     let (text, output) = output::read(&child.output);
     let evidence = Evidence {
         status: seen.status,
@@ -106,6 +116,8 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         verdict: evidence.verdict(),
         output,
         record: seen.record,
+        counts,
+        injected,
         shortage: child.shortage,
     }
 }
@@ -146,6 +158,18 @@ fn follow_untraced(
         child_killed: None,
         record: None,
     })
+}
+
+/// What an untraced child reports of its calls in the window.
+fn injected_untraced(events: &[Event]) -> (BTreeMap<String, usize>, bool) {
+    let counts = events.iter().find_map(|event| match event {
+        Event::Counted(counts) => Some(counts.clone()),
+        _ => None,
+    });
+    (
+        counts.unwrap_or_default(),
+        events.contains(&Event::Injected),
+    )
 }
 
 /// Runs `follow` while a second thread watches the limits.

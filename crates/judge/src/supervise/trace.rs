@@ -411,7 +411,7 @@ impl Tracer<'_> {
 
     /// Counts a call in the window; returns what shall happen to it.
     fn inject(&mut self, name: &'static str) -> Option<Effect> {
-        let count = self.record.counts.entry(name).or_default();
+        let count = self.record.counts.entry(name.to_owned()).or_default();
         let index = *count;
         *count += 1;
         let injection = self.injection?;
