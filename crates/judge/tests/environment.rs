@@ -29,11 +29,11 @@ fn reported_under(
         may_not_raise_hard_limits();
         setrlimit(resource, soft.unwrap_or(hard), hard).map_err(Into::into)
     };
-    // SAFETY: between fork and exec the closure only makes system calls.
-    reported_with(
-        |command| drop(unsafe { command.pre_exec(before_exec) }),
-        case,
-    )
+    let limited = |command: &mut Command| {
+        // SAFETY: between fork and exec the closure only makes system calls.
+        unsafe { command.pre_exec(before_exec) };
+    };
+    reported_with(limited, case)
 }
 
 /// The report on `case`, which ran in a process that `configure` has prepared; `None` in the inner process.
