@@ -18,7 +18,8 @@
 //! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
 //! forked child that returns from the function, a zombie, a process left running, a panic that a joined thread
 //! swallows, closed descriptors, a flood of output, a memory hog, a fork bomb. None of them stops the other cases,
-//! passes, or outlives its case.
+//! passes, or outlives its case. After a body that returned, the state of its process must be what it was before:
+//! signals, timers, threads, limits, environment, the panic hook and more.
 //!
 //! # What it does not guard against
 //! - Code that runs while the answer is compiled: a build script or a procedural macro.
@@ -69,7 +70,7 @@ use std::panic;
 
 pub use child::panics::{expect_panics, skip};
 pub use child::window::{meanwhile, refuse};
-pub use child::{in_child, pretend, probe, watch};
+pub use child::{in_child, pretend, probe, rebase_state, watch};
 pub use injection::Refusal;
 pub use limits::Limits;
 pub use nix::errno::Errno;

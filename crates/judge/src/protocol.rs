@@ -112,6 +112,8 @@ pub enum Event {
     Injected,
     /// How often each call was made in the window. Sent only without a tracer.
     Counted(BTreeMap<String, usize>),
+    /// The body has returned, and left the state of its process changed. The text is the sentence about it.
+    StateChanged(String),
     /// The case's body has ended.
     Ended(Ended),
 }

@@ -133,10 +133,15 @@ fn calls_are_listed_by_process() {
 
 #[test]
 fn brk_is_recorded_relative_to_the_heap() {
-    records("P: brk(heap+1 MiB) = heap+1 MiB\n", || {
-        // SAFETY: nothing uses the new end of the heap.
-        unsafe { libc::sbrk(1 << 20) };
-    });
+    records(
+        "P: brk(heap+1 MiB) = heap+1 MiB\nP: brk(heap+0) = heap+0\n",
+        || {
+            for bytes in [1 << 20, -1 << 20] {
+                // SAFETY: nothing uses what lies between the old end of the heap and the new one.
+                unsafe { libc::sbrk(bytes) };
+            }
+        },
+    );
 }
 
 #[test]

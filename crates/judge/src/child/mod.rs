@@ -6,6 +6,7 @@ pub mod interpose;
 pub mod panics;
 pub mod pretend;
 pub mod probe;
+mod state;
 mod watch;
 pub mod window;
 
@@ -20,6 +21,7 @@ use nix::unistd::ftruncate;
 
 use fork::exit_now;
 pub use fork::in_child;
+pub use state::rebase_state;
 pub use watch::watch;
 
 use crate::injection::{INJECT, Injection};
@@ -38,12 +40,14 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
         window::prepare(&channel, injection, traced);
     }
     guard_the_stack();
+    renounce_privileges();
     panics::report(channel.clone(), me);
     forget_output();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         if traced && let Err(error) = filter::install(injects) {
             panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
         }
+        state::rebase_state();
         watch::grow_the_heap();
         body();
     }));
@@ -52,6 +56,9 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
     let _ = io::stdout().flush();
     let ended = if process::id() == me {
         let (zombies, running) = children();
+        if !panicked && let Some(sentence) = state::change() {
+            let _ = channel.send(&Event::StateChanged(protocol::shortened(&sentence)));
+        }
         Ended::Here {
             panicked,
             zombies,
@@ -77,6 +84,12 @@ fn guard_the_stack() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped. A failure does no harm.
     unsafe { libc::mmap(ptr::null_mut(), LEN, libc::PROT_NONE, flags, -1, 0) };
+}
+
+/// Sets no_new_privs, which seccomp filters need, so that it is set with and without them.
+fn renounce_privileges() {
+    // SAFETY: the option takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
 }
 
 /// Drops what libtest has printed so far, which is no output of the learner's.

@@ -143,8 +143,15 @@ impl Evidence {
         if zombies > 0 {
             return Verdict::Failed(Failure::Zombies(zombies));
         }
-        match self.unexpected().next() {
-            Some(panic) => Verdict::Failed(Failure::SwallowedPanic(panic.clone())),
+        if let Some(panic) = self.unexpected().next() {
+            return Verdict::Failed(Failure::SwallowedPanic(panic.clone()));
+        }
+        let changed = self.events.iter().find_map(|event| match event {
+            Event::StateChanged(sentence) => Some(sentence.clone()),
+            _ => None,
+        });
+        match changed {
+            Some(sentence) => Verdict::Failed(Failure::StateChanged(sentence)),
             None => Verdict::Passed,
         }
     }

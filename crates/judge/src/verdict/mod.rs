@@ -56,6 +56,8 @@ pub enum Failure {
     Zombies(u32),
     /// Processes still ran when the case was over.
     LeftRunning,
+    /// The state of the process is not the one that the answer found. The text is the sentence about the difference.
+    StateChanged(String),
     /// The process exited with this status before the case was over.
     ExitedEarly(i32),
     /// The pipe to the judge was closed.

@@ -24,7 +24,7 @@ pub fn sentence(verdict: &Verdict) -> Option<String> {
 
 fn failed(failure: &Failure) -> String {
     match failure {
-        Failure::Check(sentence) => sentence.clone(),
+        Failure::Check(sentence) | Failure::StateChanged(sentence) => sentence.clone(),
         Failure::CheckInChild(sentence) => format!("In a forked child: {sentence}"),
         Failure::Panicked(panic) => {
             format!("The code panicked at {}: {}", panic.at, message(panic))
@@ -317,6 +317,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Escaped => "escaped-child",
         Failure::Zombies(_) => "zombie",
         Failure::LeftRunning => "left-running",
+        Failure::StateChanged(_) => "state-changed",
         Failure::ExitedEarly(_) => "early-exit",
         Failure::DescriptorsClosed => "descriptors-closed",
         Failure::Killed(..) => "signal",
