@@ -196,6 +196,7 @@ fn limit_addresses_to(more: usize) {
     // SAFETY: `limit` outlives the call.
     let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
     assert_eq!(result, 0, "setrlimit(RLIMIT_AS) failed");
+    judge::rebase_state();
 }
 
 #[test]
