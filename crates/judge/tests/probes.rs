@@ -3,7 +3,10 @@
 use std::num::NonZero;
 use std::ptr::NonNull;
 
-use judge::probe::{Permissions, faults, mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{
+    Kind, Permissions, expect_plain, faults, mapped_pages, page_size, permissions, resident_pages,
+    vm_flags,
+};
 use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
 use nix::libc;
@@ -181,6 +184,263 @@ fn permissions_are_those_of_the_page() {
     });
 }
 
+const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+/// Expects this sentence about pages that are mapped with `flags` and then changed by `change`; `passed` if there is
+/// none.
+#[track_caller]
+fn flags_earn(expected: &str, kind: Kind, flags: i32, change: impl FnOnce(NonNull<u8>)) {
+    let outcome = observe(Limits::default(), || {
+        let start = map(PAGES, MapFlags::from_bits_retain(flags));
+        change(start);
+        expect_plain("The mapping", start.as_ptr(), PAGES * page_size(), kind);
+        unmap(start.as_ptr(), PAGES);
+    });
+    let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
+    assert_eq!(sentence, expected, "{outcome:#?}");
+}
+
+/// Gives this advice on the last page alone.
+fn advised(advice: i32) -> impl FnOnce(NonNull<u8>) {
+    move |start| {
+        let last = page(start, PAGES - 1).cast();
+        // SAFETY: the page belongs to this test, and no reference into it exists.
+        let result = unsafe { libc::madvise(last, page_size(), advice) };
+        assert_eq!(Errno::result(result), Ok(0));
+    }
+}
+
+fn protected(protection: i32) -> impl FnOnce(NonNull<u8>) {
+    move |start| {
+        let last = page(start, PAGES - 1).cast();
+        // SAFETY: the page belongs to this test, and no reference into it exists.
+        let result = unsafe { libc::mprotect(last, page_size(), protection) };
+        assert_eq!(Errno::result(result), Ok(0));
+    }
+}
+
+fn unchanged(_: NonNull<u8>) {}
+
+#[test]
+fn plain_mappings_pass() {
+    flags_earn("passed", Kind::Private, libc::MAP_PRIVATE, unchanged);
+}
+
+#[test]
+fn plain_shared_mappings_pass() {
+    flags_earn("passed", Kind::Shared, libc::MAP_SHARED, unchanged);
+}
+
+#[test]
+fn reservations_and_advice_on_accesses_pass() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_POPULATE | libc::MAP_STACK;
+    flags_earn("passed", Kind::Private, flags, |start| {
+        advised(libc::MADV_RANDOM)(start);
+        advised(libc::MADV_NOHUGEPAGE)(start);
+        advised(libc::MADV_UNMERGEABLE)(start);
+    });
+}
+
+#[test]
+fn guards_beside_a_mapping_pass() {
+    passes(|| {
+        let start = map(3, MapFlags::MAP_PRIVATE);
+        for number in [0, 2] {
+            let guard = page(start, number).cast();
+            // SAFETY: the page belongs to this test, and no reference into it exists.
+            let result = unsafe { libc::mprotect(guard, page_size(), libc::PROT_NONE) };
+            assert_eq!(Errno::result(result), Ok(0));
+        }
+        expect_plain("The page", page(start, 1), page_size(), Kind::Private);
+    });
+}
+
+#[test]
+fn an_executable_page() {
+    flags_earn(
+        "The mapping can be executed. Leave out PROT_EXEC.",
+        Kind::Private,
+        libc::MAP_PRIVATE,
+        protected(BOTH | libc::PROT_EXEC),
+    );
+}
+
+#[test]
+fn a_page_that_cannot_be_written() {
+    flags_earn(
+        "The mapping cannot be written. Add PROT_WRITE.",
+        Kind::Private,
+        libc::MAP_PRIVATE,
+        protected(libc::PROT_READ),
+    );
+}
+
+#[test]
+fn a_page_that_cannot_be_read() {
+    flags_earn(
+        "The mapping cannot be read. Add PROT_READ.",
+        Kind::Private,
+        libc::MAP_PRIVATE,
+        protected(libc::PROT_WRITE),
+    );
+}
+
+#[test]
+fn a_shared_mapping_in_place_of_a_private_one() {
+    flags_earn(
+        "The mapping is shared: a forked child writes to the same pages. Map it MAP_PRIVATE.",
+        Kind::Private,
+        libc::MAP_SHARED,
+        unchanged,
+    );
+}
+
+#[test]
+fn a_private_mapping_in_place_of_a_shared_one() {
+    flags_earn(
+        "The mapping is private: a forked child writes to a copy. Map it MAP_SHARED.",
+        Kind::Shared,
+        libc::MAP_PRIVATE,
+        unchanged,
+    );
+}
+
+#[test]
+fn a_locked_mapping() {
+    flags_earn(
+        "The mapping is locked, which counts against RLIMIT_MEMLOCK and keeps every page resident. Leave out MAP_LOCKED \
+         and mlock.",
+        Kind::Private,
+        libc::MAP_PRIVATE | libc::MAP_LOCKED,
+        unchanged,
+    );
+}
+
+#[test]
+fn a_mapping_that_grows() {
+    flags_earn(
+        "The mapping grows downwards when the page below it is touched. Leave out MAP_GROWSDOWN.",
+        Kind::Private,
+        libc::MAP_PRIVATE | libc::MAP_GROWSDOWN,
+        unchanged,
+    );
+}
+
+#[test]
+fn a_page_that_is_kept_from_children() {
+    flags_earn(
+        "The mapping is not mapped in forked children. Leave out MADV_DONTFORK.",
+        Kind::Shared,
+        libc::MAP_SHARED,
+        advised(libc::MADV_DONTFORK),
+    );
+}
+
+#[test]
+fn a_page_that_is_wiped_in_children() {
+    flags_earn(
+        "The mapping is zeroed in forked children. Leave out MADV_WIPEONFORK.",
+        Kind::Private,
+        libc::MAP_PRIVATE,
+        advised(libc::MADV_WIPEONFORK),
+    );
+}
+
+#[test]
+fn a_page_that_is_not_dumped() {
+    flags_earn(
+        "The mapping is left out of core dumps. Leave out MADV_DONTDUMP.",
+        Kind::MayBeHuge,
+        libc::MAP_PRIVATE,
+        advised(libc::MADV_DONTDUMP),
+    );
+}
+
+/// Whether this kernel has the advice: huge pages and KSM are options of its configuration.
+fn knows(advice: i32) -> bool {
+    let start = map(1, MapFlags::MAP_PRIVATE);
+    // SAFETY: the page belongs to this function, and no reference into it exists.
+    let result = unsafe { libc::madvise(start.as_ptr().cast(), page_size(), advice) };
+    unmap(start.as_ptr(), 1);
+    Errno::result(result).is_ok()
+}
+
+#[test]
+fn a_page_for_which_huge_pages_are_advised() {
+    if knows(libc::MADV_HUGEPAGE) {
+        flags_earn(
+            "The mapping is advised to use huge pages: one touch can make 2 MiB resident. Leave out MADV_HUGEPAGE.",
+            Kind::Private,
+            libc::MAP_PRIVATE,
+            advised(libc::MADV_HUGEPAGE),
+        );
+    }
+}
+
+#[test]
+fn huge_pages_where_they_are_a_right_choice() {
+    if knows(libc::MADV_HUGEPAGE) {
+        flags_earn(
+            "passed",
+            Kind::MayBeHuge,
+            libc::MAP_PRIVATE,
+            advised(libc::MADV_HUGEPAGE),
+        );
+    }
+}
+
+#[test]
+fn a_page_that_may_be_merged() {
+    if knows(libc::MADV_MERGEABLE) {
+        flags_earn(
+            "The mapping may be merged with equal pages elsewhere, and a write then causes a page fault. Leave out \
+             MADV_MERGEABLE.",
+            Kind::Private,
+            libc::MAP_PRIVATE,
+            advised(libc::MADV_MERGEABLE),
+        );
+    }
+}
+
+#[test]
+fn a_hole_in_a_mapping() {
+    let all = judge::amount(PAGES * page_size());
+    let first = judge::amount(3 * page_size());
+    let expected =
+        format!("The mapping is not mapped as a whole: of {all} only the first {first} are.");
+    flags_earn(&expected, Kind::Private, libc::MAP_PRIVATE, |start| {
+        unmap(page(start, 3), 1);
+    });
+}
+
+#[test]
+fn flags_are_those_of_the_mapping() {
+    passes(|| {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        advised(libc::MADV_DONTFORK)(start);
+        let first = vm_flags(start.as_ptr()).unwrap();
+        let last = vm_flags(page(start, PAGES - 1)).unwrap();
+        assert!(first.has("rd") && !first.has("dc"));
+        assert!(last.has("rd") && last.has("dc"));
+        unmap(start.as_ptr(), PAGES);
+        assert!(vm_flags(start.as_ptr()).is_none());
+    });
+}
+
+#[test]
+fn flags_that_cannot_be_read_skip_the_case() {
+    let outcome = observe(Limits::default(), || {
+        let start = map(PAGES, MapFlags::MAP_PRIVATE);
+        expect_plain("The page", start.as_ptr(), page_size(), Kind::Private);
+        use_up_descriptors();
+        expect_plain("The page", start.as_ptr(), page_size(), Kind::Private);
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("Skipped: /proc/self/smaps cannot be read.")
+    );
+}
+
 #[test]
 fn calibrated_probes_map_nothing() {
     let outcome = observe_watched(
@@ -191,6 +451,7 @@ fn calibrated_probes_map_nothing() {
                 mapped_pages(start.as_ptr(), page_size());
                 residents(start);
                 faults();
+                vm_flags(start.as_ptr());
             };
             probe();
             judge::watch(probe);
@@ -215,6 +476,7 @@ fn a_calibration_unmaps_no_page_twice() {
                 resident_pages(start, page_size());
                 permissions(start);
                 faults();
+                vm_flags(start);
             });
         },
         |seen| {

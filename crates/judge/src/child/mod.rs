@@ -6,6 +6,7 @@ pub mod interpose;
 pub mod panics;
 pub mod pretend;
 pub mod probe;
+mod smaps;
 mod state;
 mod watch;
 pub mod window;

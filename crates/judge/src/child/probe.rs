@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -17,6 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::panics;
+pub use super::smaps::{Kind, expect_plain, vm_flags};
 use crate::procfs::MapsLine;
 
 /// How a page may be accessed.
@@ -119,14 +121,14 @@ pub fn permissions(start: *const u8) -> Permissions {
     try_permissions(start).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
 }
 
-fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
+pub(super) fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
     if !works.get_or_init(calibrate) {
         panics::skip(broken);
     }
 }
 
 /// Calls `f` with the address of `count` fresh pages and the page size, and unmaps the pages.
-fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
+pub(super) fn with_pages(count: usize, f: impl FnOnce(*const u8, usize) -> bool) -> bool {
     let size = page_size();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // One more page on either side, without access, so that the mapping does not merge with a neighbour.
@@ -208,21 +210,39 @@ fn try_faults() -> Option<u64> {
     Some((usage.minor_page_faults() + usage.major_page_faults()) as u64)
 }
 
-/// Reads /proc/self/maps line by line through buffers on the stack. `None` if it cannot be read.
+/// `None` if /proc/self/maps cannot be read.
 fn try_permissions(start: *const u8) -> Option<Permissions> {
-    let mut file = open(c"/proc/self/maps")?;
-    let mut line = [0u8; 64]; // long enough for the permissions; the rest of a line is dropped
+    let mut found = Permissions::default();
+    each_line(c"/proc/self/maps", |line| {
+        match permissions_in(line, start.addr()) {
+            Some(permissions) => {
+                found = permissions;
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    })?;
+    Some(found)
+}
+
+/// Calls `f` with each line of the file, without what exceeds `LONGEST_LINE` bytes, until `f` breaks. Reads through
+/// buffers on the stack. `None` if the file cannot be read.
+pub(super) fn each_line(path: &CStr, mut f: impl FnMut(&[u8]) -> ControlFlow<()>) -> Option<()> {
+    /// Enough for the addresses and permissions in maps, and for all flags in smaps.
+    const LONGEST_LINE: usize = 256;
+    let mut file = open(path)?;
+    let mut line = [0u8; LONGEST_LINE];
     let mut filled = 0;
     let mut buffer = [0u8; 4000];
     loop {
         let read = retried(|| file.read(&mut buffer))?;
         if read == 0 {
-            return Some(Permissions::default());
+            return Some(());
         }
         for byte in &buffer[..read] {
             if *byte == b'\n' {
-                if let Some(permissions) = permissions_in(&line[..filled], start.addr()) {
-                    return Some(permissions);
+                if f(&line[..filled]).is_break() {
+                    return Some(());
                 }
                 filled = 0;
             } else if filled < line.len() {
