@@ -45,6 +45,7 @@ fn zeroed_and_writable() {
         let bytes = unsafe { std::slice::from_raw_parts_mut(start, LEN) };
         expect_zeros(bytes);
         bytes.fill(7);
+        expect_plain("map_by_hand's memory", start, LEN, Kind::Private);
     })
 }
 

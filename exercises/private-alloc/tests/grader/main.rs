@@ -7,7 +7,7 @@
 use std::io;
 use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
-use judge::probe::{mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
 use judge::{case, check, in_child, pretend, watch, watched};
 use private_alloc::Region;
 

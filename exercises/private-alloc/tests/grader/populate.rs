@@ -8,6 +8,8 @@ const PAGES: usize = 32;
 
 /// Fails the case unless every page can be written without a page fault.
 fn expect_no_fault(bytes: &mut [u8], after: &str) {
+    let what = format!("After {after} the region");
+    expect_plain(&what, bytes.as_ptr(), bytes.len(), Kind::MayBeHuge);
     let resident = resident_pages(bytes.as_ptr(), bytes.len());
     let taken = faults_of_writing(bytes, 9);
     check!(

@@ -91,6 +91,7 @@ fn lazy() {
         let page = page_size();
         let mut region = region(16 * page);
         let bytes = region.as_mut_slice();
+        expect_plain("The region", bytes.as_ptr(), bytes.len(), Kind::Private);
         let before = resident_pages(bytes.as_ptr(), bytes.len());
         check!(
             before == 0,

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::atomic::AtomicU8;
 
-use judge::probe::{mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
 use judge::{in_child, pretend};
 use zerocopy::FromBytes;
 
@@ -87,6 +87,7 @@ fn mapped_as_asked() {
             pages.all(|offset| permissions(start.wrapping_add(offset)) == first),
             "The value reaches past the end of its mapping: all of its bytes must be mapped."
         );
+        expect_plain("The value", start, size_of::<Numbers>(), Kind::Shared);
     })
 }
 

@@ -77,6 +77,13 @@ fn all_of_it_can_be_touched_and_nothing_beyond() {
             "The byte at the break can be touched: what lies beyond it is reserved with PROT_NONE, so that a \
              write there is a SIGSEGV and not silence."
         );
+        // Huge pages are a right choice for an allocator.
+        expect_plain(
+            "The heap",
+            pointer_to(heap.start),
+            heap.len(),
+            Kind::MayBeHuge,
+        );
     })
 }
 

@@ -25,6 +25,8 @@ fn usable_to_the_last_byte() {
         }
         block.fill(7);
         block.expect(7, OVERLAP);
+        // Huge pages are a right choice for an allocator.
+        expect_plain("A large block", block.start, block.size(), Kind::MayBeHuge);
     })
 }
 

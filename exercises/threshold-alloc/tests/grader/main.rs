@@ -6,7 +6,9 @@
 use std::alloc::Layout;
 use std::ops::Range;
 
-use judge::probe::{faults, mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{
+    Kind, expect_plain, faults, mapped_pages, page_size, permissions, resident_pages,
+};
 use judge::{amount, case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::Signal;
