@@ -193,6 +193,65 @@ fn a_compile_error_is_printed_once_and_is_part_of_the_json() {
     assert!(error.contains("error[E0308]: mismatched types"), "{error}");
 }
 
+/// The errors are all in the grader's code, where the learner can change nothing.
+#[test]
+fn an_answer_with_another_interface_gets_one_sentence() {
+    let copy = copy();
+    let solution = fs::read_to_string(copy.root.join("solutions/src/shared_ipc.rs")).unwrap();
+    let too_strict = solution.replace("FromBytes +", "FromBytes + Copy +");
+    let mutable = copy
+        .solution()
+        .replace("as_slice(&self)", "as_slice(&mut self)");
+    for (exercise, answer, code, sentence) in [
+        (
+            "shared-ipc",
+            too_strict,
+            "error[E0277]",
+            "Shared<T> requires T: Copy, but the grader uses it with AtomicU64, which is not Copy. Relax the bound.",
+        ),
+        (
+            "private-alloc",
+            mutable,
+            "error[E0596]",
+            "Region::as_slice takes &mut self; the task's signature is `pub fn as_slice(&self) -> &[u8]`. Restore it.",
+        ),
+    ] {
+        let stub = copy.root.join(format!("exercises/{exercise}/stub.rs"));
+        let stub = fs::read_to_string(stub).unwrap();
+        assert_ne!(answer, solution);
+        copy.answer_to(exercise, &answer);
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", exercise]));
+        assert_eq!(status, Some(2), "{stdout}{stderr}");
+        let (_, rustc) = stderr
+            .split_once(sentence)
+            .unwrap_or_else(|| panic!("{stderr}"));
+        assert!(rustc.contains(code), "{stderr}");
+        assert!(stderr.lines().count() < 100, "{stderr}");
+
+        let (status, json, _) = run(&mut workbook(&copy, &["grade", exercise, "--json"]));
+        assert_eq!(status, Some(2));
+        let document: Value = serde_json::from_str(&json).expect("one JSON document");
+        let error = document["exercises"][0]["error"]
+            .as_str()
+            .expect("an error");
+        assert!(
+            error.starts_with(sentence) && error.contains(code),
+            "{error}"
+        );
+
+        let (_, junit, _) = run(&mut workbook(&copy, &["report", "--format", "junit"]));
+        let escaped = sentence
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('&', "&amp;");
+        let escaped = escaped
+            .replace("&amp;lt;", "&lt;")
+            .replace("&amp;gt;", "&gt;");
+        assert!(junit.contains(&escaped) && junit.contains(code), "{junit}");
+        copy.answer_to(exercise, &stub);
+    }
+}
+
 #[test]
 fn an_answer_that_ends_the_grader_gets_a_verdict_on_every_case() {
     let copy = copy();

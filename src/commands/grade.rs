@@ -98,13 +98,12 @@ fn grade_one(root: &Path, exercise: &Exercise, stage: Option<&str>, options: &Op
             Outcome::Graded(verdicts)
         }
         Err(error) => {
-            let error = format!("{error:#}");
             if is_for_people {
-                warn!("{} cannot be graded: {error}.", exercise.name);
+                warn!("{}", grade::could_not(&exercise.name, &error));
             }
             Outcome::CouldNot {
                 name: exercise.name.clone(),
-                error,
+                error: format!("{error:#}"),
             }
         }
     }

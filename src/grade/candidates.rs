@@ -110,6 +110,7 @@ impl Workspace {
                 Message::Diagnostic {
                     manifest_path,
                     message,
+                    ..
                 } if message.level == "error" => {
                     let text = message.rendered.unwrap_or_default();
                     *errors.entry(manifest_path).or_default() += &text;

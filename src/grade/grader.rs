@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, IsTerminal, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,9 @@ use course::exercise::Exercise;
 use course::log::Verdict;
 use course::process::{Group, Killer};
 use serde::{Deserialize, Serialize};
+
+use crate::grade::build_error::BuildError;
+use crate::warn;
 
 /// The result of one case: a line of the judge's report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,9 +141,10 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     if output != CargoOutput::Progress {
         command.arg("--quiet");
     }
-    command.arg(match output {
-        CargoOutput::Nothing => "--message-format=json",
-        _ => "--message-format=json-render-diagnostics",
+    let is_terminal = output != CargoOutput::Nothing && io::stderr().is_terminal();
+    command.arg(match is_terminal {
+        true => "--message-format=json-diagnostic-rendered-ansi",
+        false => "--message-format=json",
     });
     if output == CargoOutput::Nothing {
         command.stderr(Stdio::piped());
@@ -154,24 +158,40 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     // Read in parallel, because cargo would stop at a full pipe.
     let stderr = cargo.take_stderr();
     let errors = thread::spawn(move || stderr.and_then(|pipe| io::read_to_string(pipe).ok()));
-    let (mut binary, mut diagnostics) = (None, String::new());
+    let (mut binary, mut rendered, mut in_grader) = (None, String::new(), Vec::new());
     for message in cargo::messages(stdout) {
         match message {
             Message::Artifact {
                 executable: Some(executable),
                 ..
             } => binary = Some(executable),
-            Message::Diagnostic { message, .. } if message.level == "error" => {
-                diagnostics += &message.rendered.unwrap_or_default();
+            Message::Diagnostic {
+                target, message, ..
+            } => {
+                let is_error = message.level == "error";
+                if is_error && target.is_test() {
+                    in_grader.push(message);
+                } else if is_error || message.level == "warning" && output != CargoOutput::Nothing {
+                    rendered += &message.rendered.unwrap_or_default();
+                }
             }
             _ => {}
         }
     }
     let built = cargo.wait()?.success();
     stop.check()?;
+    if in_grader.iter().any(|error| !error.spans.is_empty()) {
+        return Err(BuildError::new(exercise, &in_grader).into());
+    }
+    // An error without a place in the source, such as the linker's, says nothing about the answer's items.
+    rendered.extend(in_grader.into_iter().filter_map(|error| error.rendered));
+    // Printed when cargo has removed its progress line.
+    if output != CargoOutput::Nothing && !rendered.is_empty() {
+        warn!("{}", rendered.trim_end());
+    }
     let errors = errors.join().ok().flatten().unwrap_or_default();
     let Some(binary) = binary.filter(|_| built) else {
-        return Err(build_error(root, output, &diagnostics, &errors));
+        return Err(build_error(root, output, &rendered, &errors));
     };
     Ok(Grader {
         target: cargo::target_of(root, &binary)?,

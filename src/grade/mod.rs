@@ -1,7 +1,9 @@
 //! Grading: builds an exercise's grader, runs it, and shows or reports the verdicts.
 
+pub mod build_error;
 pub mod candidates;
 pub mod grader;
+pub mod interface;
 pub mod report;
 mod screen;
 pub mod stub;
@@ -15,6 +17,7 @@ use course::log::{Log, Record};
 
 use crate::terminal::Prompt;
 use crate::warn;
+use build_error::BuildError;
 use grader::{CargoOutput, Stale, Stop};
 use screen::Screen;
 use verdicts::Verdicts;
@@ -56,6 +59,13 @@ pub fn grade(
     };
     let verdicts = screen.end(ran.is_ok());
     ran.map(|()| verdicts)
+}
+
+/// Says that an exercise could not be graded, and why.
+pub fn could_not(exercise: &str, error: &anyhow::Error) -> String {
+    // It has whole sentences, and the compiler's text.
+    let end = if error.is::<BuildError>() { "" } else { "." };
+    format!("{exercise} cannot be graded: {error:#}{end}")
 }
 
 /// Records the verdicts on a whole exercise in the log, or warns that they could not be recorded.

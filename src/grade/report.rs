@@ -52,7 +52,10 @@ fn junit(outcomes: &[Outcome]) -> Report {
             }
             Outcome::CouldNot { name, error } => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                status.set_message(error.as_str());
+                // The sentence, and the compiler's text below it.
+                let (sentence, _) = error.split_once('\n').unwrap_or((error, ""));
+                status.set_message(sentence);
+                status.set_description(error.as_str());
                 let mut suite = TestSuite::new(name.as_str());
                 suite.add_test_case(TestCase::new("build", status));
                 report.add_test_suite(suite);

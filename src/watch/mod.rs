@@ -223,7 +223,7 @@ impl<'a> Session<'a> {
                 }
             }
             Err(error) => {
-                warn!("{} cannot be graded: {error:#}.", self.exercise().name);
+                warn!("{}", grade::could_not(&self.exercise().name, &error));
                 self.advise("Fix that and save again.");
             }
         }

@@ -28,19 +28,50 @@ pub enum Message {
     #[serde(rename = "compiler-message")]
     Diagnostic {
         manifest_path: PathBuf,
+        target: Target,
         message: Diagnostic,
     },
     #[serde(other)]
     Other,
 }
 
-/// An error or a warning of the compiler.
+/// The part of a package that cargo compiled.
 #[derive(Deserialize)]
+pub struct Target {
+    pub kind: Vec<String>,
+}
+
+impl Target {
+    pub fn is_test(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "test")
+    }
+}
+
+/// An error or a warning of the compiler, or a note in one.
+#[derive(Debug, Clone, Deserialize)]
 pub struct Diagnostic {
     /// `error`, `warning`, …
     pub level: String,
+    pub message: String,
+    pub spans: Vec<Span>,
+    pub children: Vec<Diagnostic>,
     /// The text for a terminal.
     pub rendered: Option<String>,
+}
+
+/// A place in the source to which a diagnostic points.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Span {
+    pub file_name: String,
+    pub is_primary: bool,
+    pub label: Option<String>,
+    pub text: Vec<Line>,
+}
+
+/// A line of the source.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Line {
+    pub text: String,
 }
 
 /// The cargo that started this program, or else the one on the path.
