@@ -238,16 +238,6 @@ fn an_answer_with_another_interface_gets_one_sentence() {
             error.starts_with(sentence) && error.contains(code),
             "{error}"
         );
-
-        let (_, junit, _) = run(&mut workbook(&copy, &["report", "--format", "junit"]));
-        let escaped = sentence
-            .replace('<', "&lt;")
-            .replace('>', "&gt;")
-            .replace('&', "&amp;");
-        let escaped = escaped
-            .replace("&amp;lt;", "&lt;")
-            .replace("&amp;gt;", "&gt;");
-        assert!(junit.contains(&escaped) && junit.contains(code), "{junit}");
         copy.answer_to(exercise, &stub);
     }
 }

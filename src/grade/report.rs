@@ -80,3 +80,45 @@ fn test_case(case: &Case) -> TestCase {
     test.set_classname(stage);
     test
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junit_shows_the_sentence_and_the_compilers_text() {
+        let could_not = Outcome::CouldNot {
+            name: "private-alloc".to_owned(),
+            error: "Region is not public. Restore it.\n\nerror[E0603]: struct `Region` is private"
+                .to_owned(),
+        };
+        let sum = Count::default();
+        let xml = text(Format::Junit, &[could_not], sum, sum).expect("XML");
+        assert!(
+            xml.contains("<error message=\"Region is not public. Restore it.\">"),
+            "{xml}"
+        );
+        assert!(
+            xml.contains("error[E0603]: struct `Region` is private</error>"),
+            "{xml}"
+        );
+    }
+
+    #[test]
+    fn a_case_that_is_not_started_is_skipped_in_junit() {
+        let case = Case {
+            name: "region::zeroed".to_owned(),
+            verdict: Verdict::NotStarted,
+            kind: "not-started".to_owned(),
+            sentence: Some("Not started.".to_owned()),
+            output: Vec::new(),
+            transcript: None,
+            diff: None,
+            debug: None,
+        };
+        assert!(matches!(
+            test_case(&case).status,
+            TestCaseStatus::Skipped { .. }
+        ));
+    }
+}
