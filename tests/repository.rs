@@ -204,6 +204,23 @@ fn missing_parts(exercise: &Exercise) -> Vec<String> {
     missing
 }
 
+/// Otherwise the stage would be graded before the learner has begun it.
+#[test]
+fn what_a_stage_begins_by_changing_is_in_the_stub() {
+    for exercise in exercises() {
+        let stub = read(exercise.stub());
+        for stage in &exercise.about.stages {
+            for code in &stage.begins_by_changing {
+                let name = &exercise.name;
+                assert!(
+                    stub.contains(code),
+                    "the stub of {name} does not contain `{code}`"
+                );
+            }
+        }
+    }
+}
+
 /// The exam grades the stub, and `reset` restores it. This fails while you work on an exercise: it is for CI.
 #[test]
 #[ignore = "the learner's answers differ from the stubs"]

@@ -41,6 +41,9 @@ pub struct Stage {
     /// Whether the exercise counts as solved without this stage.
     #[serde(default)]
     pub bonus: bool,
+    /// Code of the stub that fails the stage's cases. While the answer has all of it, they are not started.
+    #[serde(default)]
+    pub begins_by_changing: Vec<String>,
 }
 
 impl Exercise {

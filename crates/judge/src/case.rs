@@ -66,22 +66,29 @@ fn grade(
     if let Some(verdict) = answer::stale() {
         return Some((case, Outcome::of(verdict)));
     }
+    let mut outcome = run_all(&case, limits, plan, check);
+    outcome.verdict = answer::unchanged::verdict(&case, outcome.verdict);
+    Some((case, outcome))
+}
+
+/// Runs a case once, and again for each call that the plan injects, until a run fails.
+fn run_all(case: &str, limits: &Limits, plan: Plan, check: Option<Check>) -> Outcome {
     let first = match plan {
         [] => Run::Plain,
         _ => Run::Count,
     };
-    let first = run(&case, limits, first, check);
+    let first = run(case, limits, first, check);
     // Without a tracer the check is skipped. That the body copes with failures can still be seen.
     if matches!(first.outcome.verdict, Verdict::Passed) || first.unseen {
         for injection in injection::injections(plan, &first.counts) {
-            let mut injected = run(&case, limits, Run::Inject(injection), check).outcome;
+            let mut injected = run(case, limits, Run::Inject(injection), check).outcome;
             if let Verdict::Failed(failure) = injected.verdict {
                 injected.verdict = Verdict::Failed(failure.during(injection));
-                return Some((case, injected));
+                return injected;
             }
         }
     }
-    Some((case, first.outcome))
+    first.outcome
 }
 
 /// One run of a case.

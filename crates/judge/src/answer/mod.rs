@@ -7,6 +7,7 @@
 //! output of its build script, so the library has been compiled from the same files.
 
 mod hash;
+pub mod unchanged;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -78,7 +78,8 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
     for (name, twin) in ran {
         let case = format!("{stage}::{name}");
         let compile_result = results.remove(name);
-        let outcome = outcome(twin, compile_result, || Case::read(&folder, name).lesson);
+        let mut outcome = outcome(twin, compile_result, || Case::read(&folder, name).lesson);
+        outcome.verdict = answer::unchanged::verdict(&case, outcome.verdict);
         outcome.record(&case);
         outcome.print(&case);
         passed &= !outcome.fails_the_test();

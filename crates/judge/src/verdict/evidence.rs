@@ -49,7 +49,7 @@ impl Evidence {
             return Verdict::Failed(Failure::Grader(panic.message.clone()));
         }
         if let Some(panic) = self.panics().find(|p| p.what == Panicked::NotStarted) {
-            return Verdict::NotStarted(panic.at.clone());
+            return Verdict::NotStarted(format!("a todo!() at {} was reached", panic.at));
         }
         if self.ended().any(|ended| *ended == Ended::InChild) {
             return Verdict::Failed(match self.unexpected().find(|panic| panic.in_child) {

@@ -18,7 +18,8 @@ pub enum Verdict {
     Passed,
     /// A check does not work on this machine, for this reason. Neither passed nor failed.
     Skipped(String),
-    /// A `todo!()` was reached, at `file:line`.
+    /// The learner has not begun what the case grades, for this reason: a `todo!()` was reached, or code that the stage
+    /// is about is still the stub's.
     NotStarted(String),
     /// The answer is wrong, or the case could not be graded (`Failure::Grader`).
     Failed(Failure),

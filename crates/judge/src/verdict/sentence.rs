@@ -17,7 +17,7 @@ pub fn sentence(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Passed => None,
         Verdict::Skipped(reason) => Some(format!("Skipped: {reason}.")),
-        Verdict::NotStarted(at) => Some(format!("Not started: a todo!() at {at} was reached.")),
+        Verdict::NotStarted(why) => Some(format!("Not started: {why}.")),
         Verdict::Failed(failure) => Some(failed(failure)),
     }
 }

@@ -1,0 +1,161 @@
+//! Detects a stage that is about code of the stub that the answer still contains unchanged.
+//!
+//! Some cases fail with the stub's signatures, whatever the functions do. Before the learner has begun such a stage,
+//! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use toml::{Table, Value};
+
+use crate::verdict::{Failure, Verdict};
+
+/// Returns the verdict on a case. A failure means "not started" if the learner has not begun the case's stage.
+pub fn verdict(case: &str, verdict: Verdict) -> Verdict {
+    match &verdict {
+        // These say nothing about the answer.
+        Verdict::Failed(Failure::Grader(_) | Failure::Stale) => verdict,
+        Verdict::Failed(_) => match package().and_then(|package| not_started(&package, case)) {
+            Some(why) => Verdict::NotStarted(why),
+            None => verdict,
+        },
+        _ => verdict,
+    }
+}
+
+fn package() -> Option<PathBuf> {
+    env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
+}
+
+fn not_started(package: &Path, case: &str) -> Option<String> {
+    let (stage, _) = case.split_once("::")?;
+    let manifest = fs::read_to_string(package.join("Cargo.toml")).ok()?;
+    let listed = listed(&manifest, stage)?;
+    let mut answer = String::new();
+    add_files(&package.join("src"), &mut answer)?;
+    let answer = squeezed(&answer);
+    let is_unchanged = |code: &String| answer.contains(&squeezed(code));
+    if listed.is_empty() || !listed.iter().all(is_unchanged) {
+        return None;
+    }
+    let listed = listed
+        .iter()
+        .map(|code| format!("`{}`", code.trim_end_matches(" {")));
+    let listed = listed.collect::<Vec<_>>().join(" and ");
+    Some(format!(
+        "your file has {listed} as in the stub, and this stage is about changing that"
+    ))
+}
+
+/// The code that the manifest lists for a stage.
+fn listed(manifest: &str, stage: &str) -> Option<Vec<String>> {
+    let manifest: Table = manifest.parse().ok()?;
+    let path = ["package", "metadata", "workbook", "stages"];
+    let stages = path
+        .iter()
+        .try_fold(&Value::Table(manifest), |value, key| value.get(key))?
+        .as_array()?
+        .clone();
+    let is_it = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(stage);
+    let listed = stages
+        .iter()
+        .find(is_it)?
+        .get("begins_by_changing")?
+        .as_array()?;
+    let listed = listed.iter().filter_map(Value::as_str);
+    Some(listed.map(str::to_owned).collect())
+}
+
+/// Appends the contents of all files below `folder`.
+fn add_files(folder: &Path, text: &mut String) -> Option<()> {
+    for entry in fs::read_dir(folder).ok()? {
+        let path = entry.ok()?.path();
+        match path.is_dir() {
+            true => add_files(&path, text)?,
+            false => {
+                *text += &String::from_utf8_lossy(&fs::read(&path).ok()?);
+                text.push('\n');
+            }
+        }
+    }
+    Some(())
+}
+
+/// The code without comments and white space. What follows `//` in a string is lost as well.
+fn squeezed(code: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = code;
+    while let Some(start) = rest.find("/*") {
+        // A line comment may contain the beginning of a block comment.
+        let line = rest[..start].rfind('\n').map_or(0, |end| end + 1);
+        let (before, after) = rest.split_at(start);
+        let end = match before[line..].contains("//") {
+            true => after.find('\n'),
+            false => after.find("*/").map(|end| end + 2),
+        };
+        kept += before;
+        kept.push('\n');
+        rest = end.map_or("", |end| &after[end..]);
+    }
+    kept += rest;
+    let code = kept
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line));
+    code.flat_map(str::chars)
+        .filter(|letter| !letter.is_whitespace())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = "[package.metadata.workbook]\nstages = [\n    { name = \"first\" },\n    \
+                            { name = \"second\", begins_by_changing = [\"fn a<'a>(&self) {\", \"struct B<T> {\"] },\n]\n";
+
+    fn with(answer: &str, case: &str) -> Option<String> {
+        let package = tempfile::tempdir().unwrap();
+        fs::write(package.path().join("Cargo.toml"), MANIFEST).unwrap();
+        fs::create_dir(package.path().join("src")).unwrap();
+        fs::write(package.path().join("src/lib.rs"), answer).unwrap();
+        not_started(package.path(), case)
+    }
+
+    #[test]
+    fn a_stage_is_not_started_while_all_of_its_code_is_the_stubs() {
+        let stub = "/// A method.\npub fn a<'a>(&self) { todo!() }\npub struct B<T> { b: T }\n";
+        let why = "your file has `fn a<'a>(&self)` and `struct B<T>` as in the stub, and this stage is about changing that";
+        assert_eq!(with(stub, "second::case").as_deref(), Some(why));
+        let reformatted = "fn a<'a>( &self )\n{\n}\nstruct B<T> // a comment\n{ c: T }";
+        assert_eq!(with(reformatted, "second::case").as_deref(), Some(why));
+        assert_eq!(with(stub, "first::case"), None, "a stage without such code");
+        assert_eq!(with(stub, "third::case"), None, "an unknown stage");
+    }
+
+    #[test]
+    fn a_stage_has_begun_when_some_of_its_code_has_changed() {
+        let changed = [
+            "fn a(&self) {}\nstruct B<T> { b: T }",
+            "fn a<'a>(&self) {}\nstruct B<T: Copy> { b: T }",
+            "// fn a<'a>(&self) {}\nfn a(&self) {}\nstruct B<T> { b: T }",
+            "/* fn a<'a>(&self) {}\n */ fn a(&self) {}\nstruct B<T> { b: T }",
+            "// a /* in a line comment\nfn a(&self) {}\nstruct B<T> { b: T }",
+        ];
+        for answer in changed {
+            assert_eq!(with(answer, "second::case"), None, "{answer}");
+        }
+        assert!(
+            with(
+                "// a /* in a line comment\nfn a<'a>(&self) {}\nstruct B<T> { b: T }",
+                "second::case"
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn a_fault_of_the_grader_stays_one() {
+        let fault = Verdict::Failed(Failure::Grader("no memory".to_owned()));
+        assert_eq!(verdict("views::case", fault.clone()), fault);
+    }
+}
