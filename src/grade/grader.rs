@@ -45,6 +45,13 @@ pub struct Case {
     pub debug: Option<String>,
 }
 
+impl Case {
+    /// Whether the case could not be graded: its verdict says nothing about the answer.
+    pub fn could_not_be_graded(&self) -> bool {
+        ["grader", "stale"].contains(&self.kind.as_str())
+    }
+}
+
 /// What cargo prints while a grader is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CargoOutput {
@@ -93,6 +100,9 @@ impl Stop {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The kind of a case on which the grader gave no verdict.
+pub const NO_VERDICT: &str = "no-verdict";
 
 const STOPPED: &str = "the grading was stopped";
 
@@ -430,7 +440,7 @@ fn without_verdict(name: String, printed: &[String]) -> Case {
     Case {
         name,
         verdict: Verdict::Failed,
-        kind: "no-verdict".to_owned(),
+        kind: NO_VERDICT.to_owned(),
         sentence: Some(
             "The grader ended without a verdict on this case; its output follows.".to_owned(),
         ),

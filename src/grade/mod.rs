@@ -4,6 +4,7 @@ pub mod build_error;
 pub mod candidates;
 pub mod grader;
 pub mod interface;
+pub mod order;
 pub mod report;
 mod screen;
 pub mod stub;

@@ -7,6 +7,7 @@ use course::exercise::{Exercise, Stage};
 use course::log::{Count, Verdict};
 
 use crate::grade::grader::Case;
+use crate::grade::order::Order;
 use crate::grade::verdicts::{self, Verdicts, count, is_of};
 use crate::say;
 use crate::terminal::{
@@ -23,6 +24,7 @@ pub struct Screen<'a> {
     /// The cases that have no verdict yet.
     missing: BTreeSet<String>,
     cases: Vec<Case>,
+    order: Order,
     /// How many stages have been shown.
     shown: usize,
     /// Whether a failure has been shown with its details.
@@ -42,6 +44,7 @@ impl<'a> Screen<'a> {
             stages: exercise.about.stages.iter().filter(has_cases).collect(),
             missing: cases,
             cases: Vec::new(),
+            order: Order::of(exercise),
             shown: 0,
             explained: false,
         };
@@ -59,7 +62,7 @@ impl<'a> Screen<'a> {
     /// Shows the sums, unless the grading was cut short.
     pub fn end(self, complete: bool) -> Verdicts {
         clear_progress();
-        let verdicts = Verdicts::sort(self.exercise, self.cases);
+        let verdicts = Verdicts::sort(self.exercise, &self.order, self.cases);
         if let Some(prompt) = self.prompt.filter(|_| complete) {
             say!();
             if verdicts.core.possible > 0 {
@@ -107,11 +110,11 @@ impl<'a> Screen<'a> {
             if self.shown == 1 {
                 say!("\n{}\n", styled(STRONG, &self.exercise.about.title));
             }
+            self.order.sort(&mut self.cases);
             let cases = self.cases.iter();
-            let mut cases: Vec<_> = cases
+            let cases: Vec<_> = cases
                 .filter(|case| is_of(&case.name, &stage.name))
                 .collect();
-            cases.sort_by(|one, other| one.name.cmp(&other.name));
             show_stage(self.exercise, stage, &cases, &mut self.explained, prompt);
         }
     }
@@ -141,30 +144,41 @@ fn show_stage(
     if !started {
         return;
     }
-    let (failed, mut not_failed): (Vec<_>, Vec<_>) = cases
+    let (failed, others): (Vec<_>, Vec<_>) = cases
         .iter()
         .copied()
         .filter(|case| case.verdict != Verdict::Passed)
-        .partition(|case| case.verdict == Verdict::Failed);
-    for alike in grouped_by_sentence(failed) {
+        .partition(|case| case.verdict == Verdict::Failed && !case.could_not_be_graded());
+    for alike in grouped(failed) {
         show_cases(&alike);
         if !*explained {
             *explained = true;
             show_details(exercise, stage, alike[0], prompt);
         }
     }
-    not_failed.sort_by_key(|case| (&case.sentence, &case.name));
-    for alike in grouped_by_sentence(not_failed) {
+    for alike in grouped(others) {
         show_cases(&alike);
     }
 }
 
+/// Splits the sentence of a compile-fail case into what all such cases say and what this one is about.
+fn parts(case: &Case) -> (&str, Option<&str>) {
+    let sentence = case.sentence.as_deref().unwrap_or_default();
+    match sentence.split_once(": ") {
+        Some((common, lesson)) if ["compiled", "other-error"].contains(&case.kind.as_str()) => {
+            (common, Some(lesson))
+        }
+        _ => (sentence, None),
+    }
+}
+
 /// Groups the cases by sentence, so that no sentence is printed twice. Groups are in the order of their first cases.
-fn grouped_by_sentence(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
+fn grouped(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
     let mut groups: Vec<Vec<&Case>> = Vec::new();
     for case in cases {
         let mut known = groups.iter_mut();
-        match known.find(|group| group[0].sentence == case.sentence) {
+        let common = |group: &[&Case]| (group[0].verdict, parts(group[0]).0.to_owned());
+        match known.find(|group| common(group) == common(&[case])) {
             Some(group) => group.push(case),
             None => groups.push(vec![case]),
         }
@@ -172,13 +186,21 @@ fn grouped_by_sentence(cases: Vec<&Case>) -> Vec<Vec<&Case>> {
     groups
 }
 
-/// Shows cases that have the same sentence.
+/// Shows cases that have the same sentence, or the same beginning of it.
 fn show_cases(cases: &[&Case]) {
     let names: Vec<_> = cases.iter().map(|case| short_name(case)).collect();
-    let sentence = cases[0].sentence.as_deref().unwrap_or_default();
     let first = format!("    {} ", sign(cases[0].verdict));
     say!("{}", hanging(&first, "      ", &names.join(", ")));
-    say!("{}", indented(6, sentence));
+    let (common, lesson) = parts(cases[0]);
+    if cases.len() == 1 || lesson.is_none() {
+        let sentence = cases[0].sentence.as_deref().unwrap_or_default();
+        say!("{}", indented(6, sentence));
+        return;
+    }
+    say!("{}", indented(6, &format!("{common}:")));
+    for lesson in cases.iter().filter_map(|case| parts(case).1) {
+        say!("{}", hanging("      - ", "        ", lesson));
+    }
 }
 
 /// Only the first failure is shown with its details.

@@ -4,7 +4,8 @@ use course::exercise::Exercise;
 use course::log::{Count, Graded, StageCount, Verdict, now};
 use serde::Serialize;
 
-use crate::grade::grader::Case;
+use crate::grade::grader::{Case, NO_VERDICT};
+use crate::grade::order::Order;
 
 /// The result for one exercise.
 #[derive(Debug, Serialize)]
@@ -41,7 +42,7 @@ pub struct Stage {
     /// An estimate of how long it takes.
     pub minutes: u32,
     pub bonus: bool,
-    /// Sorted by name.
+    /// In the order of the grader's source: causes before their symptoms.
     pub cases: Vec<Case>,
 }
 
@@ -50,10 +51,18 @@ impl Stage {
         count(&self.cases)
     }
 
+    /// Returns the failed case to look at first. A case that could not be graded is none.
     pub fn first_failure(&self) -> Option<&Case> {
-        let mut cases = self.cases.iter();
-        cases.find(|case| case.verdict == Verdict::Failed)
+        first_failure(&self.cases)
     }
+}
+
+/// A case without a verdict is a symptom: the grader ended in another one.
+fn first_failure<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Option<&'a Case> {
+    let is_failure = |case: &&Case| case.verdict == Verdict::Failed && !case.could_not_be_graded();
+    let cases: Vec<_> = cases.into_iter().filter(is_failure).collect();
+    let with_verdict = cases.iter().find(|case| case.kind != NO_VERDICT);
+    with_verdict.or(cases.first()).copied()
 }
 
 pub fn count<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Count {
@@ -68,8 +77,8 @@ pub fn is_of(case: &str, stage: &str) -> bool {
 
 impl Verdicts {
     /// Sorts the cases into the exercise's stages. A stage without cases is left out.
-    pub fn sort(exercise: &Exercise, mut cases: Vec<Case>) -> Verdicts {
-        cases.sort_by(|one, other| one.name.cmp(&other.name));
+    pub fn sort(exercise: &Exercise, order: &Order, mut cases: Vec<Case>) -> Verdicts {
+        order.sort(&mut cases);
         let mut stages = Vec::new();
         for stage in &exercise.about.stages {
             let (in_stage, rest): (Vec<_>, Vec<_>) = cases
@@ -110,13 +119,13 @@ impl Verdicts {
     }
 
     pub fn first_failure(&self) -> Option<&Case> {
-        self.stages.iter().find_map(Stage::first_failure)
+        first_failure(self.stages.iter().flat_map(|stage| &stage.cases))
     }
 
     /// Returns whether the judge itself failed in a case, so that the verdicts may be wrong.
     pub fn has_fault_of_judge(&self) -> bool {
         let mut cases = self.stages.iter().flat_map(|stage| &stage.cases);
-        cases.any(|case| ["grader", "stale"].contains(&case.kind.as_str()))
+        cases.any(Case::could_not_be_graded)
     }
 
     /// The record for the log.

@@ -75,13 +75,16 @@ pub fn stage(package: &str, stage: &str, twins: &[Twin]) {
         .collect();
     let mut results = compile(root, package, &test, &folder, &ran);
     let mut passed = true;
+    let mut printed = BTreeSet::new();
     for (name, twin) in ran {
         let case = format!("{stage}::{name}");
         let compile_result = results.remove(name);
         let mut outcome = outcome(twin, compile_result, || Case::read(&folder, name).lesson);
         outcome.verdict = answer::unchanged::verdict(&case, outcome.verdict);
         outcome.record(&case);
-        outcome.print(&case);
+        if printed.insert(outcome.sentence()) {
+            outcome.print(&case);
+        }
         passed &= !outcome.fails_the_test();
     }
     if !passed {

@@ -77,11 +77,11 @@ fn failed(failure: &Failure) -> String {
         Failure::Calls(difference) => calls(difference),
         Failure::Compiled(lesson) => format!("Your signatures let this compile: {lesson}"),
         Failure::OtherError(lesson) => {
-            format!("The compiler refuses this, as it must, but not for what is at stake: {lesson}")
+            format!("The compiler rejects this, but for another reason than the expected one: {lesson}")
         }
         Failure::Twin(sentence) => {
             format!(
-                "The same program without the mistake must run first, and it failed: {sentence}"
+                "The same program without the mistake failed, and it must work first: {sentence}"
             )
         }
         Failure::During(injection, failure) => during(injection, &failed(failure)),
