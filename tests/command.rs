@@ -100,6 +100,69 @@ fn an_unsolved_exercise_says_where_to_begin() {
     assert!(!stdout.contains('✗'), "{stdout}");
 }
 
+/// The compile-fail cases compile with the stub's signatures, which is not the learner's mistake.
+#[test]
+fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
+    let copy = copy();
+    let stubs = [
+        (
+            "as_slice(&self) -> &[u8]",
+            "as_slice<'a>(&self) -> &'a [u8]",
+        ),
+        (
+            "as_mut_slice(&mut self) -> &mut [u8]",
+            "as_mut_slice<'a>(&mut self) -> &'a mut [u8]",
+        ),
+        ("unsafe impl Send for Region {}", ""),
+        ("unsafe impl Sync for Region {}", ""),
+    ];
+    let untouched = stubs.iter().fold(copy.solution(), |text, (ours, stub)| {
+        text.replace(ours, stub)
+    });
+    copy.answer(&untouched);
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(1), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("29 of 35 passed, 6 not started."),
+        "{stdout}"
+    );
+    assert!(stdout.contains("Next: views."), "{stdout}");
+    assert!(!stdout.contains('✗'), "{stdout}");
+    let (_, list, _) = run(&mut workbook(&copy, &["list"]));
+    assert!(list.contains("· views"), "{list}");
+    let mut cargo = copy.command(env!("CARGO"));
+    cargo.args([
+        "test",
+        "--package",
+        "private-alloc",
+        "--test",
+        "grader",
+        "views",
+    ]);
+    let (status, stdout, _) = run(&mut cargo);
+    assert_eq!(status, Some(101), "{stdout}");
+    assert_eq!(stdout.matches("✗").count(), 0, "{stdout}");
+    assert!(
+        stdout.contains("· Not started: your file has `pub fn as_slice<'a>(&self) -> &'a [u8]`"),
+        "{stdout}"
+    );
+
+    // The learner has begun, so the mistakes that are left are shown.
+    copy.answer(&untouched.replace(
+        "as_slice<'a>(&self) -> &'a [u8]",
+        "as_slice(&self) -> &[u8]",
+    ));
+    let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert!(stdout.contains("✗ sent_to_a_thread"), "{stdout}{stderr}");
+    assert!(stdout.contains("31 of 35 passed, 4 failed."), "{stdout}");
+    assert_eq!(
+        stdout.matches("Your signatures let this compile:").count(),
+        1,
+        "{stdout}"
+    );
+    copy.answer(&copy.solution());
+}
+
 #[test]
 fn a_solved_exercise_is_status_0() {
     let copy = copy();
@@ -352,7 +415,7 @@ fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
     copy.answer(&shared);
     watching.waits_for("its parent sees it: this memory is shared, not private.");
     watching.waits_for("2 failed.");
-    watching.waits_for("Fix region::leaves_nothing first");
+    watching.waits_for("Fix region::private first");
     watching.types("h");
     watching.waits_for("private-alloc, region:");
     watching.waits_for("More: h");

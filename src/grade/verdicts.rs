@@ -144,3 +144,71 @@ impl Verdicts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &str, verdict: Verdict, kind: &str) -> Case {
+        Case {
+            name: name.to_owned(),
+            verdict,
+            kind: kind.to_owned(),
+            sentence: None,
+            output: Vec::new(),
+            transcript: None,
+            diff: None,
+            debug: None,
+        }
+    }
+
+    #[test]
+    fn the_first_failure_is_the_first_in_the_order_that_says_something_about_the_answer() {
+        let cases = [
+            case("a::not_begun", Verdict::NotStarted, "not-started"),
+            case("a::no_memory", Verdict::Failed, "grader"),
+            case("a::old", Verdict::Failed, "stale"),
+            case("a::lost", Verdict::Failed, NO_VERDICT),
+            case("b::z_cause", Verdict::Failed, "check"),
+            case("b::a_symptom", Verdict::Failed, "check"),
+        ];
+        let first = |cases: &[Case]| first_failure(cases).map(|case| case.name.clone());
+        assert_eq!(first(&cases).as_deref(), Some("b::z_cause"));
+        assert_eq!(first(&cases[..4]).as_deref(), Some("a::lost"));
+        assert_eq!(first(&cases[..3]), None);
+    }
+
+    #[test]
+    fn cases_are_sorted_by_stage_and_by_source() {
+        let root = course::root::find().expect("the tests run in a clone");
+        let exercise = Exercise::find(&root, "private-alloc").expect("an exercise");
+        // In the order of the alphabet, as libtest runs them.
+        let names = [
+            "by_hand::failure_is_an_error",
+            "by_hand::unmapped",
+            "by_hand::zeroed_and_writable",
+        ];
+        let names = names.into_iter().chain([
+            "errors::usize_max",
+            "region::exact_length",
+            "region::zeroed",
+        ]);
+        let cases = names.map(|name| case(name, Verdict::Failed, "check"));
+        let verdicts = Verdicts::sort(&exercise, &Order::of(&exercise), cases.collect());
+        let sorted: Vec<_> = verdicts
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.cases)
+            .collect();
+        let sorted: Vec<_> = sorted.iter().map(|case| case.name.as_str()).collect();
+        let expected = [
+            "by_hand::zeroed_and_writable",
+            "by_hand::failure_is_an_error",
+            "by_hand::unmapped",
+            "region::zeroed",
+            "region::exact_length",
+            "errors::usize_max",
+        ];
+        assert_eq!(sorted, expected);
+    }
+}

@@ -127,9 +127,14 @@ fn outcome(
         }
         (other, _) => other,
     };
+    // What a twin prints that works has nothing to do with a failure.
+    let output = match verdict {
+        Verdict::Failed(Failure::Compiled(_) | Failure::OtherError(_)) => Vec::new(),
+        _ => twin.output,
+    };
     Outcome {
         verdict,
-        output: twin.output,
+        output,
         transcript: None,
         diff: None,
     }
