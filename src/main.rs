@@ -169,7 +169,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(status) => status,
         Err(error) => {
-            warn!("workbook: {error:#}.");
+            warn!("workbook: {}", workbook::grade::sentence(&error));
             ExitCode::from(2)
         }
     }

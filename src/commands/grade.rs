@@ -99,7 +99,11 @@ fn grade_one(root: &Path, exercise: &Exercise, stage: Option<&str>, options: &Op
         }
         Err(error) => {
             if is_for_people {
-                warn!("{}", grade::could_not(&exercise.name, &error));
+                warn!(
+                    "{} cannot be graded: {}",
+                    exercise.name,
+                    grade::sentence(&error)
+                );
             }
             Outcome::CouldNot {
                 name: exercise.name.clone(),

@@ -107,7 +107,9 @@ fn explain(stub: &Interface, answer: &Interface, errors: &[Diagnostic]) -> Optio
     let texts: Vec<&str> = errors.iter().flat_map(texts).collect();
     let is_named = |difference: &Difference| {
         let mut texts = texts.iter();
-        texts.any(|text| has_word(text, &difference.name))
+        texts.any(|text| {
+            has_word(text, &difference.name) && (!difference.may_exist || says_missing(text))
+        })
     };
     let differences = Interface::differences(stub, answer);
     let (weak, strong): (Vec<_>, Vec<_>) = differences.iter().partition(|one| one.is_weak);
@@ -126,9 +128,6 @@ fn explain(stub: &Interface, answer: &Interface, errors: &[Diagnostic]) -> Optio
     if sentences.is_empty() {
         sentences = named(&weak);
     }
-    if sentences.is_empty() {
-        sentences.extend(strong.iter().map(|one| one.sentence.clone()));
-    }
     sentences.truncate(3);
     (!sentences.is_empty()).then(|| sentences.join("\n"))
 }
@@ -142,6 +141,14 @@ fn texts(error: &Diagnostic) -> Vec<&str> {
     }
     texts.extend(error.children.iter().flat_map(self::texts));
     texts
+}
+
+/// Whether the compiler does not find a name.
+fn says_missing(text: &str) -> bool {
+    let beginnings = ["no ", "cannot find ", "unresolved import"];
+    beginnings
+        .iter()
+        .any(|beginning| text.starts_with(beginning))
 }
 
 fn has_word(text: &str, word: &str) -> bool {
@@ -422,6 +429,34 @@ mod tests {
                     "within `threshold_alloc::ThresholdAlloc`, the trait `Sync` is not implemented for `UnsafeCell<Config>`",
                 ],
                 "ThresholdAlloc is not Sync, because it contains UnsafeCell<Config>; the grader needs a type that is Sync.",
+            ),
+            (
+                "threshold-alloc",
+                (
+                    "pub struct Config {",
+                    "#[non_exhaustive]\npub struct Config {",
+                ),
+                &[
+                    "cannot create non-exhaustive struct using struct expression",
+                    "ThresholdAlloc::new(Config {",
+                ],
+                "Config is #[non_exhaustive]; the stub declares `pub struct Config`. Restore it.",
+            ),
+            (
+                "private-alloc",
+                (
+                    "pub fn map_by_hand",
+                    "pub use by_hand as map_by_hands;\npub fn by_hand",
+                ),
+                &["unresolved import `private_alloc::map_by_hand`"],
+                "Your answer has no function `map_by_hand`; by_hand has its signature. The task's signature is \
+                 `pub fn map_by_hand(len: usize) -> io::Result<*mut u8>`. Restore it.",
+            ),
+            (
+                "shared-ipc",
+                ("type Target = T;", "type Target = NonNull<T>;"),
+                &["no method named `store` found for struct `Shared<T>` in the current scope"],
+                "Shared has `type Target = NonNull<T>`; the stub declares `type Target = T`. Restore it.",
             ),
             (
                 "threshold-alloc",

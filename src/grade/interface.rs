@@ -20,6 +20,19 @@ pub struct Difference {
     pub sentence: String,
     /// Whether it is unlikely to be the reason of an error.
     pub is_weak: bool,
+    /// Whether an item that seems to be missing may come from a macro or a re-export.
+    pub may_exist: bool,
+}
+
+impl Difference {
+    fn new(name: &str, sentence: String) -> Difference {
+        Difference {
+            name: name.to_owned(),
+            sentence,
+            is_weak: false,
+            may_exist: false,
+        }
+    }
 }
 
 /// A bound on a type parameter.
@@ -40,6 +53,8 @@ pub struct Interface {
     types: BTreeMap<String, Type>,
     /// Type and trait.
     impls: BTreeSet<(String, String)>,
+    /// The types in the implementation of a trait, such as `Target` of `Deref` for `Shared`.
+    associated: BTreeMap<(String, String), Text>,
     bounds: BTreeSet<Bound>,
     /// Whether a macro or a re-export may add items that are not in the source.
     is_incomplete: bool,
@@ -68,6 +83,8 @@ struct Type {
     generics: Vec<String>,
     /// Public fields, or variants, with their types.
     members: Vec<(String, Text)>,
+    has_private_fields: bool,
+    is_non_exhaustive: bool,
     is_enum: bool,
     shown: String,
 }
@@ -86,13 +103,14 @@ impl Interface {
     pub fn of<'a>(files: impl IntoIterator<Item = &'a str>) -> Option<Interface> {
         let mut interface = Interface::default();
         for file in files {
-            interface.read(&syn::parse_file(file).ok()?.items);
+            interface.read(&syn::parse_file(file).ok()?.items, BTreeMap::new());
         }
         Some(interface)
     }
 
-    fn read(&mut self, items: &[Item]) {
-        let names = imports(items);
+    /// `names` are those of the module around the items, because they may be imported by `use super::*`.
+    fn read(&mut self, items: &[Item], mut names: BTreeMap<String, String>) {
+        names.extend(imports(items));
         for item in items {
             match item {
                 Item::Fn(function) => {
@@ -102,9 +120,16 @@ impl Interface {
                 }
                 Item::Struct(item) => {
                     self.add_derives(&item.ident.to_string(), &item.attrs);
-                    let fields = members(&item.fields, &Scope::of(&names));
-                    let shown = ["struct".to_owned(), item.ident.to_string()].join(" ");
-                    self.add_type(&item.ident, &item.vis, &item.generics, fields, &shown);
+                    let public = members(&item.fields, &Scope::of(&names));
+                    let has_private_fields = public.len() < item.fields.len();
+                    let shown = format!("struct {}", item.ident);
+                    let described = Type {
+                        members: public,
+                        has_private_fields,
+                        is_non_exhaustive: is_non_exhaustive(&item.attrs),
+                        ..Type::new(&item.vis, &item.generics, &shown)
+                    };
+                    self.add_type(&item.ident, &item.generics, described);
                 }
                 Item::Enum(item) => {
                     self.add_derives(&item.ident.to_string(), &item.attrs);
@@ -113,24 +138,39 @@ impl Interface {
                         (variant.ident.to_string(), Scope::of(&names).text(fields))
                     });
                     let shown = format!("enum {}", item.ident);
-                    let variants = variants.collect();
-                    self.add_type(&item.ident, &item.vis, &item.generics, variants, &shown);
+                    let described = Type {
+                        members: variants.collect(),
+                        is_enum: true,
+                        is_non_exhaustive: is_non_exhaustive(&item.attrs),
+                        ..Type::new(&item.vis, &item.generics, &shown)
+                    };
+                    self.add_type(&item.ident, &item.generics, described);
                 }
                 Item::Impl(item) => {
                     let Some(name) = last_name(&item.self_ty) else {
                         continue;
                     };
-                    if let Some((path, _)) = &item.trait_ {
-                        if let Some(last) = path.segments.last() {
-                            self.impls.insert((name, last.ident.to_string()));
-                        }
-                        continue;
-                    }
                     let self_type = item.self_ty.to_token_stream();
                     let scope = Scope {
                         names: &names,
                         self_type: Some(tokens(self_type)),
                     };
+                    if let Some((path, _)) = &item.trait_ {
+                        let Some(last) = path.segments.last() else {
+                            continue;
+                        };
+                        let implemented = format!("{} for {}", last.ident, tidy(&item.self_ty));
+                        self.add_bounds(&implemented, &item.generics);
+                        self.impls.insert((name.clone(), last.ident.to_string()));
+                        for member in &item.items {
+                            if let ImplItem::Type(member) = member {
+                                let key = (name.clone(), member.ident.to_string());
+                                let text = scope.text(member.ty.to_token_stream());
+                                self.associated.insert(key, text);
+                            }
+                        }
+                        continue;
+                    }
                     self.add_bounds(&tidy(&item.self_ty), &item.generics);
                     for member in &item.items {
                         match member {
@@ -144,12 +184,17 @@ impl Interface {
                         }
                     }
                 }
-                Item::Mod(module) => {
+                Item::Mod(module) if !is_for_tests(&module.attrs) => {
                     if let Some((_, items)) = &module.content {
-                        self.read(items);
+                        self.read(items, names.clone());
                     }
                 }
-                Item::Macro(item) => self.is_incomplete |= item.ident.is_none(),
+                Item::Macro(item) => {
+                    // `macro_rules!` has a name; `thread_local!` declares private items only.
+                    let is_harmless =
+                        item.ident.is_some() || item.mac.path.is_ident("thread_local");
+                    self.is_incomplete |= !is_harmless;
+                }
                 Item::Use(item) => self.is_incomplete |= is_public(&item.vis),
                 Item::Type(item) => self.is_incomplete |= is_public(&item.vis),
                 _ => {}
@@ -219,25 +264,9 @@ impl Interface {
         self.functions.entry(name).or_insert(function);
     }
 
-    fn add_type(
-        &mut self,
-        name: &syn::Ident,
-        visibility: &Visibility,
-        generics: &Generics,
-        members: Vec<(String, Text)>,
-        shown: &str,
-    ) {
-        let name = name.to_string();
+    fn add_type(&mut self, name: &syn::Ident, generics: &Generics, described: Type) {
         self.add_bounds(&format!("{name}{}", arguments_of(generics)), generics);
-        let (start, _, _) = generics.split_for_impl();
-        let described = Type {
-            is_public: is_public(visibility),
-            generics: parameters_of(generics, true),
-            members,
-            is_enum: shown.starts_with("enum"),
-            shown: format!("{}{shown}{}", prefix(visibility), tidy(&start)),
-        };
-        self.types.entry(name).or_insert(described);
+        self.types.entry(name.to_string()).or_insert(described);
     }
 
     fn add_derives(&mut self, name: &str, attributes: &[Attribute]) {
@@ -304,22 +333,35 @@ impl Interface {
             }
             match answer.types.get(name) {
                 Some(found) => type_differences(name, expected, found, &mut differences),
-                None if answer.is_incomplete => {}
-                None => differences.push(Difference {
-                    name: name.clone(),
-                    sentence: format!(
+                None => {
+                    let sentence = format!(
                         "Your answer has no type {name}; the stub declares `{}`. Restore it.",
                         expected.shown
-                    ),
-                    is_weak: false,
-                }),
+                    );
+                    differences.push(Difference {
+                        may_exist: answer.is_incomplete,
+                        ..Difference::new(name, sentence)
+                    });
+                }
             }
         }
         for (name, expected) in stub.functions.iter().filter(|(_, one)| one.is_public) {
             match answer.functions.get(name) {
                 Some(found) => differences.extend(function_difference(name, expected, found)),
-                None if answer.is_incomplete => {}
+                None if name
+                    .split_once("::")
+                    .is_some_and(|(of, _)| !answer.types.contains_key(of)) => {}
                 None => differences.push(missing(name, expected, stub, answer)),
+            }
+        }
+        for (key, expected) in &stub.associated {
+            let found = answer.associated.get(key);
+            if let Some(found) = found.filter(|found| !expected.is_same(found)) {
+                let (name, associated) = key;
+                differences.push(Difference::new(name, format!(
+                        "{name} has `type {associated} = {}`; the stub declares `type {associated} = {}`. Restore it.",
+                        found.shown, expected.shown
+                    )));
             }
         }
         let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -329,28 +371,30 @@ impl Interface {
                 missing.entry(name).or_default().push(implemented.clone());
             }
         }
-        differences.extend(missing.into_iter().map(|(name, implemented)| Difference {
-            name: name.to_owned(),
-            sentence: format!(
+        differences.extend(missing.into_iter().map(|(name, implemented)| Difference::new(name, format!(
                 "{name} does not implement {}; in the stub it does. Restore the implementation.",
                 list(&implemented)
-            ),
-            is_weak: false,
-        }));
+            ))));
         differences
     }
 }
 
 fn type_differences(name: &str, expected: &Type, found: &Type, into: &mut Vec<Difference>) {
     let mut differ = |item: &str, what: String, shown: &str| {
-        into.push(Difference {
-            name: item.to_owned(),
-            sentence: format!("{what}; the stub declares `{shown}`. Restore it."),
-            is_weak: false,
-        });
+        into.push(Difference::new(
+            item,
+            format!("{what}; the stub declares `{shown}`. Restore it."),
+        ));
     };
     if !found.is_public {
         differ(name, format!("{name} is not public"), &expected.shown);
+    }
+    if found.is_non_exhaustive && !expected.is_non_exhaustive {
+        differ(
+            name,
+            format!("{name} is #[non_exhaustive]"),
+            &expected.shown,
+        );
     }
     if expected.generics != found.generics {
         let what = match found.generics.as_slice() {
@@ -380,7 +424,7 @@ fn type_differences(name: &str, expected: &Type, found: &Type, into: &mut Vec<Di
         let mut others = found.members.iter();
         match others.find(|(other, _)| other == member) {
             None => differ(member, format!("{name} has no {noun} {member}"), &shown),
-            Some((_, other)) if other.compared != expected.compared => {
+            Some((_, other)) if !expected.is_same(other) => {
                 let what = match other.shown.as_str() {
                     "" => format!("{path} has no fields"),
                     shown => format!("{path} has the type {shown}"),
@@ -390,15 +434,22 @@ fn type_differences(name: &str, expected: &Type, found: &Type, into: &mut Vec<Di
             Some(_) => {}
         }
     }
+    if found.has_private_fields && !expected.has_private_fields {
+        into.push(Difference {
+            is_weak: true,
+            ..Difference::new(
+                name,
+                format!(
+                    "{name} has a private field; in the stub all fields are public. Remove it."
+                ),
+            )
+        });
+    }
     let known = |name: &String| expected.members.iter().any(|(member, _)| member == name);
     for (member, _) in found.members.iter().filter(|(name, _)| !known(name)) {
-        into.push(Difference {
-            name: name.to_owned(),
-            sentence: format!(
+        into.push(Difference { is_weak: true, ..Difference::new(name, format!(
                 "{name} has a further {noun}, {member}; the stub has none of this name. Remove it."
-            ),
-            is_weak: true,
-        });
+            )) });
     }
 }
 
@@ -423,18 +474,20 @@ fn function_difference(name: &str, expected: &Function, found: &Function) -> Opt
             .to_owned(),
         );
     }
-    let compared = |text: &Option<Text>| text.as_ref().map(|text| text.compared.clone());
-    if compared(&expected.receiver) != compared(&found.receiver) {
+    let is_same_receiver = match (&expected.receiver, &found.receiver) {
+        (Some(expected), Some(found)) => expected.is_same(found),
+        (None, None) => true,
+        _ => false,
+    };
+    if !is_same_receiver {
         strong.push(match &found.receiver {
             Some(receiver) => format!("takes {}", receiver.shown),
             None => "has no self parameter".to_owned(),
         });
     }
-    let types = |function: &Function| {
-        let compared = function.parameters.iter().map(|text| text.compared.clone());
-        compared.collect::<Vec<_>>()
-    };
-    if types(expected) != types(found) {
+    let is_same = |(expected, found): (&Text, &Text)| expected.is_same(found);
+    let mut pairs = expected.parameters.iter().zip(&found.parameters);
+    if expected.parameters.len() != found.parameters.len() || !pairs.all(is_same) {
         let shown: Vec<_> = found
             .parameters
             .iter()
@@ -452,7 +505,7 @@ fn function_difference(name: &str, expected: &Function, found: &Function) -> Opt
             generics => format!("has the generic parameters <{}>", generics.join(", ")),
         });
     }
-    if expected.returns.compared != found.returns.compared {
+    if !expected.returns.is_same(&found.returns) {
         strong.push(match found.returns.shown.as_str() {
             "()" => "returns nothing".to_owned(),
             shown => format!("returns {shown}"),
@@ -460,15 +513,14 @@ fn function_difference(name: &str, expected: &Function, found: &Function) -> Opt
     }
     let short = name.rsplit("::").next().unwrap_or(name);
     if !strong.is_empty() {
-        return Some(Difference {
-            name: short.to_owned(),
-            sentence: format!(
+        return Some(Difference::new(
+            short,
+            format!(
                 "{name} {}; the task's signature is `{}`. Restore it.",
                 list(&strong),
                 expected.shown_for_learner()
             ),
-            is_weak: false,
-        });
+        ));
     }
     let weak = if expected.is_unsafe && !found.is_unsafe {
         format!(
@@ -484,10 +536,40 @@ fn function_difference(name: &str, expected: &Function, found: &Function) -> Opt
         return None;
     };
     Some(Difference {
-        name: short.to_owned(),
-        sentence: weak,
         is_weak: true,
+        ..Difference::new(short, weak)
     })
+}
+
+impl Text {
+    /// Whether both mean the same, as far as this can be told: a name may be imported in a way that is not followed.
+    fn is_same(&self, other: &Text) -> bool {
+        let ends_with = |long: &str, short: &str| {
+            let path = long.strip_suffix(short);
+            path.is_some_and(|path| path.is_empty() || path.ends_with("::"))
+        };
+        let (ours, theirs) = (self.compared.split(' '), other.compared.split(' '));
+        ours.clone().count() == theirs.clone().count()
+            && ours
+                .zip(theirs)
+                .all(|(ours, theirs)| ends_with(ours, theirs) || ends_with(theirs, ours))
+    }
+}
+
+impl Type {
+    /// A type without members.
+    fn new(visibility: &Visibility, generics: &Generics, shown: &str) -> Type {
+        let (start, _, _) = generics.split_for_impl();
+        Type {
+            is_public: is_public(visibility),
+            generics: parameters_of(generics, true),
+            members: Vec::new(),
+            has_private_fields: false,
+            is_non_exhaustive: false,
+            is_enum: false,
+            shown: format!("{}{shown}{}", prefix(visibility), tidy(&start)),
+        }
+    }
 }
 
 impl Function {
@@ -520,14 +602,15 @@ fn missing(name: &str, expected: &Function, stub: &Interface, answer: &Interface
         ),
         None => (format!("Your answer has no function `{name}`"), name),
     };
-    Difference {
-        name: short.to_owned(),
-        sentence: format!(
+    let mut difference = Difference::new(
+        short,
+        format!(
             "{place}{is_renamed}. The task's signature is `{}`. Restore it.",
             expected.shown_for_learner()
         ),
-        is_weak: false,
-    }
+    );
+    difference.may_exist = answer.is_incomplete;
+    difference
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -537,6 +620,17 @@ fn list(parts: &[String]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+fn is_non_exhaustive(attributes: &[Attribute]) -> bool {
+    let is_it = |attribute: &Attribute| attribute.path().is_ident("non_exhaustive");
+    attributes.iter().any(is_it)
+}
+
+fn is_for_tests(attributes: &[Attribute]) -> bool {
+    attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("cfg") && tidy(attribute).contains("(test)"))
 }
 
 fn is_public(visibility: &Visibility) -> bool {

@@ -62,11 +62,11 @@ pub fn grade(
     ran.map(|()| verdicts)
 }
 
-/// Says that an exercise could not be graded, and why.
-pub fn could_not(exercise: &str, error: &anyhow::Error) -> String {
-    // It has whole sentences, and the compiler's text.
+/// An error as a sentence.
+pub fn sentence(error: &anyhow::Error) -> String {
+    // A build error has whole sentences, and the compiler's text below.
     let end = if error.is::<BuildError>() { "" } else { "." };
-    format!("{exercise} cannot be graded: {error:#}{end}")
+    format!("{error:#}{end}")
 }
 
 /// Records the verdicts on a whole exercise in the log, or warns that they could not be recorded.

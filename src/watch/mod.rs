@@ -223,7 +223,11 @@ impl<'a> Session<'a> {
                 }
             }
             Err(error) => {
-                warn!("{}", grade::could_not(&self.exercise().name, &error));
+                warn!(
+                    "{} cannot be graded: {}",
+                    self.exercise().name,
+                    grade::sentence(&error)
+                );
                 self.advise("Fix that and save again.");
             }
         }
