@@ -141,6 +141,13 @@ fn missing_parts(exercise: &Exercise) -> Vec<String> {
             format!("the line `{line}` is missing"),
         );
     }
+    for (profiles, level) in [("Cargo.toml", 1), (".vscode/debugger.toml", 0)] {
+        let file = root.join(profiles);
+        let line = format!("{name}.opt-level = {level}");
+        let met = text(&file).lines().any(|other| other == line);
+        let what = format!("[profile.dev.package] has no line `{line}`");
+        need(file, met, what);
+    }
     let library = root.join("solutions/src/lib.rs");
     let module = format!("pub mod {};", exercise.library());
     let met = text(&library).contains(&module);

@@ -176,7 +176,22 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
         }
     }
     clone.retain(|key, _| ["workspace", "profile"].contains(&key));
+    let dev = table(table(&mut clone, "profile")?, "dev")?;
+    compile_like_the_exercise(table(dev, "package")?, candidates);
     Ok(clone)
+}
+
+/// Gives each candidate the profile of its exercise. `profiles` are the profiles of single packages.
+fn compile_like_the_exercise(profiles: &mut Table, candidates: &[Candidate]) {
+    let (of_all, of_one): (Table, Table) = std::mem::take(profiles)
+        .into_iter()
+        .partition(|(package, _)| package == "*");
+    profiles.extend(of_all);
+    for candidate in candidates {
+        if let Some(profile) = of_one.get(&candidate.exercise.name) {
+            profiles.insert(candidate.package(), profile.clone());
+        }
+    }
 }
 
 /// The exercise's manifest with the candidate's name.
