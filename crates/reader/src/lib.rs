@@ -1,8 +1,6 @@
 //! Builds the book and serves it, with live verdicts and programs that run on the reader's own kernel.
 
 pub mod book;
-pub mod elements;
-pub mod listings;
 pub mod preprocess;
 pub mod serve;
 

@@ -1,4 +1,4 @@
-//! The book's preprocessors, its builder and its server.
+//! The book's builder and its server.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use course::{cargo, log::Log, root};
-use reader::preprocess::{Listings, Workbook, answer_mdbook};
 use reader::report;
 use reader::serve::{IDLE, Limits, Options, Server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,16 +22,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Replace fences by elements (an mdBook preprocessor).
-    Preprocess {
-        #[command(subcommand)]
-        query: Option<Query>,
-    },
-    /// Remove the common indentation of listings (an mdBook preprocessor).
-    Listings {
-        #[command(subcommand)]
-        query: Option<Query>,
-    },
     /// Build the book, and treat every warning as an error.
     Build {
         /// Output folder; by default book/book in the clone.
@@ -50,18 +39,9 @@ enum Command {
     },
 }
 
-#[derive(Subcommand)]
-enum Query {
-    /// Exit with status 0 if the preprocessor supports that renderer.
-    Supports {
-        /// Name of the renderer, such as html.
-        renderer: String,
-    },
-}
-
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(status) => status,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(format_args!("{error:#}"));
             ExitCode::FAILURE
@@ -69,19 +49,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+fn run(command: Command) -> Result<()> {
     match command {
-        Command::Preprocess {
-            query: Some(Query::Supports { renderer }),
-        }
-        | Command::Listings {
-            query: Some(Query::Supports { renderer }),
-        } => {
-            let supported = renderer == "html";
-            return Ok(ExitCode::from(u8::from(!supported)));
-        }
-        Command::Preprocess { query: None } => answer_mdbook(&Workbook)?,
-        Command::Listings { query: None } => answer_mdbook(&Listings)?,
         Command::Build { into } => {
             let book = root::find()?.join("book");
             let into = into.unwrap_or_else(|| book.join("book"));
@@ -89,7 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Serve { port, open } => serve(&root::find()?, port, open)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn serve(clone: &Path, port: u16, open: bool) -> Result<()> {

@@ -228,22 +228,3 @@ fn a_warning_of_mdbook_fails_the_build() {
     let error = SmallClone::new("<div><b></div>\n").build().unwrap_err();
     assert!(error.contains("page.md"), "{error}");
 }
-
-#[test]
-fn the_preprocessor_answers_mdbook() {
-    use std::process::{Command, Stdio};
-    let reader = env!("CARGO_BIN_EXE_reader");
-    for (renderer, supported) in [("html", true), ("linkcheck", false)] {
-        let supports = Command::new(reader)
-            .args(["preprocess", "supports", renderer])
-            .status()
-            .unwrap();
-        assert_eq!(supports.success(), supported, "{renderer}");
-    }
-    let wrong = Command::new(reader)
-        .arg("preprocess")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(!wrong.status.success(), "an empty input is not a book");
-}

@@ -28,7 +28,15 @@ fn dedent(block: &str) -> String {
     let [first, inner @ .., last] = lines.as_slice() else {
         return block.to_owned();
     };
-    format!("{first}{}{last}", textwrap::dedent(&inner.concat()))
+    let is_blank = |line: &&&str| line.trim().is_empty();
+    let indentation = |line: &&str| line.len() - line.trim_start_matches(' ').len();
+    let filled = inner.iter().filter(|line| !is_blank(line));
+    let common = filled.map(indentation).min().unwrap_or(0);
+    let inner = inner.iter().map(|line| match is_blank(&line) {
+        true => "\n",
+        false => &line[common..],
+    });
+    format!("{first}{}{last}", inner.collect::<String>())
 }
 
 #[cfg(test)]
