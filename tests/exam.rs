@@ -6,7 +6,7 @@
 
 mod answers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,12 +14,12 @@ use std::sync::Mutex;
 use std::thread;
 
 use answers::{Answer, Expected};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
 use course::log::Verdict;
 use similar::TextDiff;
 use workbook::grade::candidates::{Candidate, Workspace};
-use workbook::grade::grader::{Case, Grader};
+use workbook::grade::grader::{Case, Grader, Stop};
 
 /// Grades every answer to every exercise, or to the one that `EXERCISE` names.
 #[test]
@@ -117,7 +117,11 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
             workspace.replace(&package, &answer.source)?;
             let grader = workspace.build()?.remove(&package).context("not built")?;
             let grader = grader.map_err(anyhow::Error::msg);
-            let cases = run(&package, &grader.with_context(|| answer.name.clone())?)?;
+            let grader = grader.with_context(|| answer.name.clone())?;
+            let cases = run(&package, &grader)?;
+            if std::env::var_os("CI").is_some() && is_about_compiling(exercise, &answer.expected) {
+                same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;
+            }
             let mut graded = graded.lock().unwrap();
             graded.insert(answer.name.clone(), cases);
             let (done, all) = (graded.len(), answers.len());
@@ -136,6 +140,51 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
             .try_for_each(|worker| worker.join().expect("a worker does not panic"))
     })?;
     Ok(graded.into_inner().unwrap())
+}
+
+/// Returns whether the answer's verdicts depend on what the compiler accepts.
+fn is_about_compiling(exercise: &Exercise, expected: &Expected) -> bool {
+    match expected {
+        Expected::Solution => true,
+        Expected::Wrong { caught_by, .. } => {
+            let file = caught_by.replacen("::", "/", 1) + ".rs";
+            exercise.grader().join("compile_fail").join(file).is_file()
+        }
+        Expected::NotStarted | Expected::Right => false,
+    }
+}
+
+/// Returns an error unless trybuild, which plain `cargo test` uses, leads to the same verdicts on the compile-fail cases.
+/// `cases` are the verdicts for which the command has called the compiler itself.
+fn same_with_trybuild(grader: &Grader, cases: &[Case]) -> Result<()> {
+    let plain = Grader {
+        library: None,
+        ..grader.clone()
+    };
+    let mut stages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for case in plain.compile_fail_among(&plain.cases()?) {
+        let stage = case.split("::").next().unwrap_or_default().to_owned();
+        stages.entry(stage).or_default().insert(case);
+    }
+    for (stage, names) in stages {
+        let mut verdicts = BTreeMap::new();
+        plain.run_stage(&stage, names, &Stop::default(), |case| {
+            verdicts.insert(case.name.clone(), case);
+        })?;
+        for case in cases {
+            if let Some(other) = verdicts.remove(&case.name) {
+                ensure!(
+                    case.verdict == other.verdict && case.sentence == other.sentence,
+                    "{}: rustc leads to {:?}, and trybuild to {:?}",
+                    case.name,
+                    (case.verdict, &case.sentence),
+                    (other.verdict, &other.sentence)
+                );
+            }
+        }
+        ensure!(verdicts.is_empty(), "only trybuild graded {verdicts:?}");
+    }
+    Ok(())
 }
 
 /// The lines of all answers that name further dependencies.

@@ -17,6 +17,7 @@ use course::exercise::Exercise;
 use course::process::Group;
 use toml::{Table, Value};
 
+use crate::grade::compile_fail::Library;
 use crate::grade::grader::Grader;
 
 /// An answer to an exercise: the text of a whole `src/lib.rs`.
@@ -97,15 +98,25 @@ impl Workspace {
         let other_errors =
             std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
 
-        let mut binaries = BTreeMap::new();
+        let (mut binaries, mut libraries) = (BTreeMap::new(), BTreeMap::new());
         let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
         for message in cargo::messages(stdout) {
             match message {
                 Message::Artifact {
                     manifest_path,
                     executable: Some(binary),
+                    ..
                 } => {
                     binaries.insert(manifest_path, binary);
+                }
+                Message::Artifact {
+                    manifest_path,
+                    target,
+                    filenames,
+                    ..
+                } => {
+                    let library = Library::of(&target, &filenames);
+                    libraries.extend(library.map(|library| (manifest_path, library)));
                 }
                 Message::Diagnostic {
                     manifest_path,
@@ -127,6 +138,7 @@ impl Workspace {
             let grader = match (binaries.remove(&manifest), errors.remove(&manifest)) {
                 (Some(binary), None) => Ok(Grader {
                     binary,
+                    library: libraries.remove(&manifest),
                     package,
                     root: self.root.clone(),
                     target: self.target.clone(),

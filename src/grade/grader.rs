@@ -18,6 +18,7 @@ use course::process::{Group, Killer};
 use serde::{Deserialize, Serialize};
 
 use crate::grade::build_error::BuildError;
+use crate::grade::compile_fail::{self, Library};
 use crate::warn;
 
 /// The result of one case: a line of the judge's report.
@@ -83,7 +84,7 @@ impl Stop {
         }
     }
 
-    fn spawn(&self, command: &mut Command) -> Result<Group> {
+    pub(super) fn spawn(&self, command: &mut Command) -> Result<Group> {
         let mut stopping = self.lock();
         ensure!(!stopping.requested, STOPPED);
         let group = Group::spawn(command)?;
@@ -91,7 +92,7 @@ impl Stop {
         Ok(group)
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         ensure!(!self.lock().requested, STOPPED);
         Ok(())
     }
@@ -126,12 +127,31 @@ impl std::error::Error for Stale {}
 pub struct Grader {
     /// The test binary.
     pub binary: PathBuf,
+    /// The answer. `None` leaves all compile-fail cases to trybuild.
+    pub library: Option<Library>,
     /// The folder of the package: the exercise's, or a candidate's.
     pub package: PathBuf,
     /// The root of the clone.
     pub root: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
+}
+
+/// One run of a grader.
+struct Run {
+    /// Arguments for libtest, which choose the cases.
+    arguments: Vec<String>,
+    /// The compile-fail cases of this run.
+    compiled: BTreeSet<String>,
+}
+
+impl Run {
+    fn of<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Run {
+        Run {
+            arguments: arguments.into_iter().map(str::to_owned).collect(),
+            compiled: BTreeSet::new(),
+        }
+    }
 }
 
 /// The module of the tests that grade compile-fail cases.
@@ -168,13 +188,19 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     // Read in parallel, because cargo would stop at a full pipe.
     let stderr = cargo.take_stderr();
     let errors = thread::spawn(move || stderr.and_then(|pipe| io::read_to_string(pipe).ok()));
-    let (mut binary, mut rendered, mut in_grader) = (None, String::new(), Vec::new());
+    let (mut binary, mut library) = (None, None);
+    let (mut rendered, mut in_grader) = (String::new(), Vec::new());
     for message in cargo::messages(stdout) {
         match message {
             Message::Artifact {
                 executable: Some(executable),
                 ..
             } => binary = Some(executable),
+            Message::Artifact {
+                target, filenames, ..
+            } if target.name == exercise.library() => {
+                library = Library::of(&target, &filenames);
+            }
             Message::Diagnostic {
                 target, message, ..
             } => {
@@ -206,6 +232,7 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     Ok(Grader {
         target: cargo::target_of(root, &binary)?,
         binary,
+        library,
         package: exercise.folder(),
         root: root.clone(),
     })
@@ -280,12 +307,14 @@ impl Grader {
         Ok(cases)
     }
 
-    fn compile_fail(&self) -> PathBuf {
-        self.package.join("tests/grader/compile_fail")
+    /// Returns those of the cases that must not compile.
+    pub fn compile_fail_among(&self, cases: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_one = |case: &&String| self.package.join(compile_fail::file(case)).is_file();
+        cases.iter().filter(is_one).cloned().collect()
     }
 
     fn compile_fail_cases(&self, stage: &str) -> Result<BTreeSet<String>> {
-        let folder = self.compile_fail().join(stage);
+        let folder = self.package.join(compile_fail::FOLDER).join(stage);
         let mut cases = BTreeSet::new();
         let files = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
         for file in files {
@@ -319,11 +348,15 @@ impl Grader {
         stop: &Stop,
         each: impl FnMut(Case),
     ) -> Result<()> {
-        let mut runs = vec![vec!["--skip".to_owned(), COMPILE_FAIL.to_owned()]];
-        if self.compile_fail().is_dir() {
-            runs.push(vec![COMPILE_FAIL.to_owned()]);
+        let compiled = self.compile_fail_among(&cases);
+        let mut runs = vec![Run::of(["--skip", COMPILE_FAIL])];
+        if !compiled.is_empty() {
+            runs.push(Run {
+                compiled,
+                ..Run::of([COMPILE_FAIL])
+            });
         }
-        self.run_each(&runs, cases, stop, each)
+        self.run_each(runs, cases, stop, each)
     }
 
     /// Runs the cases of one stage.
@@ -337,27 +370,24 @@ impl Grader {
         stop: &Stop,
         each: impl FnMut(Case),
     ) -> Result<()> {
-        let exactly = |tests: Vec<String>| [vec!["--exact".to_owned()], tests].concat();
-        let has_compile_fail = self.compile_fail().join(stage).is_dir();
-        let compiled = match has_compile_fail {
-            true => self.compile_fail_cases(stage)?,
-            false => BTreeSet::new(),
-        };
-        let behaviour: Vec<_> = cases.difference(&compiled).cloned().collect();
+        let compiled = self.compile_fail_among(&cases);
+        let behaviour: Vec<_> = cases.difference(&compiled).map(String::as_str).collect();
         let mut runs = Vec::new();
         if !behaviour.is_empty() {
-            runs.push(exactly(behaviour));
+            runs.push(Run::of(["--exact"].into_iter().chain(behaviour)));
         }
-        if has_compile_fail {
-            runs.push(exactly(vec![format!("{COMPILE_FAIL}{stage}")]));
+        if !compiled.is_empty() {
+            runs.push(Run {
+                compiled,
+                ..Run::of(["--exact", &format!("{COMPILE_FAIL}{stage}")])
+            });
         }
-        self.run_each(&runs, cases, stop, each)
+        self.run_each(runs, cases, stop, each)
     }
 
-    /// Runs the grader once with each list of arguments.
     fn run_each(
         &self,
-        runs: &[Vec<String>],
+        runs: Vec<Run>,
         mut missing: BTreeSet<String>,
         stop: &Stop,
         mut each: impl FnMut(Case),
@@ -367,8 +397,8 @@ impl Grader {
             each(case);
         };
         let mut printed = Vec::new();
-        for arguments in runs {
-            printed.extend(self.run_once(arguments, stop, &mut pass_on)?);
+        for run in runs {
+            printed.extend(self.run_once(&run, stop, &mut pass_on)?);
         }
         for name in missing {
             each(without_verdict(name, &printed));
@@ -377,19 +407,19 @@ impl Grader {
     }
 
     /// Returns the last lines that the grader printed.
-    fn run_once(
-        &self,
-        arguments: &[String],
-        stop: &Stop,
-        each: &mut impl FnMut(Case),
-    ) -> Result<Vec<String>> {
+    fn run_once(&self, run: &Run, stop: &Stop, each: &mut impl FnMut(Case)) -> Result<Vec<String>> {
+        let compiled = match &self.library {
+            Some(library) => compile_fail::compile(&self.package, library, &run.compiled, stop)?,
+            None => String::new(),
+        };
         let report = tempfile::NamedTempFile::new()
             .context("no temporary file can be created for the judge's report")?;
         let mut printed = tempfile::tempfile()?;
         let mut command = self.command();
         command
-            .args(arguments)
+            .args(&run.arguments)
             .env("JUDGE_REPORT", report.path())
+            .env("JUDGE_COMPILED", compiled)
             .stdin(Stdio::null())
             .stdout(printed.try_clone()?)
             .stderr(printed.try_clone()?);

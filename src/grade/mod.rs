@@ -2,6 +2,7 @@
 
 pub mod build_error;
 pub mod candidates;
+mod compile_fail;
 pub mod grader;
 pub mod interface;
 pub mod order;

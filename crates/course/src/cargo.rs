@@ -22,6 +22,8 @@ pub enum Message {
     #[serde(rename = "compiler-artifact")]
     Artifact {
         manifest_path: PathBuf,
+        target: Target,
+        filenames: Vec<PathBuf>,
         /// `None` for a library.
         executable: Option<PathBuf>,
     },
@@ -39,6 +41,9 @@ pub enum Message {
 #[derive(Deserialize)]
 pub struct Target {
     pub kind: Vec<String>,
+    /// The name of the crate.
+    pub name: String,
+    pub edition: String,
 }
 
 impl Target {
@@ -122,13 +127,13 @@ pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The target directory of reader, drill, benchmark and the book's programs. In the learner's own target directory, a
+/// The target directory of preprocessor, reader, drill, benchmark and the book's programs. In the learner's own target directory, a
 /// grading would wait for cargo's lock until they are built.
 pub fn separate_target(root: &Path) -> PathBuf {
     root::home(root).join("target")
 }
 
-/// The manifest of the second workspace, which holds reader, drill and benchmark.
+/// The manifest of the second workspace, which holds preprocessor, reader, drill and benchmark.
 pub fn second_workspace(root: &Path) -> PathBuf {
     root.join("crates/Cargo.toml")
 }
