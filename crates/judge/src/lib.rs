@@ -65,6 +65,7 @@ mod role;
 mod seen;
 mod supervise;
 mod verdict;
+mod visible;
 
 use std::panic;
 

@@ -39,6 +39,8 @@ pub enum Stop {
     Memory(u64),
     /// It had more than this many processes and threads.
     Tasks(usize),
+    /// It tried to signal a process that is not its own. The text is the sentence.
+    Signal(String),
     /// Every task waited for another one. The lines describe the waits.
     Deadlock(Vec<String>),
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// The process that task `tid` is a thread of.
@@ -15,12 +16,50 @@ pub fn process_of(tid: i32) -> Option<i32> {
 /// Whether `pid` is `ancestor` or a descendant of it. Orphans are descendants of the process that adopted them.
 pub fn descends_from(mut pid: i32, ancestor: i32) -> bool {
     while pid != ancestor {
-        match status_field(pid, "PPid:").and_then(|parent| parent.parse().ok()) {
+        match parent_of(pid) {
             Some(parent @ 1..) => pid = parent,
             _ => return false,
         }
     }
     true
+}
+
+/// The parent of `pid`.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    status_field(pid, "PPid:")?.parse().ok()
+}
+
+/// Whether there is no process or thread `tid`, or only a zombie, on which signals have no effect.
+pub fn has_ended(tid: i32) -> bool {
+    match status_field(tid, "State:") {
+        None => true,
+        // The first thread of a process may have ended before the others.
+        Some(state) => state.starts_with(['Z', 'X']) && threads(tid).len() <= 1,
+    }
+}
+
+/// The task that traces `tid`.
+pub fn traced_by(tid: i32) -> Option<i32> {
+    status_field(tid, "TracerPid:")?.parse().ok()
+}
+
+/// The effective user of `tid`.
+pub fn user_of(tid: i32) -> Option<u32> {
+    let users = status_field(tid, "Uid:")?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The process group of `pid`.
+pub fn group_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(2)?.parse().ok()
+}
+
+/// The number of seccomp filters of `pid` (kernels from 5.9).
+pub fn filters(pid: i32) -> Option<usize> {
+    status_field(pid, "Seccomp_filters:")?.parse().ok()
 }
 
 /// How long a task has been ready to run while others ran; zero if the kernel does not count it
@@ -38,6 +77,37 @@ pub fn resident_bytes(pid: i32) -> u64 {
         .ok()
         .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * page
+}
+
+/// Bytes of shared memory, such as memfds, among the resident ones of `pid`.
+pub fn resident_shared_bytes(pid: i32) -> u64 {
+    let kib = status_field(pid, "RssShmem:").and_then(|text| {
+        let (number, _) = text.split_once(' ')?;
+        number.parse::<u64>().ok()
+    });
+    kib.unwrap_or(0) << 10
+}
+
+/// A file's device and inode.
+pub type FileId = (u64, u64);
+
+/// The allocated bytes of each file in memory (tmpfs) that `pid` has open.
+pub fn open_files_in_memory(pid: i32) -> Vec<(FileId, u64)> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+    let files = descriptors
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.path();
+            let about = fs::metadata(&path).ok()?;
+            if !about.is_file() || about.blocks() == 0 {
+                return None;
+            }
+            let in_memory = statfs(&path).ok()?.filesystem_type() == TMPFS_MAGIC;
+            in_memory.then(|| ((about.dev(), about.ino()), about.blocks() * 512))
+        });
+    files.collect()
 }
 
 /// The signals for which `tid` has handlers, as a bit mask (bit n-1 for signal n).

@@ -1,8 +1,9 @@
 //! The protocol between a case's child and its judge: one JSON line per event, on a pipe between the two.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::RawFd;
+use std::process::Command;
+use std::{env, io};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -57,8 +58,19 @@ pub const EXIT_PIPE_GONE: i32 = 97;
 /// The environment variable that makes a grader end with status `STALE` if it was built from another answer.
 pub const CHECK_ANSWER: &str = "JUDGE_CHECK_ANSWER";
 pub const STALE: i32 = 96;
+/// The environment variable with the key that each line of the report carries.
+pub const REPORT_KEY: &str = "JUDGE_REPORT_KEY";
 /// The longest panic message kept, in bytes: a line below PIPE_BUF (4096) is written whole or not at all.
 const LONGEST_MESSAGE: usize = 1500;
+
+/// Keeps the judge's environment variables from `command`: the report is nobody else's business.
+pub fn hide_from(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"JUDGE_") {
+            command.env_remove(name);
+        }
+    }
+}
 
 /// The child's end of the pipe to its judge.
 #[derive(Debug, Clone, PartialEq)]

@@ -81,7 +81,7 @@ fn traced() {
 #[track_caller]
 fn could_not_grade(line: &Value, why: &str) {
     assert_eq!(line["kind"], "grader", "{line}");
-    let sentence = format!("The grader itself is at fault: {why}.");
+    let sentence = format!("Could not grade: {why}.");
     assert_eq!(line["sentence"], sentence, "{line}");
 }
 

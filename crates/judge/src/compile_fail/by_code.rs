@@ -7,7 +7,8 @@ use std::{env, fs, io};
 
 use serde::Deserialize;
 
-use super::{Case, CompileResult};
+use super::{Case, CompileResult, bounded};
+use crate::protocol;
 
 /// The part of a cargo message that is used here.
 #[derive(Deserialize)]
@@ -110,18 +111,20 @@ fn lay_out(root: &Path, package: &str, cases: &[Case]) -> io::Result<(PathBuf, P
 
 fn check(manifest: &Path, target: &Path) -> io::Result<Checked> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    protocol::hide_from(&mut command);
+    command
         .args(["check", "--quiet", "--offline", "--keep-going", "--bins"])
         .arg("--message-format=json")
         .arg("--manifest-path")
         .arg(manifest)
         .arg("--target-dir")
         .arg(target)
-        .stdin(Stdio::null())
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
+        .stdin(Stdio::null());
+    let output = bounded::output(command)?;
     let mut checked = Checked::new();
-    for message in text
+    for message in output
+        .stdout
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
     {
@@ -140,8 +143,7 @@ fn check(manifest: &Path, target: &Path) -> io::Result<Checked> {
         }
     }
     if checked.is_empty() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(errors.trim().to_owned()));
+        return Err(io::Error::other(output.stderr.trim().to_owned()));
     }
     Ok(checked)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::{env, io};
 
-use super::{CASES, Case, CompileResult};
+use super::{CASES, Case, CompileResult, bounded};
+use crate::protocol;
 
 /// Set for the process that only runs trybuild: the test's name and the paths of the cases, one a line.
 const REQUEST: &str = "JUDGE_COMPILE";
@@ -49,17 +50,16 @@ pub fn compile(test: &str, cases: &[Case]) -> BTreeMap<String, CompileResult> {
 
 fn run(test: &str, request: &str) -> io::Result<BTreeMap<String, String>> {
     // Not /proc/self/exe: trybuild finds the enabled features by the hash in the program's name.
-    let output = Command::new(env::current_exe()?)
+    let mut command = Command::new(env::current_exe()?);
+    protocol::hide_from(&mut command);
+    command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(REQUEST, request)
-        .env_remove("JUDGE_REPORT")
         // trybuild colours its output even in a pipe.
         .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()?;
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text += &String::from_utf8_lossy(&output.stderr);
-    Ok(parse(&text))
+        .stdin(Stdio::null());
+    let output = bounded::output(command)?;
+    Ok(parse(&(output.stdout + &output.stderr)))
 }
 
 /// The text after each `test tests/grader/compile_fail/views/NAME.rs ... `, by name.

@@ -6,6 +6,7 @@
 //!
 //! The `workbook` command compiles the cases itself and passes on the results that are clear.
 
+mod bounded;
 mod by_code;
 mod by_command;
 mod by_text;

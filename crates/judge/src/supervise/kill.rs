@@ -17,12 +17,12 @@ pub fn traced(tid: i32) {
     }
 }
 
-/// Kills `pid` if it `belongs` to the case; returns whether it did.
+/// Sends `signal` to `pid` if it `belongs` to the case; returns whether it did.
 ///
 /// The answer may wait for `pid` at any moment, and the id may be reused. So a pidfd is opened before the check that
 /// counts: if the id is reused in between, the signal goes to the process that has ended, and has no effect. The first
 /// check saves the pidfd for the many processes of the machine that belong to no case.
-pub fn untraced(pid: i32, belongs: impl Fn(i32) -> bool) -> bool {
+pub fn untraced(pid: i32, signal: Signal, belongs: impl Fn(i32) -> bool) -> bool {
     if pid <= 0 || !belongs(pid) {
         return false;
     }
@@ -31,11 +31,13 @@ pub fn untraced(pid: i32, belongs: impl Fn(i32) -> bool) -> bool {
         return false;
     }
     match pidfd {
-        Ok(process) => pidfd_kill(&process),
+        Ok(process) => pidfd_send(&process, signal),
         // The process has ended, or `pid` is the id of a thread, not of a process.
         Err(Errno::ESRCH | Errno::EINVAL) => {}
         // A sandbox may refuse pidfd_open. The id was checked just before, so a reuse is very unlikely.
-        Err(_) => traced(pid),
+        Err(_) => {
+            let _ = signal::kill(Pid::from_raw(pid), signal);
+        }
     }
     true
 }
@@ -51,14 +53,14 @@ fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn pidfd_kill(process: &OwnedFd) {
+fn pidfd_send(process: &OwnedFd, signal: Signal) {
     let info: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: the descriptor is open, and no `siginfo_t` is passed.
     let _ = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
-            libc::SIGKILL,
+            signal as libc::c_int,
             info,
             0,
         )

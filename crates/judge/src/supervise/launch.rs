@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::{env, mem};
@@ -12,9 +13,11 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::ptrace;
-use nix::unistd::{self, Pid, setpgid};
+use nix::unistd::{self, Pid, setsid};
 
+use super::refuse::{self, Filters};
 use super::rlimits::Rlimits;
+use super::strays;
 use crate::injection::{INJECT, Run};
 use crate::limits::Limits;
 use crate::protocol::{self, Channel};
@@ -32,8 +35,18 @@ pub struct Launched {
     pub events: PipeReader,
     /// Its standard output and error: a file in memory, because a pipe would stay open in the processes that it leaves.
     pub output: File,
+    /// The calls on which the judge decides, if the kernel reports them.
+    pub calls: Option<Calls>,
     /// Why a failure of the case may not be the answer's fault.
     pub shortage: Option<String>,
+}
+
+/// Where the kernel reports calls.
+pub struct Calls {
+    pub notifications: OwnedFd,
+    /// Becomes readable when something is sent to `ending`.
+    pub end: UnixDatagram,
+    pub ending: UnixDatagram,
 }
 
 /// Why no child was started.
@@ -59,30 +72,33 @@ impl From<Errno> for LaunchError {
 enum Step {
     Rlimits,
     Events,
-    Group,
+    Session,
     ParentDeath,
     HugePages,
     Trace,
+    Subreaper,
 }
 
 impl Step {
-    const ALL: [Step; 6] = [
+    const ALL: [Step; 7] = [
         Step::Rlimits,
         Step::Events,
-        Step::Group,
+        Step::Session,
         Step::ParentDeath,
         Step::HugePages,
         Step::Trace,
+        Step::Subreaper,
     ];
 
     fn call(self) -> &'static str {
         match self {
             Step::Rlimits => "setrlimit",
             Step::Events => "dup2",
-            Step::Group => "setpgid",
+            Step::Session => "setsid",
             Step::ParentDeath => "prctl(PR_SET_PDEATHSIG)",
             Step::HugePages => "prctl(PR_SET_THP_DISABLE)",
             Step::Trace => "ptrace(PTRACE_TRACEME)",
+            Step::Subreaper => "prctl(PR_SET_CHILD_SUBREAPER)",
         }
     }
 }
@@ -109,6 +125,13 @@ pub fn launch(
     fcntl(&events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     fcntl(&events_of_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
 
+    if !traced {
+        strays::adopt_orphans();
+    }
+    let filters = Filters::new()?;
+    let (calls, calls_of_child) = UnixDatagram::pair()?;
+    let (end, ending) = UnixDatagram::pair()?;
+
     let tag = channel.to_variable(case);
     let mut command = command(test, &tag, run, traced);
     command
@@ -118,15 +141,30 @@ pub fn launch(
     let before_exec = move || {
         prepare(pipe.as_raw_fd(), channel.fd, &rlimits, traced).map_err(|(step, error)| {
             let _ = unistd::write(&pipe, &[step as u8]);
-            error.into()
-        })
+            io::Error::from(error)
+        })?;
+        filters.install(calls_of_child.as_raw_fd());
+        Ok(())
     };
     // SAFETY: between fork and exec `prepare` only makes system calls: it neither allocates nor takes a lock.
     unsafe { command.pre_exec(before_exec) };
-    let child = match command.spawn() {
+    let child = {
+        let mut roots = strays::roots();
+        let child = command.spawn();
+        if let (Ok(child), false) = (&child, traced) {
+            roots.insert(child.id() as i32);
+        }
+        child
+    };
+    let child = match child {
         Ok(child) => child,
         Err(error) => return Err(launch_error(error, &mut events)),
     };
+    let calls = refuse::receive(&calls).map(|notifications| Calls {
+        notifications,
+        end,
+        ending,
+    });
     let pid = Pid::from_raw(child.id() as i32);
     mem::forget(child); // waited for by its process id, with all that it starts
     Ok(Launched {
@@ -135,6 +173,7 @@ pub fn launch(
         nonce: channel.nonce,
         events,
         output,
+        calls,
         shortage,
     })
 }
@@ -144,9 +183,10 @@ fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .arg("--include-ignored")
-        .env(protocol::CHILD, tag)
         .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::null());
+    protocol::hide_from(&mut command);
+    command.env(protocol::CHILD, tag);
     for variable in ["LD_PRELOAD", "RUST_BACKTRACE", "RUST_TEST_TIME_UNIT"] {
         command.env_remove(variable);
     }
@@ -169,17 +209,47 @@ fn prepare(
     let at = |step| move |error| (step, error);
     // First the limit on open files: dup2 fails at or above it.
     rlimits.apply().map_err(at(Step::Rlimits))?;
+    close_on_exec(rlimits.files);
     // SAFETY: `pipe` is open, and nothing else of this process, which is about to exec, uses the descriptor `events`.
     let moved = unsafe { libc::dup2(pipe, events) };
     Errno::result(moved).map_err(at(Step::Events))?;
-    setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(Step::Group))?;
+    // In its own session the case can neither join the judge's process group nor use its terminal.
+    setsid().map_err(at(Step::Session))?;
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map_err(at(Step::ParentDeath))?;
     // Huge pages would make residency depend on a setting of the machine. The flag is inherited.
     prctl(libc::PR_SET_THP_DISABLE, 1).map_err(at(Step::HugePages))?;
-    if traced {
-        ptrace::traceme().map_err(at(Step::Trace))?;
+    // With it, root could read and write the memory of the judge. Fails for others, who do not have it.
+    let _ = prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE);
+    match traced {
+        true => ptrace::traceme().map_err(at(Step::Trace))?,
+        // Orphans of the case then become children of its first process, where they are found.
+        false => prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(at(Step::Subreaper))?,
     }
     Ok(())
+}
+
+const CAP_SYS_PTRACE: libc::c_ulong = 19;
+
+/// Keeps the descriptors of this process, among them the report, from the case. Makes only system calls.
+fn close_on_exec(files: u64) {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the call takes numbers, and closes nothing before exec.
+    let closed = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if closed == 0 {
+        return;
+    }
+    // Before Linux 5.11.
+    for fd in FIRST as RawFd..files as RawFd {
+        // SAFETY: the call takes numbers. It fails for a descriptor that is not open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// Explains a failed spawn. The child has sent the step that failed, unless fork or exec failed.

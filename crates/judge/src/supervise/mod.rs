@@ -4,22 +4,27 @@ mod deadlock;
 mod inject;
 mod kill;
 mod launch;
+mod notify;
+mod objects;
 mod output;
+mod refuse;
 mod rlimits;
 mod shared;
+mod strays;
 mod tasks;
 mod trace;
 mod watchdog;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{Pid, gettid};
+use nix::sys::signal::Signal;
+use nix::unistd::gettid;
 
 use crate::injection::{Injection, Run};
 use crate::limits::Limits;
@@ -30,6 +35,8 @@ use crate::record::process::{FIRST, Status};
 use crate::verdict::evidence::Evidence;
 use crate::verdict::{Failure, Verdict};
 use launch::{LaunchError, Launched, launch, tracing_forbidden};
+use notify::Notified;
+use objects::Objects;
 use shared::Shared;
 use tasks::Change;
 
@@ -78,14 +85,16 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
             Err(LaunchError::PtraceRefused) => unreachable!("the child was not to be traced"),
         },
     };
+    let objects = Objects::default();
     let shared = match traced {
         true => Shared::traced(),
         false => Shared::untraced(child.pid.as_raw()),
     };
     let followed = match traced {
-        true => follow_traced(&child, &shared, limits, run.injection()),
-        false => follow_untraced(&child, &shared, limits),
+        true => follow_traced(&child, &shared, &objects, limits, run.injection()),
+        false => follow_untraced(&child, &shared, &objects, limits),
     };
+    objects.remove();
     let seen = match followed {
         Ok(seen) => seen,
         Err(error) => {
@@ -125,25 +134,28 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
 fn follow_traced(
     child: &Launched,
     shared: &Shared,
+    objects: &Objects,
     limits: &Limits,
     injection: Option<Injection>,
 ) -> Result<trace::Seen, Errno> {
     let follow = || trace::follow(child.pid, shared, limits, injection);
-    under_watch(shared, child.pid, limits, |_| (), follow)
+    under_watch(shared, child, objects, limits, |_| (), follow)
 }
 
-/// Without ptrace, the processes of the case are found by its tag in their environment.
 fn follow_untraced(
     child: &Launched,
     shared: &Shared,
+    objects: &Objects,
     limits: &Limits,
 ) -> Result<trace::Seen, Errno> {
     let root = child.pid;
     shared.add(root.as_raw(), FIRST);
     let census = |shared: &Shared| shared.replace(family(root.as_raw()));
     let ended = || tasks::wait_for_end(root);
-    let ended = under_watch(shared, root, limits, census, ended);
-    let leftovers = kill_tagged(format!("{CHILD}={}\0", child.tag).as_bytes());
+    let ended = under_watch(shared, child, objects, limits, census, ended);
+    let tag = format!("{CHILD}={}\0", child.tag);
+    let leftovers = strays::kill_all(root.as_raw(), tag.as_bytes());
+    strays::roots().remove(&root.as_raw());
     ended?;
     // From here on nothing looks for the id of `root`, so it may be reused.
     let status = match tasks::wait_for(root)? {
@@ -172,20 +184,35 @@ fn injected_untraced(events: &[Event]) -> (BTreeMap<String, usize>, bool) {
     )
 }
 
-/// Runs `follow` while a second thread watches the limits.
+/// Runs `follow` while other threads watch the limits and answer the calls that the kernel reports.
 fn under_watch<R>(
     shared: &Shared,
-    root: Pid,
+    child: &Launched,
+    objects: &Objects,
     limits: &Limits,
     census: impl Fn(&Shared) + Send,
     follow: impl FnOnce() -> R,
 ) -> R {
     let (done, watched) = mpsc::channel();
-    let judge = gettid();
+    let (root, judge) = (child.pid, gettid());
     thread::scope(|scope| {
-        scope.spawn(move || watchdog::watch(shared, root, judge, limits, &watched, census));
+        scope
+            .spawn(move || watchdog::watch(shared, root, judge, limits, objects, &watched, census));
+        if let Some(calls) = &child.calls {
+            let notified = Notified {
+                root,
+                judge,
+                shared,
+                objects,
+            };
+            scope.spawn(move || notified.answer(&calls.notifications, calls.end.as_fd()));
+        }
         let result = follow();
         drop(done);
+        if let Some(calls) = &child.calls {
+            // A datagram wakes the thread up. The socket is empty, so this does not block.
+            let _ = calls.ending.send(b"e");
+        }
         result
     })
 }
@@ -207,19 +234,18 @@ fn family(root: i32) -> BTreeMap<i32, String> {
     found
 }
 
-/// Kills the processes with `tag` in their environment until there is none. Returns how many there were at first.
-fn kill_tagged(tag: &[u8]) -> usize {
-    let kill_all = || {
-        let tagged = |pid: &i32| kill::untraced(*pid, |pid| procfs::has_in_environment(pid, tag));
-        procfs::processes().iter().filter(|pid| tagged(pid)).count()
-    };
-    let first = kill_all();
-    let mut left = first;
-    while left > 0 {
-        thread::sleep(Duration::from_millis(1));
-        left = kill_all();
+/// Kills `root`, which the caller has not waited for, and its descendants.
+pub fn kill_family(root: i32) {
+    // The ancestors first, so that none of them sees the end of a child and starts another one.
+    let mut unseen = vec![root];
+    while let Some(pid) = unseen.pop() {
+        let belongs = |pid| procfs::descends_from(pid, root);
+        kill::untraced(pid, Signal::SIGSTOP, belongs);
+        for tid in procfs::threads(pid) {
+            unseen.extend(procfs::children(pid, tid));
+        }
+        kill::untraced(pid, Signal::SIGKILL, belongs);
     }
-    first
 }
 
 /// Clears the dumpable flag of this process. Otherwise a child of the same user could write into it through

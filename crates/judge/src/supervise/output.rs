@@ -3,10 +3,14 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use crate::visible::visible;
+
 /// The number of lines that a learner is shown.
 const LINES: usize = 40;
 /// The number of bytes, from the end, that are read.
 const BYTES: usize = 64 << 10;
+/// The longest line, in bytes, that is shown whole.
+const WIDEST: usize = 2000;
 
 /// The end of the output: as one text, and as the lines to show.
 pub fn read(file: &File) -> (String, Vec<String>) {
@@ -18,12 +22,17 @@ pub fn read(file: &File) -> (String, Vec<String>) {
         return (String::new(), vec![line]);
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.split_terminator('\n').collect();
     let skipped = lines.len().saturating_sub(LINES);
     let mut shown = Vec::new();
     if skipped > 0 || from > 0 {
         shown.push(format!("(the last {LINES} lines of {len} bytes)"));
     }
-    shown.extend(lines[skipped..].iter().map(|line| (*line).to_owned()));
+    let end = |line: &str| line.floor_char_boundary(WIDEST);
+    let lines = lines[skipped..].iter();
+    shown.extend(lines.map(|line| match line.len() > WIDEST {
+        true => format!("{}… ({} bytes)", visible(&line[..end(line)]), line.len()),
+        false => visible(line),
+    }));
     (text, shown)
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 use super::kill;
 use crate::limits::Stop;
 use crate::procfs;
@@ -62,11 +65,16 @@ impl Shared {
     pub fn stop(&self, reason: Stop) {
         let mut state = self.lock();
         state.stop.get_or_insert(reason);
+        if let Some(root) = self.untraced {
+            // `root` has not been waited for, so its id still names its group, which ends at once.
+            let _ = killpg(Pid::from_raw(root), Signal::SIGKILL);
+        }
         for tid in state.live.keys() {
             match self.untraced {
                 None => kill::traced(*tid),
                 Some(root) => {
-                    kill::untraced(*tid, |pid| procfs::descends_from(pid, root));
+                    let belongs = |pid| procfs::descends_from(pid, root);
+                    kill::untraced(*tid, Signal::SIGKILL, belongs);
                 }
             }
         }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::deadlock;
+use super::objects::Objects;
 use super::shared::Shared;
 use crate::limits::{LIBTEST, Limits, Stop};
-use crate::procfs;
+use crate::procfs::{self, FileId};
 
 /// The polling interval.
 const STEP: Duration = Duration::from_millis(20);
@@ -23,6 +24,7 @@ pub fn watch(
     root: Pid,
     judge: Pid,
     limits: &Limits,
+    objects: &Objects,
     done: &Receiver<()>,
     census: impl Fn(&Shared),
 ) {
@@ -43,7 +45,7 @@ pub fn watch(
         };
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
-        } else if resident(&live) > limits.memory + PROGRAM {
+        } else if memory(&live, objects) > limits.memory + PROGRAM {
             Stop::Memory(limits.memory)
         } else if let Some(waits) = &waits
             && unchanged >= DEADLOCK_POLLS
@@ -60,12 +62,21 @@ pub fn watch(
     }
 }
 
-/// Bytes resident in all processes among the tasks.
-fn resident(live: &BTreeMap<i32, String>) -> u64 {
-    live.keys()
-        .filter(|tid| procfs::process_of(**tid) == Some(**tid))
-        .map(|tid| procfs::resident_bytes(*tid))
-        .sum()
+/// Bytes of memory that all processes among the tasks use: resident bytes, and files in memory, mapped or not.
+fn memory(live: &BTreeMap<i32, String>, objects: &Objects) -> u64 {
+    let (files, segments) = objects.memory();
+    let mut files: BTreeMap<FileId, u64> = files.into_iter().collect();
+    let (mut resident, mut shared) = (0, 0);
+    for tid in live.keys() {
+        if procfs::process_of(*tid) != Some(*tid) {
+            continue;
+        }
+        resident += procfs::resident_bytes(*tid);
+        shared += procfs::resident_shared_bytes(*tid);
+        files.extend(procfs::open_files_in_memory(*tid));
+    }
+    // What is mapped from such a file is also resident.
+    resident.saturating_sub(shared) + shared.max(files.values().sum::<u64>() + segments)
 }
 
 /// Measures the time that a case has used.

@@ -7,6 +7,8 @@ use std::{env, panic};
 use serde::Serialize;
 
 use super::{Failure, Verdict, sentence};
+use crate::protocol::REPORT_KEY;
+use crate::visible::visible;
 
 /// The result of a case.
 #[derive(Debug, Clone)]
@@ -22,6 +24,9 @@ pub struct Outcome {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    /// The key that the reader of the report has chosen, by which he tells the judge's lines from others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     case: &'a str,
     verdict: &'a str,
     kind: &'a str,
@@ -43,9 +48,9 @@ impl Outcome {
         }
     }
 
-    /// The sentence that the learner reads; `None` for a pass.
+    /// The sentence that the learner reads; `None` for a pass. It may quote a panic's message.
     pub fn sentence(&self) -> Option<String> {
-        sentence::sentence(&self.verdict)
+        sentence::sentence(&self.verdict).map(|sentence| visible(&sentence))
     }
 
     /// Reports the verdict, and fails the test if the case failed or was not started.
@@ -74,6 +79,7 @@ impl Outcome {
             return;
         };
         let line = Line {
+            key: env::var(REPORT_KEY).ok(),
             case,
             verdict: match self.verdict {
                 Verdict::Passed => "passed",

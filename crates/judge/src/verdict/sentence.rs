@@ -88,7 +88,7 @@ fn failed(failure: &Failure) -> String {
         Failure::Stale => "This grader was built from another version of your answer, and cannot grade the present one: \
              save the file again, or touch(1) it."
             .to_owned(),
-        Failure::Grader(why) => format!("The grader itself is at fault: {why}."),
+        Failure::Grader(why) => format!("Could not grade: {why}."),
     }
 }
 
@@ -117,6 +117,7 @@ fn stopped(stop: &Stop) -> String {
             "Stopped with more than {count} processes and threads at once: a fork whose child does \
              not end?"
         ),
+        Stop::Signal(sentence) => sentence.clone(),
         Stop::Deadlock(waits) => match &waits[..] {
             [alone] => {
                 format!("Deadlock: {alone}, and nothing else runs that could end the wait.")
@@ -326,6 +327,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Stopped(Stop::Time(_)) => "time",
         Failure::Stopped(Stop::Memory(_)) => "memory",
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
+        Failure::Stopped(Stop::Signal(_)) => "signal-refused",
         Failure::Stopped(Stop::Deadlock(_)) => "deadlock",
         Failure::UnmappedTwice(_) => "unmapped-twice",
         Failure::Ledger(_) => "ledger",

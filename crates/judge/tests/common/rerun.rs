@@ -3,8 +3,8 @@
 use std::env;
 use std::process::{Command, Output};
 
-/// Set in the process that was started again.
-const INNER: &str = "JUDGE_TEST_INNER";
+/// Set in the process that was started again, and in its cases. The judge hides its own variables, `JUDGE_…`, from them.
+const INNER: &str = "RERUN_INNER";
 
 /// In the outer process: starts this binary again for the calling test only, as `configure` says, and returns its
 /// output. In the inner process: `None`.

@@ -1,0 +1,248 @@
+//! Decides on the calls of a case that reach beyond it: signals to other processes, and objects that would outlive it.
+//!
+//! The kernel stops such a call and reports it (seccomp_unotify(2)). A call that is let through is executed by the case.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, SysconfVar, geteuid, sysconf};
+
+use super::objects::Objects;
+use super::shared::Shared;
+use crate::limits::Stop;
+use crate::{format, procfs};
+
+/// The longest path that is read.
+const PATH: usize = 4096;
+
+/// A case whose calls are reported.
+pub struct Notified<'a> {
+    pub root: Pid,
+    /// The thread that traces it, if it is traced.
+    pub judge: Pid,
+    pub shared: &'a Shared,
+    pub objects: &'a Objects,
+}
+
+/// What becomes of a call.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    /// The case executes it.
+    Execute,
+    Fail(Errno),
+    Return(i64),
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Target {
+    Task(i32),
+    Group(i32),
+    /// Every process that the user may signal.
+    All,
+    /// The caller's own group: the session of a case is its own.
+    OwnGroup,
+}
+
+impl Notified<'_> {
+    /// Answers the calls reported on `calls` until `done` is closed or no process of the case is left.
+    pub fn answer(&self, calls: &OwnedFd, done: BorrowedFd) {
+        loop {
+            let mut ready = [
+                PollFd::new(calls.as_fd(), PollFlags::POLLIN),
+                PollFd::new(done, PollFlags::POLLIN),
+            ];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            let events = |index: usize| ready[index].revents().unwrap_or(PollFlags::empty());
+            if !events(1).is_empty() {
+                return;
+            }
+            if !events(0).contains(PollFlags::POLLIN) {
+                return; // no process has the filter any more
+            }
+            if let Ok(call) = receive(calls.as_raw_fd()) {
+                let answer = self.decide(&call);
+                reply(calls.as_raw_fd(), call.id, &answer);
+            }
+        }
+    }
+
+    fn decide(&self, call: &libc::seccomp_notif) -> Answer {
+        let number = call.data.nr as libc::c_long;
+        let [a, b, c, d, ..] = call.data.args;
+        let caller = call.pid as i32;
+        match number {
+            libc::SYS_kill => {
+                let target = match a as i32 {
+                    -1 => Target::All,
+                    0 => Target::OwnGroup,
+                    group if group < 0 => Target::Group(group.wrapping_neg()),
+                    process => Target::Task(process),
+                };
+                self.signal("kill", a as i32, target, b as i32)
+            }
+            libc::SYS_tkill => self.signal("tkill", a as i32, Target::Task(a as i32), b as i32),
+            libc::SYS_tgkill => self.signal("tgkill", a as i32, Target::Task(b as i32), c as i32),
+            libc::SYS_rt_sigqueueinfo => {
+                self.signal("sigqueue", a as i32, Target::Task(a as i32), b as i32)
+            }
+            libc::SYS_rt_tgsigqueueinfo => self.signal(
+                "rt_tgsigqueueinfo",
+                a as i32,
+                Target::Task(b as i32),
+                c as i32,
+            ),
+            libc::SYS_pidfd_send_signal => match process_behind(caller, a as i32) {
+                Some(pid) => self.signal("pidfd_send_signal", pid, Target::Task(pid), b as i32),
+                None => Answer::Execute,
+            },
+            libc::SYS_prlimit64 => match self.reaches(Target::Task(a as i32)) {
+                true => Answer::Execute,
+                false => Answer::Fail(Errno::EPERM),
+            },
+            libc::SYS_shmget | libc::SYS_semget | libc::SYS_msgget => {
+                if procfs::user_of(caller) != Some(geteuid().as_raw()) {
+                    return Answer::Execute; // the object must belong to the caller's user
+                }
+                match self.objects.get(number, [a, b, c]) {
+                    Ok(id) => Answer::Return(id.into()),
+                    Err(error) => Answer::Fail(error),
+                }
+            }
+            libc::SYS_openat => self.creates(caller, b),
+            libc::SYS_linkat | libc::SYS_renameat2 => self.creates(caller, d),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open | libc::SYS_creat => self.creates(caller, a),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_link | libc::SYS_rename => self.creates(caller, b),
+            _ => Answer::Execute,
+        }
+    }
+
+    fn signal(&self, call: &str, pid: i32, target: Target, signal: i32) -> Answer {
+        // Signal 0 only asks whether the process exists.
+        if signal == 0 || self.reaches(target) {
+            return Answer::Execute;
+        }
+        let call = format!("{call}({pid}, {})", format::signal(signal));
+        self.shared.stop(Stop::Signal(explain(&call, pid, target)));
+        Answer::Fail(Errno::EPERM)
+    }
+
+    /// Whether `target` is part of the case. A process that does not exist or has ended is: the call then fails, or has
+    /// no effect.
+    fn reaches(&self, target: Target) -> bool {
+        match target {
+            Target::OwnGroup => true,
+            Target::All => false,
+            Target::Task(tid) => self.is_own(tid),
+            Target::Group(group) => {
+                let mut members = procfs::processes().into_iter();
+                members.all(|pid| procfs::group_of(pid) != Some(group) || self.is_own(pid))
+            }
+        }
+    }
+
+    fn is_own(&self, tid: i32) -> bool {
+        let descends = |pid| procfs::descends_from(pid, self.root.as_raw());
+        self.shared.live().contains_key(&tid)
+            || procfs::has_ended(tid)
+            || procfs::process_of(tid).is_some_and(descends)
+            || procfs::traced_by(tid) == Some(self.judge.as_raw())
+    }
+
+    /// Handles a call that may create a file with the path at `address`.
+    fn creates(&self, caller: i32, address: u64) -> Answer {
+        if let Some(path) = read_path(caller, address) {
+            self.objects.may_create(&path);
+        }
+        Answer::Execute
+    }
+}
+
+fn explain(call: &str, pid: i32, target: Target) -> String {
+    match target {
+        Target::All => format!(
+            "Your code called {call}, which signals every process of your user. The judge refused the call. If the -1 came from fork, check its result before you use it."
+        ),
+        Target::Group(group) => format!(
+            "Your code called {call}, but process group {group} has processes that your code did not start. The judge refused the call."
+        ),
+        _ => {
+            let whose = match pid == std::process::id() as i32 {
+                true => format!("process {pid} is the judge"),
+                false => format!("your code did not start process {pid}"),
+            };
+            format!(
+                "Your code called {call}, but {whose}. The judge refused the call. Signal only processes that fork returned."
+            )
+        }
+    }
+}
+
+/// The process of a pidfd, or of a descriptor of its folder in /proc.
+fn process_behind(caller: i32, fd: RawFd) -> Option<i32> {
+    let about = fs::read_to_string(format!("/proc/{caller}/fdinfo/{fd}")).ok()?;
+    let pid = about.lines().find_map(|line| line.strip_prefix("Pid:"));
+    if let Some(pid) = pid {
+        return pid.trim().parse().ok();
+    }
+    let path = fs::read_link(format!("/proc/{caller}/fd/{fd}")).ok()?;
+    path.strip_prefix("/proc").ok()?.to_str()?.parse().ok()
+}
+
+/// The absolute path at `address` in the memory of `caller`.
+fn read_path(caller: i32, address: u64) -> Option<PathBuf> {
+    let memory = File::open(format!("/proc/{caller}/mem")).ok()?;
+    let mut bytes = vec![0; PATH];
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()? as usize;
+    // The page after the path may not be mapped.
+    let first = PATH.min(page - address as usize % page);
+    let mut read = memory.read_at(&mut bytes[..first], address).ok()?;
+    if !bytes[..read].contains(&0) {
+        let rest = memory.read_at(&mut bytes[read..], address + read as u64);
+        read += rest.unwrap_or(0);
+    }
+    let text = bytes[..read].split(|byte| *byte == 0).next()?;
+    let path = PathBuf::from(OsStr::from_bytes(text));
+    path.is_absolute().then_some(path)
+}
+
+fn receive(calls: RawFd) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: the structure consists of numbers. The kernel wants it zeroed.
+    let mut call: libc::seccomp_notif = unsafe { zeroed() };
+    // SAFETY: the request fills in one such structure.
+    let result = unsafe { libc::ioctl(calls, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) };
+    Errno::result(result)?;
+    Ok(call)
+}
+
+/// Answers the call. It may have been interrupted, or its process killed; then there is nothing to do.
+fn reply(calls: RawFd, id: u64, answer: &Answer) {
+    let (val, error, flags) = match answer {
+        Answer::Execute => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+        Answer::Fail(errno) => (0, -(*errno as i32), 0),
+        Answer::Return(value) => (*value, 0, 0),
+    };
+    let response = libc::seccomp_notif_resp {
+        id,
+        val,
+        error,
+        flags,
+    };
+    // SAFETY: the request reads one such structure.
+    unsafe { libc::ioctl(calls, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) };
+}
