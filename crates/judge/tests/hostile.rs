@@ -1,9 +1,18 @@
 //! Answers that could take down the machine. Each is also bounded by limits that do not depend on the judge.
 
+mod common {
+    pub mod fork;
+    pub mod rerun;
+}
+
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-use judge::{Limits, observe};
+use common::fork::child;
+use common::rerun::rerun;
+use judge::{Limits, Outcome, observe};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
@@ -71,15 +80,16 @@ fn a_fork_bomb_is_stopped() {
             }
         },
     );
-    assert_eq!(leftovers(), 0);
+    assert_eq!(processes_of("a_fork_bomb_is_stopped"), 0);
 }
 
-/// Processes whose environment names this test's case.
-fn leftovers() -> usize {
+/// The number of processes whose environment names the case.
+fn processes_of(case: &str) -> usize {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return 0;
     };
-    let tag = b" a_fork_bomb_is_stopped\0";
+    let tag = format!(" {case}\0");
+    let tag = tag.as_bytes();
     processes
         .flatten()
         .filter_map(|process| std::fs::read(process.path().join("environ")).ok())
@@ -144,4 +154,581 @@ fn a_daemon_is_killed() {
     let status = std::fs::read_to_string(status).unwrap_or_default();
     let dead = status.is_empty() || status.contains("State:\tZ");
     assert!(dead, "the daemon still runs: {status}");
+}
+
+/// The sentence of a case that runs with a shorter time limit.
+fn sentence_of(body: impl FnOnce()) -> Option<String> {
+    outcome_of(body).sentence()
+}
+
+fn outcome_of(body: impl FnOnce()) -> Outcome {
+    let limits = Limits {
+        wall: Duration::from_secs(5),
+        memory: 256 << 20,
+        ..Limits::default()
+    };
+    observe(limits, body)
+}
+
+/// Runs the calling test once more, with tracing disabled.
+fn also_untraced() {
+    if is_case() {
+        return;
+    }
+    if let Some(output) = rerun(|command| {
+        command.env("JUDGE_NO_PTRACE", "1");
+    }) {
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "without ptrace: {text}");
+    }
+}
+
+/// Whether this process is a case's. The code before `observe` runs there, too.
+fn is_case() -> bool {
+    std::env::var_os("JUDGE_CHILD").is_some()
+}
+
+/// The process id of the judge, in the judge and in the first process of a case.
+fn judge_id() -> u32 {
+    match is_case() {
+        true => std::os::unix::process::parent_id(),
+        false => std::process::id(),
+    }
+}
+
+fn call(number: libc::c_long, args: [libc::c_long; 4]) -> io::Result<libc::c_long> {
+    let [a, b, c, d] = args;
+    // SAFETY: the tests pass numbers, null, or addresses of locals that outlive the call.
+    let result = unsafe { libc::syscall(number, a, b, c, d) };
+    Errno::result(result).map_err(Into::into)
+}
+
+fn refused(result: io::Result<libc::c_long>) {
+    let error = result.err().and_then(|error| error.raw_os_error());
+    judge::check!(
+        error == Some(libc::EPERM),
+        "The call was not refused: {error:?}."
+    );
+}
+
+fn signal_number(signal: libc::c_int) -> libc::c_long {
+    signal.into()
+}
+
+#[test]
+fn a_failed_fork_that_is_signalled_reaches_nobody() {
+    let sentence = "Your code called kill(-1, SIGKILL), which signals every process of your user. The judge refused the call. If the -1 came from fork, check its result before you use it.";
+    also_untraced();
+    let got = sentence_of(|| {
+        harmless();
+        let _ = call(libc::SYS_kill, [-1, signal_number(libc::SIGKILL), 0, 0]);
+    });
+    assert_eq!(got.as_deref(), Some(sentence));
+}
+
+/// The judge refuses the call, and stops the case.
+#[track_caller]
+fn does_not_reach_the_judge(name: &str, send: impl FnOnce(libc::c_long, libc::c_long)) {
+    also_untraced();
+    let judge = judge_id();
+    let got = sentence_of(|| send(judge.into(), signal_number(libc::SIGSTOP)));
+    let expected = format!(
+        "Your code called {name}({judge}, SIGSTOP), but process {judge} is the judge. The judge refused the call. Signal only processes that fork returned."
+    );
+    assert_eq!(got, Some(expected));
+}
+
+#[test]
+fn kill_does_not_reach_the_judge() {
+    does_not_reach_the_judge("kill", |judge, signal| {
+        refused(call(libc::SYS_kill, [judge, signal, 0, 0]));
+    });
+}
+
+#[test]
+fn tkill_does_not_reach_the_judge() {
+    does_not_reach_the_judge("tkill", |judge, signal| {
+        refused(call(libc::SYS_tkill, [judge, signal, 0, 0]));
+    });
+}
+
+#[test]
+fn tgkill_does_not_reach_the_judge() {
+    does_not_reach_the_judge("tgkill", |judge, signal| {
+        refused(call(libc::SYS_tgkill, [judge, judge, signal, 0]));
+    });
+}
+
+#[test]
+fn sigqueue_does_not_reach_the_judge() {
+    does_not_reach_the_judge("sigqueue", |judge, signal| {
+        let info = [0_u64; 16];
+        let info = info.as_ptr() as libc::c_long;
+        refused(call(libc::SYS_rt_sigqueueinfo, [judge, signal, info, 0]));
+    });
+}
+
+#[test]
+fn a_pidfd_does_not_reach_the_judge() {
+    does_not_reach_the_judge("pidfd_send_signal", |judge, signal| {
+        let process = call(libc::SYS_pidfd_open, [judge, 0, 0, 0]).unwrap();
+        refused(call(libc::SYS_pidfd_send_signal, [process, signal, 0, 0]));
+    });
+}
+
+#[test]
+fn a_folder_of_proc_does_not_signal_the_judge() {
+    also_untraced();
+    let judge = judge_id();
+    let got = sentence_of(|| {
+        let folder = std::fs::File::open(format!("/proc/{judge}")).unwrap();
+        let fd = libc::c_long::from(std::os::fd::AsRawFd::as_raw_fd(&folder));
+        refused(call(
+            libc::SYS_pidfd_send_signal,
+            [fd, signal_number(libc::SIGKILL), 0, 0],
+        ));
+    });
+    let text = got.expect("a failure");
+    assert!(
+        text.starts_with("Your code called pidfd_send_signal("),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_judges_group_is_not_signalled() {
+    also_untraced();
+    let judge = nix::unistd::Pid::from_raw(judge_id() as i32);
+    let group = nix::unistd::getpgid(Some(judge)).unwrap();
+    let got = sentence_of(move || {
+        // The case cannot join the group either, to signal it as its own.
+        let joined = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), group);
+        judge::check!(joined.is_err(), "The case joined the judge's group.");
+        let target = -libc::c_long::from(group.as_raw());
+        refused(call(
+            libc::SYS_kill,
+            [target, signal_number(libc::SIGTERM), 0, 0],
+        ));
+    });
+    let text = got.expect("a failure");
+    assert!(text.contains(&format!("process group {group}")), "{text}");
+}
+
+/// What a case may do with signals.
+#[test]
+fn a_case_signals_its_own_processes() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let pause = || {
+            loop {
+                // SAFETY: the call takes nothing.
+                unsafe { libc::pause() };
+            }
+        };
+        let ended = |pid: nix::unistd::Pid| waitpid(pid, None).unwrap();
+        for group in [false, true] {
+            let child = child(pause);
+            if group {
+                nix::unistd::setpgid(child, child).unwrap();
+            }
+            let target = if group {
+                -child.as_raw()
+            } else {
+                child.as_raw()
+            };
+            let sent = call(
+                libc::SYS_kill,
+                [target.into(), signal_number(libc::SIGTERM), 0, 0],
+            );
+            judge::check!(sent.is_ok(), "kill({target}): {sent:?}.");
+            ended(child);
+        }
+        // A zombie, and one that was waited for.
+        let child = child(|| ());
+        let info = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(child), info).unwrap();
+        let signal = signal_number(libc::SIGTERM);
+        let sent = call(libc::SYS_kill, [child.as_raw().into(), signal, 0, 0]);
+        judge::check!(sent.is_ok(), "A zombie: {sent:?}.");
+        ended(child);
+        let sent = call(libc::SYS_kill, [child.as_raw().into(), signal, 0, 0]);
+        let error = sent.err().and_then(|error| error.raw_os_error());
+        judge::check!(error == Some(libc::ESRCH), "No process: {error:?}.");
+        // Whether the parent lives, and the own group.
+        let parent = nix::unistd::getppid().as_raw().into();
+        let asked = call(libc::SYS_kill, [parent, 0, 0, 0]);
+        judge::check!(asked.is_ok(), "Signal 0: {asked:?}.");
+        // SAFETY: the signal is ignored from here on.
+        let before = unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+        judge::check!(before != libc::SIG_ERR, "signal.");
+        let sent = call(libc::SYS_kill, [0, signal_number(libc::SIGUSR1), 0, 0]);
+        judge::check!(sent.is_ok(), "The own group: {sent:?}.");
+        // SAFETY: raise sends a signal to this thread.
+        let raised = unsafe { libc::raise(libc::SIGUSR1) };
+        judge::check!(raised == 0, "raise.");
+        let thread = std::thread::spawn(|| {
+            // SAFETY: raise sends a signal to this thread.
+            unsafe { libc::raise(libc::SIGUSR1) }
+        });
+        judge::check!(thread.join().unwrap() == 0, "raise in a thread.");
+    });
+    assert_eq!(got, None);
+}
+
+#[test]
+fn the_judges_limits_are_not_lowered() {
+    also_untraced();
+    let judge = libc::c_long::from(judge_id());
+    let got = sentence_of(|| {
+        let lowest = [0_u64; 2];
+        let lowest = lowest.as_ptr() as libc::c_long;
+        refused(call(
+            libc::SYS_prlimit64,
+            [judge, libc::RLIMIT_CORE as libc::c_long, lowest, 0],
+        ));
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("its own limits");
+    });
+    assert_eq!(got, None);
+}
+
+/// `PTRACE_TRACEME` without a tracer that waits for it would stop the case for ever.
+#[test]
+fn a_case_cannot_use_ptrace() {
+    also_untraced();
+    let got = sentence_of(|| refused(call(libc::SYS_ptrace, [0, 0, 0, 0])));
+    assert_eq!(got, None);
+}
+
+#[test]
+fn a_case_cannot_leave_the_judges_sight() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let flags = [
+            libc::CLONE_UNTRACED,
+            libc::CLONE_PARENT,
+            libc::CLONE_NEWUSER,
+            libc::CLONE_NEWPID,
+        ];
+        for flag in flags {
+            let flag = libc::c_long::from(flag | libc::SIGCHLD);
+            refused(call(libc::SYS_clone, [flag, 0, 0, 0]));
+        }
+        refused(call(
+            libc::SYS_unshare,
+            [libc::CLONE_NEWUSER.into(), 0, 0, 0],
+        ));
+        // The flags are in memory: the kernel seems not to have the call, and libc uses the other one.
+        let error = call(libc::SYS_clone3, [0, 0, 0, 0]).unwrap_err();
+        judge::check!(error.raw_os_error() == Some(libc::ENOSYS), "{error}.");
+        std::thread::spawn(|| ()).join().unwrap();
+    });
+    assert_eq!(got, None);
+}
+
+/// It leaves its parent, its session and its environment.
+#[test]
+fn a_daemon_that_hides_is_killed() {
+    also_untraced();
+    let file = std::env::temp_dir().join(format!("judge-daemon-{}", judge_id()));
+    let script = format!("echo $$ > {}; exec sleep 60", file.display());
+    let begun = Instant::now();
+    let got = sentence_of(|| {
+        let first = child(|| {
+            setsid().unwrap();
+            child(|| {
+                let mut shell = std::process::Command::new("/bin/sh");
+                shell.args(["-c", &script]).env_clear();
+                panic!("{}", shell.exec());
+            });
+        });
+        waitpid(first, None).unwrap();
+        while std::fs::read_to_string(&file).is_ok_and(|text| text.is_empty()) || !file.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    let expected = "Your code left a process running that it had started.";
+    assert_eq!(got.as_deref(), Some(expected));
+    let pid = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
+    let status = status.unwrap_or_default();
+    assert!(
+        status.is_empty() || status.contains("State:\tZ"),
+        "{status}"
+    );
+}
+
+/// Each process of the bomb also leaves its group and its parent.
+#[test]
+fn a_fork_bomb_of_daemons_is_stopped() {
+    also_untraced();
+    let begun = Instant::now();
+    let got = sentence_of(|| {
+        harmless();
+        setrlimit(Resource::RLIMIT_NPROC, 150, 150).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(8) {
+            // If RLIMIT_NPROC stops it, it goes on trying.
+            // SAFETY: the case runs on the only active thread of this process.
+            if let Ok(ForkResult::Child) = unsafe { fork() } {
+                let _ = setsid();
+                // SAFETY: as above.
+                if let Ok(ForkResult::Parent { .. }) = unsafe { fork() } {
+                    // SAFETY: `_exit` takes any value.
+                    unsafe { libc::_exit(0) };
+                }
+            }
+        }
+    });
+    let text = got.expect("a failure");
+    assert!(
+        text.starts_with("Stopped with more than 32 processes"),
+        "{text}"
+    );
+    let elapsed = begun.elapsed();
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+    assert_eq!(processes_of("a_fork_bomb_of_daemons_is_stopped"), 0);
+}
+
+/// Memory that is not mapped counts nowhere in a process.
+#[test]
+fn memory_in_files_in_memory_is_limited() {
+    also_untraced();
+    let begun = Instant::now();
+    let got = sentence_of(|| {
+        let page = vec![1_u8; 1 << 20];
+        let mut files = Vec::new();
+        for _ in 0..20 {
+            let file = nix::sys::memfd::memfd_create(c"hoard", nix::sys::memfd::MFdFlags::empty());
+            let mut file = std::fs::File::from(file.unwrap());
+            for _ in 0..32 {
+                file.write_all(&page).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(30));
+            files.push(file);
+        }
+    });
+    let expected = "Stopped with more than 256 MiB of memory resident.";
+    assert_eq!(got.as_deref(), Some(expected));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn system_v_memory_is_limited_and_removed() {
+    also_untraced();
+    let before = table("/proc/sysvipc/shm");
+    let got = sentence_of(|| {
+        for _ in 0..20 {
+            let id = system_v_memory(32 << 20);
+            // SAFETY: without an address the kernel takes one where nothing is mapped.
+            let start = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
+            // SAFETY: 32 MiB are mapped there, which nothing else uses.
+            unsafe { start.write_bytes(1, 32 << 20) };
+            // SAFETY: nothing uses the mapping any more.
+            unsafe { libc::shmdt(start.cast()) };
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    });
+    let expected = "Stopped with more than 256 MiB of memory resident.";
+    assert_eq!(got.as_deref(), Some(expected));
+    assert_eq!(table("/proc/sysvipc/shm"), before);
+}
+
+fn system_v_memory(len: usize) -> libc::c_int {
+    // SAFETY: the call maps nothing.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, libc::IPC_CREAT | 0o600) };
+    Errno::result(id).unwrap()
+}
+
+/// The ids of a table in /proc/sysvipc.
+fn table(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().skip(1);
+    let ids = lines.filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned));
+    ids.collect()
+}
+
+#[test]
+fn objects_do_not_outlive_their_case() {
+    also_untraced();
+    let tables = [
+        "/proc/sysvipc/shm",
+        "/proc/sysvipc/sem",
+        "/proc/sysvipc/msg",
+    ];
+    let before = tables.map(table);
+    let kept = format!("/dev/shm/kept-{}", judge_id());
+    std::fs::write(&kept, "of somebody else").unwrap();
+    let name = format!("/left-{}", judge_id());
+    let names = [name.clone(), format!("{name}-too")];
+    let got = sentence_of(|| {
+        system_v_memory(4096);
+        // SAFETY: the call takes numbers.
+        let set = unsafe { libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600) };
+        Errno::result(set).unwrap();
+        // SAFETY: the call takes numbers.
+        let queue = unsafe { libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600) };
+        Errno::result(queue).unwrap();
+        for name in &names {
+            let path = std::ffi::CString::new(name.as_str()).unwrap();
+            // SAFETY: the name is a C string.
+            let fd = unsafe { libc::shm_open(path.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600) };
+            Errno::result(fd).unwrap();
+        }
+        // A named semaphore is created under another name, and renamed by a link.
+        let path = std::ffi::CString::new(name.as_str()).unwrap();
+        // SAFETY: the name is a C string.
+        let semaphore = unsafe { libc::sem_open(path.as_ptr(), libc::O_CREAT, 0o600, 1) };
+        judge::check!(semaphore != libc::SEM_FAILED, "sem_open.");
+        let somebody_elses = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&kept);
+        somebody_elses.unwrap();
+    });
+    assert_eq!(got, None);
+    assert_eq!(tables.map(table), before);
+    for name in [&names[0], &names[1], &format!("/sem.{}", &name[1..])] {
+        let path = format!("/dev/shm{name}");
+        assert!(!std::path::Path::new(&path).exists(), "{path} is left");
+    }
+    std::fs::remove_file(&kept).expect("it existed before the case");
+}
+
+/// Existing objects stay, and are shared between the processes of a case.
+#[test]
+fn system_v_objects_work_in_a_case() {
+    also_untraced();
+    let key = 0x6a75_0000 | (judge_id() as libc::key_t & 0xffff);
+    // SAFETY: the call maps nothing.
+    let existing = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) };
+    Errno::result(existing).unwrap();
+    let got = sentence_of(|| {
+        // SAFETY: the calls map nothing.
+        let same = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) };
+        judge::check!(same == existing, "shmget with IPC_CREAT: {same}.");
+        // SAFETY: the calls map nothing.
+        let exclusive =
+            unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
+        let error = Errno::result(exclusive);
+        judge::check!(error == Err(Errno::EEXIST), "{error:?}.");
+        let id = system_v_memory(4096);
+        // SAFETY: without an address the kernel takes one where nothing is mapped.
+        let start = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
+        let writer = child(|| {
+            // SAFETY: the mapping is shared with the parent, which waits for this process.
+            unsafe { start.write(7) };
+        });
+        waitpid(writer, None).unwrap();
+        // SAFETY: the mapping is readable, and no process writes to it any more.
+        let value = unsafe { start.read() };
+        judge::check!(value == 7, "It reads {value}.");
+    });
+    assert_eq!(got, None);
+    // SAFETY: removing takes no structure.
+    let removed = unsafe { libc::shmctl(existing, libc::IPC_RMID, std::ptr::null_mut()) };
+    assert_eq!(removed, 0, "the segment was removed after the case");
+}
+
+#[test]
+fn a_case_sees_neither_the_judges_variables_nor_its_descriptors() {
+    let (reader, _writer) = io::pipe().unwrap();
+    // Inherited, unless the judge prevents it.
+    let _kept = nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_DUPFD(3)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(output) = rerun(|command| {
+        command
+            .env("JUDGE_REPORT", folder.path().join("report"))
+            .env("JUDGE_REPORT_KEY", "secret");
+    }) else {
+        return judge::case(|| {
+            let named = std::env::vars().filter(|(name, _)| name.starts_with("JUDGE_REPORT"));
+            judge::check!(named.count() == 0, "The case sees the report.");
+            let judge = nix::unistd::getppid();
+            let environment = std::fs::read(format!("/proc/{judge}/environ"));
+            judge::check!(
+                environment.is_err(),
+                "The case reads the judge's environment."
+            );
+            let memory = std::fs::File::open(format!("/proc/{judge}/mem"));
+            judge::check!(memory.is_err(), "The case opens the judge's memory.");
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let open: Vec<i32> = descriptors
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                // 3 is the folder that is being read, and the judge's pipe is far above.
+                .filter(|fd| *fd > 3 && *fd < 800)
+                .collect();
+            judge::check!(open.is_empty(), "The case inherits descriptors: {open:?}.");
+        });
+    };
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report = std::fs::read_to_string(folder.path().join("report")).unwrap();
+    assert!(report.contains(r#""key":"secret""#), "{report}");
+}
+
+/// A test binary that is executed again inside a case would judge other cases.
+#[test]
+fn a_test_binary_that_is_executed_again_writes_no_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let Some(output) = rerun(|command| {
+        command.env("JUDGE_REPORT", &report);
+    }) else {
+        return judge::case(|| {
+            let again = std::process::Command::new("/proc/self/exe")
+                .args(["a_case_sees_its_own_allocation_fail", "--exact"])
+                .env_clear()
+                .output()
+                .unwrap();
+            println!("{again:?}");
+        });
+    };
+    let lines = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(lines.lines().count(), 1, "{lines}\n{output:?}");
+}
+
+#[test]
+fn output_is_shown_with_its_control_characters() {
+    let outcome = outcome_of(|| {
+        println!("a\x1b[2J\x1b]0;title\x07b\rc\u{9b}31m\u{202e}d");
+        judge::fail("x\x1b[31my".to_owned());
+    });
+    let expected = r"a\u{1b}[2J\u{1b}]0;title\u{7}b\rc\u{9b}31m\u{202e}d";
+    assert_eq!(outcome.output, [expected]);
+    assert_eq!(outcome.sentence().as_deref(), Some(r"x\u{1b}[31my"));
+}
+
+#[test]
+fn a_long_line_of_output_is_cut() {
+    let outcome = outcome_of(|| {
+        println!("{}", "é".repeat(30_000));
+        judge::fail("No.".to_owned());
+    });
+    let line = &outcome.output[0];
+    assert!(line.len() < 3000, "{}", line.len());
+    assert!(line.ends_with("… (60000 bytes)"), "{line}");
+}
+
+/// The end of the stopped process is not awaited for ever.
+#[test]
+fn a_case_that_stops_itself_is_stopped() {
+    also_untraced();
+    let limits = Limits {
+        wall: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let outcome = observe(limits, || {
+        // SAFETY: the call takes a number.
+        unsafe { libc::raise(libc::SIGSTOP) };
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    let text = outcome.sentence().expect("a failure");
+    assert!(text.starts_with("Still running after 1 s"), "{text}");
 }

@@ -128,7 +128,7 @@ pub fn launch(
     if !traced {
         strays::adopt_orphans();
     }
-    let filters = Filters::new()?;
+    let filters = Filters::new(traced)?;
     let (calls, calls_of_child) = UnixDatagram::pair()?;
     let (end, ending) = UnixDatagram::pair()?;
 

@@ -27,7 +27,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::gettid;
 
 use crate::injection::{Injection, Run};
-use crate::limits::Limits;
+use crate::limits::{LIBTEST, Limits};
 use crate::procfs;
 use crate::protocol::{self, CHILD, Event};
 use crate::record::Record;
@@ -204,6 +204,7 @@ fn under_watch<R>(
                 judge,
                 shared,
                 objects,
+                tasks: limits.tasks + LIBTEST,
             };
             scope.spawn(move || notified.answer(&calls.notifications, calls.end.as_fd()));
         }

@@ -16,9 +16,10 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, SysconfVar, geteuid, sysconf};
 
+use super::family;
 use super::objects::Objects;
 use super::shared::Shared;
-use crate::limits::Stop;
+use crate::limits::{LIBTEST, Stop};
 use crate::{format, procfs};
 
 /// The longest path that is read.
@@ -31,6 +32,8 @@ pub struct Notified<'a> {
     pub judge: Pid,
     pub shared: &'a Shared,
     pub objects: &'a Objects,
+    /// The number of tasks that it may have.
+    pub tasks: usize,
 }
 
 /// What becomes of a call.
@@ -54,7 +57,8 @@ enum Target {
 }
 
 impl Notified<'_> {
-    /// Answers the calls reported on `calls` until `done` is closed or no process of the case is left.
+    /// Answers the calls reported on `calls` until something is sent to `done`, the case is stopped, or no process of it
+    /// is left. A call that is not answered blocks until its process is killed, so nothing forks any more.
     pub fn answer(&self, calls: &OwnedFd, done: BorrowedFd) {
         loop {
             let mut ready = [
@@ -75,6 +79,9 @@ impl Notified<'_> {
             }
             if let Ok(call) = receive(calls.as_raw_fd()) {
                 let answer = self.decide(&call);
+                if self.shared.stopped().is_some() {
+                    return;
+                }
                 reply(calls.as_raw_fd(), call.id, &answer);
             }
         }
@@ -122,6 +129,9 @@ impl Notified<'_> {
                     Err(error) => Answer::Fail(error),
                 }
             }
+            libc::SYS_clone => self.starts_task(),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_fork | libc::SYS_vfork => self.starts_task(),
             libc::SYS_openat => self.creates(caller, b),
             libc::SYS_linkat | libc::SYS_renameat2 => self.creates(caller, d),
             #[cfg(target_arch = "x86_64")]
@@ -130,6 +140,14 @@ impl Notified<'_> {
             libc::SYS_link | libc::SYS_rename => self.creates(caller, b),
             _ => Answer::Execute,
         }
+    }
+
+    /// Handles a call that creates a process or a thread, which is reported only without a tracer.
+    fn starts_task(&self) -> Answer {
+        if family(self.root.as_raw()).len() > self.tasks {
+            self.shared.stop(Stop::Tasks(self.tasks - LIBTEST));
+        }
+        Answer::Execute
     }
 
     fn signal(&self, call: &str, pid: i32, target: Target, signal: i32) -> Answer {

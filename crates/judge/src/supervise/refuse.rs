@@ -38,8 +38,9 @@ pub struct Filters {
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
 
 impl Filters {
-    /// Compiles the programs for children of this process.
-    pub fn new() -> io::Result<Filters> {
+    /// Compiles the programs for children of this process. Without a tracer, the judge also counts new processes and
+    /// threads by their calls: a fork bomb would outrun one that polls.
+    pub fn new(traced: bool) -> io::Result<Filters> {
         let compiled = || -> Result<Filters, seccompiler::Error> {
             Ok(Filters {
                 refused: compile(refused()?, SeccompAction::Errno(libc::EPERM as u32))?,
@@ -48,7 +49,7 @@ impl Filters {
                     SeccompAction::Errno(libc::ENOSYS as u32),
                 )?,
                 notified: notifying(compile(
-                    notified()?,
+                    notified(traced)?,
                     SeccompAction::Trace(u32::from(NOTIFY)),
                 )?),
                 no_signals: compile(
@@ -126,7 +127,7 @@ fn refused() -> Result<Rules, seccompiler::Error> {
     ])
 }
 
-fn notified() -> Result<Rules, seccompiler::Error> {
+fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
     let all = Vec::new;
     let creates = |index| -> Result<_, seccompiler::Error> {
         Ok(vec![has_bits(index, libc::O_CREAT as u64)?])
@@ -160,6 +161,11 @@ fn notified() -> Result<Rules, seccompiler::Error> {
         (libc::SYS_link, all()),
         (libc::SYS_rename, all()),
     ]);
+    if !traced {
+        rules.push((libc::SYS_clone, all()));
+        #[cfg(target_arch = "x86_64")]
+        rules.extend([(libc::SYS_fork, all()), (libc::SYS_vfork, all())]);
+    }
     Ok(rules)
 }
 
