@@ -391,6 +391,17 @@ fn the_judges_limits_are_not_lowered() {
     assert_eq!(got, None);
 }
 
+/// Root could.
+#[test]
+fn a_case_does_not_raise_its_limits() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let raised = setrlimit(Resource::RLIMIT_DATA, 1 << 40, 1 << 40);
+        judge::check!(raised == Err(Errno::EPERM), "setrlimit: {raised:?}.");
+    });
+    assert_eq!(got, None);
+}
+
 /// `PTRACE_TRACEME` without a tracer that waits for it would stop the case for ever.
 #[test]
 fn a_case_cannot_use_ptrace() {
@@ -633,9 +644,11 @@ fn system_v_objects_work_in_a_case() {
 
 #[test]
 fn a_case_sees_neither_the_judges_variables_nor_its_descriptors() {
-    let (reader, _writer) = io::pipe().unwrap();
-    // Inherited, unless the judge prevents it.
-    let _kept = nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_DUPFD(3)).unwrap();
+    if !is_case() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let inherited = nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_DUPFD(3));
+        inherited.expect("a descriptor that exec does not close");
+    }
     let folder = tempfile::tempdir().unwrap();
     let Some(output) = rerun(|command| {
         command

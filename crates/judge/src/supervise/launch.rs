@@ -218,8 +218,10 @@ fn prepare(
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map_err(at(Step::ParentDeath))?;
     // Huge pages would make residency depend on a setting of the machine. The flag is inherited.
     prctl(libc::PR_SET_THP_DISABLE, 1).map_err(at(Step::HugePages))?;
-    // With it, root could read and write the memory of the judge. Fails for others, who do not have it.
-    let _ = prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE);
+    for capability in CAPABILITIES {
+        // Fails for users other than root, who do not have them.
+        let _ = prctl(libc::PR_CAPBSET_DROP, capability);
+    }
     match traced {
         true => ptrace::traceme().map_err(at(Step::Trace))?,
         // Orphans of the case then become children of its first process, where they are found.
@@ -228,7 +230,13 @@ fn prepare(
     Ok(())
 }
 
-const CAP_SYS_PTRACE: libc::c_ulong = 19;
+/// What root's cases lose: with these they could read and write the judge's memory, and raise their limits.
+const CAPABILITIES: [libc::c_ulong; 4] = [
+    19, // CAP_SYS_PTRACE
+    21, // CAP_SYS_ADMIN
+    24, // CAP_SYS_RESOURCE
+    38, // CAP_PERFMON
+];
 
 /// Keeps the descriptors of this process, among them the report, from the case. Makes only system calls.
 fn close_on_exec(files: u64) {
