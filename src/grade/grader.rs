@@ -3,22 +3,29 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal, Seek};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use course::cargo::{self, Message, NO_CARGO};
 use course::exercise::Exercise;
 use course::log::Verdict;
-use course::process::{Group, Killer};
+use course::patience::{self, Patience};
+use course::process::{self, End, Group, Killer};
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::grade::build_error::BuildError;
 use crate::grade::compile_fail::{self, Library};
+use crate::grade::lines::{Report, in_memory};
+use crate::grade::sources;
+use crate::grade::visible::visible;
 use crate::warn;
 
 /// The result of one case: a line of the judge's report.
@@ -49,7 +56,7 @@ pub struct Case {
 impl Case {
     /// Whether the case could not be graded: its verdict says nothing about the answer.
     pub fn could_not_be_graded(&self) -> bool {
-        ["grader", "stale"].contains(&self.kind.as_str())
+        ["grader", "stale", NO_VERDICT].contains(&self.kind.as_str())
     }
 }
 
@@ -154,6 +161,25 @@ impl Run {
     }
 }
 
+/// What the compiler may use between two crates. It compiles the largest of them in a minute on a slow machine.
+const COMPILER: patience::Limits = patience::Limits {
+    processor: Duration::from_secs(5 * 60),
+    time: Duration::from_secs(30 * 60),
+};
+
+/// What a grader may use between two verdicts. A case ends within a minute, and the compiler, which checks the
+/// compile-fail cases, has a limit of its own.
+const VERDICT: patience::Limits = patience::Limits {
+    processor: Duration::from_secs(10 * 60),
+    time: Duration::from_secs(25 * 60),
+};
+
+/// What a grader may use to list its cases.
+const TO_MAIN: process::Limits = process::Limits::time(Duration::from_secs(30));
+
+/// The most bytes that a grader may print.
+const PRINTED: u64 = 16 << 20;
+
 /// The module of the tests that grade compile-fail cases.
 const COMPILE_FAIL: &str = "compile_fail::";
 
@@ -165,6 +191,7 @@ const COMPILE_FAIL: &str = "compile_fail::";
 /// # Errors
 /// Returns an error if the answer or the grader does not compile.
 pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Grader> {
+    sources::check(exercise)?;
     let root = &exercise.root;
     let mut command = cargo::command();
     command.args(["build", "--package", &exercise.name, "--test", "grader"]);
@@ -184,7 +211,8 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut cargo = stop.spawn(&mut command).context(NO_CARGO)?;
-    let stdout = cargo.take_stdout().expect("a pipe was requested");
+    let patience = Patience::begin(cargo.killer(), COMPILER);
+    let stdout = patience.reading(cargo.take_stdout().expect("a pipe was requested"));
     // Read in parallel, because cargo would stop at a full pipe.
     let stderr = cargo.take_stderr();
     let errors = thread::spawn(move || stderr.and_then(|pipe| io::read_to_string(pipe).ok()));
@@ -216,6 +244,12 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     }
     let built = cargo.wait()?.success();
     stop.check()?;
+    ensure!(
+        !patience.is_exceeded(),
+        "it was still compiling after {} s of processor time, or {} minutes, without a sign of progress, and was stopped: look for a constant, a macro or a type whose evaluation does not end",
+        COMPILER.processor.as_secs(),
+        COMPILER.time.as_secs() / 60
+    );
     if in_grader.iter().any(|error| !error.spans.is_empty()) {
         return Err(BuildError::new(exercise, &in_grader).into());
     }
@@ -283,16 +317,26 @@ impl Grader {
     pub fn cases(&self) -> Result<BTreeSet<String>> {
         // The status of a stale grader.
         const STALE: i32 = 96;
-        let output = self
-            .command()
+        let mut command = self.command();
+        command
             .args(["--list", "--format", "terse"])
-            .env("JUDGE_CHECK_ANSWER", "1")
-            .output()
+            .env("JUDGE_CHECK_ANSWER", "1");
+        let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
-        ensure!(output.status.code() != Some(STALE), Stale);
-        let listed = String::from_utf8_lossy(&output.stdout);
+        ensure!(listed.code() != Some(STALE), Stale);
+        ensure!(
+            listed.end != End::TimeLimit,
+            "the test program did not reach main within {} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end",
+            TO_MAIN.time.as_secs()
+        );
+        ensure!(
+            listed.success(),
+            "the test program {} before it reached main: {}",
+            listed.describe(),
+            visible(last_lines(&listed.stderr).join(" ").trim())
+        );
         let mut cases = BTreeSet::new();
-        for line in listed.lines() {
+        for line in listed.stdout.lines() {
             let Some(test) = line.strip_suffix(": test") else {
                 continue;
             };
@@ -396,57 +440,78 @@ impl Grader {
             missing.remove(&case.name);
             each(case);
         };
-        let mut printed = Vec::new();
+        let mut ends = Vec::new();
         for run in runs {
-            printed.extend(self.run_once(&run, stop, &mut pass_on)?);
+            ends.push(self.run_once(&run, stop, &mut pass_on)?);
         }
+        let forged: usize = ends.iter().map(|end| end.forged).sum();
         for name in missing {
-            each(without_verdict(name, &printed));
+            each(without_verdict(name, &ends));
         }
+        ensure!(
+            forged == 0,
+            "{forged} lines of the judge's report were not written by the judge: the answer writes verdicts of its own"
+        );
         Ok(())
     }
 
-    /// Returns the last lines that the grader printed.
-    fn run_once(&self, run: &Run, stop: &Stop, each: &mut impl FnMut(Case)) -> Result<Vec<String>> {
+    /// Runs the grader once.
+    fn run_once(&self, run: &Run, stop: &Stop, each: &mut impl FnMut(Case)) -> Result<RunEnd> {
         let compiled = match &self.library {
             Some(library) => compile_fail::compile(&self.package, library, &run.compiled, stop)?,
             None => String::new(),
         };
-        let report = tempfile::NamedTempFile::new()
-            .context("no temporary file can be created for the judge's report")?;
-        let mut printed = tempfile::tempfile()?;
+        let mut report = Report::new().context("no file in memory for the judge's report")?;
+        let printed = in_memory()?;
         let mut command = self.command();
         command
             .args(&run.arguments)
-            .env("JUDGE_REPORT", report.path())
             .env("JUDGE_COMPILED", compiled)
             .stdin(Stdio::null())
             .stdout(printed.try_clone()?)
             .stderr(printed.try_clone()?);
+        report.pass_to(&mut command);
         let mut grader = stop
             .spawn(&mut command)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
-        let mut lines = Lines::of(report.reopen()?);
-        loop {
-            let ended = grader.try_wait()?.is_some();
+        let patience = Patience::begin(grader.killer(), VERDICT);
+        let mut status = None;
+        while status.is_none() {
+            status = grader.try_wait()?;
             stop.check()?;
-            for line in lines.complete()? {
-                match serde_json::from_str(&line) {
-                    Ok(case) => each(case),
-                    Err(error) => bail!(
-                        "line {} of the judge's report is not a verdict ({error}): {}",
-                        lines.number,
-                        line.trim_end()
-                    ),
-                }
+            let cases = report.new_verdicts()?;
+            if !cases.is_empty() {
+                patience.progress();
             }
-            if ended {
-                break;
+            cases.into_iter().for_each(&mut *each);
+            if printed.metadata()?.len() > PRINTED {
+                grader.killer().kill();
             }
             thread::sleep(Duration::from_millis(5));
         }
-        printed.rewind()?;
-        Ok(last_lines(printed))
+        let how = match status {
+            _ if patience.is_exceeded() => format!(
+                "gave no verdict for {} minutes and was stopped",
+                VERDICT.time.as_secs() / 60
+            ),
+            _ if printed.metadata()?.len() > PRINTED => {
+                "printed without end and was stopped".to_owned()
+            }
+            Some(status) => describe(status),
+            None => String::new(),
+        };
+        let mut text = String::new();
+        // The end of what it printed, which may begin within a character.
+        let mut bytes = vec![0; PRINTED.min(printed.metadata()?.len()).min(64 << 10) as usize];
+        let from = printed.metadata()?.len().saturating_sub(bytes.len() as u64);
+        if printed.read_exact_at(&mut bytes, from).is_ok() {
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        Ok(RunEnd {
+            how,
+            printed: last_lines(&text).into_iter().map(visible).collect(),
+            forged: report.forged,
+        })
     }
 
     /// The grader, in the environment that `cargo test` would set.
@@ -461,59 +526,53 @@ impl Grader {
             .env("INSTA_UPDATE", "no")
             .env("INSTA_OUTPUT", "none")
             .env("TRYBUILD", "wip")
-            .env_remove("JUDGE_INLINE");
+            .env_remove("JUDGE_INLINE")
+            .env_remove("JUDGE_REPORT")
+            .env_remove("JUDGE_REPORT_KEY");
         command
     }
 }
 
-fn without_verdict(name: String, printed: &[String]) -> Case {
+/// How a run of the grader ended.
+struct RunEnd {
+    /// "exited with status 101".
+    how: String,
+    /// The last lines that it printed.
+    printed: Vec<String>,
+    /// The number of lines in the report that the judge has not written.
+    forged: usize,
+}
+
+/// A case that got no verdict. The answer may be to blame, if it has code that runs before main, or the machine.
+fn without_verdict(name: String, ends: &[RunEnd]) -> Case {
+    let how: Vec<_> = ends.iter().map(|end| end.how.as_str()).collect();
     Case {
         name,
         verdict: Verdict::Failed,
         kind: NO_VERDICT.to_owned(),
-        sentence: Some(
-            "The grader ended without a verdict on this case; its output follows.".to_owned(),
-        ),
-        output: printed.to_vec(),
+        sentence: Some(format!(
+            "Could not grade: the grader {} without a verdict on this case. What it printed follows.",
+            how.join(", then ")
+        )),
+        output: ends.iter().flat_map(|end| end.printed.clone()).collect(),
         transcript: None,
         diff: None,
         debug: None,
     }
 }
 
-/// Reads a file that grows by lines.
-struct Lines {
-    file: BufReader<File>,
-    /// The number of the last complete line, from 1.
-    number: usize,
-    /// The beginning of a line whose end has not been written yet.
-    partial: String,
-}
-
-impl Lines {
-    fn of(file: File) -> Lines {
-        Lines {
-            file: BufReader::new(file),
-            number: 0,
-            partial: String::new(),
+fn describe(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(libc::SIGKILL) => {
+            "was killed (SIGKILL; the machine may have run out of memory)".to_owned()
         }
-    }
-
-    /// Returns the lines that were completed since the last call.
-    fn complete(&mut self) -> io::Result<Vec<String>> {
-        let mut lines = Vec::new();
-        while self.file.read_line(&mut self.partial)? > 0 {
-            if self.partial.ends_with('\n') {
-                self.number += 1;
-                lines.push(std::mem::take(&mut self.partial));
-            }
-        }
-        Ok(lines)
+        Some(signal) => format!("was killed by signal {signal}"),
+        None => format!("exited with status {}", status.code().unwrap_or(0)),
     }
 }
 
-fn last_lines(file: File) -> Vec<String> {
+fn last_lines(text: &str) -> Vec<&str> {
     const MOST: usize = 40;
-    let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
+    let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(MOST)..].to_vec()
 }

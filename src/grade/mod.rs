@@ -5,11 +5,15 @@ pub mod candidates;
 mod compile_fail;
 pub mod grader;
 pub mod interface;
+mod lines;
 pub mod order;
 pub mod report;
 mod screen;
+mod sources;
 pub mod stub;
 pub mod verdicts;
+#[path = "../../crates/judge/src/visible.rs"]
+mod visible;
 
 use std::path::Path;
 

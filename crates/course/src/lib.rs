@@ -4,5 +4,6 @@
 pub mod cargo;
 pub mod exercise;
 pub mod log;
+pub mod patience;
 pub mod process;
 pub mod root;

@@ -314,6 +314,11 @@ impl Killer {
         self.kill();
     }
 
+    /// The process id of the leader, until it has been waited for.
+    pub(crate) fn leader(&self) -> Option<Pid> {
+        *self.lock()
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(leader) = *self.lock() {
             let _ = killpg(leader, signal);

@@ -237,14 +237,19 @@ fn family(root: i32) -> BTreeMap<i32, String> {
 
 /// Kills `root`, which the caller has not waited for, and its descendants.
 pub fn kill_family(root: i32) {
-    // The ancestors first, so that none of them sees the end of a child and starts another one.
-    let mut unseen = vec![root];
-    while let Some(pid) = unseen.pop() {
-        let belongs = |pid| procfs::descends_from(pid, root);
+    let belongs = |pid| procfs::descends_from(pid, root);
+    let mut found = vec![root];
+    let mut index = 0;
+    // A process that is stopped starts no other one.
+    while let Some(&pid) = found.get(index) {
+        index += 1;
         kill::untraced(pid, Signal::SIGSTOP, belongs);
         for tid in procfs::threads(pid) {
-            unseen.extend(procfs::children(pid, tid));
+            found.extend(procfs::children(pid, tid));
         }
+    }
+    // The last one first: an orphan no longer descends from `root`.
+    for pid in found.into_iter().rev() {
         kill::untraced(pid, Signal::SIGKILL, belongs);
     }
 }
