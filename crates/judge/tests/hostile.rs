@@ -371,6 +371,8 @@ fn a_case_signals_its_own_processes() {
             unsafe { libc::raise(libc::SIGUSR1) }
         });
         judge::check!(thread.join().unwrap() == 0, "raise in a thread.");
+        // SAFETY: as above.
+        unsafe { libc::signal(libc::SIGUSR1, before) };
     });
     assert_eq!(got, None);
 }
