@@ -186,7 +186,7 @@ fn a_wrong_answer_gets_its_sentence_and_a_hint() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}");
     for expected in [
-        "mapped: 512 KiB private anonymous",
+        "512 KiB private anonymous",
         "this memory is shared, not private.",
         "cargo run -- hint private-alloc region",
     ] {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use course::cargo::Diagnostic;
 use course::exercise::Exercise;
 
-use crate::grade::interface::{Difference, Interface};
+use crate::grade::interface::{Bound, Difference, Interface};
 
 /// The answer's public items are not those that the grader uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,13 @@ fn explain(stub: &Interface, answer: &Interface, errors: &[Diagnostic]) -> Optio
     if sentences.is_empty() {
         sentences = named(&weak);
     }
+    if sentences.is_empty() {
+        sentences.extend(bound_of_one_impl(stub, answer));
+    }
+    if sentences.is_empty() {
+        // The error may be about a value that comes from a changed function.
+        sentences.extend(strong.iter().map(|one| one.sentence.clone()));
+    }
     sentences.truncate(3);
     (!sentences.is_empty()).then(|| sentences.join("\n"))
 }
@@ -159,9 +166,12 @@ fn has_word(text: &str, word: &str) -> bool {
 /// A bound of the answer that a type of the grader does not satisfy.
 fn too_strict(stub: &Interface, answer: &Interface, texts: &[&str]) -> Option<String> {
     let unsatisfied: Vec<_> = texts.iter().flat_map(|text| unsatisfied(text)).collect();
-    let bound = answer
-        .bounds_beyond(stub)
-        .find(|bound| unsatisfied.iter().any(|(_, name)| *name == bound.name))?;
+    let bounds = answer.bounds_beyond(stub);
+    let fails = |bound: &&Bound| unsatisfied.iter().any(|(_, name)| *name == bound.name);
+    // If a type has the bound, its implementations repeat it.
+    let bound = bounds
+        .filter(fails)
+        .min_by_key(|bound| bound.item.contains(" for "))?;
     let mut seen = BTreeSet::new();
     let types: Vec<_> = unsatisfied
         .iter()
@@ -173,6 +183,20 @@ fn too_strict(stub: &Interface, answer: &Interface, texts: &[&str]) -> Option<St
     let with = without_paths(with);
     Some(format!(
         "{item} requires {parameter}: {name}, but the grader uses it with {with}, which is not {name}. Relax the bound."
+    ))
+}
+
+/// A bound that only one implementation of a trait has. rustc does not mention it: it finds no implementation.
+fn bound_of_one_impl(stub: &Interface, answer: &Interface) -> Option<String> {
+    let all: Vec<_> = answer.bounds_beyond(stub).collect();
+    let is_alone = |bound: &&&Bound| {
+        let same = |other: &&&Bound| other.parameter == bound.parameter && other.name == bound.name;
+        bound.item.contains(" for ") && all.iter().filter(same).count() == 1
+    };
+    let bound = all.iter().find(is_alone)?;
+    let (item, parameter, name) = (&bound.item, &bound.parameter, &bound.name);
+    Some(format!(
+        "Only `{item}` requires {parameter}: {name}; your other items do not. Relax the bound."
     ))
 }
 
@@ -300,6 +324,24 @@ mod tests {
                 ],
                 "Shared<T> requires T: Default, but the grader uses it with [AtomicU64; 65536], which is not Default. \
                  Relax the bound.",
+            ),
+            (
+                "shared-ipc",
+                ("impl<T> Deref for", "impl<T: Copy> Deref for"),
+                &[
+                    "no method named `store` found for struct `shared_ipc::Shared<T>` in the current scope",
+                ],
+                "Only `Deref for Shared<T>` requires T: Copy; your other items do not. Relax the bound.",
+            ),
+            (
+                "private-alloc",
+                (
+                    "map_by_hand(len: usize) -> io::Result<",
+                    "map_by_hand(len: usize) -> nix::Result<",
+                ),
+                &["no method named `raw_os_error` found for enum `Errno` in the current scope"],
+                "map_by_hand returns nix::Result<*mut u8>; the task's signature is \
+                 `pub fn map_by_hand(len: usize) -> io::Result<*mut u8>`. Restore it.",
             ),
             (
                 "shared-ipc",
@@ -514,6 +556,25 @@ mod tests {
                 &["as_slice, new, len, with_lock, prefault, heap_range"],
             );
             assert_eq!(said, None, "{new}");
+        }
+    }
+
+    /// All of these compile with the grader.
+    #[test]
+    fn a_right_answer_does_not_differ() {
+        let root = root::find().expect("the tests run in a clone");
+        for exercise in Exercise::all(&root).expect("exercises") {
+            let stub = stub(&exercise.name);
+            let stub = Interface::of([stub.as_str()]).expect("the stub is Rust");
+            let right = fs::read_dir(exercise.answers().join("right")).expect("answers");
+            let right = right.map(|entry| entry.expect("an answer").path());
+            for path in right.chain([exercise.solution()]) {
+                let answer = fs::read_to_string(&path).expect("an answer");
+                let answer = Interface::of([answer.as_str()]).expect("an answer is Rust");
+                let differences = Interface::differences(&stub, &answer);
+                let strong: Vec<_> = differences.iter().filter(|one| !one.is_weak).collect();
+                assert!(strong.is_empty(), "{}: {strong:?}", path.display());
+            }
         }
     }
 
