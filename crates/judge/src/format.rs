@@ -22,6 +22,15 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// `1 child process`, `2 child processes`.
+pub fn count(number: &str, noun: &str) -> String {
+    match (number, noun.ends_with('s')) {
+        ("1", _) => format!("1 {noun}"),
+        (_, true) => format!("{number} {noun}es"),
+        (_, false) => format!("{number} {noun}s"),
+    }
+}
+
 /// `SIGSEGV`; `signal 34` for a signal without a name.
 pub fn signal(number: i32) -> String {
     match Signal::try_from(number) {

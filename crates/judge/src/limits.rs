@@ -33,8 +33,7 @@ impl Default for Limits {
 /// Why the judge stopped a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
-    /// It ran longer than this many seconds.
-    Time(u64),
+    Time(Overrun),
     /// It had more than this many bytes resident.
     Memory(u64),
     /// It had more than this many processes and threads.
@@ -43,4 +42,16 @@ pub enum Stop {
     Signal(String),
     /// Every task waited for another one. The lines describe the waits.
     Deadlock(Vec<String>),
+}
+
+/// What was seen of a case that ran longer than it may.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overrun {
+    pub limit: Duration,
+    /// By the clock. It includes the time in which the case was ready to run while the machine ran others.
+    pub elapsed: Duration,
+    /// The CPU time of its processes.
+    pub cpu: Duration,
+    /// What each task waited for when the case was stopped. Empty if any of them ran.
+    pub waits: Vec<String>,
 }

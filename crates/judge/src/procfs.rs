@@ -115,6 +115,37 @@ pub fn caught_signals(tid: i32) -> Option<u64> {
     u64::from_str_radix(&status_field(tid, "SigCgt:")?, 16).ok()
 }
 
+/// How often `tid` has left a processor.
+pub fn context_switches(tid: i32) -> Option<u64> {
+    let count = |key| status_field(tid, key)?.parse::<u64>().ok();
+    Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?)
+}
+
+/// Whether `pid` exists and is no zombie.
+pub fn runs(pid: i32) -> bool {
+    status_field(pid, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// Whether `tid` is stopped by a signal, and not only for its tracer.
+pub fn is_stopped(tid: i32) -> bool {
+    status_field(tid, "State:").is_some_and(|state| state.starts_with('T'))
+}
+
+/// The CPU time of the process `pid`, of all its threads and of the children that it has waited for.
+pub fn cpu_time(pid: i32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The second field is the program's name in parentheses, which may contain anything.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as u64;
+    Duration::from_millis(ticks * 1000 / per_second)
+}
+
 /// Whether `tid` sleeps interruptibly: it neither runs nor is stopped.
 pub fn sleeps(tid: i32) -> Option<bool> {
     Some(status_field(tid, "State:")?.starts_with('S'))
@@ -194,6 +225,10 @@ pub struct MapsLine<'a> {
     pub range: Range<u64>,
     /// `rwxp`.
     pub permissions: &'a str,
+    /// The offset in the object behind the mapping.
+    pub offset: u64,
+    /// The inode of that object, or 0.
+    pub inode: u64,
     /// Empty for an anonymous mapping, or if the line was cut before it.
     pub name: &'a str,
 }
@@ -203,10 +238,18 @@ impl MapsLine<'_> {
     pub fn parse(line: &str) -> Option<MapsLine<'_>> {
         let mut fields = line.split_ascii_whitespace();
         let (start, end) = fields.next()?.split_once('-')?;
+        let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
+        let permissions = fields.next()?;
+        let offset = fields
+            .next()
+            .and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let inode = fields.nth(1).and_then(|inode| inode.parse().ok());
         Some(MapsLine {
-            range: u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?,
-            permissions: fields.next()?,
-            name: fields.nth(3).unwrap_or_default(),
+            range,
+            permissions,
+            offset: offset.unwrap_or(0),
+            inode: inode.unwrap_or(0),
+            name: fields.next().unwrap_or_default(),
         })
     }
 }

@@ -33,10 +33,12 @@ pub enum Mark {
     Release,
     /// The answer's next call of `brk` is not malloc's.
     Brk,
+    /// The pipe to the judge is gone. The exit status alone could be that of the answer.
+    PipeGone,
 }
 
 impl Mark {
-    const ALL: [Mark; 8] = [
+    const ALL: [Mark; 9] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
@@ -45,6 +47,7 @@ impl Mark {
         Mark::Await,
         Mark::Release,
         Mark::Brk,
+        Mark::PipeGone,
     ];
 
     /// The mark with this number.
@@ -106,7 +109,7 @@ impl Channel {
             let written = unsafe { libc::write(self.fd, line.as_ptr().cast(), line.len()) };
             match Errno::result(written) {
                 Ok(_) => return Ok(()),
-                // The pipe does not block. It is full after thousands of panics, of which only the first matter.
+                // The pipe does not block. `panics` limits what is written, so that it does not fill up.
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -135,12 +138,19 @@ pub enum Event {
 pub struct Panic {
     pub what: Panicked,
     pub message: String,
-    /// `file:line`.
+    /// `file:line`. Empty if the panic was not reported by the hook.
     pub at: String,
     /// Whether a forked child panicked, and not the case's first process.
     pub in_child: bool,
     /// Whether the grader had called `expect_panics`.
     pub expected: bool,
+}
+
+impl Panic {
+    /// Whether this is core's panic about one that cannot unwind. It aborts the process.
+    pub fn aborts(&self) -> bool {
+        self.at.contains("core/src/panicking.rs:")
+    }
 }
 
 /// Who panicked, and why.
@@ -158,6 +168,16 @@ pub enum Panicked {
     InChild,
     /// Any other panic, the learner's own included.
     Other,
+    /// A panic that began to unwind and was not reported: by `resume_unwind`, or because the case has replaced the
+    /// hook. It has neither message nor place.
+    Unreported,
+}
+
+/// A panic that reached the end of the body, as its payload describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Thrown {
+    pub what: Panicked,
+    pub message: String,
 }
 
 /// How the body ended, as the process that ended it saw it.
@@ -165,7 +185,7 @@ pub enum Panicked {
 pub enum Ended {
     /// In the case's first process.
     Here {
-        panicked: bool,
+        panicked: Option<Thrown>,
         /// Children that had ended and were not waited for.
         zombies: u32,
         /// Whether a child was still running.

@@ -72,7 +72,7 @@ fn earns(expected: &str, body: impl FnOnce()) {
 #[test]
 fn a_fork_bomb_is_stopped() {
     earns(
-        "Stopped with more than 32 processes and threads at once: a fork whose child does not end?",
+        "The case was stopped, because it had more than 32 processes and threads at the same time. Look for a fork whose child does not end.",
         || {
             harmless();
             loop {
@@ -147,7 +147,9 @@ fn a_daemon_is_killed() {
     });
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("Your code left a process running that it had started.")
+        Some(
+            "A process that your code had started was still running when the case ended. Wait for it, or end it."
+        )
     );
     // The process that adopted it may not have waited for it yet, so a zombie counts as killed.
     let status = format!("/proc/{}/status", outcome.output[0]);

@@ -362,7 +362,7 @@ fn a_different_ledger_fails_with_its_first_difference() {
     );
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("When your code was done, nothing was still mapped, where 512 KiB must be.")
+        Some("At the end nothing was still mapped; expected 512 KiB.")
     );
     let diff = outcome.diff.expect("a difference");
     assert!(
@@ -386,8 +386,7 @@ fn a_different_transcript_fails_with_the_first_call() {
     assert_eq!(
         outcome.sentence().as_deref(),
         Some(
-            "Where the task asks for mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A, \
-             your code called mmap(NULL, 512 KiB, READ|WRITE, SHARED|ANONYMOUS, fd -1, off 0) = A."
+            "Your code called mmap(NULL, 512 KiB, READ|WRITE, SHARED|ANONYMOUS, fd -1, off 0) = A; expected mmap(NULL, 512 KiB, READ|WRITE, PRIVATE|ANONYMOUS, fd -1, off 0) = A."
         )
     );
 }
@@ -407,7 +406,7 @@ fn a_childs_call_does_not_replace_its_parents() {
     assert_eq!(
         outcome.sentence().as_deref(),
         Some(
-            "In the child your code called munmap(A, 512 KiB) = 0, for which the task does not ask."
+            "In the child, your code called munmap(A, 512 KiB) = 0, which the task does not ask for."
         )
     );
 }
@@ -427,7 +426,7 @@ fn unmapping_memory_twice_fails() {
     assert_eq!(
         outcome.sentence().as_deref(),
         Some(
-            "Your code called munmap on 512 KiB that were unmapped already: by then another thread's mapping may lie there."
+            "munmap was called for 512 KiB that were already unmapped. Unmap memory only once: another thread may have mapped that range again."
         )
     );
 }

@@ -1,7 +1,7 @@
 //! Runs a grader's closure in a forked child.
 
 use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
@@ -10,7 +10,8 @@ use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use super::panics::{ChildFailed, judge_failed};
+use super::common::{self, End};
+use super::panics::{self, ChildFailed, judge_failed};
 use crate::limits::LIBTEST;
 use crate::procfs;
 
@@ -30,25 +31,47 @@ pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
 fn run(f: &mut dyn FnMut() -> u8) -> u8 {
     expect_no_other_thread();
     let _ = io::stdout().flush();
+    common::set_end(End::Not);
     // SAFETY: besides this thread there is only libtest's, which holds no lock while it waits for the case. So the
     // child may allocate and panic as its parent could.
     let forked = unsafe { fork() };
     match forked {
         Err(error) => judge_failed(format!("in_child cannot fork: {error}")),
         Ok(ForkResult::Child) => {
-            let result = panic::catch_unwind(AssertUnwindSafe(f));
+            let me = process::id();
+            let result = catch_unwind(AssertUnwindSafe(f));
             let _ = io::stdout().flush();
-            exit_now(result.map_or(101, i32::from))
+            if process::id() != me {
+                panics::report_escape();
+                exit_now(0)
+            }
+            match result {
+                Ok(code) => {
+                    common::set_end(End::Returned);
+                    exit_now(i32::from(code))
+                }
+                Err(payload) => {
+                    panics::report_payload(&*payload);
+                    panics::flush();
+                    common::set_end(End::Panicked);
+                    exit_now(101)
+                }
+            }
         }
         Ok(ForkResult::Parent { child }) => loop {
             match waitpid(child, None) {
                 Err(Errno::EINTR) => continue,
-                Ok(WaitStatus::Exited(_, 101)) => failed("its child panicked".to_owned()),
-                Ok(WaitStatus::Exited(_, code)) => return code as u8,
+                Ok(WaitStatus::Exited(_, code)) => match common::end() {
+                    End::Returned => return code as u8,
+                    End::Panicked => failed("A forked child panicked.".to_owned()),
+                    End::Not => failed(format!(
+                        "A forked child exited with status {code} before the code that it ran returned."
+                    )),
+                },
                 Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    failed(format!("a forked child was killed by {signal}"))
+                    failed(format!("A forked child was killed by {signal}."))
                 }
-                other => failed(format!("its child could not be waited for: {other:?}")),
+                other => judge_failed(format!("in_child cannot wait for its child: {other:?}")),
             }
         },
     }
@@ -72,7 +95,7 @@ fn expect_no_other_thread() {
 }
 
 fn failed(how: String) -> ! {
-    panic::panic_any(ChildFailed(how))
+    panic_any(ChildFailed(how))
 }
 
 pub fn exit_now(code: i32) -> ! {

@@ -1,5 +1,6 @@
 //! The child's side: runs the body of one case, reports how it ended, and exits.
 
+mod common;
 mod filter;
 mod fork;
 pub mod interpose;
@@ -12,11 +13,13 @@ mod watch;
 pub mod window;
 
 use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{env, mem, process, ptr, thread};
 
 use nix::libc;
+use nix::sys::stat::fstat;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::ftruncate;
 
@@ -26,11 +29,14 @@ pub use state::rebase_state;
 pub use watch::watch;
 
 use crate::injection::{INJECT, Injection};
-use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event};
+use crate::limits::LIBTEST;
+use crate::procfs;
+use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event, Mark};
 
-/// How long the end of a case waits for a child that is still running. It is long enough for a child that is about to
-/// exit, so that "never waited for" and "still running" do not depend on luck.
+/// How long the end of a case waits for a child or a thread that is still running. It is long enough for one that is
+/// about to exit, so that "never waited for" and "still running" do not depend on luck.
 const PATIENCE: Duration = Duration::from_millis(100);
+const STEP: Duration = Duration::from_millis(5);
 
 /// Runs `body` as the case; never returns.
 pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut()) -> ! {
@@ -40,11 +46,16 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
     if injects {
         window::prepare(&channel, injection, traced);
     }
+    let pipe = identity(channel.fd);
     guard_the_stack();
+    let common = common::create();
     renounce_privileges();
     panics::report(channel.clone(), me);
     forget_output();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        if let Err(error) = common {
+            panics::judge_failed(format!("the kernel refuses a shared page: {error}"));
+        }
         if traced && let Err(error) = filter::install(injects) {
             panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
         }
@@ -52,12 +63,19 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
         watch::grow_the_heap();
         body();
     }));
-    let panicked = result.is_err();
+    let panicked = result
+        .as_ref()
+        .err()
+        .map(|payload| panics::thrown(&**payload));
     mem::forget(result); // the destructor of a payload is the learner's code, and must not run any more
     let _ = io::stdout().flush();
     let ended = if process::id() == me {
+        wait_for_threads();
         let (zombies, running) = children();
-        if !panicked && let Some(sentence) = state::change() {
+        panics::flush();
+        if panicked.is_none()
+            && let Some(sentence) = state::change()
+        {
             let _ = channel.send(&Event::StateChanged(protocol::shortened(&sentence)));
         }
         Ended::Here {
@@ -71,11 +89,29 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
     if let Some(counts) = window::counts() {
         let _ = channel.send(&Event::Counted(counts));
     }
-    let code = match channel.send(&Event::Ended(ended)) {
-        Ok(()) => 0,
-        Err(_) => EXIT_PIPE_GONE,
-    };
-    exit_now(code)
+    let is_open = pipe.is_some() && identity(channel.fd) == pipe;
+    if is_open && channel.send(&Event::Ended(ended)).is_ok() {
+        exit_now(0)
+    }
+    window::mark(Mark::PipeGone, 0);
+    exit_now(EXIT_PIPE_GONE)
+}
+
+/// What the descriptor refers to; `None` if it is not open.
+fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: if the descriptor is closed or another one by then, fstat(2) fails or describes that one.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let file = fstat(fd).ok()?;
+    Some((file.st_dev, file.st_ino))
+}
+
+/// Gives threads that nobody has joined the time to panic: a panic must not pass or fail by luck.
+fn wait_for_threads() {
+    let mut waited = Duration::ZERO;
+    while procfs::threads(process::id() as i32).len() > LIBTEST && waited < PATIENCE {
+        thread::sleep(STEP);
+        waited += STEP;
+    }
 }
 
 /// Maps 1 MiB without access below this thread's stack, where the kernel would put the case's next mapping. Otherwise
@@ -104,13 +140,12 @@ fn forget_output() {
 /// The number of children that have ended without being waited for, and whether one is still running.
 fn children() -> (u32, bool) {
     let mut waited = Duration::ZERO;
-    let step = Duration::from_millis(5);
     loop {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::All, look) {
             Ok(WaitStatus::StillAlive) if waited < PATIENCE => {
-                thread::sleep(step);
-                waited += step;
+                thread::sleep(STEP);
+                waited += STEP;
             }
             Ok(WaitStatus::StillAlive) => return (0, true),
             Ok(_) => return (reap_all(), false),

@@ -1,14 +1,36 @@
-//! Panics in a case: their payloads, and the hook that reports them to the judge before they are caught or abort.
+//! Panics in a case: their payloads, and how they are reported to the judge before they are caught or abort.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{self, PanicHookInfo};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
-use crate::protocol::{self, Channel, Event, Panic, Panicked};
+use super::common;
+use crate::protocol::{self, Channel, Ended, Event, Panic, Panicked, Thrown};
 
 /// Whether the grader has called `expect_panics`.
 static EXPECTED: AtomicBool = AtomicBool::new(false);
+/// Where panics are reported, and the id of the case's first process.
+static REPORT: OnceLock<(Channel, u32)> = OnceLock::new();
+/// The newest panic of this process that was not sent, because there had been too many.
+static NOT_SENT: Mutex<Option<Panic>> = Mutex::new(None);
+
+// How much of the pipe may be full before a report is not sent any more. A pipe holds 64 KiB.
+/// For an ordinary panic.
+const ORDINARY: usize = 32 << 10;
+/// For one that decides the verdict.
+const DECISIVE: usize = 48 << 10;
+/// For the panic that aborts a process.
+const ABORTING: usize = 56 << 10;
+/// What a report takes in the pipe besides its message and place.
+const ENVELOPE: usize = 200;
+
+thread_local! {
+    /// Whether the hook has reported the panic of this thread that is about to unwind.
+    static REPORTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The payload of a failed check: its sentence.
 pub struct CheckFailed(pub String);
@@ -39,40 +61,133 @@ pub fn judge_failed(why: String) -> ! {
 
 /// From here on a panic prints nothing and is reported on `channel`. `first_process` is the case's process id.
 pub fn report(channel: Channel, first_process: u32) {
-    panic::set_hook(Box::new(move |info| {
-        let (what, message) = classify(info);
-        let panic = Panic {
-            what,
-            message: protocol::shortened(&message),
-            at: info.location().map_or_else(String::new, |location| {
-                format!("{}:{}", location.file(), location.line())
-            }),
-            in_child: process::id() != first_process,
-            expected: EXPECTED.load(Ordering::SeqCst),
-        };
-        let _ = channel.send(&Event::Panicked(panic));
+    let _ = REPORT.set((channel, first_process));
+    panic::set_hook(Box::new(|info| {
+        REPORTED.set(true);
+        send(seen_by_hook(info));
     }));
 }
 
-fn classify(info: &PanicHookInfo) -> (Panicked, String) {
-    let payload: &dyn Any = info.payload();
-    if let Some(CheckFailed(sentence)) = payload.downcast_ref() {
-        (Panicked::Check, sentence.clone())
+fn seen_by_hook(info: &PanicHookInfo) -> Panic {
+    let Thrown { what, message } = thrown(info.payload());
+    let at = info.location().map_or_else(String::new, |location| {
+        format!("{}:{}", location.file(), location.line())
+    });
+    panic(what, message, at, EXPECTED.load(Ordering::SeqCst))
+}
+
+/// Reports the panic that ended the closure of `in_child`: the case may have replaced the hook.
+pub fn report_payload(payload: &dyn Any) {
+    let Thrown { what, message } = thrown(payload);
+    send(panic(what, message, String::new(), false));
+}
+
+/// Reports that a forked child has returned from the answer's function.
+pub fn report_escape() {
+    if let Some((channel, _)) = REPORT.get() {
+        let _ = channel.send(&Event::Ended(Ended::InChild));
+    }
+}
+
+/// Sends the newest panic, if it was not sent.
+pub fn flush() {
+    let newest = NOT_SENT
+        .try_lock()
+        .ok()
+        .and_then(|mut newest| newest.take());
+    if let (Some(panic), Some((channel, _))) = (newest, REPORT.get()) {
+        let _ = channel.send(&Event::Panicked(panic));
+    }
+}
+
+fn panic(what: Panicked, message: String, at: String, expected: bool) -> Panic {
+    let in_child = REPORT
+        .get()
+        .is_some_and(|(_, first_process)| process::id() != *first_process);
+    Panic {
+        what,
+        message,
+        at,
+        in_child,
+        expected,
+    }
+}
+
+/// Sends `panic`, unless so many were sent that the pipe must be kept for more important ones.
+fn send(panic: Panic) {
+    let Some((channel, _)) = REPORT.get() else {
+        return;
+    };
+    let limit = match panic.what {
+        Panicked::Other if panic.aborts() => ABORTING,
+        Panicked::Other | Panicked::Unreported => ORDINARY,
+        _ => DECISIVE,
+    };
+    let len = ENVELOPE + panic.message.len() + panic.at.len();
+    if common::count_report(len) > limit {
+        // Another thread that holds the lock reports its own panic.
+        if let Ok(mut newest) = NOT_SENT.try_lock() {
+            *newest = Some(panic);
+        }
+        return;
+    }
+    if limit == ABORTING {
+        flush();
+    }
+    let _ = channel.send(&Event::Panicked(panic));
+}
+
+/// What the payload of a panic says.
+pub fn thrown(payload: &dyn Any) -> Thrown {
+    let (what, message) = if let Some(CheckFailed(sentence)) = payload.downcast_ref() {
+        (Panicked::Check, sentence.as_str())
     } else if let Some(CannotCheck(reason)) = payload.downcast_ref() {
-        (Panicked::Skip, reason.clone())
+        (Panicked::Skip, reason.as_str())
     } else if let Some(JudgeFailed(reason)) = payload.downcast_ref() {
-        (Panicked::Judge, reason.clone())
+        (Panicked::Judge, reason.as_str())
     } else if let Some(ChildFailed(how)) = payload.downcast_ref() {
-        (Panicked::InChild, how.clone())
+        (Panicked::InChild, how.as_str())
     } else {
-        let message = info
-            .payload_as_str()
-            .unwrap_or("(a panic without a message)");
+        let owned = payload.downcast_ref::<String>().map(String::as_str);
+        let message = owned.or_else(|| payload.downcast_ref::<&str>().copied());
+        let message = message.unwrap_or("(a panic without a message)");
         // `todo!()` has no separate payload type, so it is recognised by core's message.
         let what = match message.starts_with("not yet implemented") {
             true => Panicked::NotStarted,
             false => Panicked::Other,
         };
-        (what, message.to_owned())
+        (what, message)
+    };
+    Thrown {
+        what,
+        message: protocol::shortened(message),
     }
+}
+
+/// Overrides libgcc's function, which Rust's runtime calls when a panic begins to unwind: also for `resume_unwind`,
+/// which calls no hook, and if the case has replaced the hook.
+///
+/// # Safety
+/// As for the function of the Itanium C++ ABI: `exception` is the header of an exception.
+#[cfg(target_env = "gnu")]
+#[unsafe(export_name = "_Unwind_RaiseException")]
+pub unsafe extern "C-unwind" fn raise_exception(
+    exception: *mut nix::libc::c_void,
+) -> nix::libc::c_int {
+    if !REPORTED.replace(false) && !EXPECTED.load(Ordering::SeqCst) {
+        unreported();
+    }
+    type Raise = unsafe extern "C-unwind" fn(*mut nix::libc::c_void) -> nix::libc::c_int;
+    static REAL: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let real = super::interpose::libc_function(&REAL, c"_Unwind_RaiseException");
+    // SAFETY: libgcc defines the function with this type; dlsym finds it, because Rust's runtime is linked with libgcc.
+    let real: Raise = unsafe { std::mem::transmute(real) };
+    // SAFETY: the caller's contract is the same.
+    unsafe { real(exception) }
+}
+
+#[cfg(target_env = "gnu")]
+fn unreported() {
+    let place = String::new();
+    send(panic(Panicked::Unreported, String::new(), place, false));
 }

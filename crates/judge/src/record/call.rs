@@ -49,6 +49,15 @@ pub fn forks(number: i64, args: &[u64; 6]) -> bool {
     FORKS.contains(&number) && !(number == libc::SYS_clone && shares_memory)
 }
 
+/// Further calls that stop for the tracer, at their entry: they explain how a case ends, and are in no transcript.
+pub const NOTED: &[i64] = &[
+    libc::SYS_exit_group,
+    libc::SYS_setitimer,
+    libc::SYS_timer_create,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_alarm,
+];
+
 /// A watched call.
 #[derive(Debug, Clone)]
 pub struct Call {

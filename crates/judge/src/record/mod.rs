@@ -17,7 +17,7 @@ use crate::format;
 use call::{Call, Line};
 use ledger::Ledger;
 use process::{FIRST, Status};
-use space::{Mapping, Space};
+use space::{Gone, Mapping, Space};
 
 /// Marks, in a transcript, a call that the judge made to fail.
 const REFUSED: &str = " (made to fail)";
@@ -89,7 +89,11 @@ impl Record {
 
     /// Records that `parent` has forked `child`, whose process id is `pid`.
     pub fn forked(&mut self, parent: &str, child: &str, pid: i32, watching: bool) {
-        let space = self.spaces.get(parent).cloned().unwrap_or_default();
+        let space = self
+            .spaces
+            .get(parent)
+            .map(Space::forked)
+            .unwrap_or_default();
         self.spaces.insert(child.to_owned(), space);
         self.names.insert(pid, child.to_owned());
         if watching {
@@ -226,6 +230,8 @@ impl Record {
                     shared: kind != libc::MAP_PRIVATE,
                     anonymous: flags as i32 & libc::MAP_ANONYMOUS != 0,
                     stack: flags as i32 & libc::MAP_STACK != 0,
+                    object: whole_pages(len),
+                    not_forked: false,
                 });
                 Some(id)
             }
@@ -237,13 +243,24 @@ impl Record {
                 space.protect(start..end, third as i32);
                 None
             }
+            libc::SYS_madvise => {
+                if let advice @ (libc::MADV_DONTFORK | libc::MADV_DOFORK) = third as i32 {
+                    space.keep_from_children(start..end, advice == libc::MADV_DONTFORK);
+                }
+                None
+            }
             libc::SYS_mremap => {
                 let old = space.at(start)?.clone();
                 let keeps_old = len == 0 || flags as i32 & libc::MREMAP_DONTUNMAP != 0;
                 let id = match keeps_old {
                     true => new_id(),
                     false => {
-                        space.unmap(start..end);
+                        let how = if value == start {
+                            Gone::CutOff
+                        } else {
+                            Gone::Moved
+                        };
+                        space.remove(start..end, how);
                         old.id
                     }
                 };
@@ -343,7 +360,11 @@ impl Record {
             return line.text("NULL");
         }
         let space = self.spaces.get(process);
-        match space.and_then(|space| space.at(address).or_else(|| space.gone_at(address))) {
+        match space.and_then(|space| {
+            space
+                .at(address)
+                .or_else(|| Some(space.gone_at(address)?.0))
+        }) {
             Some(mapping) => line.place(mapping.id, address - mapping.start),
             None => line.text("?"),
         }

@@ -1,4 +1,7 @@
 //! Detects that no task of a case can run again: each waits for another one, without a time limit.
+//!
+//! A deadlock is reported only if nothing can end the waits: no timer, and no process that is not followed. Otherwise
+//! the time limit decides.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +11,14 @@ use nix::unistd::Pid;
 use crate::procfs;
 use crate::record::process;
 
-/// The call in which one task waits. Its arguments distinguish two locks between polls; they are not printed.
+/// The call in which one task waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     process: String,
     call: i64,
+    // What follows is not printed. It differs between two polls if the task has run meanwhile.
     args: Vec<u64>,
+    switches: Option<u64>,
 }
 
 /// What each task waits for, or `None` if any of them may run again by itself.
@@ -54,29 +59,78 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
             process: process.clone(),
             call,
             args,
+            switches: procfs::context_switches(tid),
         });
     }
-    (!waits.is_empty()).then_some(waits)
+    (!waits.is_empty() && !has_stranger(live)).then_some(waits)
+}
+
+/// Whether a process of the case has a child that is not among `live`, which CLONE_UNTRACED makes. That one may end any
+/// wait.
+fn has_stranger(live: &BTreeMap<i32, String>) -> bool {
+    live.keys().any(|tid| {
+        let children = procfs::children(*tid, *tid);
+        let is_stranger = |child: &i32| !live.contains_key(child) && procfs::runs(*child);
+        children.iter().any(is_stranger)
+    })
 }
 
 /// Describes each wait in a line.
 pub fn describe(waits: &[Wait]) -> Vec<String> {
-    let line = |wait: &Wait| {
-        let who = match waits {
-            [_] => "your code".to_owned(),
-            [first, rest @ ..] if rest.iter().all(|wait| wait.process == first.process) => {
-                "a thread".to_owned()
-            }
-            _ => process::describe(&wait.process),
-        };
-        let what = match wait.call {
-            libc::SYS_futex => "waits for a lock (futex)",
-            libc::SYS_wait4 | libc::SYS_waitid => "waits for a child",
-            _ => "waits for a signal",
-        };
-        format!("{who} {what}")
-    };
+    let processes: Vec<&str> = waits.iter().map(|wait| wait.process.as_str()).collect();
+    let line = |wait: &Wait| format!("{} {}", who(&wait.process, &processes), waits_in(wait.call));
     waits.iter().map(line).collect()
+}
+
+/// What each task of the case waits for, in a line, when the case must be stopped. Empty if any of them runs.
+pub fn all_wait_for(root: Pid, live: &BTreeMap<i32, String>) -> Vec<String> {
+    let tasks = live.iter().filter(|(tid, _)| **tid != root.as_raw());
+    let processes: Vec<&str> = tasks.clone().map(|(_, process)| process.as_str()).collect();
+    let wait = |tid: i32| {
+        if procfs::is_stopped(tid) {
+            return Some("is stopped by a signal".to_owned());
+        }
+        procfs::sleeps(tid)?.then(|| match procfs::blocked_in(tid) {
+            Some((call, _)) => waits_in(call),
+            None => "waits".to_owned(),
+        })
+    };
+    let lines: Option<Vec<String>> = tasks
+        .map(|(tid, process)| Some(format!("{} {}", who(process, &processes), wait(*tid)?)))
+        .collect();
+    let mut lines = lines.unwrap_or_default();
+    lines.dedup();
+    lines
+}
+
+/// One of these processes, one a task, in a sentence.
+fn who(process: &str, processes: &[&str]) -> String {
+    match processes {
+        [_] => "your code".to_owned(),
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => "a thread".to_owned(),
+        _ => process::describe(process),
+    }
+}
+
+fn waits_in(call: i64) -> String {
+    let call = match call {
+        libc::SYS_futex => "futex (a lock, a condition variable or a join)",
+        libc::SYS_wait4 | libc::SYS_waitid => return "waits for a child".to_owned(),
+        libc::SYS_rt_sigsuspend | libc::SYS_rt_sigtimedwait => {
+            return "waits for a signal".to_owned();
+        }
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_pause => return "waits for a signal".to_owned(),
+        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => "nanosleep",
+        libc::SYS_read | libc::SYS_readv => "read",
+        libc::SYS_write | libc::SYS_writev => "write",
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait => "poll",
+        libc::SYS_ppoll | libc::SYS_pselect6 | libc::SYS_epoll_pwait => "poll",
+        libc::SYS_fcntl | libc::SYS_flock => "a file lock",
+        number => return format!("waits in system call {number}"),
+    };
+    format!("waits in {call}")
 }
 
 #[cfg(test)]
@@ -127,7 +181,8 @@ mod tests {
             root.thread().unpark();
             [while_it_runs, while_it_sleeps].map(|waits| waits.map(|waits| describe(&waits)))
         });
-        let waits = vec!["your code waits for a lock (futex)".to_owned()];
+        let waits =
+            vec!["your code waits in futex (a lock, a condition variable or a join)".to_owned()];
         assert_eq!(results, [None, Some(waits)]);
     }
 }

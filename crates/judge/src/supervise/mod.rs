@@ -39,6 +39,7 @@ use notify::Notified;
 use objects::Objects;
 use shared::Shared;
 use tasks::Change;
+pub use trace::First;
 
 /// A case that has ended.
 pub struct Finished {
@@ -111,15 +112,15 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         Some(record) => (record.counts.clone(), record.injected),
         None => injected_untraced(&events),
     };
-    let (text, output) = output::read(&child.output);
+    let output = output::read(&child.output);
     let evidence = Evidence {
         status: seen.status,
+        first: seen.first,
         events,
         stop: shared.stopped(),
         fault: seen.fault,
         child_killed: seen.child_killed,
         leftovers: seen.leftovers,
-        output: text,
     };
     Finished {
         verdict: evidence.verdict(),
@@ -168,6 +169,7 @@ fn follow_untraced(
         leftovers,
         fault: None,
         child_killed: None,
+        first: None,
         record: None,
     })
 }

@@ -12,16 +12,16 @@ const BYTES: usize = 64 << 10;
 /// The longest line, in bytes, that is shown whole.
 const WIDEST: usize = 2000;
 
-/// The end of the output: as one text, and as the lines to show.
-pub fn read(file: &File) -> (String, Vec<String>) {
+/// The end of the output, as the lines to show.
+pub fn read(file: &File) -> Vec<String> {
     let len = file.metadata().map_or(0, |data| data.len());
     let mut bytes = vec![0; BYTES.min(len as usize)];
     let from = len - bytes.len() as u64;
     if let Err(error) = file.read_exact_at(&mut bytes, from) {
         let line = format!("(the output cannot be read: {error})");
-        return (String::new(), vec![line]);
+        return vec![line];
     }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.split_terminator('\n').collect();
     let skipped = lines.len().saturating_sub(LINES);
     let mut shown = Vec::new();
@@ -34,5 +34,5 @@ pub fn read(file: &File) -> (String, Vec<String>) {
         true => format!("{}… ({} bytes)", visible(&line[..end(line)]), line.len()),
         false => visible(line),
     }));
-    (text, shown)
+    shown
 }

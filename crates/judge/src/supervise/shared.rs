@@ -1,6 +1,6 @@
 //! What the thread that follows a case shares with the one that watches its limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, killpg};
@@ -22,6 +22,8 @@ pub struct Shared {
 struct State {
     /// Task id → the name of its process.
     live: BTreeMap<i32, String>,
+    /// The processes that may have set a timer.
+    timers: BTreeSet<String>,
     stop: Option<Stop>,
 }
 
@@ -50,6 +52,18 @@ impl Shared {
 
     pub fn remove(&self, tid: i32) {
         self.lock().live.remove(&tid);
+    }
+
+    /// Notes that `process` may have set a timer, which stays possible until it ends.
+    pub fn add_timer(&self, process: &str) {
+        self.lock().timers.insert(process.to_owned());
+    }
+
+    /// Whether a timer may be pending in a process that runs. Without a tracer nobody knows.
+    pub fn may_have_timer(&self) -> bool {
+        let state = self.lock();
+        let has_timer = |process: &String| state.timers.contains(process);
+        self.untraced.is_some() || state.live.values().any(has_timer)
     }
 
     /// Replaces all tasks.
@@ -112,7 +126,7 @@ mod tests {
         let shared = Shared::untraced(root_id);
         shared.add(root_id, FIRST);
         shared.add(stranger_id, "P.1");
-        shared.stop(Stop::Time(1));
+        shared.stop(Stop::Memory(1));
         assert_eq!(root.wait().unwrap().signal(), Some(libc::SIGKILL));
         assert!(stranger.wait().unwrap().success());
     }

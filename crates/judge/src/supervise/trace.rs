@@ -17,8 +17,8 @@ use crate::injection::{Effect, Injection};
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
 use crate::protocol::{MARK, Mark};
-use crate::record::call::{self, FORKS, MADE_BY_LIBC};
-use crate::record::fault::Fault;
+use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOTED};
+use crate::record::fault::{self, Fault};
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
 use crate::record::{Made, Record};
@@ -32,6 +32,8 @@ pub struct Seen {
     pub fault: Option<Fault>,
     /// The last signal that killed a forked child, with its fault.
     pub child_killed: Option<(i32, Option<Fault>)>,
+    /// What the first process did before it ended; `None` where `record` is.
+    pub first: Option<First>,
     /// `None` without a tracer, and on a kernel that does not report calls to a tracer (gVisor).
     pub record: Option<Record>,
 }
@@ -42,6 +44,16 @@ const HELD: Duration = Duration::from_millis(100);
 
 /// The length of libc's function `syscall`, in bytes; the true one is shorter.
 const SYSCALL_CODE: u64 = 64;
+/// What the first process of a case did before it ended.
+#[derive(Debug, Clone, Default)]
+pub struct First {
+    /// A thread of the case, and not libtest, has called exit_group(2).
+    pub called_exit: bool,
+    /// The last program that it has executed.
+    pub executed: Option<String>,
+    /// The pipe to the judge was gone when the case had ended.
+    pub pipe_gone: bool,
+}
 
 /// One thread of a case.
 struct Task {
@@ -111,6 +123,7 @@ struct Tracer<'a> {
     /// The task that waits for another one to be held.
     awaiting: Option<Pid>,
     child_killed: Option<(i32, Option<Fault>)>,
+    first: First,
 }
 
 /// Traces `root`, which has asked this thread to trace it and is about to execute its program. Returns an error if it
@@ -136,6 +149,7 @@ pub fn follow(
         held: None,
         awaiting: None,
         child_killed: None,
+        first: First::default(),
     };
     tracer.add(root.as_raw(), FIRST.to_owned());
     let status = tracer.until_root_ends()?;
@@ -149,6 +163,7 @@ pub fn follow(
             .remove(FIRST)
             .and_then(|process| process.fault),
         child_killed: tracer.child_killed,
+        first: (!tracer.calls_unknown).then_some(tracer.first),
         record: (!tracer.calls_unknown).then_some(tracer.record),
     })
 }
@@ -251,11 +266,7 @@ impl Tracer<'_> {
             Change::Event(
                 libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE,
             ) => self.birth(pid),
-            Change::Event(libc::PTRACE_EVENT_EXEC) => {
-                if let Some(task) = self.tasks.get(&pid.as_raw()) {
-                    self.record.executed(&task.process);
-                }
-            }
+            Change::Event(libc::PTRACE_EVENT_EXEC) => self.executed(pid),
             Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => next = self.syscall(pid),
             Change::Event(_) | Change::Ended(_) => {}
         }
@@ -270,6 +281,25 @@ impl Tracer<'_> {
         let task = self.tasks.get(&pid.as_raw());
         let in_call = task.is_some_and(|task| task.call.is_some());
         tasks::resume(pid, in_call, signal);
+    }
+
+    /// Handles an execve, which replaces the address space and ends all other threads of the process.
+    fn executed(&mut self, pid: Pid) {
+        // A thread that calls execve takes the process's id. Nothing else reports the end of its own.
+        if let Ok(former) = ptrace::getevent(pid)
+            && former as i32 != pid.as_raw()
+        {
+            self.tasks.remove(&(former as i32));
+            self.shared.remove(former as i32);
+        }
+        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+            return;
+        };
+        self.record.executed(&task.process);
+        if task.process == FIRST {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            self.first.executed = Some(program.display().to_string());
+        }
     }
 
     /// Adds the thread or the process that `parent` has created.
@@ -323,6 +353,10 @@ impl Tracer<'_> {
                 let entry = unsafe { info.u.seccomp };
                 match entry.nr as i64 {
                     libc::SYS_prctl => self.mark(pid, entry.args),
+                    number if NOTED.contains(&number) => {
+                        self.note(pid, number);
+                        Next::Resume
+                    }
                     number => self.entry(pid, number, entry.args, info.instruction_pointer),
                 }
             }
@@ -333,6 +367,19 @@ impl Tracer<'_> {
                 Next::Resume
             }
             _ => Next::Resume,
+        }
+    }
+
+    /// Notes a call that changes how the end of the case, or a wait, is explained.
+    fn note(&mut self, pid: Pid, number: i64) {
+        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+            return;
+        };
+        match number {
+            libc::SYS_exit_group => {
+                self.first.called_exit |= task.process == FIRST && pid != self.root
+            }
+            _ => self.shared.add_timer(&task.process),
         }
     }
 
@@ -489,6 +536,7 @@ impl Tracer<'_> {
                 }
             }
             Mark::Release => self.release(),
+            Mark::PipeGone => self.first.pipe_gone = true,
         }
         Next::Resume
     }
@@ -562,12 +610,27 @@ impl Tracer<'_> {
         let Some(task) = self.tasks.get(&pid.as_raw()) else {
             return;
         };
-        // SAFETY: for these signals the kernel fills in the address.
-        let address = unsafe { info.si_addr() } as u64;
+        // gVisor does not know this request. Then no address is near the pointers.
+        let (instruction, stack) = ptrace::syscall_info(pid).map_or((u64::MAX, u64::MAX), |info| {
+            (info.instruction_pointer, info.stack_pointer)
+        });
+        let signal = fault::Signal {
+            number: signal,
+            code: info.si_code,
+            // SAFETY: for these signals the kernel fills in the address.
+            address: unsafe { info.si_addr() } as u64,
+            instruction,
+            stack,
+        };
         let nothing = Space::default();
         let space = self.record.space(&task.process).unwrap_or(&nothing);
-        let fault = Fault::new(pid.as_raw(), signal, info.si_code, address, space);
-        if let Some(process) = self.processes.get_mut(&task.process) {
+        let fault = Fault::new(pid.as_raw(), &signal, space);
+        if let Some(process) = self.processes.get_mut(&task.process)
+            && !process
+                .fault
+                .as_ref()
+                .is_some_and(|earlier| fault.repeats(earlier))
+        {
             process.fault = Some(fault);
         }
     }

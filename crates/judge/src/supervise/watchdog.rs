@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::deadlock;
 use super::objects::Objects;
 use super::shared::Shared;
-use crate::limits::{LIBTEST, Limits, Stop};
+use crate::limits::{LIBTEST, Limits, Overrun, Stop};
 use crate::procfs::{self, FileId};
 
 /// The polling interval.
@@ -38,7 +38,10 @@ pub fn watch(
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
         census(shared);
         let live = shared.live();
-        let waits = deadlock::waits(root, &live);
+        let waits = match shared.may_have_timer() {
+            true => None, // its signal may end a wait, or a process
+            false => deadlock::waits(root, &live),
+        };
         unchanged = match &waits {
             Some(_) if waits == last => unchanged + 1,
             _ => 0,
@@ -52,7 +55,12 @@ pub fn watch(
         {
             Stop::Deadlock(deadlock::describe(waits))
         } else if clock.is_up(&live, limits.wall) {
-            Stop::Time(limits.wall.as_secs())
+            Stop::Time(Overrun {
+                limit: limits.wall,
+                elapsed: clock.begun.elapsed(),
+                cpu: cpu_time(&live),
+                waits: deadlock::all_wait_for(root, &live),
+            })
         } else {
             last = waits;
             continue;
@@ -77,6 +85,16 @@ fn memory(live: &BTreeMap<i32, String>, objects: &Objects) -> u64 {
     }
     // What is mapped from such a file is also resident.
     resident.saturating_sub(shared) + shared.max(files.values().sum::<u64>() + segments)
+}
+
+/// The CPU time of all processes among the tasks.
+fn cpu_time(live: &BTreeMap<i32, String>) -> Duration {
+    processes(live).map(procfs::cpu_time).sum()
+}
+
+fn processes(live: &BTreeMap<i32, String>) -> impl Iterator<Item = i32> {
+    let tasks = live.keys().copied();
+    tasks.filter(|tid| procfs::process_of(*tid) == Some(*tid))
 }
 
 /// Measures the time that a case has used.

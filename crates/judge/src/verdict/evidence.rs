@@ -4,15 +4,18 @@ use nix::libc;
 
 use super::{Failure, Verdict};
 use crate::limits::Stop;
-use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked};
-use crate::record::fault::Fault;
+use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked, Thrown};
+use crate::record::fault::{Fault, Place};
 use crate::record::process::Status;
+use crate::supervise::First;
 
 /// All that is known of a case once none of its processes runs.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// How the first process ended.
     pub status: Status,
+    /// What the first process did before, if it was traced.
+    pub first: Option<First>,
     pub events: Vec<Event>,
     pub stop: Option<Stop>,
     /// The last fault of the first process, if it was traced.
@@ -21,7 +24,6 @@ pub struct Evidence {
     pub child_killed: Option<(i32, Option<Fault>)>,
     /// The number of processes that still ran when the first one had ended.
     pub leftovers: usize,
-    pub output: String,
 }
 
 impl Evidence {
@@ -49,10 +51,11 @@ impl Evidence {
             return Verdict::Failed(Failure::Grader(panic.message.clone()));
         }
         if let Some(panic) = self.panics().find(|p| p.what == Panicked::NotStarted) {
-            return Verdict::NotStarted(format!("a todo!() at {} was reached", panic.at));
+            return Verdict::NotStarted(reached(&panic.at));
         }
         if self.ended().any(|ended| *ended == Ended::InChild) {
-            return Verdict::Failed(match self.unexpected().find(|panic| panic.in_child) {
+            let in_child = |panic: &&Panic| panic.in_child && panic.what != Panicked::Unreported;
+            return Verdict::Failed(match self.unexpected().find(in_child) {
                 // A check that the child reached and failed was meant for its parent.
                 Some(panic) if panic.what != Panicked::Check => {
                     Failure::ChildPanicked(panic.clone())
@@ -63,12 +66,15 @@ impl Evidence {
         if let Some(stop) = &self.stop {
             return Verdict::Failed(Failure::Stopped(stop.clone()));
         }
+        if let Some(program) = self.first.as_ref().and_then(|first| first.executed.clone()) {
+            return Verdict::Failed(Failure::Executed(program));
+        }
         let end = self.ended().find_map(|ended| match ended {
             Ended::Here {
                 panicked,
                 zombies,
                 running,
-            } => Some((*panicked, *zombies, *running)),
+            } => Some((panicked, *zombies, *running)),
             Ended::InChild => None,
         });
         match (end, self.status) {
@@ -77,10 +83,21 @@ impl Evidence {
                 Some(sentence) => Failure::Check(sentence),
                 None => self.killed(signal),
             }),
-            (None, Status::Exited(EXIT_PIPE_GONE)) => Verdict::Failed(Failure::DescriptorsClosed),
-            (None, Status::Exited(code)) => Verdict::Failed(Failure::ExitedEarly(code)),
-            (Some((true, ..)), _) => self.panicked(),
-            (Some((false, zombies, running)), _) => self.returned(zombies, running),
+            (None, Status::Exited(code)) => Verdict::Failed(self.exited(code)),
+            (Some((Some(thrown), ..)), _) => self.panicked(thrown),
+            (Some((None, zombies, running)), _) => self.returned(zombies, running),
+        }
+    }
+
+    /// The first process exited before the case's body had ended.
+    fn exited(&self, code: i32) -> Failure {
+        match &self.first {
+            Some(first) if first.pipe_gone => Failure::DescriptorsClosed,
+            None if code == EXIT_PIPE_GONE => Failure::DescriptorsClosed,
+            first => Failure::ExitedEarly {
+                code,
+                called: first.as_ref().is_some_and(|first| first.called_exit),
+            },
         }
     }
 
@@ -93,46 +110,78 @@ impl Evidence {
     }
 
     fn killed(&self, signal: i32) -> Failure {
-        if self.output.contains("has overflowed its stack") {
-            return Failure::StackOverflow;
-        }
-        // If a panic cannot unwind, core panics once more, at a location in its own source.
-        let outside_core = |panic: &&Panic| !panic.at.contains("core/src/panicking.rs:");
-        match self.panics().rfind(outside_core).or(self.panics().last()) {
-            Some(panic) if signal == libc::SIGABRT => Failure::AbortedByPanic(panic.clone()),
-            _ => Failure::Killed(signal, self.fault_of(signal)),
-        }
-    }
-
-    fn fault_of(&self, signal: i32) -> Option<Fault> {
-        self.fault.clone().filter(|fault| fault.signal == signal)
-    }
-
-    /// The verdict on a body that a panic unwound: the last one in the first process.
-    fn panicked(&self) -> Verdict {
-        let Some(last) = self.panics().rfind(|panic| !panic.in_child) else {
-            return Verdict::Failed(Failure::Grader("a panic was not reported".to_owned()));
-        };
-        Verdict::Failed(match last.what {
-            Panicked::Skip => return Verdict::Skipped(last.message.clone()),
-            Panicked::Check => Failure::Check(last.message.clone()),
-            Panicked::InChild => return self.failed_in_child(last),
-            Panicked::NotStarted | Panicked::Judge | Panicked::Other => {
-                Failure::Panicked(last.clone())
+        let overflow = |fault: &Fault| fault.place == Place::StackOverflow;
+        if signal == libc::SIGABRT {
+            // Rust's handler of SIGSEGV aborts after an access below the stack.
+            if self.fault.as_ref().is_some_and(overflow) {
+                return Failure::StackOverflow;
             }
+            if let Some(panic) = self.panic_that_aborted() {
+                return Failure::AbortedByPanic(panic.clone());
+            }
+        }
+        let fault = self.fault.clone().filter(|fault| fault.signal == signal);
+        match fault {
+            Some(fault) if overflow(&fault) => Failure::StackOverflow,
+            fault => Failure::Killed(signal, fault),
+        }
+    }
+
+    /// The panic of the first process that could not unwind: core panics once more then, in its own source.
+    fn panic_that_aborted(&self) -> Option<&Panic> {
+        let mut panics = self.panics().filter(|panic| !panic.in_child).rev();
+        let second = panics.find(|panic| panic.aborts())?;
+        let reported = |panic: &&Panic| !panic.aborts() && panic.what != Panicked::Unreported;
+        panics.find(reported).or(Some(second))
+    }
+
+    /// The report of the panic that was thrown, with its place. If the case has replaced the hook, there is none.
+    fn report_of(&self, what: Panicked, message: &str, in_child: bool) -> Panic {
+        let is_it = |panic: &&Panic| {
+            let same = panic.what == what && panic.message == message;
+            same && panic.in_child == in_child && !panic.at.is_empty()
+        };
+        self.panics()
+            .rfind(is_it)
+            .cloned()
+            .unwrap_or_else(|| Panic {
+                what,
+                message: message.to_owned(),
+                at: String::new(),
+                in_child,
+                expected: false,
+            })
+    }
+
+    /// The verdict on a body that a panic unwound.
+    fn panicked(&self, thrown: &Thrown) -> Verdict {
+        let panic = self.report_of(thrown.what, &thrown.message, false);
+        Verdict::Failed(match panic.what {
+            Panicked::Skip => return Verdict::Skipped(panic.message),
+            Panicked::NotStarted => return Verdict::NotStarted(reached(&panic.at)),
+            Panicked::Check => Failure::Check(panic.message),
+            Panicked::Judge => Failure::Grader(panic.message),
+            Panicked::InChild => return self.failed_in_child(&panic),
+            Panicked::Other | Panicked::Unreported => Failure::Panicked(panic),
         })
     }
 
+    /// The verdict on a body that `in_child` ended. `passed_on` says how its child ended.
     fn failed_in_child(&self, passed_on: &Panic) -> Verdict {
-        let cause = self.unexpected().find(|panic| panic.in_child);
+        // `in_child` reports the panic that ended its closure without a place.
+        let mut in_child = self.panics().filter(|panic| panic.in_child).rev();
+        let cause = in_child.find(|panic| {
+            panic.at.is_empty() && !panic.expected && panic.what != Panicked::Unreported
+        });
+        let cause = cause.map(|panic| self.report_of(panic.what, &panic.message, true));
         Verdict::Failed(match (cause, &self.child_killed) {
             (Some(panic), _) => match panic.what {
-                Panicked::Skip => return Verdict::Skipped(panic.message.clone()),
-                Panicked::Check => Failure::CheckInChild(panic.message.clone()),
-                _ => Failure::ChildPanicked(panic.clone()),
+                Panicked::Skip => return Verdict::Skipped(panic.message),
+                Panicked::Check => Failure::CheckInChild(panic.message),
+                _ => Failure::ChildPanicked(panic),
             },
             (None, Some((signal, fault))) => Failure::ChildKilled(*signal, fault.clone()),
-            (None, None) => Failure::Panicked(passed_on.clone()),
+            (None, None) => Failure::Check(passed_on.message.clone()),
         })
     }
 
@@ -143,7 +192,9 @@ impl Evidence {
         if zombies > 0 {
             return Verdict::Failed(Failure::Zombies(zombies));
         }
-        if let Some(panic) = self.unexpected().next() {
+        let reported = |panic: &&Panic| panic.what != Panicked::Unreported;
+        let lost = self.unexpected().find(reported);
+        if let Some(panic) = lost.or_else(|| self.unexpected().next()) {
             return Verdict::Failed(Failure::SwallowedPanic(panic.clone()));
         }
         let changed = self.events.iter().find_map(|event| match event {
@@ -154,5 +205,14 @@ impl Evidence {
             Some(sentence) => Verdict::Failed(Failure::StateChanged(sentence)),
             None => Verdict::Passed,
         }
+    }
+}
+
+/// Why a case is not started.
+fn reached(at: &str) -> String {
+    match at {
+        // The case has replaced the panic hook, which reports the place.
+        "" => "a todo!() was reached".to_owned(),
+        at => format!("a todo!() at {at} was reached"),
     }
 }

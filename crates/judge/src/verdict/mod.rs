@@ -59,9 +59,15 @@ pub enum Failure {
     LeftRunning,
     /// The state of the process is not the one that the answer found. The text is the sentence about the difference.
     StateChanged(String),
-    /// The process exited with this status before the case was over.
-    ExitedEarly(i32),
-    /// The pipe to the judge was closed.
+    /// The process exited with this status before the case's body had ended.
+    ExitedEarly {
+        code: i32,
+        /// A thread of the case is known to have called exit(3), _exit(2) or exit_group(2).
+        called: bool,
+    },
+    /// The process executed this program before the case's body had ended.
+    Executed(String),
+    /// The descriptor of the pipe to the judge was closed or replaced.
     DescriptorsClosed,
     /// A signal killed the process, with the fault if the kernel reported an address.
     Killed(i32, Option<Fault>),

@@ -4,11 +4,13 @@ use nix::libc;
 
 use crate::format::{self, size};
 use crate::injection::{Effect, Injection};
-use crate::limits::Stop;
-use crate::protocol::Panic;
-use crate::record::fault::{Fault, Place};
+use crate::limits::{Overrun, Stop};
+use crate::protocol::{Panic, Panicked};
+use crate::record::call::argument;
+use crate::record::fault::{Access, Fault, Mapped, Place};
 use crate::record::ledger::Difference;
 use crate::record::process::{self, FIRST};
+use crate::record::space::Gone;
 use crate::record::transcript::CallDifference;
 use crate::verdict::{Failure, Verdict};
 
@@ -26,56 +28,55 @@ fn failed(failure: &Failure) -> String {
     match failure {
         Failure::Check(sentence) | Failure::StateChanged(sentence) => sentence.clone(),
         Failure::CheckInChild(sentence) => format!("In a forked child: {sentence}"),
-        Failure::Panicked(panic) => {
-            format!("The code panicked at {}: {}", panic.at, message(panic))
-        }
+        Failure::Panicked(panic) => format!("The code panicked{}", panic_and_message(panic)),
         Failure::ChildPanicked(panic) => {
-            format!(
-                "A forked child panicked at {}: {}",
-                panic.at,
-                message(panic)
-            )
+            format!("A forked child panicked{}", panic_and_message(panic))
         }
         Failure::SwallowedPanic(panic) => swallowed(panic),
-        Failure::AbortedByPanic(panic) => aborted(panic),
-        Failure::Escaped => {
-            "A forked child returned from your function instead of ending in _exit: \
-             two processes ran the caller's code."
-                .to_owned()
-        }
-        Failure::Zombies(count) => zombies(*count),
-        Failure::LeftRunning => "Your code left a process running that it had started.".to_owned(),
-        Failure::ExitedEarly(code) => format!(
-            "The process ended with status {code} before the case was over: something called \
-             exit()."
+        Failure::AbortedByPanic(panic) => format!(
+            "The code panicked{} where a panic cannot unwind (in Drop during another panic, or in an extern \"C\" \
+             function), so the process aborted: {}",
+            place(&panic.at),
+            message(panic)
         ),
-        Failure::DescriptorsClosed => "Your code closed descriptors that it had not opened: the \
-             judge's own is gone."
+        Failure::Escaped => "A forked child returned from your function instead of calling _exit, so two processes ran \
+             the caller's code."
             .to_owned(),
-        Failure::Killed(signal, fault) => {
-            format!("Killed by {}", cause(*signal, fault.as_ref()))
-        }
+        Failure::Zombies(count) => zombies(*count),
+        Failure::LeftRunning => "A process that your code had started was still running when the case ended. Wait for \
+             it, or end it."
+            .to_owned(),
+        Failure::ExitedEarly { code, called: true } => format!(
+            "Your code ended the process with status {code} (exit, _exit or exit_group) before the case had ended. \
+             Return instead."
+        ),
+        Failure::ExitedEarly { code, .. } => format!(
+            "The process exited with status {code} before the case had ended; expected your code to return."
+        ),
+        Failure::Executed(program) => format!(
+            "Your code executed {program} in place of the case (execve). Call execve only in a child process."
+        ),
+        Failure::DescriptorsClosed => "Your code closed or replaced a file descriptor that it had not opened: the \
+             judge's pipe is gone. Close only your own descriptors."
+            .to_owned(),
+        Failure::Killed(signal, fault) => cause(*signal, fault.as_ref()),
         Failure::ChildKilled(signal, fault) => {
-            format!(
-                "A forked child was killed by {}",
-                cause(*signal, fault.as_ref())
-            )
+            format!("A forked child was killed by {}", cause(*signal, fault.as_ref()))
         }
         Failure::StackOverflow => {
-            "The stack overflowed: a recursion without an end, or an array too \
-             large for a local variable."
-                .to_owned()
+            format!("The stack overflowed: {STACK_OVERFLOW}")
         }
         Failure::Stopped(stop) => stopped(stop),
         Failure::UnmappedTwice(bytes) => format!(
-            "Your code called munmap on {} that were unmapped already: by then another thread's mapping may lie there.",
+            "munmap was called for {} that were already unmapped. Unmap memory only once: another thread may have \
+             mapped that range again.",
             size(*bytes)
         ),
         Failure::Ledger(differences) => differences
             .first()
-            .map_or_else(|| "The effect is not the one asked for.".to_owned(), ledger),
+            .map_or_else(|| "The net effect differs from the expected one.".to_owned(), ledger),
         Failure::Calls(difference) => calls(difference),
-        Failure::Compiled(lesson) => format!("Your signatures let this compile: {lesson}"),
+        Failure::Compiled(lesson) => format!("This compiled, but your signatures must prevent it: {lesson}"),
         Failure::OtherError(lesson) => {
             format!("The compiler rejects this, but for another reason than the expected one: {lesson}")
         }
@@ -85,11 +86,25 @@ fn failed(failure: &Failure) -> String {
             )
         }
         Failure::During(injection, failure) => during(injection, &failed(failure)),
-        Failure::Stale => "This grader was built from another version of your answer, and cannot grade the present one: \
-             save the file again, or touch(1) it."
+        Failure::Stale => "This grader was built from another version of your answer and cannot grade the present one. \
+             Save the file again, or touch(1) it."
             .to_owned(),
         Failure::Grader(why) => format!("Could not grade: {why}."),
     }
+}
+
+const STACK_OVERFLOW: &str = "a recursion is too deep, or a local variable is too large.";
+
+/// ` at file:line`, if it is known.
+fn place(at: &str) -> String {
+    match at {
+        "" => String::new(),
+        at => format!(" at {at}"),
+    }
+}
+
+fn panic_and_message(panic: &Panic) -> String {
+    format!("{}: {}", place(&panic.at), message(panic))
 }
 
 /// The sentence of a failure that an injection brought about.
@@ -103,19 +118,14 @@ fn during(injection: &Injection, sentence: &str) -> String {
 
 fn stopped(stop: &Stop) -> String {
     match stop {
-        Stop::Time(seconds) => format!(
-            "Still running after {seconds} s, and stopped: an endless loop, or a wait that never \
-             ends."
+        Stop::Time(overrun) => time(overrun),
+        Stop::Memory(bytes) => format!(
+            "The case was stopped, because more than {} of its memory was resident.",
+            size(*bytes)
         ),
-        Stop::Memory(bytes) => {
-            format!(
-                "Stopped with more than {} of memory resident.",
-                size(*bytes)
-            )
-        }
         Stop::Tasks(count) => format!(
-            "Stopped with more than {count} processes and threads at once: a fork whose child does \
-             not end?"
+            "The case was stopped, because it had more than {count} processes and threads at the same time. Look for a \
+             fork whose child does not end."
         ),
         Stop::Signal(sentence) => sentence.clone(),
         Stop::Deadlock(waits) => match &waits[..] {
@@ -123,145 +133,276 @@ fn stopped(stop: &Stop) -> String {
                 format!("Deadlock: {alone}, and nothing else runs that could end the wait.")
             }
             _ => format!(
-                "Deadlock: nothing can ever run again ({}).",
+                "Deadlock: no process or thread can run again ({}).",
                 waits.join(", ")
             ),
         },
     }
 }
 
-fn swallowed(panic: &Panic) -> String {
-    format!(
-        "Your function returned as if all were well, but a panic at {} was lost on the way \
-         (in a thread, or in catch_unwind): {}",
-        panic.at,
-        message(panic)
-    )
+/// A case that computed may have an endless loop, or be slow. Nothing here can tell.
+fn time(overrun: &Overrun) -> String {
+    let Overrun {
+        limit,
+        elapsed,
+        cpu,
+        waits,
+    } = overrun;
+    let (limit, elapsed) = (limit.as_secs_f64(), elapsed.as_secs_f64());
+    let clock = match elapsed > limit + 1.0 {
+        true => format!(" of its own time ({elapsed:.0} s by the clock)"),
+        false => String::new(),
+    };
+    let cpu = cpu.as_secs_f64();
+    let ran = format!(
+        "The case was still running after {limit} s{clock} and had used {cpu:.1} s of CPU time"
+    );
+    match waits.is_empty() || cpu > limit / 2.0 {
+        true => format!("{ran}. Look for a loop that does not end, or for too much work."),
+        false => format!("{ran}: {}.", waits.join(", ")),
+    }
 }
 
-fn aborted(panic: &Panic) -> String {
-    format!(
-        "The code panicked at {} where a panic cannot unwind (in Drop during another panic, or \
-         across extern \"C\"), so the process aborted: {}",
-        panic.at,
-        message(panic)
-    )
+fn swallowed(panic: &Panic) -> String {
+    match panic.what {
+        Panicked::Unreported => {
+            "The case ended normally, although a panic had begun to unwind (in a thread, or inside \
+             catch_unwind). Pass the panic on to the caller."
+                .to_owned()
+        }
+        _ => format!(
+            "The case ended normally, although the code had panicked{} (in a thread, or inside catch_unwind). Pass the \
+             panic on to the caller. Its message: {}",
+            place(&panic.at),
+            message(panic)
+        ),
+    }
 }
 
 fn zombies(count: u32) -> String {
     match count {
-        1 => "Your code left a zombie: a child ended, and nobody waited for it.".to_owned(),
+        1 => "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child."
+            .to_owned(),
         count => format!(
-            "Your code left {count} zombies: children that ended, and nobody waited for them."
+            "Your code left {count} zombies: children that have ended and were not waited for. Call waitpid for each \
+             child."
         ),
     }
 }
 
 /// The signal and its cause, as far as the kernel reported it.
 fn cause(signal: i32, fault: Option<&Fault>) -> String {
-    let place = fault.and_then(|fault| place(&fault.place));
-    let cause = place.unwrap_or_else(|| usual_cause(signal).to_owned());
-    format!("{}: {cause}", format::signal(signal))
+    let name = format::signal(signal);
+    let aborts = signal == libc::SIGABRT;
+    let cause = match fault {
+        // Rust's handler of SIGSEGV aborts after an access below the stack.
+        Some(fault) if aborts && fault.place == Place::StackOverflow => stack_overflow(),
+        Some(fault) if fault.signal == signal => {
+            fault_place(&fault.place).unwrap_or_else(|| format!("{}.", usual_cause(signal)))
+        }
+        _ if matches!(
+            signal,
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
+        ) =>
+        {
+            format!("{}, or a process sent the signal.", usual_cause(signal))
+        }
+        _ => format!("{}.", usual_cause(signal)),
+    };
+    format!("{name}: {cause}")
+}
+
+fn stack_overflow() -> String {
+    format!("the stack overflowed. {}", capitalised(STACK_OVERFLOW))
+}
+
+fn capitalised(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    first.to_uppercase() + rest
 }
 
 fn usual_cause(signal: i32) -> &'static str {
     match signal {
-        libc::SIGABRT => "something called abort().",
-        libc::SIGXFSZ => "it wrote more into a file, or to its output, than a case may.",
-        libc::SIGKILL => "it killed itself, or the machine ran out of memory.",
-        libc::SIGFPE => "an integer was divided by zero, or a division overflowed.",
-        libc::SIGILL => "an instruction that this processor does not have, or a deliberate trap.",
-        libc::SIGSEGV | libc::SIGBUS => "memory was touched that may not be.",
-        libc::SIGPIPE => "it wrote to a pipe that nobody reads.",
-        _ => "the signal was sent, and nothing handled it.",
+        libc::SIGABRT => {
+            "the process was aborted, by abort(3) or by a runtime that has printed the reason"
+        }
+        libc::SIGXFSZ => "a write made a file, or the output, larger than a case may",
+        libc::SIGKILL => "a process sent the signal, or the machine ran out of memory",
+        libc::SIGFPE => "an integer was divided by zero, or the quotient overflowed",
+        libc::SIGILL => {
+            "an instruction that this processor does not have, or a deliberate trap, was executed"
+        }
+        libc::SIGSEGV | libc::SIGBUS => "an access to memory was invalid",
+        libc::SIGPIPE => "a pipe or socket was written that has no reader",
+        _ => "the signal arrived, and no handler for it was installed",
     }
 }
 
-fn place(place: &Place) -> Option<String> {
+fn fault_place(place: &Place) -> Option<String> {
     let text = match place {
-        Place::Null { offset: 0 } => "a null pointer was used.".to_owned(),
-        Place::Null { offset } => {
-            format!("a null pointer was used ({} from null).", size(*offset))
+        Place::Unknown => return None,
+        Place::Sent => {
+            "a process sent the signal (kill, raise or tgkill), and no instruction caused it."
+                .to_owned()
         }
-        Place::Unmapped { offset, len } => format!(
-            "memory was touched after munmap, {} of a mapping of {}.",
-            into(*offset),
-            size(*len)
+        Place::Null {
+            access: Access::Execute,
+            ..
+        } => "a null function pointer was called.".to_owned(),
+        Place::Null { offset: 0, .. } => "a null pointer was dereferenced.".to_owned(),
+        Place::Null { offset, .. } => format!(
+            "a null pointer was dereferenced, with an offset of {}.",
+            size(*offset)
         ),
-        Place::PastEnd { by: 0, len } => format!(
-            "memory was touched just past the end of a mapping of {}.",
-            size(*len)
-        ),
+        Place::StackOverflow => stack_overflow(),
+        Place::Gone {
+            how,
+            offset,
+            len,
+            access,
+        } => {
+            let (done, into) = (verb(*access), into(*offset, *len));
+            match how {
+                Gone::Unmapped => format!("memory was {done} after munmap, {into}."),
+                Gone::Moved => format!(
+                    "memory was {done} at its old address after mremap had moved it, {into}. Use the address that \
+                     mremap returned."
+                ),
+                Gone::CutOff => {
+                    format!("memory was {done} after mremap had shortened its mapping, {into}.")
+                }
+                Gone::NotForked => format!(
+                    "memory was {done} that a forked child does not inherit (MADV_DONTFORK), {into}."
+                ),
+            }
+        }
+        Place::PastEnd { by: 0, len } => {
+            format!(
+                "memory was accessed just past the end of a mapping of {}.",
+                size(*len)
+            )
+        }
         Place::PastEnd { by, len } => format!(
-            "memory was touched {} past the end of a mapping of {}.",
+            "memory was accessed {} past the end of a mapping of {}.",
             size(*by),
             size(*len)
         ),
         Place::BeforeStart { by, len } => format!(
-            "memory was touched {} before the start of a mapping of {}.",
+            "memory was accessed {} before the start of a mapping of {}.",
             size(*by),
             size(*len)
         ),
-        Place::ReadOnly { offset, len } => format!(
-            "memory was written that is mapped without PROT_WRITE, {} of a mapping of {}.",
-            into(*offset),
-            size(*len)
-        ),
-        Place::NoAccess { offset, len } => format!(
-            "memory was touched that is mapped PROT_NONE, a guard, {} of a mapping of {}.",
-            into(*offset),
-            size(*len)
-        ),
-        Place::PastObject { offset, len } => format!(
-            "the file behind a mapping of {} ends before the page that was touched, {}.",
-            size(*len),
-            into(*offset)
-        ),
-        Place::Foreign { permissions, name } => format!(
-            "memory was touched that is not yours to touch that way: it is mapped {permissions} \
-             ({name})."
-        ),
-        Place::Nowhere => {
-            "memory was touched where nothing is mapped, and none of your mappings is \
-             near."
-                .to_owned()
+        Place::Nowhere { access } => {
+            format!("an address was {} where nothing is mapped.", verb(*access))
         }
-        Place::NoAddress => return None,
+        Place::Forbidden { access, at } => {
+            let mapped = match access {
+                Access::Write => "without PROT_WRITE",
+                Access::Execute => "without PROT_EXEC",
+                Access::Unknown if at.permissions.starts_with("---") => "with PROT_NONE",
+                Access::Unknown => "without PROT_READ",
+            };
+            format!(
+                "memory was {} that is mapped {mapped}, {}.",
+                verb(*access),
+                of(at)
+            )
+        }
+        Place::ProtectionKey { at } => format!(
+            "memory was accessed whose protection key does not permit it (pkey_mprotect), {}.",
+            of(at)
+        ),
+        Place::Guarded { at } => format!(
+            "the kernel refused an access to memory that is mapped {}, as it does for a guard (MADV_GUARD_INSTALL), {}.",
+            at.permissions,
+            of(at)
+        ),
+        Place::PastObject {
+            object,
+            offset,
+            anonymous: true,
+        } => format!(
+            "byte {} of shared memory was accessed that is {} long. mremap lengthens only the mapping, not the memory \
+             behind it.",
+            argument(*offset),
+            size(*object)
+        ),
+        Place::PastObject { object, offset, .. } => format!(
+            "byte {} of the file behind a mapping was accessed, and the file is {} long.",
+            argument(*offset),
+            size(*object)
+        ),
+        Place::NoHugePage { at } => format!(
+            "the kernel provided no huge page for an access to memory that is mapped with huge pages, {}.",
+            of(at)
+        ),
+        Place::NotProvided { at } => {
+            format!(
+                "the kernel could not provide the page that was accessed, {}.",
+                of(at)
+            )
+        }
+        Place::Misaligned => "an address was not aligned as the instruction requires.".to_owned(),
+        Place::Damaged { at } => format!(
+            "a page was accessed that is marked as damaged (by a memory error, or MADV_HWPOISON), {}.",
+            of(at)
+        ),
     };
     Some(text)
 }
 
-fn into(offset: u64) -> String {
+fn verb(access: Access) -> &'static str {
+    match access {
+        Access::Unknown => "accessed",
+        Access::Write => "written",
+        Access::Execute => "executed",
+    }
+}
+
+fn into(offset: u64, len: u64) -> String {
     match offset {
-        0 => "at the first byte".to_owned(),
-        offset => format!("{} from the start", size(offset)),
+        0 => format!("at the first byte of a mapping of {}", size(len)),
+        offset => format!("{} into a mapping of {}", size(offset), size(len)),
+    }
+}
+
+fn of(at: &Mapped) -> String {
+    match (at.inside, at.name.as_str()) {
+        (Some((offset, len)), _) => into(offset, len),
+        (None, "") => format!("in a mapping without a name ({})", at.permissions),
+        (None, name) => format!("in {name} ({})", at.permissions),
     }
 }
 
 fn ledger(difference: &Difference) -> String {
     let Difference { key, expected, got } = difference;
     match (key.as_str(), expected.as_str(), got.as_str()) {
-        ("mapped", _, "nothing") => format!(
-            "Your code mapped nothing that can be read and written, where {expected} was asked for."
-        ),
-        ("mapped", "nothing", _) => {
-            format!("Your code mapped {got}, where nothing was to be mapped.")
+        ("mapped", _, "nothing") => {
+            format!("mmap mapped no readable and writable memory; expected {expected}.")
         }
-        ("mapped", ..) => format!("Your code mapped {got}, where {expected} was asked for."),
-        ("still mapped", "nothing", _) => format!(
-            "Your code leaves {got} mapped: what it mapped must be unmapped, whole, by then."
-        ),
+        ("mapped", "nothing", _) => format!("Your code mapped {got}; expected no new mapping."),
+        ("mapped", ..) => format!("Your code mapped {got}; expected {expected}."),
+        ("still mapped", "nothing", _) => {
+            format!("At the end {got} was still mapped; expected nothing. Unmap the whole length.")
+        }
         ("still mapped", ..) => {
-            format!("When your code was done, {got} was still mapped, where {expected} must be.")
+            format!("At the end {got} was still mapped; expected {expected}.")
         }
-        ("descriptors left", _, "1") => {
-            "Your code leaves a descriptor open that it opened.".to_owned()
+        ("descriptors left", ..) => match got.strip_prefix('-') {
+            Some(closed) => {
+                let closed = format::count(closed, "file descriptor");
+                format!("Your code closed {closed} that it had not opened.")
+            }
+            None => {
+                let left = format::count(got, "file descriptor");
+                format!("Your code left {left} open; expected {expected}.")
+            }
+        },
+        ("children left", ..) => {
+            let left = format::count(got, "child process");
+            format!("Your code left {left} that it had not waited for; expected {expected}.")
         }
-        ("descriptors left", ..) => {
-            format!("Your code leaves {got} more descriptors open than before.")
-        }
-        ("children left", ..) => format!("Your code leaves {got} of its children unwaited for."),
-        _ => format!("{key} is {got}, where {expected} was asked for."),
+        _ => format!("{key}: {got}; expected {expected}."),
     }
 }
 
@@ -271,20 +412,15 @@ fn calls(difference: &CallDifference) -> String {
         asked,
         made,
     } = difference;
-    let (where_, who) = match process.as_str() {
-        FIRST => ("Where".to_owned(), "Your code".to_owned()),
-        other => (
-            format!("In {}, where", process::describe(other)),
-            format!("In {} your code", process::describe(other)),
-        ),
+    let who = match process.as_str() {
+        FIRST => "Your code".to_owned(),
+        other => format!("In {}, your code", process::describe(other)),
     };
     match (asked, made) {
-        (Some(asked), Some(made)) => {
-            format!("{where_} the task asks for {asked}, your code called {made}.")
-        }
-        (Some(asked), None) => format!("{who} did not call {asked}."),
-        (None, Some(made)) => format!("{who} called {made}, for which the task does not ask."),
-        (None, None) => "The calls are not the ones asked for.".to_owned(),
+        (Some(asked), Some(made)) => format!("{who} called {made}; expected {asked}."),
+        (Some(asked), None) => format!("{who} did not call {asked}, which the task asks for."),
+        (None, Some(made)) => format!("{who} called {made}, which the task does not ask for."),
+        (None, None) => "The calls differ from the expected ones.".to_owned(),
     }
 }
 
@@ -319,7 +455,8 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Zombies(_) => "zombie",
         Failure::LeftRunning => "left-running",
         Failure::StateChanged(_) => "state-changed",
-        Failure::ExitedEarly(_) => "early-exit",
+        Failure::ExitedEarly { .. } => "early-exit",
+        Failure::Executed(_) => "executed",
         Failure::DescriptorsClosed => "descriptors-closed",
         Failure::Killed(..) => "signal",
         Failure::ChildKilled(..) => "signal-in-child",

@@ -1,0 +1,67 @@
+//! A page that all processes of a case share, whatever they do to their own memory.
+
+use std::mem;
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+
+#[derive(Default)]
+struct Common {
+    /// The bytes of all reports of panics so far, the ones that were not sent included.
+    reports: AtomicUsize,
+    /// How the closure of the current `in_child` ended.
+    end: AtomicU32,
+}
+
+/// How the closure of an `in_child` ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u32)]
+pub enum End {
+    /// It has not ended: the process exited or was killed before.
+    Not,
+    Returned,
+    Panicked,
+}
+
+static COMMON: OnceLock<&Common> = OnceLock::new();
+
+/// Maps the page, before the case forks.
+pub fn create() -> Result<(), Errno> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    let page = unsafe { libc::mmap(null_mut(), mem::size_of::<Common>(), both, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    // SAFETY: the page is large enough, aligned and zeroed, which is a valid `Common`. It is never unmapped, and the
+    // processes that share it only use it through atomics.
+    let common: &Common = unsafe { &*page.cast() };
+    let _ = COMMON.set(common);
+    Ok(())
+}
+
+/// Counts a report of `len` bytes; returns the sum so far.
+pub fn count_report(len: usize) -> usize {
+    COMMON.get().map_or(0, |common| {
+        common.reports.fetch_add(len, Ordering::SeqCst) + len
+    })
+}
+
+pub fn set_end(end: End) {
+    if let Some(common) = COMMON.get() {
+        common.end.store(end as u32, Ordering::SeqCst);
+    }
+}
+
+pub fn end() -> End {
+    let end = COMMON.get().map(|common| common.end.load(Ordering::SeqCst));
+    match end {
+        Some(end) if end == End::Returned as u32 => End::Returned,
+        Some(end) if end == End::Panicked as u32 => End::Panicked,
+        _ => End::Not,
+    }
+}
