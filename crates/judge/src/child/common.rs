@@ -10,7 +10,7 @@ use nix::libc;
 
 #[derive(Default)]
 struct Common {
-    /// The bytes of all reports of panics so far, the ones that were not sent included.
+    /// The bytes of the reports of panics that were sent.
     reports: AtomicUsize,
     /// How the closure of the current `in_child` ended.
     end: AtomicU32,
@@ -28,8 +28,11 @@ pub enum End {
 
 static COMMON: OnceLock<&Common> = OnceLock::new();
 
-/// Maps the page, before the case forks.
+/// Maps the page, unless that was done. It must be done before the case forks.
 pub fn create() -> Result<(), Errno> {
+    if COMMON.get().is_some() {
+        return Ok(());
+    }
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     let both = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
@@ -44,11 +47,16 @@ pub fn create() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Counts a report of `len` bytes; returns the sum so far.
-pub fn count_report(len: usize) -> usize {
-    COMMON.get().map_or(0, |common| {
-        common.reports.fetch_add(len, Ordering::SeqCst) + len
-    })
+/// Reserves `len` bytes of the pipe for a report, if no more than `limit` bytes are used then. Returns whether it did.
+pub fn reserve(len: usize, limit: usize) -> bool {
+    let Some(common) = COMMON.get() else {
+        return true;
+    };
+    let add = |used| (used + len <= limit).then_some(used + len);
+    let reports = &common.reports;
+    reports
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
+        .is_ok()
 }
 
 pub fn set_end(end: End) {

@@ -31,6 +31,9 @@ pub fn in_child(f: impl FnOnce() -> u8) -> u8 {
 fn run(f: &mut dyn FnMut() -> u8) -> u8 {
     expect_no_other_thread();
     let _ = io::stdout().flush();
+    if let Err(error) = common::create() {
+        judge_failed(format!("in_child cannot map a shared page: {error}"));
+    }
     common::set_end(End::Not);
     // SAFETY: besides this thread there is only libtest's, which holds no lock while it waits for the case. So the
     // child may allocate and panic as its parent could.

@@ -124,7 +124,7 @@ fn send(panic: Panic) {
         _ => DECISIVE,
     };
     let len = ENVELOPE + panic.message.len() + panic.at.len();
-    if common::count_report(len) > limit {
+    if !common::reserve(len, limit) {
         // Another thread that holds the lock reports its own panic.
         if let Ok(mut newest) = NOT_SENT.try_lock() {
             *newest = Some(panic);

@@ -3,7 +3,7 @@
 //! A deadlock is reported only if nothing can end the waits: no timer, and no process that is not followed. Otherwise
 //! the time limit decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::libc;
 use nix::unistd::Pid;
@@ -83,11 +83,15 @@ pub fn describe(waits: &[Wait]) -> Vec<String> {
 }
 
 /// What each task of the case waits for, in a line, when the case must be stopped. Empty if any of them runs.
-pub fn all_wait_for(root: Pid, live: &BTreeMap<i32, String>) -> Vec<String> {
+pub fn all_wait_for(
+    root: Pid,
+    live: &BTreeMap<i32, String>,
+    halted: &BTreeSet<i32>,
+) -> Vec<String> {
     let tasks = live.iter().filter(|(tid, _)| **tid != root.as_raw());
     let processes: Vec<&str> = tasks.clone().map(|(_, process)| process.as_str()).collect();
     let wait = |tid: i32| {
-        if procfs::is_stopped(tid) {
+        if halted.contains(&tid) || procfs::is_stopped(tid) {
             return Some("is stopped by a signal".to_owned());
         }
         procfs::sleeps(tid)?.then(|| match procfs::blocked_in(tid) {

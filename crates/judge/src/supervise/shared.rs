@@ -24,6 +24,8 @@ struct State {
     live: BTreeMap<i32, String>,
     /// The processes that may have set a timer.
     timers: BTreeSet<String>,
+    /// The tasks that job control has stopped.
+    halted: BTreeSet<i32>,
     stop: Option<Stop>,
 }
 
@@ -52,6 +54,19 @@ impl Shared {
 
     pub fn remove(&self, tid: i32) {
         self.lock().live.remove(&tid);
+    }
+
+    /// Notes whether job control has stopped the task `tid`.
+    pub fn halt(&self, tid: i32, is_halted: bool) {
+        let mut state = self.lock();
+        match is_halted {
+            true => state.halted.insert(tid),
+            false => state.halted.remove(&tid),
+        };
+    }
+
+    pub fn halted(&self) -> BTreeSet<i32> {
+        self.lock().halted.clone()
     }
 
     /// Notes that `process` may have set a timer, which stays possible until it ends.

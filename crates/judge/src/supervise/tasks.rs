@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
@@ -20,7 +22,12 @@ pub enum Change {
     Syscall,
     /// Stopped by a `PTRACE_EVENT_…`.
     Event(i32),
+    /// Stopped by job control (SIGSTOP, SIGTSTP, …) until a SIGCONT arrives.
+    Halted,
 }
+
+/// The event of a new task's first stop, and of a SIGCONT. The libc crate does not have it for every target.
+pub const EVENT_STOP: i32 = 128;
 
 /// Waits for a change of any child or tracee of this thread. Each test thread waits only for its own case.
 pub fn wait_any() -> Result<(Pid, Change), Errno> {
@@ -45,6 +52,28 @@ pub fn wait_any_until(end: Instant) -> Result<Option<(Pid, Change)>, Errno> {
 /// Waits for a change of `pid`.
 pub fn wait_for(pid: Pid) -> Result<Change, Errno> {
     wait(pid.as_raw(), libc::__WALL).map(|(_, change)| change)
+}
+
+/// Makes the tracee `pid`, which is stopped because it has executed its program, one that was attached by
+/// PTRACE_SEIZE. Only then does the kernel keep a stop by job control as it is without a tracer. Returns the status of
+/// `pid` if it was killed meanwhile.
+pub fn seize(pid: Pid, options: Options) -> Result<Option<Status>, Errno> {
+    let seized = ptrace::detach(pid, Signal::SIGSTOP)
+        .and_then(|()| wait(pid.as_raw(), libc::__WALL | libc::WUNTRACED))
+        .and_then(|(_, change)| match change {
+            Change::Ended(status) => Ok(Some(status)),
+            _ => ptrace::seize(pid, options).map(|()| None),
+        });
+    match seized {
+        // Without a SIGCONT it stays stopped.
+        Ok(None) => signal::kill(pid, Signal::SIGCONT)?,
+        Ok(Some(_)) => {}
+        Err(_) => {
+            let _ = signal::kill(pid, Signal::SIGKILL);
+            while !matches!(wait_for(pid)?, Change::Ended(_)) {}
+        }
+    }
+    seized
 }
 
 /// Waits until the child `pid` has ended and leaves it a zombie, so that its id is not reused.
@@ -83,9 +112,17 @@ fn change(status: i32) -> Change {
     let signal = libc::WSTOPSIG(status);
     match (signal, status >> 16) {
         (libc::SIGTRAP, event @ 1..) => Change::Event(event),
+        (_, EVENT_STOP) => Change::Halted,
         _ if signal == libc::SIGTRAP | 0x80 => Change::Syscall,
         _ => Change::Signal(signal),
     }
+}
+
+/// Leaves a halted task as it is. It reports `EVENT_STOP` when a SIGCONT arrives.
+pub fn listen(pid: Pid) {
+    let nothing: *mut libc::c_void = std::ptr::null_mut();
+    // SAFETY: the request takes no address and no data; it touches no memory of this process.
+    unsafe { libc::ptrace(libc::PTRACE_LISTEN, pid.as_raw(), nothing, nothing) };
 }
 
 /// Resumes a stopped task and delivers `signal` (0 for none). With `to_exit` it stops again when its current call

@@ -82,10 +82,11 @@ struct Held {
     until: Instant,
 }
 
-/// What happens to a task that has stopped at a call.
-#[derive(PartialEq)]
+/// What happens to a task that has stopped.
 enum Next {
     Resume,
+    /// It stays stopped by job control.
+    Halt,
     /// It stays stopped until another one's stop lets it go on.
     Keep,
 }
@@ -180,8 +181,9 @@ impl Tracer<'_> {
             | Options::PTRACE_O_TRACECLONE
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_TRACESECCOMP;
-        let _ = ptrace::setoptions(self.root, options); // fails only if it was killed meanwhile
-        tasks::resume(self.root, false, 0);
+        if let Some(status) = tasks::seize(self.root, options)? {
+            return Ok(status);
+        }
         loop {
             let changed = match &self.held {
                 None => Some(tasks::wait_any()?),
@@ -201,7 +203,7 @@ impl Tracer<'_> {
                 // Once the case is stopped, no task is resumed. The kernel reports the newest tasks first, so a fork
                 // bomb whose tasks are still resumed would keep the end of `root` from being reported.
                 _ if self.shared.stopped().is_some() => kill::traced(pid.as_raw()),
-                Change::Signal(libc::SIGSTOP) if !self.tasks.contains_key(&pid.as_raw()) => {
+                _ if !self.tasks.contains_key(&pid.as_raw()) => {
                     self.newborn.insert(pid.as_raw());
                 }
                 _ => self.stopped(pid, change),
@@ -257,8 +259,9 @@ impl Tracer<'_> {
     fn stopped(&mut self, pid: Pid, change: Change) {
         let mut signal = 0;
         let mut next = Next::Resume;
+        self.newborn.remove(&pid.as_raw());
+        self.shared.halt(pid.as_raw(), change == Change::Halted);
         match change {
-            Change::Signal(libc::SIGSTOP) if self.newborn.remove(&pid.as_raw()) => {}
             Change::Signal(number) => {
                 self.signal(pid, number);
                 signal = number;
@@ -268,12 +271,17 @@ impl Tracer<'_> {
             ) => self.birth(pid),
             Change::Event(libc::PTRACE_EVENT_EXEC) => self.executed(pid),
             Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => next = self.syscall(pid),
+            Change::Halted => next = Next::Halt,
             Change::Event(_) | Change::Ended(_) => {}
         }
         if self.shared.stopped().is_some() {
             kill::traced(pid.as_raw());
-        } else if next == Next::Resume {
-            self.resume(pid, signal);
+            return;
+        }
+        match next {
+            Next::Resume => self.resume(pid, signal),
+            Next::Halt => tasks::listen(pid),
+            Next::Keep => {}
         }
     }
 

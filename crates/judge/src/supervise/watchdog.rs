@@ -59,7 +59,7 @@ pub fn watch(
                 limit: limits.wall,
                 elapsed: clock.begun.elapsed(),
                 cpu: cpu_time(&live),
-                waits: deadlock::all_wait_for(root, &live),
+                waits: deadlock::all_wait_for(root, &live, &shared.halted()),
             })
         } else {
             last = waits;
