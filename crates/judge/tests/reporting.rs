@@ -122,3 +122,12 @@ fn an_inline_case_runs_in_the_tests_process() {
     assert!(text.contains("same: true"), "{text}");
     assert!(output.status.success());
 }
+
+#[test]
+fn a_child_of_an_inline_case_returns() {
+    let Some(output) = run_again("JUDGE_INLINE", Path::new("1")) else {
+        return judge::case(|| println!("returned: {}", judge::in_child(|| 7)));
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("returned: 7"), "{text}");
+}
