@@ -150,7 +150,10 @@ fn check_record(outcome: &mut Outcome, seen: &Seen, check: Check) {
         }
         Err(payload) => match payload.downcast::<CheckFailed>() {
             Ok(failed) => Failure::Check(failed.0),
-            Err(payload) => Failure::Grader(format!("its check panicked: {}", message(&payload))),
+            Err(payload) => Failure::Grader(format!(
+                "the check of the grader panicked: {}",
+                message(&payload)
+            )),
         },
     });
 }

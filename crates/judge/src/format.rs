@@ -23,9 +23,9 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// `1 child process`, `2 child processes`.
-pub fn count(number: &str, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     match (number, noun.ends_with('s')) {
-        ("1", _) => format!("1 {noun}"),
+        (1, _) => format!("1 {noun}"),
         (_, true) => format!("{number} {noun}es"),
         (_, false) => format!("{number} {noun}s"),
     }
@@ -42,6 +42,13 @@ pub fn signal(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_is_in_the_plural_unless_there_is_one() {
+        let counts = [0, 1, 2].map(|number| count(number, "page fault"));
+        assert_eq!(counts, ["0 page faults", "1 page fault", "2 page faults"]);
+        assert_eq!(count(2, "child process"), "2 child processes");
+    }
 
     #[test]
     fn sizes_use_the_largest_unit_that_divides_them() {

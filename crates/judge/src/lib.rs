@@ -179,6 +179,11 @@ pub fn amount(bytes: usize) -> String {
     format::size(bytes as u64)
 }
 
+/// `number` with its noun: `1 page fault`, `2 page faults`.
+pub fn count(number: usize, noun: &str) -> String {
+    format::count(number, noun)
+}
+
 /// Fails the case with this sentence.
 ///
 /// # Panics

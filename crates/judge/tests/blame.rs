@@ -244,6 +244,15 @@ fn a_field_behind_a_null_pointer() {
     );
 }
 
+/// The judge has mapped memory of its own just before.
+#[test]
+fn past_the_end_of_the_first_mapping() {
+    earns(
+        "SIGSEGV: memory was accessed just past the end of a mapping of 512 KiB.",
+        || poke(map(LEN, BOTH, PRIVATE).wrapping_add(LEN)),
+    );
+}
+
 #[test]
 fn nothing_is_mapped_near_the_address() {
     earns(
@@ -271,29 +280,38 @@ fn the_program_itself_is_written() {
     assert!(sentence.ends_with(" (r-xp)."), "{sentence}");
 }
 
-fn attach(id: i32, flags: i32) -> *mut u8 {
-    // SAFETY: without an address the kernel attaches it where nothing is mapped.
-    let start = unsafe { libc::shmat(id, std::ptr::null(), flags) };
-    assert_ne!(start.addr(), usize::MAX);
-    start.cast()
-}
-
-/// System V shared memory, which is removed when nobody has it attached.
-fn system_v(flags: i32) -> *mut u8 {
+/// System V shared memory, which is removed when nobody has it attached. It is attached at `hint` if that is not null.
+fn system_v(hint: *mut u8, flags: i32) -> *mut u8 {
     // SAFETY: the call takes numbers.
     let id = unsafe { libc::shmget(libc::IPC_PRIVATE, LEN, 0o600) };
     assert_ne!(id, -1);
-    let start = attach(id, flags);
+    // SAFETY: the kernel attaches it where nothing is mapped, or, with SHM_REMAP, where callers name their own memory.
+    let start = unsafe { libc::shmat(id, hint.cast(), flags) };
     // SAFETY: IPC_RMID uses no buffer.
     unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) };
-    start
+    assert_ne!(start.addr(), usize::MAX);
+    start.cast()
 }
 
 #[test]
 fn system_v_memory_that_is_attached_for_reading() {
     earns(
         "SIGSEGV: memory was written that is mapped without PROT_WRITE, in /SYSV00000000 (r--s).",
-        || poke(system_v(libc::SHM_RDONLY)),
+        || poke(system_v(null_mut(), libc::SHM_RDONLY)),
+    );
+}
+
+#[test]
+fn system_v_memory_that_has_replaced_a_file() {
+    earns(
+        "SIGSEGV: memory was written that is mapped without PROT_WRITE, in /SYSV00000000 (r--s).",
+        || {
+            // SAFETY: the name is a C string.
+            let file = unsafe { libc::memfd_create(c"file".as_ptr(), 0) };
+            // SAFETY: without MAP_FIXED nothing that exists is touched.
+            let start = unsafe { libc::mmap(null_mut(), LEN, BOTH, libc::MAP_SHARED, file, 0) };
+            poke(system_v(start.cast(), libc::SHM_RDONLY | libc::SHM_REMAP));
+        },
     );
 }
 
@@ -302,7 +320,7 @@ fn system_v_memory_where_something_was_unmapped() {
     passes(|| {
         let start = map(LEN, BOTH, PRIVATE);
         unmap(start, LEN);
-        poke(system_v(0));
+        poke(system_v(null_mut(), 0));
     });
 }
 
@@ -588,12 +606,15 @@ fn a_deadlock_of_two_processes_is_reported() {
 #[test]
 fn a_child_stops_and_goes_on() {
     passes(|| {
+        let (mut from_parent, to_child) = std::io::pipe().unwrap();
         let child = child(|| {
             raise(Signal::SIGSTOP).unwrap();
+            std::io::Read::read_exact(&mut from_parent, &mut [0]).unwrap();
         });
         let wait = |flags| waitpid(child, Some(flags)).unwrap();
         let stopped = wait(WaitPidFlag::WUNTRACED);
         assert_eq!(stopped, WaitStatus::Stopped(child, Signal::SIGSTOP));
+        std::io::Write::write_all(&mut &to_child, &[1]).unwrap();
         thread::sleep(Duration::from_millis(300));
         let still = wait(WaitPidFlag::WNOHANG);
         judge::check!(
@@ -601,18 +622,29 @@ fn a_child_stops_and_goes_on() {
             "It went on by itself: {still:?}."
         );
         kill(child, Signal::SIGCONT).unwrap();
+        assert_eq!(wait(WaitPidFlag::empty()), WaitStatus::Exited(child, 0));
+    });
+}
+
+#[test]
+fn a_child_reports_that_it_goes_on() {
+    passes(|| {
+        let child = child(|| thread::sleep(Duration::from_secs(60)));
+        let wait = |flags| waitpid(child, Some(flags)).unwrap();
+        kill(child, Signal::SIGSTOP).unwrap();
+        wait(WaitPidFlag::WUNTRACED);
+        kill(child, Signal::SIGCONT).unwrap();
         let resumed = wait(WaitPidFlag::WCONTINUED);
         assert_eq!(resumed, WaitStatus::Continued(child));
-        assert_eq!(wait(WaitPidFlag::empty()), WaitStatus::Exited(child, 0));
+        kill(child, Signal::SIGKILL).unwrap();
+        wait(WaitPidFlag::empty());
     });
 }
 
 #[test]
 fn a_stopped_child_is_killed() {
     passes(|| {
-        let child = child(|| {
-            thread::sleep(Duration::from_secs(60));
-        });
+        let child = child(|| thread::sleep(Duration::from_secs(60)));
         kill(child, Signal::SIGSTOP).unwrap();
         waitpid(child, Some(WaitPidFlag::WUNTRACED)).unwrap();
         kill(child, Signal::SIGKILL).unwrap();

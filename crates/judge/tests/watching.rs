@@ -469,7 +469,7 @@ fn a_missing_snapshot_is_the_graders_fault() {
     let outcome = observe_watched(leak, |seen| seen.expect_ledger("none"));
     let sentence = outcome.sentence().expect("a failure");
     assert!(
-        sentence.starts_with("Could not grade: its snapshot none cannot be read"),
+        sentence.starts_with("Could not grade: the snapshot none of the grader cannot be read"),
         "{sentence}"
     );
 }
@@ -479,6 +479,6 @@ fn a_check_that_panics_is_the_graders_fault() {
     let outcome = observe_watched(|| (), |_| panic!("oh"));
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("Could not grade: its check panicked: oh.")
+        Some("Could not grade: the check of the grader panicked: oh.")
     );
 }

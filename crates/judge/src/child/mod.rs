@@ -47,17 +47,18 @@ pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut(
         window::prepare(&channel, injection, traced);
     }
     let pipe = identity(channel.fd);
-    guard_the_stack();
+    // Before the guard, which then separates the page from the case's mappings.
     let common = common::create();
+    guard_the_stack();
     renounce_privileges();
     panics::report(channel.clone(), me);
     forget_output();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         if let Err(error) = common {
-            panics::judge_failed(format!("the kernel refuses a shared page: {error}"));
+            panics::judge_failed(format!("the kernel mapped no shared page: {error}"));
         }
         if traced && let Err(error) = filter::install(injects) {
-            panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
+            panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
         }
         state::rebase_state();
         watch::grow_the_heap();

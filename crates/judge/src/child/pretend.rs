@@ -45,7 +45,7 @@ pub fn no_populate_advice() {
     unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     let advice = [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE];
     if let Err(error) = filter::refuse_advice(&advice) {
-        panics::judge_failed(format!("the kernel refuses a seccomp filter: {error}"));
+        panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
     }
 }
 

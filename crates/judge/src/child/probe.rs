@@ -55,7 +55,7 @@ pub fn page_size() -> usize {
 /// The number of mapped pages in the `len` bytes from `start`, which is rounded down to its page.
 pub fn mapped_pages(start: *const u8, len: usize) -> usize {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    const BROKEN: &str = "mincore(2) does not tell mapped from unmapped pages here";
+    const BROKEN: &str = "mincore(2) does not distinguish mapped from unmapped pages here";
     calibrated(&WORKS, BROKEN, || {
         // The first page of the address space is never mapped. A page that this calibration unmapped itself could be
         // mapped again by another thread.
@@ -70,7 +70,7 @@ pub fn mapped_pages(start: *const u8, len: usize) -> usize {
 /// pages that were touched, the shared zero page after a read included.
 pub fn resident_pages(start: *const u8, len: usize) -> usize {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    const BROKEN: &str = "/proc/self/pagemap does not tell touched from untouched pages here";
+    const BROKEN: &str = "/proc/self/pagemap does not distinguish present from absent pages here";
     calibrated(&WORKS, BROKEN, || {
         with_pages(4, |pages, size| {
             let before = try_resident(pages, 4 * size);
@@ -107,7 +107,7 @@ pub fn faults() -> u64 {
 /// How the page at `start` may be accessed.
 pub fn permissions(start: *const u8) -> Permissions {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    const BROKEN: &str = "/proc/self/maps does not tell a page's rights here";
+    const BROKEN: &str = "/proc/self/maps does not show the permissions of a page here";
     calibrated(&WORKS, BROKEN, || {
         let expected = Permissions {
             mapped: true,

@@ -85,7 +85,9 @@ impl Seen {
             &got,
             |expected| match transcript::first_difference(expected, &got) {
                 Some(difference) => Failure::Calls(difference),
-                None => Failure::Grader(format!("its snapshot {name} is not a transcript")),
+                None => Failure::Grader(format!(
+                    "the snapshot {name} of the grader is not a transcript"
+                )),
             },
         );
     }
@@ -107,7 +109,9 @@ impl Seen {
                 diff: snapshot::difference(&expected, got),
             },
             Err(error) => Differs {
-                failure: Failure::Grader(format!("its snapshot {name} cannot be read ({error})")),
+                failure: Failure::Grader(format!(
+                    "the snapshot {name} of the grader cannot be read ({error})"
+                )),
                 diff: String::new(),
             },
         };

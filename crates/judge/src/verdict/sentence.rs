@@ -388,21 +388,29 @@ fn ledger(difference: &Difference) -> String {
         ("still mapped", ..) => {
             format!("At the end {got} was still mapped; expected {expected}.")
         }
-        ("descriptors left", ..) => match got.strip_prefix('-') {
-            Some(closed) => {
-                let closed = format::count(closed, "file descriptor");
+        ("descriptors left", ..) => match got.parse::<i64>() {
+            Ok(closed @ ..0) => {
+                let closed = format::count(closed.unsigned_abs() as usize, "file descriptor");
                 format!("Your code closed {closed} that it had not opened.")
             }
-            None => {
-                let left = format::count(got, "file descriptor");
+            _ => {
+                let left = numbered(got, "file descriptor");
                 format!("Your code left {left} open; expected {expected}.")
             }
         },
         ("children left", ..) => {
-            let left = format::count(got, "child process");
+            let left = numbered(got, "child process");
             format!("Your code left {left} that it had not waited for; expected {expected}.")
         }
         _ => format!("{key}: {got}; expected {expected}."),
+    }
+}
+
+/// A number in a ledger with its noun.
+fn numbered(number: &str, noun: &str) -> String {
+    match number.parse() {
+        Ok(number) => format::count(number, noun),
+        Err(_) => format!("{number} {noun}s"),
     }
 }
 
