@@ -1,5 +1,6 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
+use judge::count;
 use judge::probe::faults;
 
 use super::*;
@@ -14,13 +15,14 @@ fn expect_no_fault(bytes: &mut [u8], after: &str) {
     let taken = faults_of_writing(bytes, 9);
     check!(
         taken == 0 || resident < PAGES,
-        "After {after} all {PAGES} pages are resident, but not yet yours to write: a write to each took {taken} \
-         page faults, and must take none."
+        "After {after} all {PAGES} pages are resident, but not yet yours to write: a write to each took {}, and must \
+         take none.",
+        count(taken as usize, "page fault")
     );
     check!(
         taken == 0,
-        "After {after} {resident} of {PAGES} pages are resident: a write to each took {taken} page faults, and \
-         must take none."
+        "After {after} {resident} of {PAGES} pages are resident: a write to each took {}, and must take none.",
+        count(taken as usize, "page fault")
     );
 }
 
@@ -152,7 +154,8 @@ fn prefault_after_fork() {
         check!(
             taken == 0,
             "After a fork the pages are resident, and shared with the parent until the first write: after prefault() \
-             in the child a write to each of {PAGES} pages still took {taken} page faults."
+             in the child a write to each of {PAGES} pages still took {}.",
+            count(taken.into(), "page fault")
         );
     })
 }
