@@ -121,11 +121,6 @@ pub fn context_switches(tid: i32) -> Option<u64> {
     Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?)
 }
 
-/// Whether `pid` exists and is no zombie.
-pub fn runs(pid: i32) -> bool {
-    status_field(pid, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
-}
-
 /// Whether `tid` is stopped by a signal, and not only for its tracer.
 pub fn is_stopped(tid: i32) -> bool {
     status_field(tid, "State:").is_some_and(|state| state.starts_with('T'))

@@ -572,25 +572,6 @@ fn a_posix_timer_with_another_signal_ends_a_wait() {
 }
 
 #[test]
-fn an_untraced_child_ends_a_wait() {
-    passes(|| {
-        let mut pipe = [0; 2];
-        // SAFETY: the array has room for two descriptors.
-        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
-        let flags = libc::CLONE_UNTRACED | libc::SIGCHLD;
-        // SAFETY: without CLONE_VM this is a fork; the case runs on the only active thread.
-        let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-        if child == 0 {
-            thread::sleep(Duration::from_millis(400));
-            // SAFETY: `_exit` takes any value.
-            unsafe { libc::_exit(0) };
-        }
-        let child = nix::unistd::Pid::from_raw(child as i32);
-        assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
-    });
-}
-
-#[test]
 fn a_deadlock_of_two_processes_is_reported() {
     earns(
         "Deadlock: no process or thread can run again (the parent waits for a child, the child waits for a signal).",

@@ -462,7 +462,7 @@ fn a_daemon_that_hides_is_killed() {
         }
     });
     assert!(begun.elapsed() < Duration::from_secs(30));
-    let expected = "Your code left a process running that it had started.";
+    let expected = "A process that your code had started was still running when the case ended. Wait for it, or end it.";
     assert_eq!(got.as_deref(), Some(expected));
     let pid = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
@@ -524,7 +524,7 @@ fn memory_in_files_in_memory_is_limited() {
             files.push(file);
         }
     });
-    let expected = "Stopped with more than 256 MiB of memory resident.";
+    let expected = "The case was stopped, because more than 256 MiB of its memory was resident.";
     assert_eq!(got.as_deref(), Some(expected));
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
@@ -545,7 +545,7 @@ fn system_v_memory_is_limited_and_removed() {
             std::thread::sleep(Duration::from_millis(30));
         }
     });
-    let expected = "Stopped with more than 256 MiB of memory resident.";
+    let expected = "The case was stopped, because more than 256 MiB of its memory was resident.";
     assert_eq!(got.as_deref(), Some(expected));
     assert_eq!(table("/proc/sysvipc/shm"), before);
 }

@@ -1,7 +1,6 @@
 //! Detects that no task of a case can run again: each waits for another one, without a time limit.
 //!
-//! A deadlock is reported only if nothing can end the waits: no timer, and no process that is not followed. Otherwise
-//! the time limit decides.
+//! A deadlock is reported only if no timer can end the waits. Otherwise the time limit decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,17 +61,7 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
             switches: procfs::context_switches(tid),
         });
     }
-    (!waits.is_empty() && !has_stranger(live)).then_some(waits)
-}
-
-/// Whether a process of the case has a child that is not among `live`, which CLONE_UNTRACED makes. That one may end any
-/// wait.
-fn has_stranger(live: &BTreeMap<i32, String>) -> bool {
-    live.keys().any(|tid| {
-        let children = procfs::children(*tid, *tid);
-        let is_stranger = |child: &i32| !live.contains_key(child) && procfs::runs(*child);
-        children.iter().any(is_stranger)
-    })
+    (!waits.is_empty()).then_some(waits)
 }
 
 /// Describes each wait in a line.
