@@ -498,7 +498,7 @@ fn a_fork_bomb_of_daemons_is_stopped() {
     });
     let text = got.expect("a failure");
     assert!(
-        text.starts_with("Stopped with more than 32 processes"),
+        text.starts_with("The case was stopped, because it had more than 32 processes"),
         "{text}"
     );
     let elapsed = begun.elapsed();
@@ -747,5 +747,8 @@ fn a_case_that_stops_itself_is_stopped() {
         }
     });
     let text = outcome.sentence().expect("a failure");
-    assert!(text.starts_with("Still running after 1 s"), "{text}");
+    assert!(
+        text.starts_with("The case was still running after 1 s"),
+        "{text}"
+    );
 }
