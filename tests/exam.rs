@@ -17,6 +17,8 @@ use answers::{Answer, Expected};
 use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
 use course::log::Verdict;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use similar::TextDiff;
 use workbook::grade::candidates::{Candidate, Workspace};
 use workbook::grade::grader::{Case, Grader, Stop};
@@ -42,7 +44,12 @@ fn exam(exercise: &Exercise) -> Result<Vec<String>> {
     let name = &exercise.name;
     let answers = answers::answers(exercise)?;
     say(&format!("{name}: {} answers", answers.len()));
+    let before = processor_time()?;
     let graded = grade(exercise, &answers)?;
+    let each = (processor_time()? - before) / answers.len() as f64;
+    say(&format!(
+        "{name}: {each:.2} s of processor time for each answer (goal {GOAL:.2})"
+    ));
     if let Some(why) = skipped(&graded["solution"]) {
         // In CI nothing may be skipped because a tool or a permission is missing.
         assert!(std::env::var_os("CI").is_none(), "{why}");
@@ -68,6 +75,16 @@ fn exam(exercise: &Exercise) -> Result<Vec<String>> {
         differences.push(difference(&exercise.solution_calls(), &calls));
     }
     Ok(differences.into_iter().flatten().collect())
+}
+
+/// The goal for the average processor time of an answer, in seconds. It is printed and not asserted.
+const GOAL: f64 = 0.6;
+
+/// Returns the processor time of all processes that were started here and have ended, in seconds.
+fn processor_time() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 /// Prints progress. libtest does not capture it, so that a skipped exam does not look like a passed one.
@@ -96,8 +113,11 @@ fn difference(snapshot: &Path, text: &str) -> Option<String> {
     ))
 }
 
-/// Grades all answers, and returns their cases by the answer's name. Two workers take the answers in turn, each with one
+/// Grades all answers, and returns their cases by the answer's name. The workers take the answers in turn, each with one
 /// package into which it puts one answer after the other.
+///
+/// There are two workers for each processor: one runs an answer, which often waits for a time limit, while the other
+/// one compiles. Cargo's lock lets only one of all workers compile, which takes less time than the runs.
 fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
     let waiting = Mutex::new(answers.iter());
     let graded = Mutex::new(BTreeMap::new());
@@ -134,7 +154,10 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
         }
     };
     thread::scope(|scope| {
-        let workers = ["worker-1", "worker-2"].map(|worker| scope.spawn(move || work(worker)));
+        let work = &work;
+        let workers = thread::available_parallelism().map_or(2, |processors| 2 * processors.get());
+        let workers = (1..=workers).map(|n| scope.spawn(move || work(&format!("worker-{n}"))));
+        let workers: Vec<_> = workers.collect();
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().expect("a worker does not panic"))

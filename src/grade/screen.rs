@@ -87,7 +87,7 @@ impl<'a> Screen<'a> {
         let mut missing = self.missing.iter();
         match missing.find(|case| !self.is_compile_fail(case)) {
             Some(case) => text += &format!("; running {case}"),
-            // The first time, this takes half a minute.
+            // If trybuild is needed, the first time takes half a minute.
             None if done < all => text += "; compiling the compile-fail cases",
             None => {}
         }
