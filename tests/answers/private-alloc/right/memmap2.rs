@@ -62,12 +62,12 @@ impl Region {
         }
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?;
         for byte in self.map.iter_mut().step_by(page.unwrap_or(1) as usize) {
-            // Compilers do not optimise the atomic operation away in practice. It writes the byte even though the value
-            // stays the same.
+            // A volatile write of the byte's own value. The compiler replaces an atomic operation that changes nothing,
+            // such as `fetch_or(0)`, by a load.
+            let value = *byte;
             let byte: *mut u8 = byte;
-            // SAFETY: the byte is borrowed mutably, and every address is aligned for a byte.
-            let byte = unsafe { std::sync::atomic::AtomicU8::from_ptr(byte) };
-            byte.fetch_or(0, std::sync::atomic::Ordering::Relaxed);
+            // SAFETY: the byte is borrowed mutably.
+            unsafe { byte.write_volatile(value) };
         }
         Ok(())
     }
