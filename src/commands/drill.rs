@@ -22,7 +22,7 @@ pub fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     if target.join("debug/drill").is_file() {
         command.arg("--quiet");
     } else {
-        warn!("Building the drill. The first time, this takes about a minute.");
+        warn!("Building the drill. The first time, this takes about half a minute.");
     }
     let status = command
         .args(["--package", "drill", "--manifest-path"])

@@ -13,9 +13,11 @@ use std::fs;
 use std::io::{self, Seek, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use course::cargo::Target;
+use course::patience::{self, Patience};
 use serde::Deserialize;
 
 use crate::grade::grader::Stop;
@@ -77,6 +79,12 @@ pub fn compile(
     stop.check()?;
     Ok(lines)
 }
+
+/// What the compiler may use for these small programs. The judge has a longer limit.
+const LIMITS: patience::Limits = patience::Limits {
+    processor: Duration::from_secs(60),
+    time: Duration::from_secs(5 * 60),
+};
 
 const REJECTED: &str = "rejected";
 const ACCEPTED: &str = "accepted";
@@ -190,11 +198,14 @@ impl Rustc<'_> {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut rustc = self.stop.spawn(&mut command)?;
+        let patience = Patience::begin(rustc.killer(), LIMITS);
         let stderr = rustc.take_stderr().context("a pipe was requested")?;
         let text = io::read_to_string(stderr)?;
+        let compiled = rustc.wait()?.success();
+        ensure!(!patience.is_exceeded(), "rustc did not end");
         let diagnostics = text.lines().map(serde_json::from_str);
         Ok(Output {
-            compiled: rustc.wait()?.success(),
+            compiled,
             diagnostics: diagnostics.collect::<Result<_, _>>()?,
         })
     }
