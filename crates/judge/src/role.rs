@@ -13,6 +13,9 @@ pub enum Role {
     Inline,
 }
 
+const NO_THREAD: &str = "Could not grade: this test does not run in a thread of its own. Either it is no #[test] \
+    function, or libtest could not start a thread: then your user may not start more (ulimit -u).";
+
 /// The role of this process for the calling test.
 ///
 /// # Panics
@@ -22,7 +25,7 @@ pub fn current() -> Role {
     let case = thread
         .name()
         .filter(|name| *name != "main")
-        .expect("a case is the whole body of a #[test] function");
+        .unwrap_or_else(|| panic!("{NO_THREAD}"));
     of(case)
 }
 

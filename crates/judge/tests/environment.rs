@@ -7,6 +7,7 @@ mod common {
 }
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -201,4 +202,49 @@ fn without_ptrace_calls_fail_too() {
         line["sentence"], "When munmap failed with ENOMEM: It did not cope.",
         "{line}"
     );
+}
+
+/// With each of these limits another step fails: starting libtest's thread, the case's process, or a thread of the judge.
+#[test]
+fn a_user_without_processes_is_not_blamed() {
+    const NOBODY_ELSE: libc::uid_t = 65_533;
+    if std::env::var_os("RERUN_INNER").is_some() {
+        return judge::case(|| {
+            std::thread::spawn(|| ()).join().unwrap();
+        });
+    }
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("skipped: only root can run this as a user without other processes");
+        return;
+    }
+    for most in 1..8 {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let file = folder.path().join("report");
+        let before_exec = move || {
+            setrlimit(Resource::RLIMIT_NPROC, most, most)?;
+            // SAFETY: the calls take numbers.
+            Errno::result(unsafe { libc::setresuid(NOBODY_ELSE, NOBODY_ELSE, NOBODY_ELSE) })?;
+            Ok(())
+        };
+        let output = rerun(|command| {
+            command.env("JUDGE_REPORT", &file);
+            // SAFETY: between fork and exec the closure only makes system calls.
+            unsafe { command.pre_exec(before_exec) };
+        });
+        let output = output.expect("this is the outer process");
+        let text = String::from_utf8_lossy(&output.stderr);
+        match fs::read_to_string(&file) {
+            Ok(line) => {
+                let line: Value = serde_json::from_str(&line).unwrap();
+                let is_right = line["kind"] == "grader" || line["verdict"] == "passed";
+                assert!(is_right, "{most} tasks: {line}");
+            }
+            Err(_) => assert!(text.contains("Could not grade: "), "{most} tasks: {text}"),
+        }
+        assert!(
+            output.status.success() || text.contains("ould not grade"),
+            "{most}: {text}"
+        );
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, mem};
 
@@ -57,9 +58,25 @@ pub enum LaunchError {
 
 impl From<io::Error> for LaunchError {
     fn from(error: io::Error) -> Self {
+        let error = not_started(&error);
         LaunchError::Other(format!("the case's process cannot be started: {error}"))
     }
 }
+
+/// The error, and what to do.
+pub fn not_started(error: &io::Error) -> String {
+    let advice = match error.raw_os_error() {
+        Some(libc::EAGAIN) => "your user may not start more processes (ulimit -u), end some",
+        Some(libc::ENOMEM) => "end other programs",
+        Some(libc::EMFILE) => "raise the limit on open files (ulimit -n)",
+        Some(libc::ENOENT) if !Path::new(PROGRAM).exists() => "/proc is not mounted here",
+        _ => return error.to_string(),
+    };
+    format!("{error}: {advice}")
+}
+
+/// This program, also if its file has been replaced.
+const PROGRAM: &str = "/proc/self/exe";
 
 impl From<Errno> for LaunchError {
     fn from(error: Errno) -> Self {
@@ -179,7 +196,7 @@ pub fn launch(
 }
 
 fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(PROGRAM);
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .arg("--include-ignored")

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Builder};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -99,7 +99,10 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
     let seen = match followed {
         Ok(seen) => seen,
         Err(error) => {
-            return Finished::failed(format!("the case's process cannot be waited for: {error}"));
+            return Finished::failed(format!(
+                "the case's process cannot be followed: {}",
+                launch::not_started(&error)
+            ));
         }
     };
     let events = match read_events(&mut child) {
@@ -138,7 +141,7 @@ fn follow_traced(
     objects: &Objects,
     limits: &Limits,
     injection: Option<Injection>,
-) -> Result<trace::Seen, Errno> {
+) -> io::Result<trace::Seen> {
     let follow = || trace::follow(child.pid, shared, limits, injection);
     under_watch(shared, child, objects, limits, |_| (), follow)
 }
@@ -148,7 +151,7 @@ fn follow_untraced(
     shared: &Shared,
     objects: &Objects,
     limits: &Limits,
-) -> Result<trace::Seen, Errno> {
+) -> io::Result<trace::Seen> {
     let root = child.pid;
     shared.add(root.as_raw(), FIRST);
     let census = |shared: &Shared| shared.replace(family(root.as_raw()));
@@ -193,13 +196,13 @@ fn under_watch<R>(
     objects: &Objects,
     limits: &Limits,
     census: impl Fn(&Shared) + Send,
-    follow: impl FnOnce() -> R,
-) -> R {
+    follow: impl FnOnce() -> Result<R, Errno>,
+) -> io::Result<R> {
     let (done, watched) = mpsc::channel();
     let (root, judge) = (child.pid, gettid());
     thread::scope(|scope| {
-        scope
-            .spawn(move || watchdog::watch(shared, root, judge, limits, objects, &watched, census));
+        let watch = move || watchdog::watch(shared, root, judge, limits, objects, &watched, census);
+        let mut started = Builder::new().spawn_scoped(scope, watch).map(drop);
         if let Some(calls) = &child.calls {
             let notified = Notified {
                 root,
@@ -208,7 +211,12 @@ fn under_watch<R>(
                 objects,
                 tasks: limits.tasks + LIBTEST,
             };
-            scope.spawn(move || notified.answer(&calls.notifications, calls.end.as_fd()));
+            let answer = move || notified.answer(&calls.notifications, calls.end.as_fd());
+            started = started.and_then(|()| Builder::new().spawn_scoped(scope, answer).map(drop));
+        }
+        // The machine has no thread left. The case must not run without limits.
+        if started.is_err() {
+            kill::traced(root.as_raw());
         }
         let result = follow();
         drop(done);
@@ -216,7 +224,8 @@ fn under_watch<R>(
             // A datagram wakes the thread up. The socket is empty, so this does not block.
             let _ = calls.ending.send(b"e");
         }
-        result
+        started?;
+        Ok(result?)
     })
 }
 
