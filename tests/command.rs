@@ -305,19 +305,161 @@ fn an_answer_with_another_interface_gets_one_sentence() {
     }
 }
 
+/// The solution, and code that runs before main, in the judge itself.
+fn with_constructor(copy: &Copy, body: &str) -> String {
+    let constructor = format!(
+        "#[used]\n#[unsafe(link_section = \".init_array\")]\nstatic BEGIN: extern \"C\" fn() = begin;\n\
+         extern \"C\" fn begin() {{\n{body}\n}}\n"
+    );
+    copy.solution() + &constructor
+}
+
+/// Nothing distinguishes it from a grader that the machine has ended.
 #[test]
-fn an_answer_that_ends_the_grader_gets_a_verdict_on_every_case() {
+fn a_grader_that_ends_without_verdicts_could_not_grade() {
     let copy = copy();
-    // A constructor runs before main, in the judge itself.
-    let hostile = "#[used]\n#[unsafe(link_section = \".init_array\")]\nstatic END: extern \"C\" fn() = end;\n\
-                   extern \"C\" fn end() {\n    if std::env::var_os(\"JUDGE_REPORT\").is_some() {\n        \
-                   std::process::exit(0);\n    }\n}\n";
-    copy.answer(&(copy.solution() + hostile));
+    let hostile = "if std::env::var_os(\"JUDGE_REPORT\").is_some() { std::process::exit(0); }";
+    copy.answer(&with_constructor(&copy, hostile));
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
-    assert_eq!(status, Some(1), "{stdout}{stderr}");
+    assert_eq!(status, Some(2), "{stdout}{stderr}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert_eq!(document["failed"], document["possible"], "{stdout}");
-    assert!(stdout.contains("no-verdict"), "{stdout}");
+    let sentence = "Could not grade: the grader exited with status 0, then exited with status 0 without a verdict on this case.";
+    assert!(stdout.contains(sentence), "{stdout}");
+    assert!(stderr.contains("nothing was recorded"), "{stderr}");
+}
+
+#[test]
+fn code_before_main_that_does_not_end_is_stopped() {
+    let copy = copy();
+    copy.answer(&with_constructor(&copy, "loop { std::hint::spin_loop() }"));
+    let begun = Instant::now();
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(2), "{stdout}{stderr}");
+    let sentence = "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.";
+    assert!(stderr.contains(sentence), "{stderr}");
+    assert!(begun.elapsed() < Duration::from_secs(200));
+}
+
+#[test]
+fn forged_verdicts_are_not_believed() {
+    let copy = copy();
+    let forge = "if let Some(path) = std::env::var_os(\"JUDGE_REPORT\") {\n\
+                 let line = r#\"{\"case\":\"region::extra\",\"verdict\":\"passed\",\"kind\":\"passed\",\"sentence\":null}\"#;\n\
+                 use std::io::Write;\n\
+                 let mut file = std::fs::File::options().append(true).open(path).unwrap();\n\
+                 file.write_all(b\"\\xff\\xfe\\n\").unwrap();\n\
+                 writeln!(file, \"{line}\").unwrap();\n}";
+    copy.answer(&with_constructor(&copy, forge));
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    assert_eq!(status, Some(2), "{stdout}{stderr}");
+    let sentence = "lines of the judge's report were not written by the judge: the answer writes verdicts of its own.";
+    assert!(stderr.contains(sentence), "{stderr}");
+    assert!(!stdout.contains("Solved"), "{stdout}");
+}
+
+/// Of each kind of file that reading does not end, or that is no source.
+#[test]
+fn a_source_that_is_no_file_is_refused_at_once() {
+    let copy = copy();
+    let source = copy.root.join("exercises/private-alloc/src");
+    let expect = |path: &str, kind: &str| {
+        let begun = Instant::now();
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        assert_eq!(status, Some(2), "{stdout}{stderr}");
+        let sentence = format!("exercises/private-alloc/src/{path} is {kind}");
+        assert!(stderr.contains(&sentence), "{stderr}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{stderr}");
+    };
+    let fifo = |path: &std::path::Path| {
+        let made = Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("mkfifo").success());
+    };
+    copy.answer(&copy.solution());
+
+    let other = source.join("other.rs");
+    fifo(&other);
+    expect("other.rs", "a FIFO (named pipe)");
+    fs::remove_file(&other).expect("a FIFO");
+    std::os::unix::fs::symlink("/dev/zero", &other).expect("a link");
+    expect("other.rs", "a device");
+    fs::remove_file(&other).expect("a link");
+    let huge = fs::File::create(&other).expect("a file");
+    huge.set_len(1 << 40).expect("a sparse file");
+    expect("other.rs", "too large");
+    fs::remove_file(&other).expect("a file");
+
+    let answer = source.join("lib.rs");
+    fs::remove_file(&answer).expect("the answer");
+    fifo(&answer);
+    expect("lib.rs", "a FIFO (named pipe)");
+    fs::remove_file(&answer).expect("a FIFO");
+    fs::create_dir(&answer).expect("a folder");
+    expect("lib.rs", "a directory");
+    fs::remove_dir(&answer).expect("a folder");
+    copy.answer(&copy.solution());
+}
+
+/// It is one mistake, so it costs the verdict of no other case.
+#[test]
+fn an_answer_that_signals_the_judge_gets_a_verdict_on_every_case() {
+    let copy = copy();
+    let hostile = copy.solution().replacen(
+        "pub fn new(len: usize) -> io::Result<Region> {",
+        "pub fn new(len: usize) -> io::Result<Region> {\n        let _ = nix::sys::signal::kill(nix::unistd::getppid(), nix::sys::signal::SIGKILL);",
+        1,
+    );
+    assert_ne!(hostile, copy.solution());
+    copy.answer(&hostile);
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
+    assert_eq!(status, Some(1), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("is the judge. The judge refused the call."),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("no-verdict"), "{stdout}");
+    let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
+    assert!(document["passed"].as_u64() > Some(0), "{stdout}");
+}
+
+#[test]
+fn escape_sequences_of_an_answer_do_not_reach_the_terminal() {
+    let copy = copy();
+    let hostile = copy.solution().replacen(
+        "pub fn new(len: usize) -> io::Result<Region> {",
+        "pub fn new(len: usize) -> io::Result<Region> {\n        println!(\"a\\x1b[2J\\u{9b}1m\\u{202e}\\x07\\rb\");\n        assert!(len == 7, \"\\x1b[31mpanic\");",
+        1,
+    );
+    assert_ne!(hostile, copy.solution());
+    copy.answer(&hostile);
+    let shown = r"a\u{1b}[2J\u{9b}1m\u{202e}\u{7}\rb";
+    let commands: [&[&str]; 3] = [
+        &["grade", "private-alloc"],
+        &["grade", "private-alloc", "--json"],
+        &["report", "--format", "junit"],
+    ];
+    for arguments in commands {
+        let (status, stdout, stderr) = run(&mut workbook(&copy, arguments));
+        assert_eq!(status, Some(1), "{stdout}{stderr}");
+        let raw = |text: &str| text.contains(['\x1b', '\u{9b}', '\u{202e}', '\x07', '\r']);
+        assert!(!raw(&stdout) && !raw(&stderr), "{stdout}{stderr}");
+        // JSON doubles the backslash.
+        assert!(stdout.contains("u{1b}[31mpanic"), "{stdout}");
+        let shows_output = arguments[0] == "grade";
+        assert!(!shows_output || stdout.contains("u{1b}[2J"), "{stdout}");
+    }
+    let mut cargo = copy.command(env!("CARGO"));
+    cargo.args([
+        "test",
+        "--package",
+        "private-alloc",
+        "--test",
+        "grader",
+        "region",
+    ]);
+    let (_, stdout, _) = run(&mut cargo);
+    assert!(stdout.contains(shown), "{stdout}");
+    assert!(!stdout.contains('\x1b'), "{stdout}");
 }
 
 #[test]

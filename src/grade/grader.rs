@@ -164,7 +164,7 @@ impl Run {
 /// What the compiler may use between two crates. It compiles the largest of them in a minute on a slow machine.
 const COMPILER: patience::Limits = patience::Limits {
     processor: Duration::from_secs(5 * 60),
-    time: Duration::from_secs(30 * 60),
+    time: Duration::from_secs(15 * 60),
 };
 
 /// What a grader may use between two verdicts. A case ends within a minute, and the compiler, which checks the
@@ -175,7 +175,7 @@ const VERDICT: patience::Limits = patience::Limits {
 };
 
 /// What a grader may use to list its cases.
-const TO_MAIN: process::Limits = process::Limits::time(Duration::from_secs(30));
+const TO_MAIN: process::Limits = process::Limits::time(Duration::from_secs(20));
 
 /// The most bytes that a grader may print.
 const PRINTED: u64 = 16 << 20;
