@@ -532,10 +532,10 @@ fn memory_in_files_in_memory_is_limited() {
 #[test]
 fn system_v_memory_is_limited_and_removed() {
     also_untraced();
-    let before = table("/proc/sysvipc/shm");
-    let got = sentence_of(|| {
+    let outcome = outcome_of(|| {
         for _ in 0..20 {
             let id = system_v_memory(32 << 20);
+            println!("/proc/sysvipc/shm {id}");
             // SAFETY: without an address the kernel takes one where nothing is mapped.
             let start = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
             // SAFETY: 32 MiB are mapped there, which nothing else uses.
@@ -546,8 +546,8 @@ fn system_v_memory_is_limited_and_removed() {
         }
     });
     let expected = "The case was stopped, because more than 256 MiB of its memory was resident.";
-    assert_eq!(got.as_deref(), Some(expected));
-    assert_eq!(table("/proc/sysvipc/shm"), before);
+    assert_eq!(outcome.sentence().as_deref(), Some(expected));
+    are_removed(&outcome.output);
 }
 
 fn system_v_memory(len: usize) -> libc::c_int {
@@ -556,35 +556,35 @@ fn system_v_memory(len: usize) -> libc::c_int {
     Errno::result(id).unwrap()
 }
 
-/// The ids of a table in /proc/sysvipc.
-fn table(path: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().skip(1);
-    let ids = lines.filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned));
-    ids.collect()
+/// Checks objects that a case has printed: the table that lists them, and their ids.
+#[track_caller]
+fn are_removed(objects: &[String]) {
+    assert!(!objects.is_empty());
+    for object in objects {
+        let (table, id) = object.split_once(' ').unwrap();
+        let text = std::fs::read_to_string(table).unwrap();
+        let mut ids = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1));
+        assert!(!ids.any(|listed| listed == id), "{object} is left");
+    }
 }
 
 #[test]
 fn objects_do_not_outlive_their_case() {
     also_untraced();
-    let tables = [
-        "/proc/sysvipc/shm",
-        "/proc/sysvipc/sem",
-        "/proc/sysvipc/msg",
-    ];
-    let before = tables.map(table);
     let kept = format!("/dev/shm/kept-{}", judge_id());
     std::fs::write(&kept, "of somebody else").unwrap();
     let name = format!("/left-{}", judge_id());
     let names = [name.clone(), format!("{name}-too")];
-    let got = sentence_of(|| {
-        system_v_memory(4096);
+    let outcome = outcome_of(|| {
+        println!("/proc/sysvipc/shm {}", system_v_memory(4096));
         // SAFETY: the call takes numbers.
         let set = unsafe { libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600) };
-        Errno::result(set).unwrap();
+        println!("/proc/sysvipc/sem {}", Errno::result(set).unwrap());
         // SAFETY: the call takes numbers.
         let queue = unsafe { libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600) };
-        Errno::result(queue).unwrap();
+        println!("/proc/sysvipc/msg {}", Errno::result(queue).unwrap());
         for name in &names {
             let path = std::ffi::CString::new(name.as_str()).unwrap();
             // SAFETY: the name is a C string.
@@ -596,15 +596,37 @@ fn objects_do_not_outlive_their_case() {
         // SAFETY: the name is a C string.
         let semaphore = unsafe { libc::sem_open(path.as_ptr(), libc::O_CREAT, 0o600, 1) };
         judge::check!(semaphore != libc::SEM_FAILED, "sem_open.");
+        // By a path that is relative to the current directory.
+        std::env::set_current_dir("/dev/shm").unwrap();
+        std::fs::write(format!("{}-relative", &name[1..]), "a").unwrap();
+        // SAFETY: the name is a C string, and null stands for the default attributes.
+        let queue = unsafe {
+            libc::mq_open(
+                path.as_ptr(),
+                libc::O_CREAT | libc::O_RDWR,
+                0o600,
+                std::ptr::null_mut::<libc::mq_attr>(),
+            )
+        };
+        Errno::result(queue).unwrap();
         let somebody_elses = std::fs::File::options()
             .create(true)
             .append(true)
             .open(&kept);
         somebody_elses.unwrap();
     });
-    assert_eq!(got, None);
-    assert_eq!(tables.map(table), before);
-    for name in [&names[0], &names[1], &format!("/sem.{}", &name[1..])] {
+    assert_eq!(outcome.sentence(), None);
+    are_removed(&outcome.output);
+    let path = std::ffi::CString::new(name.as_str()).unwrap();
+    // SAFETY: the name is a C string.
+    let queue = unsafe { libc::mq_open(path.as_ptr(), libc::O_RDWR) };
+    assert_eq!(
+        Errno::result(queue),
+        Err(Errno::ENOENT),
+        "the queue is left"
+    );
+    let others = [format!("/sem.{}", &name[1..]), format!("{name}-relative")];
+    for name in names.iter().chain(&others) {
         let path = format!("/dev/shm{name}");
         assert!(!std::path::Path::new(&path).exists(), "{path} is left");
     }

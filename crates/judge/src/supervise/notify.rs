@@ -9,7 +9,6 @@ use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -132,12 +131,18 @@ impl Notified<'_> {
             libc::SYS_clone => self.starts_task(),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_fork | libc::SYS_vfork => self.starts_task(),
-            libc::SYS_openat => self.creates(caller, b),
-            libc::SYS_linkat | libc::SYS_renameat2 => self.creates(caller, d),
+            libc::SYS_mq_open => {
+                if let Some(name) = read_text(caller, a) {
+                    self.objects.may_create_queue(&name);
+                }
+                Answer::Execute
+            }
+            libc::SYS_openat => self.creates(caller, a as i32, b),
+            libc::SYS_linkat | libc::SYS_renameat2 => self.creates(caller, c as i32, d),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_open | libc::SYS_creat => self.creates(caller, a),
+            libc::SYS_open | libc::SYS_creat => self.creates(caller, libc::AT_FDCWD, a),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_link | libc::SYS_rename => self.creates(caller, b),
+            libc::SYS_link | libc::SYS_rename => self.creates(caller, libc::AT_FDCWD, b),
             _ => Answer::Execute,
         }
     }
@@ -182,10 +187,17 @@ impl Notified<'_> {
             || procfs::traced_by(tid) == Some(self.judge.as_raw())
     }
 
-    /// Handles a call that may create a file with the path at `address`.
-    fn creates(&self, caller: i32, address: u64) -> Answer {
-        if let Some(path) = read_path(caller, address) {
-            self.objects.may_create(&path);
+    /// Handles a call that may create a file with the path at `address`, relative to `folder`.
+    fn creates(&self, caller: i32, folder: RawFd, address: u64) -> Answer {
+        let base = match folder {
+            libc::AT_FDCWD => format!("/proc/{caller}/cwd"),
+            fd => format!("/proc/{caller}/fd/{fd}"),
+        };
+        if let Some(path) = read_text(caller, address) {
+            // An absolute path replaces the base.
+            let base = fs::read_link(base).unwrap_or_default();
+            self.objects
+                .may_create(&base.join(OsStr::from_bytes(&path)));
         }
         Answer::Execute
     }
@@ -222,8 +234,8 @@ fn process_behind(caller: i32, fd: RawFd) -> Option<i32> {
     path.strip_prefix("/proc").ok()?.to_str()?.parse().ok()
 }
 
-/// The absolute path at `address` in the memory of `caller`.
-fn read_path(caller: i32, address: u64) -> Option<PathBuf> {
+/// The C string at `address` in the memory of `caller`, such as a path.
+fn read_text(caller: i32, address: u64) -> Option<Vec<u8>> {
     let memory = File::open(format!("/proc/{caller}/mem")).ok()?;
     let mut bytes = vec![0; PATH];
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()? as usize;
@@ -234,9 +246,9 @@ fn read_path(caller: i32, address: u64) -> Option<PathBuf> {
         let rest = memory.read_at(&mut bytes[read..], address + read as u64);
         read += rest.unwrap_or(0);
     }
-    let text = bytes[..read].split(|byte| *byte == 0).next()?;
-    let path = PathBuf::from(OsStr::from_bytes(text));
-    path.is_absolute().then_some(path)
+    let end = bytes[..read].iter().position(|byte| *byte == 0)?;
+    bytes.truncate(end);
+    Some(bytes)
 }
 
 fn receive(calls: RawFd) -> io::Result<libc::seccomp_notif> {

@@ -1,7 +1,9 @@
-//! Objects that would outlive a case: System V memory, semaphores and queues, and files in /dev/shm.
+//! Objects that would outlive a case: System V memory, semaphores and queues, POSIX queues, and files in /dev/shm.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -25,6 +27,8 @@ struct Created {
     semaphores: BTreeSet<i32>,
     queues: BTreeSet<i32>,
     files: BTreeSet<PathBuf>,
+    /// POSIX queues, by their names without the slash.
+    named_queues: BTreeSet<CString>,
 }
 
 impl Objects {
@@ -58,6 +62,20 @@ impl Objects {
         }
     }
 
+    /// Records a POSIX message queue that the case is about to create.
+    pub fn may_create_queue(&self, name: &[u8]) {
+        let Ok(name) = CString::new(name) else { return };
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        // SAFETY: the name is a C string that outlives the call.
+        let found = unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0, 0) };
+        match Errno::result(found) {
+            // SAFETY: the call succeeded, so the descriptor is new, and nothing else owns it.
+            Ok(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+            Err(Errno::ENOENT) => drop(self.lock().named_queues.insert(name)),
+            Err(_) => {}
+        }
+    }
+
     /// The allocated bytes of each file that the case has created, and the bytes of its System V memory.
     pub fn memory(&self) -> (Vec<(FileId, u64)>, u64) {
         let created = self.lock();
@@ -83,6 +101,10 @@ impl Objects {
         for id in &created.queues {
             // SAFETY: removing takes no structure. The case has created this object.
             unsafe { libc::msgctl(*id, libc::IPC_RMID, null_mut()) };
+        }
+        for name in &created.named_queues {
+            // SAFETY: the name is a C string that outlives the call.
+            unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
         }
         for path in &created.files {
             let _ = fs::remove_file(path);

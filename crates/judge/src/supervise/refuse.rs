@@ -150,6 +150,7 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
         (libc::SYS_shmget, all()),
         (libc::SYS_semget, all()),
         (libc::SYS_msgget, all()),
+        (libc::SYS_mq_open, creates(1)?),
         (libc::SYS_openat, creates(2)?),
         (libc::SYS_linkat, all()),
         (libc::SYS_renameat2, all()),
