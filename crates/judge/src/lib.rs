@@ -17,21 +17,38 @@
 //! # What it guards against
 //! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
 //! forked child that returns from the function, a zombie, a process left running, a panic that a joined thread
-//! swallows, closed descriptors, a flood of output, a memory hog, a fork bomb. None of them stops the other cases,
-//! passes, or outlives its case. After a body that returned, the state of its process must be what it was before:
-//! signals, timers, threads, limits, environment, the panic hook and more.
+//! swallows, closed descriptors, a flood of output, a memory hog, a fork bomb, a signal to a process that the answer did
+//! not start. None of them stops the other cases, passes, or outlives its case. After a body that returned, the state
+//! of its process must be what it was before: signals, timers, threads, limits, environment, the panic hook and more.
+//!
+//! A case has a session of its own and inherits no descriptor, variable or capability with which it could reach the
+//! judge. Seccomp filters refuse ptrace, other namespaces, and signals to processes outside of the case. System V
+//! objects, POSIX queues and files in /dev/shm that a case creates are removed after it. Output is shown with its
+//! control characters made visible.
+//!
+//! A fault of the judge, its limits or the machine is "could not grade", and never a verdict.
 //!
 //! # What it does not guard against
-//! - Code that runs while the answer is compiled: a build script or a procedural macro.
-//! - An answer that lies: it runs in the process that reports, can read the nonce there, and can forge a verdict.
-//! - Files and the network: a case may use whatever its user may.
-//! - If ptrace is refused: a process that clears its environment and detaches is not found, and a fork bomb run by
-//!   root is only noticed every 20 ms.
+//! An answer that lies can still
+//! - run code while it is compiled, in a build script or a procedural macro;
+//! - run code before `main` in the judge's own process, where no limit applies: it can write verdicts, with the key of
+//!   the report, and signal any process. The command only notices that a grader ends or hangs;
+//! - report a pass from inside a case: it runs in the process that reports, and can read the nonce there;
+//! - write and delete files, use the network, and fill a disk: a case may do whatever its user may. It can also pass
+//!   memory on where the judge does not look, such as a descriptor in the queue of a socket;
+//! - as root, do what the remaining capabilities permit.
+//!
+//! In plain `cargo test`, code before `main` that does not end hangs: only the command has a limit for it.
+//!
+//! On a kernel without seccomp notifications, or in a sandbox that refuses them, signals are refused only if they name
+//! the judge, its parent, their groups, or everything. If ptrace is refused as well, a fork bomb run by root is only
+//! noticed every 20 ms, and objects may be left.
 //!
 //! Grade strangers' code in a container or a virtual machine.
 //!
 //! # Environment
-//! `JUDGE_REPORT=file` appends one JSON line per case. `JUDGE_INLINE=1` runs a case in the test's own process, for a
+//! `JUDGE_REPORT=file` appends one JSON line per case. With `JUDGE_REPORT_KEY=text` each line carries that text as its
+//! `key`. Cases see no variable of this kind. `JUDGE_INLINE=1` runs a case in the test's own process, for a
 //! debugger. `JUDGE_NO_PTRACE=1` disables tracing, as if ptrace were not permitted. `JUDGE_CHECK_ANSWER=1` ends a grader
 //! with status 96 if it was built from another version of the answer.
 //!
