@@ -14,7 +14,7 @@ use common::rerun::rerun;
 use judge::{Limits, Outcome, observe};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Uid, fork, setresgid, setresuid, setsid};
 
@@ -36,8 +36,15 @@ fn harmless() {
         )
         .unwrap();
     }
-    setrlimit(Resource::RLIMIT_NPROC, 400, 400).unwrap();
+    at_most_tasks(400);
     setrlimit(Resource::RLIMIT_CPU, 5, 5).unwrap();
+}
+
+/// Limits the tasks of the user. The judge may have set a lower limit already.
+fn at_most_tasks(count: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+    let count = count.min(hard);
+    setrlimit(Resource::RLIMIT_NPROC, count, count).unwrap();
 }
 
 fn fork_once() -> ForkResult {
@@ -481,7 +488,7 @@ fn a_fork_bomb_of_daemons_is_stopped() {
     let begun = Instant::now();
     let got = sentence_of(|| {
         harmless();
-        setrlimit(Resource::RLIMIT_NPROC, 150, 150).unwrap();
+        at_most_tasks(150);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(8) {
             // If RLIMIT_NPROC stops it, it goes on trying.
