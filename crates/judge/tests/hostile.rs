@@ -621,6 +621,7 @@ fn objects_do_not_outlive_their_case() {
             .append(true)
             .open(&kept);
         somebody_elses.unwrap();
+        judge::rebase_state(); // the working directory
     });
     assert_eq!(outcome.sentence(), None);
     are_removed(&outcome.output);
