@@ -2,32 +2,46 @@
 
 use super::*;
 
-#[test]
-fn small_blocks_lie_in_the_heap() {
-    case(|| {
-        for size in [1, 16, 100, 1000, 10_000, 100_000] {
-            let block = alloc(size);
-            block.fill(1);
-            let heap = heap();
-            check!(
-                block.ends().iter().all(|byte| heap.contains(&byte.addr())),
-                "A block of {size} does not lie between the heap's first byte and its break.",
-                size = amount(size)
-            );
-        }
-    })
-}
+/// The least by which the break moves up.
+const STEP: usize = 128 * KIB;
+
+/// Every smaller block is in the heap.
+static ALL_IN_HEAP: ThresholdAlloc = ThresholdAlloc::new(Config {
+    threshold: 32 * MIB,
+    reserve: 256 * MIB,
+    ..Config::new()
+});
 
 #[test]
 fn no_heap_before_the_first_small_block() {
     case(|| {
         check!(
             ALLOC.heap_range().is_none(),
-            "heap_range() names a heap before the first block: an allocator that is a static must begin with \
-             nothing."
+            "heap_range() returned a heap before the first block was allocated; expected None."
+        );
+        free(alloc(LARGE));
+        check!(
+            ALLOC.heap_range().is_none(),
+            "heap_range() returned a heap although only a large block has been allocated; expected None."
         );
         let _small = alloc(100);
         let _ = heap();
+    })
+}
+
+#[test]
+fn small_blocks_lie_in_the_heap() {
+    case(|| {
+        for (seed, size) in small_sizes().into_iter().enumerate() {
+            let block = alloc(size);
+            let heap = heap();
+            check!(
+                block.is_in(&heap) && block.range().end <= heap.end,
+                "A block of {} is not between the heap's first byte and its break.",
+                amount(size)
+            );
+            block.fill(seed);
+        }
     })
 }
 
@@ -37,74 +51,131 @@ fn a_break_of_its_own() {
         || {
             watch(|| {
                 for _ in 0..1000 {
-                    alloc(1000).fill(1);
+                    alloc(1000).touch_ends();
                 }
             });
         },
         |seen| {
             check!(
                 seen.calls("brk").is_empty(),
-                "Your heap moves the process's own break. That is libc's malloc's: it crashes where another one \
-                 moves it down. Reserve addresses with PROT_NONE, and keep a break in there."
+                "The heap moves the process's break (brk), which belongs to libc's malloc. Reserve addresses with PROT_NONE, \
+                 and keep a separate break there."
             );
         },
     )
 }
 
 #[test]
-fn all_of_it_can_be_touched_and_nothing_beyond() {
+fn private() {
     case(|| {
-        alloc(100).fill(1);
-        let heap = heap();
-        for (byte, name) in [
-            (heap.start, "The heap's first byte"),
-            (heap.end - 1, "The last byte before the heap's break"),
-        ] {
-            let permissions = permissions(pointer_to(byte));
-            check!(
-                permissions.read && permissions.write,
-                "{name} cannot be read and written: heap_range() must name what can be touched, and not all that is \
-                 reserved."
-            );
-            check!(
-                !permissions.execute,
-                "{name} can be executed: leave PROT_EXEC out."
-            );
-        }
-        let beyond = permissions(pointer_to(heap.end));
-        check!(
-            !beyond.read && !beyond.write,
-            "The byte at the break can be touched: what lies beyond it is reserved with PROT_NONE, so that a \
-             write there is a SIGSEGV and not silence."
-        );
-        // Huge pages are a right choice for an allocator.
-        expect_plain(
-            "The heap",
-            pointer_to(heap.start),
-            heap.len(),
-            Kind::MayBeHuge,
+        let block = alloc(1000);
+        block.fill(1);
+        let code = in_child(|| {
+            block.expect(1, "A forked child must have a copy of the heap.");
+            block.fill(2);
+            0
+        });
+        check!(code == 0, "A forked child must be able to write a block.");
+        block.expect(
+            1,
+            "A forked child has written to its copy. The heap must be private (MAP_PRIVATE).",
         );
     })
+}
+
+#[test]
+fn a_smaller_reservation_where_addresses_are_few() {
+    case(|| {
+        limit_addresses_to(256 * MIB);
+        check!(
+            try_alloc(&ALLOC, layout(100, ALIGN)).is_some() && ALLOC.heap_range().is_some(),
+            "With an address space of 256 MiB (RLIMIT_AS), mmap cannot reserve 64 GiB, and alloc returned null. Halve the \
+             size and try again."
+        );
+        for _ in 0..1000 {
+            alloc(10_000).touch_ends();
+        }
+    })
+}
+
+/// Limits the address space (RLIMIT_AS) to `more` bytes beyond what is mapped now.
+fn limit_addresses_to(more: usize) {
+    let limit = (mapped_by_this_process() + more) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: limit,
+        rlim_max: limit,
+    };
+    // SAFETY: `limit` outlives the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(result, 0, "setrlimit(RLIMIT_AS) failed");
+}
+
+#[test]
+fn all_of_it_can_be_touched_and_nothing_beyond() {
+    case(|| {
+        for size in [1, 100, 5000, 100_000, STEP, 3 * STEP + 100, 5 * MIB] {
+            // Several, so that the break moves.
+            for seed in 0..4 {
+                alloc_from(&ALL_IN_HEAP, layout(size, ALIGN)).fill(seed);
+                expect_accessible_up_to_the_break(&heap_of(&ALL_IN_HEAP));
+            }
+        }
+    })
+}
+
+/// Fails the case unless the heap is accessible up to its break and not beyond.
+fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
+    for (byte, name) in [
+        (heap.start, "The heap's first byte"),
+        (heap.end - 1, "The last byte before the heap's break"),
+    ] {
+        let permissions = permissions(pointer_to(byte));
+        check!(
+            permissions.read && permissions.write,
+            "{name} is not readable and writable. heap_range() must return the accessible part of the reservation."
+        );
+        check!(
+            !permissions.execute,
+            "{name} is executable. Leave out PROT_EXEC."
+        );
+    }
+    let beyond = permissions(pointer_to(heap.end));
+    check!(
+        !beyond.read && !beyond.write,
+        "The byte at the heap's break is accessible. Beyond the break the reservation must be PROT_NONE, so that a write \
+         there is a SIGSEGV."
+    );
 }
 
 #[test]
 fn grows_in_place() {
     watched(
         || {
-            alloc(100).fill(1);
-            let start = heap().start;
+            alloc(100).touch_ends();
+            let mut before = heap();
+            let first_break = before.end;
+            let start = before.start;
             watch(|| {
                 for _ in 0..8 * MIB / 8000 {
-                    alloc(8000).fill(1);
+                    alloc(8000).touch_ends();
+                    let now = heap();
+                    let step = now.end.saturating_sub(before.end);
+                    check!(
+                        now.start == start && now.end >= before.end,
+                        "The heap moved when a block of 8000 bytes was allocated. It must grow at its end."
+                    );
+                    // The first step may be shorter, if steps end at round addresses.
+                    check!(
+                        step == 0 || step >= STEP || before.end == first_break,
+                        "The break moved up by {}; expected at least 128 KiB, because each step is a system call.",
+                        amount(step)
+                    );
+                    before = now;
                 }
             });
             check!(
-                heap().start == start,
-                "The heap's first byte has moved: its blocks cannot have moved with it."
-            );
-            check!(
                 heap().len() >= 8 * MIB,
-                "8 MiB of small blocks are live, and the heap is {} long.",
+                "8 MiB of small blocks are live, and heap_range() returned a heap of {}.",
                 amount(heap().len())
             );
         },
@@ -115,15 +186,13 @@ fn grows_in_place() {
                 .any(|call| call.args[3] as i32 & libc::MAP_FIXED == 0);
             check!(
                 !elsewhere,
-                "The heap grew by a new mapping, which may lie anywhere: reserve its addresses once, and move \
-                 the break in there."
+                "The heap grew by a new mapping, which may be anywhere. Reserve the addresses once, and move the break there."
             );
             let calls = seen.transcript().lines().count();
             let most = 8 * MIB / (64 * KIB);
             check!(
                 calls <= most,
-                "The heap grew by 8 MiB in {calls} system calls: move the break in larger steps, so that it takes \
-                 at most {most}."
+                "The heap grew by 8 MiB in {calls} system calls; expected at most {most}. Move the break in larger steps."
             );
         },
     )
@@ -132,10 +201,18 @@ fn grows_in_place() {
 #[test]
 fn aligned() {
     case(|| {
-        for align in (0..=16).map(|power| 1 << power) {
-            for size in [3, 24, 1000] {
-                alloc_aligned(size, align).fill(1);
+        let mut blocks = Vec::new();
+        for align in (0..=22).map(|power| 1 << power) {
+            for size in [1, 3, 24, 1000, 5000] {
+                blocks.push(alloc_aligned(size, align));
             }
+        }
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
         }
     })
 }
@@ -145,13 +222,43 @@ fn blocks_do_not_overlap() {
     case(|| {
         let mut random = Random(1);
         let mut blocks = Vec::new();
-        for number in 0..2000 {
-            let block = alloc_aligned(1 + random.below(700), 1 << random.below(8));
-            block.fill(number as u8);
-            blocks.push(block);
+        for size in small_sizes().into_iter().filter(|size| *size <= 10_000) {
+            blocks.push(alloc_aligned(size, 1));
+            blocks.push(alloc_aligned(size, 1 << random.below(8)));
         }
-        for (number, block) in blocks.iter().enumerate() {
-            block.expect(number as u8, OVERLAP);
+        blocks
+            .extend((0..1500).map(|_| alloc_aligned(1 + random.below(700), 1 << random.below(8))));
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
+    })
+}
+
+#[test]
+fn up_to_the_break() {
+    case(|| {
+        // With some of these sizes a block ends at the break or just before it, whether blocks have a header or not.
+        for size in [
+            16, 32, 4096, 4080, 4088, 65_536, 65_520, 65_528, 131_056, 131_064,
+        ] {
+            let mut last = None;
+            for _ in 0..2 * STEP / size + 1 {
+                let block = alloc(size);
+                let heap = heap();
+                check!(
+                    block.range().end <= heap.end,
+                    "A block of {} ends {} beyond the break.",
+                    amount(size),
+                    amount(block.range().end - heap.end)
+                );
+                block.touch_ends();
+                last = Some(block);
+            }
+            last.into_iter().for_each(|block| block.fill(1));
         }
     })
 }
@@ -166,60 +273,102 @@ fn lazy() {
         check!(
             // The header of each of the 80 blocks makes a page resident. With 64 KiB pages, that is most of the heap.
             resident <= (2 * MIB).max(96 * page_size()),
-            "8 MB of small blocks were given out and not touched, and {resident} of the heap are resident.",
-            resident = amount(resident)
+            "8 MB of small blocks were allocated and not accessed, and {} of the heap are resident.",
+            amount(resident)
         );
     })
 }
 
 #[test]
-fn a_smaller_reservation_where_addresses_are_few() {
+fn up_to_the_end_of_the_reservation() {
     case(|| {
-        limit_addresses_to(256 * MIB);
-        let refused = "The kernel refused to reserve 64 GiB, as it does under a limit of 256 MiB (RLIMIT_AS), and \
-                       then there was no heap: halve the size and try again.";
-        // SAFETY: `layout` returns no layout of size 0.
-        let start = unsafe { ALLOC.alloc(layout(100, ALIGN)) };
+        static SMALL: ThresholdAlloc = ThresholdAlloc::new(Config {
+            reserve: 4 * MIB,
+            ..Config::new()
+        });
+        let mut blocks = Vec::new();
+        let layout = layout(10_000, ALIGN);
+        // Until the heap is full. A later stage returns a mapping then.
+        while blocks.len() < 500
+            && let Some(block) = try_alloc(&SMALL, layout)
+            && block.is_in(&heap_of(&SMALL))
+        {
+            block.fill(blocks.len());
+            blocks.push(block);
+        }
+        let len = heap_of(&SMALL).len();
         check!(
-            !start.is_null() && ALLOC.heap_range().is_some(),
-            "{refused}"
+            (4 * MIB - STEP..=4 * MIB).contains(&len),
+            "Blocks of 10000 bytes were allocated until a reservation of 4 MiB was full. Then heap_range() returned a heap of \
+             {}; expected 4 MiB, or up to 128 KiB less.",
+            amount(len)
         );
-        for _ in 0..1000 {
-            alloc(10_000).fill(1);
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
+        // Requests that a full heap cannot satisfy do not damage it.
+        for size in [1, 10_000, 100_000] {
+            try_alloc(&SMALL, self::layout(size, ALIGN));
+        }
+        let heap = heap_of(&SMALL);
+        expect_accessible_up_to_the_break(&heap);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
         }
     })
 }
 
-/// Limits the address space (RLIMIT_AS) to `more` bytes beyond what is mapped now.
-fn limit_addresses_to(more: usize) {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc/self/statm is readable");
-    let pages = statm.split(' ').next().and_then(|pages| pages.parse().ok());
-    let pages: usize = pages.expect("statm begins with the number of mapped pages");
-    let limit = (pages * page_size() + more) as libc::rlim_t;
-    let limit = libc::rlimit {
-        rlim_cur: limit,
-        rlim_max: limit,
-    };
-    // SAFETY: `limit` outlives the call.
-    let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
-    assert_eq!(result, 0, "setrlimit(RLIMIT_AS) failed");
-    judge::rebase_state();
+#[test]
+fn refused_is_null() {
+    case(|| {
+        let kept = alloc(1000);
+        kept.fill(1);
+        for (size, align) in [
+            (100, 1 << 47),
+            (1, 1 << 62),
+            (1000, 1 << 40),
+            (100_000, 1 << 61),
+        ] {
+            let block = try_alloc(&ALLOC, layout(size, align));
+            check!(
+                block.is_none() || align == 1 << 40,
+                "alloc returned a block aligned to {}. No address space has room for that; expected null.",
+                amount(align)
+            );
+        }
+        kept.expect(1, OVERLAP);
+        let next = alloc(1000);
+        next.fill(2);
+        kept.expect(1, OVERLAP);
+    })
 }
 
 #[test]
-fn private() {
+fn two_allocators() {
     case(|| {
-        let block = alloc(1000);
-        block.fill(1);
-        let code = in_child(|| {
-            block.fill(2);
-            0
-        });
-        check!(code == 0, "A forked child must be able to write a block.");
-        block.expect(
-            1,
-            "A forked child wrote to the heap, and its parent sees it",
+        static OTHER: ThresholdAlloc = ThresholdAlloc::new(SHORT);
+        let mut blocks = Vec::new();
+        for size in [100, 5000, 100_000, 100, 50_000].repeat(3) {
+            for allocator in [&ALLOC, &OTHER] {
+                let block = alloc_from(allocator, layout(size, ALIGN));
+                check!(
+                    block.is_in(&heap_of(allocator)),
+                    "Two allocators are in use, and a block of one is not in the range that its heap_range() returned. Each \
+                     allocator must have a separate heap."
+                );
+                block.fill(blocks.len());
+                blocks.push(block);
+            }
+        }
+        let (one, other) = (heap(), heap_of(&OTHER));
+        check!(
+            one.end <= other.start || other.end <= one.start,
+            "The heaps of two allocators overlap. Each allocator must have a separate heap."
         );
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
     })
 }
 
@@ -230,7 +379,7 @@ fn asks_the_page_size() {
             pretend::page_size(PRETENDED_PAGE);
             watch(|| {
                 for _ in 0..100 {
-                    alloc_from(&SHORT, layout(10_000, ALIGN));
+                    alloc_from(&FEW_ADDRESSES, layout(10_000, ALIGN));
                 }
             });
         },
@@ -239,8 +388,8 @@ fn asks_the_page_size() {
                 check!(
                     call.args[1].is_multiple_of(PRETENDED_PAGE as u64)
                         && call.args[0].is_multiple_of(PRETENDED_PAGE as u64),
-                    "On a machine whose pages are 64 KiB your mprotect does not name whole pages: the page size \
-                     must come from sysconf."
+                    "With pages of 64 KiB, mprotect was called with a range that is not whole pages. Ask \
+                     sysconf(_SC_PAGESIZE) for the page size."
                 );
             }
         },
@@ -248,7 +397,65 @@ fn asks_the_page_size() {
 }
 
 /// Reserves few enough addresses for the `mmap` of `judge::pretend`.
-static SHORT: ThresholdAlloc = ThresholdAlloc::new(Config {
-    reserve: 64 * MIB,
-    ..Config::new()
-});
+static FEW_ADDRESSES: ThresholdAlloc = ThresholdAlloc::new(SHORT);
+
+#[test]
+fn mmap_fails() {
+    judge::refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| {
+            let layout = layout(1000, ALIGN);
+            let Some(block) = judge::refuse(|| try_alloc(&ALLOC, layout)) else {
+                judge::fail(
+                    "alloc returned null for the first small block. Halve the size of the reservation and try again."
+                        .to_owned(),
+                );
+            };
+            block.fill(1);
+            alloc(1000).fill(2);
+            block.expect(1, OVERLAP);
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn mprotect_fails() {
+    judge::refusals(
+        &[("mprotect", Errno::ENOMEM), ("mprotect", Errno::EACCES)],
+        |refused| {
+            let mut blocks = vec![alloc(1000)];
+            blocks[0].fill(0);
+            judge::refuse(|| {
+                // Until the break has moved. A refusal ends the loop, so that the next check finds its effect.
+                for _ in 0..4 * STEP / 50_000 {
+                    let before = heap();
+                    let block = try_alloc(&ALLOC, layout(50_000, ALIGN));
+                    check!(
+                        block.is_some() || refused.is_some(),
+                        "alloc returned null; expected a block of 50000 bytes."
+                    );
+                    let after = heap();
+                    if after != before {
+                        expect_accessible_up_to_the_break(&after);
+                    }
+                    if let Some(block) = block {
+                        block.fill(blocks.len());
+                        blocks.push(block);
+                    }
+                }
+            });
+            for _ in 0..10 {
+                let block = alloc(50_000);
+                block.fill(blocks.len());
+                blocks.push(block);
+            }
+            expect_accessible_up_to_the_break(&heap());
+            expect_disjoint(&blocks);
+            for (seed, block) in blocks.iter().enumerate() {
+                block.expect(seed, OVERLAP);
+            }
+        },
+        |_| (),
+    )
+}

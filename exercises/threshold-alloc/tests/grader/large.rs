@@ -11,22 +11,41 @@ const ODD_FOR_ALL: usize = 200_123;
 #[test]
 fn usable_to_the_last_byte() {
     case(|| {
-        let block = alloc(ODD);
-        for byte in block.ends() {
-            let permissions = permissions(byte);
-            check!(
-                permissions.mapped && permissions.read && permissions.write,
-                "A large block must be readable and writable to its last byte."
-            );
-            check!(
-                !permissions.execute,
-                "A large block can be executed: leave PROT_EXEC out."
-            );
+        for (seed, size) in large_sizes().into_iter().enumerate() {
+            let block = alloc(size);
+            for (byte, name) in block.ends().into_iter().zip(["first", "last"]) {
+                let permissions = permissions(byte);
+                let size = amount(size);
+                check!(
+                    permissions.mapped && permissions.read && permissions.write,
+                    "The {name} byte of a block of {size} is not mapped readable and writable."
+                );
+                check!(
+                    !permissions.execute,
+                    "A block of {size} is mapped executable. Leave out PROT_EXEC."
+                );
+            }
+            block.fill(seed);
+            block.expect(seed, OVERLAP);
         }
-        block.fill(7);
-        block.expect(7, OVERLAP);
-        // Huge pages are a right choice for an allocator.
-        expect_plain("A large block", block.start, block.size(), Kind::MayBeHuge);
+    })
+}
+
+#[test]
+fn private() {
+    case(|| {
+        let block = alloc(LARGE);
+        block.fill(1);
+        let code = in_child(|| {
+            block.expect(1, "A forked child must have a copy of the block.");
+            block.fill(2);
+            0
+        });
+        check!(code == 0, "A forked child must be able to write a block.");
+        block.expect(
+            1,
+            "A forked child has written to its copy. The mapping must be private (MAP_PRIVATE).",
+        );
     })
 }
 
@@ -41,19 +60,34 @@ fn has_a_mapping_of_its_own() {
             watch(|| free(block));
         },
         |seen| {
-            let (maps, unmaps) = (seen.calls("mmap").len(), seen.calls("munmap").len());
+            let (maps, unmaps) = (seen.calls("mmap"), seen.calls("munmap").len());
             check!(
-                maps > 0,
-                "A large block was given out without an mmap: each must have a mapping of its own."
+                !maps.is_empty(),
+                "alloc returned a large block without calling mmap. Each large block must have a separate mapping."
             );
             check!(
                 unmaps > 0,
-                "A large block was freed without a munmap: its memory must go back to the kernel at once."
+                "A large block was freed without a call of munmap. Return its memory to the kernel in dealloc."
             );
+            for call in &maps {
+                let flags = call.args[3] as i32;
+                let unwanted = [
+                    (libc::MAP_GROWSDOWN, "MAP_GROWSDOWN"),
+                    (libc::MAP_LOCKED, "MAP_LOCKED"),
+                    (libc::MAP_POPULATE, "MAP_POPULATE"),
+                ];
+                for (flag, name) in unwanted {
+                    check!(
+                        flags & flag == 0,
+                        "mmap was called with {name} for a large block. Leave out that flag."
+                    );
+                }
+            }
             seen.expect_ledger("large");
+            let maps = maps.len();
             check!(
                 maps == 1 && unmaps == 1,
-                "A large block took {maps} calls of mmap and {unmaps} of munmap: one of each is enough."
+                "mmap was called {maps} times and munmap {unmaps} times for one large block; expected one call each."
             );
         },
     )
@@ -62,118 +96,198 @@ fn has_a_mapping_of_its_own() {
 #[test]
 fn lazy() {
     case(|| {
-        let block = alloc(LARGE);
-        let resident = resident_pages(block.start, block.size()) * page_size();
+        for align in [ALIGN, MIB] {
+            let block = alloc_aligned(LARGE, align);
+            let resident = block.resident();
+            check!(
+                resident <= page_size(),
+                "{} of a new block of 512 KiB are resident before the first access. The kernel must supply pages on \
+                 demand.",
+                amount(resident)
+            );
+        }
+    })
+}
+
+#[test]
+fn aligned_beyond_a_page() {
+    case(|| {
+        const SIZE: usize = 200 * KIB;
+        free(alloc(LARGE));
+        let mut blocks = Vec::with_capacity(33);
+        let before = mapped_by_this_process();
+        for power in 0..=10 {
+            // Several for each alignment, because one block may be aligned by chance.
+            blocks.extend([(); 3].map(|()| alloc_aligned(SIZE, (4 * KIB) << power)));
+        }
+        let mapped = mapped_by_this_process().saturating_sub(before);
+        // A header and guard pages may take some more.
+        let most = 33 * (SIZE.next_multiple_of(page_size()) + 4 * page_size());
         check!(
-            resident <= page_size(),
-            "{resident} of a new large block are resident before anything has touched them.",
-            resident = amount(resident)
+            mapped <= most,
+            "33 blocks of 200 KiB, aligned to 4 KiB up to 4 MiB, are live, and more than {} are mapped for them. Unmap \
+             what is before and after an aligned block.",
+            amount(most)
         );
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
     })
 }
 
 #[test]
 fn gone_when_freed() {
     case(|| {
-        for size in [ODD, LARGE, LARGE + 1] {
-            let block = alloc(size);
-            block.fill(1);
+        let sizes = large_sizes().into_iter().map(|size| (size, ALIGN));
+        let aligned = [64 * KIB, 2 * MIB].map(|align| (300 * KIB, align));
+        free(alloc(LARGE));
+        for (size, align) in sizes.chain(aligned) {
+            let before = mapped_by_this_process();
+            let block = alloc_aligned(size, align);
+            block.touch_ends();
             free(block);
-            let left = mapped_pages(block.start, block.size());
+            let left = block.mapped();
             check!(
                 left == 0,
-                "A block of {size} was freed, and {left} of its pages are still mapped: its memory must go \
-                 back to the kernel at once, to the last page.",
-                size = amount(size)
+                "A block of {} was freed, and {} of it are still mapped. munmap must unmap all of its pages.",
+                amount(size),
+                amount(left)
+            );
+            check!(
+                mapped_by_this_process() <= before,
+                "A block of {}, aligned to {}, was allocated and freed, and some of the memory that was mapped for it is \
+                 still mapped.",
+                amount(size),
+                amount(align)
             );
         }
     })
+}
+
+#[test]
+fn neighbours_survive() {
+    case(|| {
+        let sizes = large_sizes().into_iter().map(|size| (size, ALIGN));
+        let aligned = [64 * KIB, 2 * MIB].map(|align| (300 * KIB, align));
+        for (size, align) in sizes.chain(aligned) {
+            let upper = alloc_aligned(size, align);
+            upper.fill(1);
+            let block = alloc_aligned(size, align);
+            let page = page_size();
+            let pages = block.start.addr() / page * page..block.range().end.next_multiple_of(page);
+            let neighbours = [pages.start - page, pages.end].map(map_page_at);
+            free(block);
+            let size = amount(size);
+            for neighbour in neighbours.into_iter().flatten() {
+                check!(
+                    neighbour.mapped() == page,
+                    "A block of {size} was freed, and a page next to it was unmapped, too. It belongs to another mapping."
+                );
+                neighbour.expect(3, "The page is next to a block that was freed.");
+                // SAFETY: the page was mapped by `map_page_at`, and is no longer used.
+                unsafe { libc::munmap(neighbour.start.cast(), page) };
+            }
+            check!(
+                upper.mapped() >= upper.size(),
+                "A block of {size} was freed, and pages of another block of that size were unmapped."
+            );
+            upper.expect(1, "Another block was freed.");
+            free(upper);
+        }
+    })
+}
+
+/// Maps one page at `address` and fills it with the pattern of seed 3. Returns `None` if something is mapped there.
+fn map_page_at(address: usize) -> Option<Block> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let wanted = pointer_to(address).cast_mut().cast();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: MAP_FIXED_NOREPLACE replaces no mapping.
+    let start = unsafe { libc::mmap(wanted, page_size(), protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return None;
+    }
+    let block = Block {
+        start: start.cast(),
+        layout: layout(page_size(), ALIGN),
+    };
+    block.fill(3);
+    Some(block)
 }
 
 #[test]
 fn independent() {
     case(|| {
-        let blocks: Vec<_> = (0..100).map(|_| alloc(LARGE)).collect();
-        for (number, block) in blocks.iter().enumerate() {
-            for byte in block.ends() {
-                // SAFETY: both ends belong to the block.
-                unsafe { byte.write(number as u8) };
-            }
+        let blocks: Vec<_> = (0..60)
+            .map(|number| alloc(THRESHOLD + 3000 * number))
+            .collect();
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
         }
         for block in blocks.iter().step_by(2) {
             free(*block);
         }
-        for (number, block) in blocks.iter().enumerate().skip(1).step_by(2) {
-            let mapped = mapped_pages(block.start, block.size());
+        for (seed, block) in blocks.iter().enumerate().skip(1).step_by(2) {
             check!(
-                mapped >= block.size() / page_size(),
-                "Freeing one large block unmapped pages of another."
+                block.mapped() >= block.size(),
+                "Every other one of 60 large blocks was freed, and pages of another block were unmapped."
             );
-            // SAFETY: both ends belong to the block, and were written above.
-            let ends = block.ends().map(|byte| unsafe { byte.read() });
-            check!(ends == [number as u8; 2], "{OVERLAP}.");
+            block.expect(seed, OVERLAP);
         }
     })
 }
 
 #[test]
-fn private() {
+fn longer_than_4_gib() {
     case(|| {
-        let block = alloc(LARGE);
-        block.fill(1);
-        let code = in_child(|| {
-            block.fill(2);
-            0
-        });
-        check!(code == 0, "A forked child must be able to write a block.");
-        block.expect(
-            1,
-            "A forked child wrote to a large block, and its parent sees it",
-        );
-    })
-}
-
-#[test]
-fn aligned_beyond_a_page() {
-    watched(
-        || {
-            free(alloc(LARGE));
-            watch(|| {
-                for align in [64 * KIB, 2 * MIB] {
-                    // Several at a time, because one block may be aligned by chance.
-                    let blocks = [(); 4].map(|()| alloc_aligned(300 * KIB, align));
-                    for block in blocks {
-                        block.fill(1);
-                    }
-                    blocks.into_iter().for_each(free);
-                }
-            });
-        },
-        |seen| {
-            let ledger = seen.ledger();
-            let left = ledger
-                .lines()
-                .find_map(|line| line.strip_prefix("still mapped: "));
-            let left = left.unwrap_or_default();
+        for size in [4 * GIB + 1, 4 * GIB + LARGE, 8 * GIB + MIB] {
+            // The case may not map as much, so null is right. A length that was cut off to 32 bits is not.
+            let Some(block) = try_alloc(&ALLOC, layout(size, ALIGN)) else {
+                continue;
+            };
+            let mapped = block.mapped();
             check!(
-                left == "nothing",
-                "Blocks aligned to more than a page were freed, and {left} of what was mapped for them is still \
-                 there."
+                mapped >= size,
+                "alloc returned a block of {}, and {} of it are mapped. A length needs a usize.",
+                amount(size),
+                amount(mapped)
             );
-        },
-    )
+            block.touch_ends();
+            free(block);
+        }
+    });
+
+    const GIB: usize = 1 << 30;
 }
 
 #[test]
 fn refused_is_null() {
     case(|| {
-        for size in [1 << 47, 1 << 62, isize::MAX as usize - page_size()] {
-            // SAFETY: `layout` returns no layout of size 0.
-            let start = unsafe { ALLOC.alloc(layout(size, ALIGN)) };
+        let page = page_size();
+        let most = isize::MAX as usize;
+        let layouts = [
+            (1 << 47, ALIGN),
+            (1 << 62, ALIGN),
+            (most - page, ALIGN),
+            (most - ALIGN + 1, ALIGN),
+            (most, 1),
+            (most - page + 1, page),
+            (LARGE, 1 << 47),
+            (1 << 61, 1 << 61),
+            (LARGE, 1 << 62),
+        ];
+        for (size, align) in layouts {
+            let block = try_alloc(&ALLOC, layout(size, align));
             check!(
-                start.is_null(),
-                "alloc was asked for {size}, more than any address space holds, and did not give null.",
-                size = amount(size)
+                block.is_none(),
+                "alloc returned a block of {}, aligned to {}. No address space has room for that; expected null.",
+                amount(size),
+                amount(align)
             );
         }
         alloc(LARGE).fill(1);
@@ -193,10 +307,76 @@ fn asks_the_page_size() {
                 check!(
                     (ODD_FOR_ALL..ODD_FOR_ALL + 64).contains(&bytes)
                         || bytes.is_multiple_of(PRETENDED_PAGE),
-                    "On a machine whose pages are 64 KiB your munmap names neither the block's length nor whole \
-                     pages: the page size must come from sysconf."
+                    "With pages of 64 KiB, munmap was called with a length of {} for a block of 200123 bytes; expected the \
+                     block's length or whole pages. Ask sysconf(_SC_PAGESIZE) for the page size.",
+                    amount(bytes)
                 );
             }
         },
+    )
+}
+
+#[test]
+fn mmap_fails() {
+    judge::refusals(
+        &[("mmap", Errno::ENOMEM), ("mmap", Errno::EAGAIN)],
+        |refused| {
+            free(alloc(LARGE));
+            watch(|| {
+                for (seed, align) in [ALIGN, MIB].into_iter().enumerate() {
+                    let layout = layout(LARGE, align);
+                    let block = judge::refuse(|| try_alloc(&ALLOC, layout));
+                    check!(
+                        block.is_some() || refused.is_some(),
+                        "alloc returned null; expected a block of 512 KiB."
+                    );
+                    // A later stage may take the block from the heap.
+                    if let Some(block) = block {
+                        block.fill(seed);
+                        block.expect(seed, OVERLAP);
+                        free(block);
+                    }
+                    let next = alloc(LARGE);
+                    next.fill(5);
+                    free(next);
+                }
+            });
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn munmap_fails() {
+    judge::refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            free(alloc(LARGE));
+            watch(|| {
+                for align in [ALIGN, 4 * MIB] {
+                    let others = [1, 2].map(|seed| {
+                        let other = alloc(LARGE);
+                        other.fill(seed);
+                        other
+                    });
+                    judge::refuse(|| {
+                        // alloc unmaps what is before and after an aligned block.
+                        if let Some(block) = try_alloc(&ALLOC, layout(300 * KIB, align)) {
+                            block.fill(3);
+                            block.expect(3, OVERLAP);
+                            free(block);
+                        }
+                    });
+                    for (seed, other) in [1, 2].into_iter().zip(others) {
+                        other.expect(seed, OVERLAP);
+                        free(other);
+                    }
+                }
+                let next = alloc(LARGE);
+                next.fill(5);
+                free(next);
+            });
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }

@@ -5,19 +5,37 @@ use super::*;
 /// Fails the case unless the block is a separate mapping, or in the heap, as `mapped` says.
 fn expect_place(block: &Block, mapped: bool, when: &str) {
     let heap = ALLOC.heap_range().unwrap_or_default();
-    let size = block.size();
+    let size = amount(block.size());
     match mapped {
         true => check!(
             !block.is_in(&heap),
-            "{when} a block of {size} must have a mapping of its own, and lies in the heap.",
-            size = amount(size)
+            "{when}, a block of {size} is in the heap; expected a separate mapping."
         ),
         false => check!(
             block.is_in(&heap),
-            "{when} a block of {size} must lie in the heap, and has a mapping of its own.",
-            size = amount(size)
+            "{when}, a block of {size} is not in the heap; expected it there."
         ),
     }
+}
+
+/// Fails the case unless `stats()` counts this many mapped blocks.
+fn expect_mapped_blocks(count: usize, when: &str) {
+    let counted = ALLOC.stats().mapped_blocks;
+    check!(
+        counted == count,
+        "{when}, stats().mapped_blocks is {counted}; expected {count}."
+    );
+}
+
+/// Fails the case unless `stats()` counts no mapped block.
+fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
+    let stats = allocator.stats();
+    check!(
+        (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
+        "All blocks were freed, and stats() returned {} mapped blocks with {} bytes; expected 0.",
+        stats.mapped_blocks,
+        stats.mapped_bytes
+    );
 }
 
 #[test]
@@ -26,6 +44,14 @@ fn the_threshold_is_exact() {
         ALLOC.set_threshold(10_000);
         for (size, mapped) in [(9_999, false), (10_000, true), (10_001, true), (1, false)] {
             expect_place(&alloc(size), mapped, "With a threshold of 10000 bytes");
+        }
+        for (size, mapped) in [(9_999, false), (10_000, true)] {
+            let block = alloc_aligned(size, 64 * KIB);
+            expect_place(
+                &block,
+                mapped,
+                "With a threshold of 10000 bytes and an alignment of 64 KiB",
+            );
         }
     })
 }
@@ -41,28 +67,24 @@ fn changed_while_blocks_are_live() {
         ALLOC.set_threshold(15_000);
         free(mapped_block);
         check!(
-            mapped_pages(mapped_block.start, mapped_block.size()) == 0,
-            "A block had a mapping of its own; then the threshold was raised above its size, and the block freed: \
-             its pages are still mapped. Where a block came from its address can tell, and its size cannot."
+            mapped_block.mapped() == 0,
+            "A mapped block of 12000 bytes was freed after the threshold had been raised to 15000, and its pages are still \
+             mapped. Decide by the block's address whether it is a mapping."
         );
         // Now both are larger.
         ALLOC.set_threshold(100);
         let end = heap().end;
         free(heap_block);
         check!(
-            mapped_pages(heap_block.start, heap_block.size()) > 0 && heap().end <= end,
-            "A block lay in the heap; then the threshold was lowered below its size, and the block freed: its \
-             pages were unmapped, in the middle of the heap."
+            heap_block.mapped() > 0 && heap().end <= end,
+            "A block of 9000 bytes in the heap was freed after the threshold had been lowered to 100, and its pages were \
+             unmapped. Decide by the block's address whether it is a mapping."
         );
         ALLOC.set_threshold(15_000);
         let again = alloc(9_000);
         again.fill(3);
         expect_place(&again, false, "With a threshold of 15000 bytes");
-        check!(
-            ALLOC.stats().mapped_blocks == 0,
-            "No live block has a mapping of its own, and stats() counts {}.",
-            ALLOC.stats().mapped_blocks
-        );
+        expect_nothing_mapped(&ALLOC);
     })
 }
 
@@ -73,11 +95,14 @@ fn all_or_nothing() {
         let block_in_heap = alloc(4 * MIB);
         block_in_heap.fill(1);
         expect_place(&block_in_heap, false, "With a threshold of usize::MAX");
-        ALLOC.set_threshold(0);
-        let mapped = alloc(1);
-        mapped.fill(1);
-        expect_place(&mapped, true, "With a threshold of 0");
-        free(mapped);
+        for threshold in [0, 1] {
+            ALLOC.set_threshold(threshold);
+            let mapped = alloc(1);
+            mapped.fill(1);
+            expect_place(&mapped, true, &format!("With a threshold of {threshold}"));
+            free(mapped);
+        }
+        block_in_heap.expect(1, OVERLAP);
         free(block_in_heap);
     })
 }
@@ -90,23 +115,64 @@ fn the_cap() {
         let second = alloc(LARGE);
         let third = alloc(LARGE);
         third.fill(3);
-        expect_place(&first, true, "With room for two mappings");
-        expect_place(&second, true, "With room for two mappings");
-        expect_place(&third, false, "With two mappings live, and room for two,");
+        expect_place(&first, true, "With a cap of 2 and no mapped block");
+        expect_place(&second, true, "With a cap of 2 and one mapped block");
+        expect_place(&third, false, "With a cap of 2 and two mapped blocks");
         free(first);
         let fourth = alloc(LARGE);
-        expect_place(&fourth, true, "With one of two mappings freed");
-        // `third` lies in the heap. Freeing it must not make room for another mapping.
+        expect_place(
+            &fourth,
+            true,
+            "With a cap of 2, after one of two mapped blocks was freed",
+        );
+        // `third` is in the heap. Freeing it must not make room for another mapping.
         free(third);
         let fifth = alloc(LARGE);
-        expect_place(&fifth, false, "With two mappings live, and room for two,");
-        [second, fourth, fifth].into_iter().for_each(free);
-        check!(
-            ALLOC.stats().mapped_blocks == 0,
-            "All blocks are freed, and stats() counts {} with a mapping of their own.",
-            ALLOC.stats().mapped_blocks
+        expect_place(&fifth, false, "With a cap of 2 and two mapped blocks");
+        // Blocks that are mapped already stay mapped.
+        fourth.fill(4);
+        ALLOC.set_max_maps(1);
+        fourth.expect(4, OVERLAP);
+        expect_mapped_blocks(
+            2,
+            "After the cap was lowered below the number of mapped blocks",
         );
+        free(second);
+        let sixth = alloc(LARGE);
+        expect_place(&sixth, false, "With a cap of 1 and one mapped block");
+        ALLOC.set_max_maps(2);
+        let seventh = alloc(LARGE);
+        expect_place(&seventh, true, "With a cap of 2 and one mapped block");
+        [fourth, fifth, sixth, seventh].into_iter().for_each(free);
+        expect_nothing_mapped(&ALLOC);
     })
+}
+
+#[test]
+fn the_cap_holds_for_two_threads() {
+    judge::interleavings(
+        &["mmap"],
+        || {
+            ALLOC.set_max_maps(1);
+            // The heap is set up, so that the calls of mmap are those for large blocks.
+            free(alloc(100));
+            let (one, other) = judge::meanwhile(|| alloc(LARGE), || alloc(LARGE));
+            let heap = heap();
+            let mapped = [one, other]
+                .iter()
+                .filter(|block| !block.is_in(&heap))
+                .count();
+            check!(
+                mapped <= 1,
+                "With a cap of 1, {mapped} blocks are mapped. Count a mapping before you call mmap, in one atomic step with \
+                 the comparison."
+            );
+            expect_mapped_blocks(mapped, "After two threads had allocated a large block each");
+            [one, other].into_iter().for_each(free);
+            expect_nothing_mapped(&ALLOC);
+        },
+        |_| (),
+    )
 }
 
 #[test]
@@ -115,19 +181,33 @@ fn no_mapping_at_all() {
         ALLOC.set_max_maps(0);
         free(alloc(MIB));
         let before = heap().end;
-        for _ in 0..100 {
+        for _ in 0..30 {
             let block = alloc(MIB);
-            block.fill(1);
+            block.touch_ends();
             expect_place(&block, false, "With a cap of 0");
             free(block);
         }
         let moved = heap().end.saturating_sub(before);
         check!(
             moved == 0,
-            "100 times a block of 1 MiB was allocated from the heap and freed, and the break moved by {moved}: \
-             a large block's memory must be used again, too.",
-            moved = amount(moved)
+            "With a cap of 0, a block of 1 MiB was allocated and freed 30 times, and the break moved up by {}. Freed memory \
+             must be reused.",
+            amount(moved)
         );
+        let mut blocks = Vec::new();
+        for size in large_sizes() {
+            for align in [1, 64 * KIB, MIB] {
+                let block = alloc_aligned(size, align);
+                expect_place(&block, false, "With a cap of 0");
+                block.fill(blocks.len());
+                blocks.push(block);
+            }
+        }
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.into_iter().enumerate() {
+            block.expect(seed, OVERLAP);
+            free(block);
+        }
     })
 }
 
@@ -135,22 +215,47 @@ fn no_mapping_at_all() {
 fn a_refused_mapping_does_not_count() {
     case(|| {
         ALLOC.set_max_maps(1);
-        for _ in 0..3 {
-            // SAFETY: `layout` returns no layout of size 0.
-            let start = unsafe { ALLOC.alloc(layout(1 << 47, ALIGN)) };
-            check!(start.is_null(), "No address space holds 128 TiB.");
+        for (size, align) in [(1 << 47, ALIGN), (isize::MAX as usize, 1), (LARGE, 1 << 47)] {
+            check!(
+                try_alloc(&ALLOC, layout(size, align)).is_none(),
+                "alloc returned a block of {}, aligned to {}; expected null.",
+                amount(size),
+                amount(align)
+            );
+            expect_mapped_blocks(0, "After mmap had failed");
         }
-        check!(
-            ALLOC.stats().mapped_blocks == 0,
-            "The kernel refused a mapping, and stats() counts it as live."
-        );
+        expect_nothing_mapped(&ALLOC);
         let block = alloc(LARGE);
-        expect_place(
-            &block,
-            true,
-            "After a mapping was refused, with room for one,",
-        );
+        expect_place(&block, true, "With a cap of 1, after mmap had failed");
     })
+}
+
+#[test]
+fn longer_than_4_gib() {
+    case(|| {
+        ALLOC.set_threshold(usize::MAX);
+        let kept = alloc(1000);
+        kept.fill(1);
+        for size in [4 * GIB + 1, 4 * GIB + 200, 8 * GIB + MIB] {
+            // The case may not use as much, so null is right. A length that was cut off to 32 bits is not.
+            let Some(block) = try_alloc(&ALLOC, layout(size, ALIGN)) else {
+                continue;
+            };
+            let heap = heap();
+            check!(
+                !block.is_in(&heap) || block.range().end <= heap.end,
+                "A block of {} is in the heap, and the break is {} beyond its start. A length needs a usize.",
+                amount(size),
+                amount(heap.end - block.start.addr())
+            );
+            free(block);
+        }
+        kept.expect(1, OVERLAP);
+        alloc(1000).fill(2);
+        kept.expect(1, OVERLAP);
+    });
+
+    const GIB: usize = 1 << 30;
 }
 
 #[test]
@@ -165,80 +270,208 @@ fn a_full_heap_is_not_the_end() {
         let blocks: Vec<_> = (0..30)
             .map(|_| alloc_from(&SMALL, layout(100 * KIB, ALIGN)))
             .collect();
-        for (number, block) in blocks.iter().enumerate() {
-            block.fill(number as u8);
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
         }
-        for (number, block) in blocks.iter().enumerate() {
-            block.expect(number as u8, OVERLAP);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
         }
         let heap = heap_of(&SMALL);
         check!(
             heap.len() <= MIB,
-            "1 MiB was to be reserved for the heap, and it is {} long.",
+            "The configuration reserves 1 MiB, and heap_range() returned a heap of {}.",
             amount(heap.len())
+        );
+        let outside = blocks.iter().filter(|block| !block.is_in(&heap)).count();
+        let counted = SMALL.stats().mapped_blocks;
+        check!(
+            counted == outside,
+            "The heap is full, and {outside} small blocks are mapped. stats().mapped_blocks is {counted}."
         );
         for block in blocks {
             free_to(&SMALL, block);
             check!(
-                block.is_in(&heap) || mapped_pages(block.start, block.size()) == 0,
-                "A small block had a mapping of its own, because the heap was full; it was freed, and is still \
-                 mapped."
+                block.is_in(&heap) || block.mapped() == 0,
+                "A small block was mapped because the heap was full. It was freed, and is still mapped."
             );
         }
-        check!(
-            SMALL.stats().mapped_blocks == 0,
-            "All blocks are freed, and stats() counts {} with a mapping of their own.",
-            SMALL.stats().mapped_blocks
-        );
+        expect_nothing_mapped(&SMALL);
     })
 }
 
 #[test]
 fn counted() {
     case(|| {
-        let blocks = [200 * KIB, LARGE, LARGE + 1].map(alloc);
+        let blocks: Vec<_> = large_sizes()
+            .into_iter()
+            .map(alloc)
+            .chain([64 * KIB, 2 * MIB].map(|align| alloc_aligned(LARGE, align)))
+            .collect();
         let _small = alloc(100);
         let stats = ALLOC.stats();
-        check!(
-            stats.mapped_blocks == 3,
-            "Three live blocks have a mapping of their own, and stats() counts {}.",
-            stats.mapped_blocks
+        expect_mapped_blocks(
+            blocks.len(),
+            &format!("With {} live large blocks", blocks.len()),
         );
         let page = page_size();
-        let least: usize = blocks
-            .iter()
-            .map(|block| block.size().next_multiple_of(page))
-            .sum();
+        let whole = |block: &Block| block.size().next_multiple_of(page);
+        let least: usize = blocks.iter().map(whole).sum();
+        if let Err(sentence) = traces::check_mapped_bytes(stats.mapped_bytes, least, blocks.len()) {
+            judge::fail(sentence);
+        }
         check!(
-            (least..=least + 3 * page).contains(&stats.mapped_bytes),
-            "The mappings of three blocks come to {least} in whole pages, and stats() says {}.",
-            amount(stats.mapped_bytes),
-            least = amount(least)
-        );
-        check!(
-            stats.threshold == 128 * KIB,
-            "The threshold is 131072 bytes, and stats() says {}.",
+            stats.threshold == THRESHOLD,
+            "stats().threshold is {}; expected 131072, the default.",
             stats.threshold
         );
         blocks.into_iter().for_each(free);
-        let stats = ALLOC.stats();
-        check!(
-            (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-            "No block has a mapping of its own any more, and stats() says {} with {}.",
-            stats.mapped_blocks,
-            amount(stats.mapped_bytes)
-        );
+        expect_nothing_mapped(&ALLOC);
     })
+}
+
+#[test]
+fn two_allocators() {
+    case(|| {
+        static OTHER: ThresholdAlloc = ThresholdAlloc::new(Config {
+            max_maps: 1,
+            ..SHORT
+        });
+        OTHER.set_threshold(5000);
+        let blocks = [10_000, LARGE].map(alloc);
+        let others = [10_000, LARGE].map(|size| alloc_from(&OTHER, layout(size, ALIGN)));
+        let heap_of_other = heap_of(&OTHER);
+        let mapped = others.map(|block| !block.is_in(&heap_of_other));
+        check!(
+            mapped == [true, false],
+            "Two allocators are in use. One has a threshold of 5000 and a cap of 1, and did not map exactly the first of two \
+             large blocks. Each allocator must have separate settings and counters."
+        );
+        let (one, other) = (ALLOC.stats(), OTHER.stats());
+        let got = (
+            one.mapped_blocks,
+            one.threshold,
+            other.mapped_blocks,
+            other.threshold,
+        );
+        check!(
+            got == (1, THRESHOLD, 1, 5000),
+            "Two allocators are in use with one mapped block each, and thresholds of 131072 and 5000. stats() returned \
+             (mapped_blocks, threshold) = ({}, {}) and ({}, {}).",
+            got.0,
+            got.1,
+            got.2,
+            got.3
+        );
+        blocks.into_iter().for_each(free);
+        others.into_iter().for_each(|block| free_to(&OTHER, block));
+        expect_nothing_mapped(&ALLOC);
+        expect_nothing_mapped(&OTHER);
+    })
+}
+
+#[test]
+fn mmap_fails() {
+    judge::refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |refused| {
+            ALLOC.set_max_maps(1);
+            let small = alloc(100);
+            small.fill(1);
+            let block = judge::refuse(|| try_alloc(&ALLOC, layout(LARGE, MIB)));
+            check!(
+                block.is_some() || refused.is_some(),
+                "alloc returned null; expected a block of 512 KiB."
+            );
+            let heap = heap();
+            let mapped = block.iter().filter(|block| !block.is_in(&heap)).count();
+            expect_mapped_blocks(mapped, &format!("With {mapped} live mapped blocks"));
+            block.into_iter().for_each(|block| {
+                block.fill(2);
+                free(block);
+            });
+            expect_nothing_mapped(&ALLOC);
+            let next = alloc(LARGE);
+            expect_place(&next, true, "With a cap of 1 and no mapped block");
+            small.expect(1, OVERLAP);
+            free(next);
+            expect_nothing_mapped(&ALLOC);
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn munmap_fails() {
+    judge::refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            ALLOC.set_max_maps(1);
+            let small = alloc(100);
+            small.fill(1);
+            let block = alloc_aligned(LARGE, ALIGN);
+            block.fill(2);
+            judge::refuse(|| free(block));
+            // The block is not live any more, whether it could be unmapped or not.
+            expect_nothing_mapped(&ALLOC);
+            let next = alloc(LARGE);
+            expect_place(&next, true, "With a cap of 1 and no live mapped block");
+            next.fill(3);
+            free(next);
+            small.expect(1, OVERLAP);
+            expect_nothing_mapped(&ALLOC);
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn mprotect_fails() {
+    judge::refusals(
+        &[("mprotect", Errno::ENOMEM)],
+        |refused| {
+            ALLOC.set_max_maps(2);
+            let mut blocks = vec![alloc(1000)];
+            blocks[0].fill(0);
+            judge::refuse(|| {
+                for size in [100_000; 4] {
+                    let block = try_alloc(&ALLOC, layout(size, ALIGN));
+                    check!(
+                        block.is_some() || refused.is_some(),
+                        "alloc returned null; expected a block of 100000 bytes."
+                    );
+                    if let Some(block) = block {
+                        block.fill(blocks.len());
+                        blocks.push(block);
+                    }
+                }
+            });
+            let heap = heap();
+            let mapped = blocks.iter().filter(|block| !block.is_in(&heap)).count();
+            expect_mapped_blocks(mapped, &format!("With {mapped} live mapped blocks"));
+            expect_disjoint(&blocks);
+            for (seed, block) in blocks.into_iter().enumerate() {
+                block.expect(seed, OVERLAP);
+                free(block);
+            }
+            expect_nothing_mapped(&ALLOC);
+        },
+        |_| (),
+    )
 }
 
 #[test]
 fn random_traces() {
     case(|| {
-        let config = Config {
-            reserve: 64 * MIB,
-            ..Config::new()
-        };
         ALLOC.set_max_maps(1);
-        traces::run(config, traces::ALL);
+        traces::run(traces::ALL);
+    })
+}
+
+#[test]
+fn random_traces_in_a_full_heap() {
+    case(|| {
+        ALLOC.set_max_maps(1);
+        traces::run(traces::FULL);
     })
 }

@@ -6,10 +6,8 @@
 use std::alloc::Layout;
 use std::ops::Range;
 
-use judge::probe::{
-    Kind, expect_plain, faults, mapped_pages, page_size, permissions, resident_pages,
-};
-use judge::{amount, case, check, in_child, pretend, watch, watched};
+use judge::probe::{faults, page_size, permissions, resident_pages};
+use judge::{Errno, amount, case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -33,6 +31,9 @@ static ALLOC: ThresholdAlloc = ThresholdAlloc::new(Config::new());
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
+/// The default threshold.
+const THRESHOLD: usize = 128 * KIB;
+
 /// A size well above the default threshold.
 const LARGE: usize = 512 * KIB;
 
@@ -41,6 +42,38 @@ const ALIGN: usize = 16;
 
 /// The largest page size of aarch64, which is a multiple of every machine's page size.
 const PRETENDED_PAGE: usize = 64 * KIB;
+
+/// A configuration with a small reservation, for cases that use many allocators.
+const SHORT: Config = Config {
+    reserve: 64 * MIB,
+    ..Config::new()
+};
+
+/// Sizes below the default threshold: each of the shortest, and those around powers of two and pages.
+fn small_sizes() -> Vec<usize> {
+    let powers = (6..17).map(|power| 1 << power);
+    let around =
+        powers.flat_map(|power| [power - 8, power - 1, power, power + 1, power + power / 2]);
+    let ends = [THRESHOLD - 4096, THRESHOLD - 16, THRESHOLD - 1];
+    (1..=64).chain(around).chain(ends).collect()
+}
+
+/// Sizes from the default threshold on, around whole pages.
+fn large_sizes() -> Vec<usize> {
+    let page = page_size();
+    let whole = THRESHOLD.next_multiple_of(page) + page;
+    vec![
+        THRESHOLD,
+        THRESHOLD + 1,
+        whole - 1,
+        whole,
+        whole + 1,
+        LARGE - 64,
+        LARGE + page - 8,
+        MIB + 1,
+        3 * MIB + 123,
+    ]
+}
 
 /// A block from the allocator under test, with its current layout.
 ///
@@ -69,7 +102,15 @@ fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a power of two and at most isize::MAX bytes")
 }
 
-/// Returns a new block, or fails the case unless it is aligned as `layout` asks.
+/// Calls `alloc`, and returns null if the allocator does. Another block is aligned as `layout` requires, or the case
+/// fails.
+fn try_alloc(allocator: &ThresholdAlloc, layout: Layout) -> Option<Block> {
+    // SAFETY: the size is not 0, because `layout` returned it.
+    let start = unsafe { allocator.alloc(layout) };
+    (!start.is_null()).then(|| expect_block(start, layout, "alloc"))
+}
+
+/// Returns a new block, or fails the case unless it is aligned as `layout` requires.
 fn alloc_from(allocator: &ThresholdAlloc, layout: Layout) -> Block {
     // SAFETY: the size is not 0, because `layout` returned it.
     let start = unsafe { allocator.alloc(layout) };
@@ -85,17 +126,19 @@ fn expect_block(start: *mut u8, layout: Layout, call: &str) -> Block {
 fn check_block(start: *mut u8, layout: Layout, call: &str) -> Result<Block, String> {
     // Formatted only if needed, because random traces check many thousand blocks.
     let size = || amount(layout.size());
+    let align = || amount(layout.align());
     if start.is_null() {
         return Err(format!(
-            "{call} must give a block of {}, and gave null.",
+            "{call} returned null; expected a block of {}.",
             size()
         ));
     }
     if !start.addr().is_multiple_of(layout.align()) {
         return Err(format!(
-            "{call} was asked for {} aligned to {}, and the block's address is no multiple of that.",
+            "{call} returned a misaligned block for a layout of {}, aligned to {}: its address must be a multiple of {}.",
             size(),
-            amount(layout.align())
+            align(),
+            align()
         ));
     }
     Ok(Block { start, layout })
@@ -111,30 +154,82 @@ fn free_to(allocator: &ThresholdAlloc, block: Block) {
     unsafe { allocator.dealloc(block.start, block.layout) };
 }
 
+/// The length of the pattern that `Block::fill` repeats. It is a prime number, so the same bytes never return at the
+/// same offset of a page.
+const PERIOD: usize = 8191;
+
+/// Two periods of pseudorandom bytes, none of them zero.
+static PATTERN: [u8; 2 * PERIOD] = {
+    let mut bytes = [0; 2 * PERIOD];
+    let mut state = 1u32;
+    let mut index = 0;
+    while index < PERIOD {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let byte = 1 + (state >> 16) as u8 % 255;
+        bytes[index] = byte;
+        bytes[index + PERIOD] = byte;
+        index += 1;
+    }
+    bytes
+};
+
+/// Returns the period that begins at `offset` in the pattern of `seed`.
+fn pattern(seed: usize, offset: usize) -> &'static [u8] {
+    let start = (seed.wrapping_mul(2531) + offset) % PERIOD;
+    &PATTERN[start..start + PERIOD]
+}
+
 impl Block {
     fn size(&self) -> usize {
         self.layout.size()
     }
 
-    /// Sets every byte to `value`.
-    fn fill(&self, value: u8) {
-        // SAFETY: the block is live and this long, and nothing else accesses it.
-        unsafe { self.start.write_bytes(value, self.size()) };
+    /// Fills the block with the pattern of `seed`.
+    fn fill(&self, seed: usize) {
+        for offset in (0..self.size()).step_by(PERIOD) {
+            let len = PERIOD.min(self.size() - offset);
+            let to = self.start.wrapping_add(offset);
+            // SAFETY: the block is live and at least this long, and nothing else accesses it.
+            unsafe { to.copy_from_nonoverlapping(pattern(seed, offset).as_ptr(), len) };
+        }
     }
 
-    /// Fails the case unless every byte is still `value`.
-    fn expect(&self, value: u8, what: &str) {
-        let bytes = self.bytes();
-        // A comparison of slices is one memcmp, whereas a loop is not optimised here.
-        if bytes[0] == value && bytes[1..] == bytes[..bytes.len() - 1] {
-            return;
+    /// Returns the offset of the first byte that `fill(seed)` has not written, with its expected and its actual value.
+    fn changed(&self, seed: usize) -> Option<(usize, u8, u8)> {
+        let mut chunks = self.bytes().chunks(PERIOD).enumerate();
+        chunks.find_map(|(number, chunk)| {
+            let expected = &pattern(seed, number * PERIOD)[..chunk.len()];
+            if chunk == expected {
+                return None;
+            }
+            let index = chunk
+                .iter()
+                .zip(expected)
+                .position(|(one, other)| one != other)?;
+            Some((number * PERIOD + index, expected[index], chunk[index]))
+        })
+    }
+
+    /// Fails the case unless the block is as `fill(seed)` left it. `why` says what must not have changed it.
+    fn expect(&self, seed: usize, why: &str) {
+        if let Some(change) = self.changed(seed) {
+            judge::fail(format!("{} {why}", self.describe(change)));
         }
-        if let Some(offset) = bytes.iter().position(|byte| *byte != value) {
-            let size = self.size();
+    }
+
+    /// Describes a change that `changed` has found.
+    fn describe(&self, (offset, before, now): (usize, u8, u8)) -> String {
+        let size = amount(self.size());
+        format!("Byte {offset} of a live block of {size} changed from {before} to {now}.")
+    }
+
+    /// Fails the case unless every byte is zero.
+    fn expect_zeros(&self, call: &str) {
+        if let Some(offset) = self.bytes().iter().position(|byte| *byte != 0) {
             judge::fail(format!(
-                "{what}: byte {offset} of a block of {size} was {value}, and now reads {}.",
-                bytes[offset],
-                size = amount(size)
+                "{call} returned a block of {} whose byte {offset} is {}; every byte must be 0.",
+                amount(self.size()),
+                self.bytes()[offset]
             ));
         }
     }
@@ -149,6 +244,14 @@ impl Block {
         [self.start, self.start.wrapping_add(self.size() - 1)]
     }
 
+    /// Writes the first and the last byte.
+    fn touch_ends(&self) {
+        for byte in self.ends() {
+            // SAFETY: both ends belong to the block, which is live.
+            unsafe { byte.write_volatile(1) };
+        }
+    }
+
     /// Returns the first `size` bytes as a block. It must not be freed.
     fn prefix(&self, size: usize) -> Block {
         assert!(size <= self.size());
@@ -158,12 +261,49 @@ impl Block {
         }
     }
 
+    /// Returns the addresses of all bytes.
+    fn range(&self) -> Range<usize> {
+        self.start.addr()..self.start.addr() + self.size()
+    }
+
+    fn overlaps(&self, other: &Block) -> bool {
+        let (one, other) = (self.range(), other.range());
+        one.start < other.end && other.start < one.end
+    }
+
     fn is_in(&self, range: &Range<usize>) -> bool {
         range.contains(&self.start.addr())
     }
+
+    /// Returns the size of the resident pages of the block.
+    fn resident(&self) -> usize {
+        resident_pages(self.start, self.size()) * page_size()
+    }
+
+    /// Returns how many bytes of the block's pages are mapped.
+    fn mapped(&self) -> usize {
+        let page = page_size();
+        let range = self.range();
+        mapped_in(&(range.start / page * page..range.end.next_multiple_of(page)))
+    }
 }
 
-const OVERLAP: &str = "Two live blocks share memory, or the allocator writes into one";
+const OVERLAP: &str = "Blocks must not overlap, and the allocator must not write to a live block.";
+
+/// Fails the case if two of the blocks overlap.
+fn expect_disjoint(blocks: &[Block]) {
+    let mut sorted: Vec<&Block> = blocks.iter().collect();
+    sorted.sort_by_key(|block| block.start);
+    for pair in sorted.windows(2) {
+        check!(
+            !pair[0].overlaps(pair[1]),
+            "Two live blocks of {} and {} overlap: the second begins at offset {} of the first.",
+            amount(pair[0].size()),
+            amount(pair[1].size()),
+            pair[1].start.addr() - pair[0].start.addr()
+        );
+    }
+}
 
 /// Returns the heap of `ALLOC`, or fails the case if it has none.
 fn heap() -> Range<usize> {
@@ -174,7 +314,7 @@ fn heap_of(allocator: &ThresholdAlloc) -> Range<usize> {
     match allocator.heap_range() {
         Some(range) => range,
         None => judge::fail(
-            "A small block was given out, and heap_range() says that there is no heap.".to_owned(),
+            "heap_range() returned None although a small block has been allocated.".to_owned(),
         ),
     }
 }
@@ -186,6 +326,27 @@ fn pointer_to(address: usize) -> *const u8 {
 /// Returns the size of the resident pages in `range`.
 fn resident_bytes(range: &Range<usize>) -> usize {
     resident_pages(pointer_to(range.start), range.len()) * page_size()
+}
+
+/// Returns how many bytes of `range` are mapped, also without access.
+///
+/// This takes two system calls, whereas `mapped_pages` makes one for each page.
+fn mapped_in(range: &Range<usize>) -> usize {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        judge::skip("/proc/self/maps cannot be read");
+    };
+    let overlap = |line: &str| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?.max(range.start);
+        let end = usize::from_str_radix(end, 16).ok()?.min(range.end);
+        end.checked_sub(start)
+    };
+    maps.lines().filter_map(overlap).sum()
+}
+
+/// Returns how many bytes this process has mapped.
+fn mapped_by_this_process() -> usize {
+    mapped_in(&(0..usize::MAX))
 }
 
 /// A pseudorandom sequence that is the same on every run.
@@ -209,16 +370,16 @@ impl Random {
 
 /// The orders in which `reorder` can arrange blocks.
 const ORDERS: [&str; 4] = [
-    "as they came",
-    "backwards",
+    "in the order of allocation",
+    "in reverse order",
     "every other one first",
-    "in no order",
+    "in random order",
 ];
 
 fn reorder(blocks: &mut [Block], order: &str) {
     match order {
-        "as they came" => {}
-        "backwards" => blocks.reverse(),
+        "in the order of allocation" => {}
+        "in reverse order" => blocks.reverse(),
         "every other one first" => {
             let others: Vec<Block> = blocks.iter().skip(1).step_by(2).copied().collect();
             let first: Vec<Block> = blocks.iter().step_by(2).copied().collect();
@@ -228,27 +389,49 @@ fn reorder(blocks: &mut [Block], order: &str) {
     }
 }
 
-/// Fails the case unless `f` aborts its process.
-fn expect_abort(f: impl FnOnce(), what: &str) {
-    let pid = fork_child(f);
+/// Frees `block` twice in a row in a forked child, which must abort. `prepare` runs before that in the child.
+fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
+    let pid = fork_child(|| {
+        let block = prepare();
+        free(block);
+        free(block);
+        // Not reached if `dealloc` detects the double free.
+        // SAFETY: the size is not 0.
+        let [one, other] = [(); 2].map(|()| unsafe { ALLOC.alloc(block.layout) });
+        if one == other && !one.is_null() {
+            exit_now(SAME_BLOCK);
+        }
+    });
+    let freed = format!("{what} was freed twice in a row");
     match waitpid(pid, None) {
         Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => {}
         Ok(WaitStatus::Signaled(_, signal, _)) => judge::fail(format!(
-            "{what}: the process died of {signal} and not of an abort, so the mistake was not noticed but followed."
+            "{freed}, and the process was killed by {signal}; expected dealloc to detect the double free and to abort \
+             (SIGABRT)."
         )),
         Ok(WaitStatus::Exited(_, PANICKED)) => judge::fail(format!(
-            "{what}, and the call panicked: an allocator must never unwind; abort instead."
+            "{freed}, and dealloc panicked. An allocator must not unwind: call std::process::abort."
+        )),
+        Ok(WaitStatus::Exited(_, SAME_BLOCK)) => judge::fail(format!(
+            "{freed}, and dealloc returned both times. Then alloc returned the same block twice. Detect the double free, \
+             and abort."
         )),
         _ => judge::fail(format!(
-            "{what}, and the allocator said nothing: where it notices that, it must abort."
+            "{freed}, and dealloc returned both times; expected it to abort the process."
         )),
     }
 }
 
+/// The exit status of a child to which `alloc` returned the same block twice.
+const SAME_BLOCK: i32 = 2;
+
 /// The exit status of a child that panicked.
 const PANICKED: i32 = 101;
 
-/// Forks a child that runs `f` and exits.
+/// Seconds of CPU time that a forked child may use. An endless loop then ends by SIGXCPU, and a slow heap does not.
+const CPU_SECONDS: libc::rlim_t = 4;
+
+/// Forks a child that runs `f` and exits. Its exit status is 0 unless `f` panics or exits.
 fn fork_child(f: impl FnOnce()) -> Pid {
     // SAFETY: libtest's main thread holds no lock while it waits for the case. If the case runs further threads, `f`
     // uses only the allocator under test, which must work in the child.
@@ -256,12 +439,22 @@ fn fork_child(f: impl FnOnce()) -> Pid {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             judge::expect_panics();
+            let limit = libc::rlimit {
+                rlim_cur: CPU_SECONDS,
+                rlim_max: CPU_SECONDS + 1,
+            };
+            // SAFETY: `limit` outlives the call. A failure does no harm.
+            unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-            let status = if result.is_ok() { 0 } else { PANICKED };
-            // SAFETY: ends the child, which is this process, without running exit handlers.
-            unsafe { libc::_exit(status) }
+            exit_now(if result.is_ok() { 0 } else { PANICKED })
         }
     }
+}
+
+/// Ends this process, a forked child, without running exit handlers.
+fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` accesses no memory.
+    unsafe { libc::_exit(status) }
 }
 
 /// Runs `f` and returns its result and the number of page faults that it took.

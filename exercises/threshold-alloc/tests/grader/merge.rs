@@ -29,20 +29,18 @@ fn empty_in_the_end() {
             let left = heap().len();
             check!(
                 left <= 64 * KIB,
-                "Every block was freed, {order}, and the heap trimmed: {left} of it are left, and at most \
-                 64 KiB may be.",
-                left = amount(left)
+                "Every block was freed {order}, and trim() left a heap of {}; expected at most 64 KiB.",
+                amount(left)
             );
             let resident = resident_bytes(&full);
             check!(
                 resident <= 64 * KIB,
-                "The break has moved down, and {resident} beyond it are still resident: the kernel must get \
-                 the pages back.",
-                resident = amount(resident)
+                "trim() moved the break down, and {} of the old heap are still resident. Return the pages to the kernel.",
+                amount(resident)
             );
             check!(
                 !permissions(pointer_to(heap().end)).write,
-                "The break has moved down, and what lies beyond it can still be written."
+                "trim() moved the break down, and the memory beyond it is still writable. Make it PROT_NONE again."
             );
         }
     })
@@ -59,15 +57,15 @@ fn the_end_comes_back_by_itself() {
         let left = heap().len();
         check!(
             left <= MIB,
-            "16 MiB of small blocks were freed, the last one first, and the heap is still {left} long: where \
-             more than 128 KiB lie free at its end, it must give them back by itself, and keep at most 1 MiB.",
-            left = amount(left)
+            "16 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 MiB. If much \
+             memory is free at the heap's end, dealloc must return it to the kernel.",
+            amount(left)
         );
         let resident = resident_bytes(&full);
         check!(
             resident <= MIB,
-            "The break moved down, and {resident} of the old heap are still resident.",
-            resident = amount(resident)
+            "The break moved down, and {} of the old heap are still resident. Return the pages to the kernel.",
+            amount(resident)
         );
     })
 }
@@ -88,8 +86,8 @@ fn not_at_every_turn() {
             let calls = seen.transcript().lines().count();
             check!(
                 calls <= 10,
-                "A block of 100000 bytes was allocated and freed 1000 times at the heap's end, with {calls} system \
-                 calls: leave some room below the break, or it moves at every turn."
+                "A block of 100000 bytes was allocated and freed 1000 times at the heap's end, with {calls} system calls; expected \
+                 at most 10. Leave some free memory below the break."
             );
         },
     )
@@ -100,18 +98,18 @@ fn sizes_in_turn() {
     case(|| {
         ALLOC.trim();
         let mut most = 0;
-        for round in 0..40 {
+        for round in 0..16 {
             let size = [100, 1000, 40, 5000, 300, 20_000, 64, 2000][round % 8];
             let blocks: Vec<_> = (0..2 * MIB / size).map(|_| alloc(size)).collect();
-            blocks.iter().for_each(|block| block.fill(1));
+            blocks.iter().for_each(Block::touch_ends);
             most = most.max(heap().len());
             blocks.into_iter().for_each(free);
         }
         check!(
             most <= 4 * MIB,
-            "2 MiB of blocks of one size were freed, then 2 MiB of another size allocated, and so on: the heap \
-             grew to {most}. Memory of one size must become memory of another.",
-            most = amount(most)
+            "2 MiB of blocks of one size were freed, 2 MiB of another size were allocated, and so on. The heap grew to {}; \
+             expected at most 4 MiB. Freed memory must be reused for other sizes.",
+            amount(most)
         );
     })
 }
@@ -127,14 +125,14 @@ fn neighbours_join() {
         reorder(&mut blocks, "every other one first");
         blocks.into_iter().for_each(free);
         for _ in 0..70 {
-            alloc(100_000).fill(1);
+            alloc(100_000).touch_ends();
         }
         let moved = heap().len().saturating_sub(before);
         check!(
             moved <= MIB,
-            "8000 blocks of 1000 bytes side by side were freed, and 70 of 100000 bytes allocated: the break moved \
-             by {moved}, and there was room for them, once neighbours are joined.",
-            moved = amount(moved)
+            "8000 adjacent blocks of 1000 bytes were freed, and 70 blocks of 100000 bytes were allocated. The break moved up by \
+             {}; expected at most 1 MiB. Join free neighbours.",
+            amount(moved)
         );
         free(guard);
     })
@@ -162,10 +160,9 @@ fn utilisation() {
         let percent = bytes * 100 / length;
         check!(
             percent >= 70,
-            "After 60000 random calls {bytes} are live, in a heap of {length}: {percent} %, and at least \
-             70 % must be in use.",
-            bytes = amount(bytes),
-            length = amount(length)
+            "After 60000 random calls, {} are live in a heap of {}. That is {percent} %; expected at least 70 %.",
+            amount(bytes),
+            amount(length)
         );
     })
 }
@@ -175,19 +172,69 @@ fn trim_keeps_what_is_live() {
     case(|| {
         ALLOC.trim();
         let mut blocks = alloc_mixed(MIB, 13);
-        for (number, block) in blocks.iter().enumerate() {
-            block.fill(number as u8);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
         }
         let kept = blocks.split_off(blocks.len() / 2);
         let first = blocks.len();
         blocks.into_iter().for_each(free);
         ALLOC.trim();
         for (number, block) in kept.iter().enumerate() {
-            block.expect((first + number) as u8, "trim() touched a live block");
+            block.expect(first + number, "trim() must not change a live block.");
         }
         alloc_mixed(MIB, 14);
         for (number, block) in kept.iter().enumerate() {
-            block.expect((first + number) as u8, OVERLAP);
+            block.expect(first + number, OVERLAP);
         }
+    })
+}
+
+#[test]
+fn trim_fails() {
+    judge::refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("madvise", Errno::EINVAL),
+        ],
+        |refused| {
+            ALLOC.trim();
+            let kept = alloc(1000);
+            kept.fill(1);
+            alloc_mixed(MIB, 15).into_iter().for_each(free);
+            judge::refuse(|| ALLOC.trim());
+            let end = heap().end;
+            let last = permissions(pointer_to(end - 1));
+            check!(
+                last.read && last.write,
+                "After trim() the last byte before the break is not readable and writable."
+            );
+            check!(
+                refused.is_some() || !permissions(pointer_to(end)).write,
+                "trim() moved the break down, and the memory beyond it is still writable. Make it PROT_NONE again."
+            );
+            kept.expect(1, "trim() must not change a live block.");
+            let blocks = alloc_mixed(2 * MIB, 16);
+            expect_disjoint(&blocks);
+            blocks.into_iter().for_each(free);
+            kept.expect(1, OVERLAP);
+            free(kept);
+            ALLOC.trim();
+            let left = heap().len();
+            check!(
+                left <= 64 * KIB,
+                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB.",
+                amount(left)
+            );
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn random_traces() {
+    case(|| {
+        ALLOC.trim();
+        traces::run(traces::TRIM);
     })
 }

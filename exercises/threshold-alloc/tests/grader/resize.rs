@@ -9,50 +9,43 @@ fn realloc(block: Block, size: usize) -> Block {
     expect_block(start, layout(size, block.layout.align()), "realloc")
 }
 
-fn alloc_zeroed(size: usize) -> Block {
+fn alloc_zeroed(size: usize, align: usize) -> Block {
     // SAFETY: `layout` returns no layout of size 0.
-    let start = unsafe { ALLOC.alloc_zeroed(layout(size, ALIGN)) };
-    expect_block(start, layout(size, ALIGN), "alloc_zeroed")
+    let start = unsafe { ALLOC.alloc_zeroed(layout(size, align)) };
+    expect_block(start, layout(size, align), "alloc_zeroed")
 }
 
-/// Writes to each byte a value that depends on its offset.
-fn fill_with_offsets(block: &Block) {
-    for offset in 0..block.size() {
-        // SAFETY: the byte belongs to the block, which is live.
-        unsafe { block.start.wrapping_add(offset).write(value_at(offset)) };
-    }
-}
-
-fn value_at(offset: usize) -> u8 {
-    (offset % 251) as u8
-}
-
-/// Fails the case unless the first `bytes` bytes are as `fill_with_offsets` wrote them. The block was resized from
-/// `from` bytes.
-fn expect_offsets(block: &Block, bytes: usize, from: usize) {
-    let wrong = (0..bytes).find(|offset| block.bytes()[*offset] != value_at(*offset));
-    if let Some(offset) = wrong {
-        let size = block.size();
+/// Resizes a block that `seed` filled. Fails the case unless the contents stay, up to the shorter of both sizes.
+fn resize_filled(block: Block, seed: usize, size: usize) -> Block {
+    let resized = realloc(block, size);
+    let kept = resized.prefix(size.min(block.size()));
+    if let Some((offset, before, now)) = kept.changed(seed) {
         judge::fail(format!(
-            "A block of {from} was made {size} long, and byte {offset} is not what it was.",
-            from = amount(from),
-            size = amount(size)
+            "A block of {}, aligned to {}, was resized to {}, and byte {offset} changed from {before} to {now}.",
+            amount(block.size()),
+            amount(block.layout.align()),
+            amount(size)
         ));
     }
+    resized
 }
 
 #[test]
 fn keeps_its_bytes() {
     case(|| {
-        for align in [ALIGN, page_size()] {
+        for align in [1, ALIGN, 256, page_size(), 64 * KIB] {
             let mut block = alloc_aligned(10, align);
-            fill_with_offsets(&block);
+            block.fill(0);
             let sizes = [
+                10,
+                24,
+                25,
                 100,
                 1000,
                 990,
                 5000,
-                130 * KIB,
+                THRESHOLD - 1,
+                THRESHOLD,
                 140 * KIB,
                 MIB,
                 200 * KIB,
@@ -61,15 +54,38 @@ fn keeps_its_bytes() {
                 200 * KIB,
                 1,
             ];
-            for size in sizes {
-                let from = block.size();
+            for (seed, size) in sizes.into_iter().enumerate() {
                 // A neighbour, so that the block cannot always grow in place.
-                let _neighbour = alloc(64);
-                block = realloc(block, size);
-                expect_offsets(&block, from.min(size), from);
-                fill_with_offsets(&block);
+                let neighbour = alloc(64);
+                neighbour.fill(99);
+                block = resize_filled(block, seed, size);
+                block.fill(seed + 1);
+                neighbour.expect(99, OVERLAP);
             }
             free(block);
+        }
+    })
+}
+
+#[test]
+fn every_size_to_every_other() {
+    case(|| {
+        let sizes = [
+            1, 7, 16, 17, 31, 32, 33, 48, 100, 127, 128, 129, 500, 4096, 4097, 20_000,
+        ];
+        for from in sizes {
+            for to in sizes {
+                let block = alloc(from);
+                block.fill(from);
+                let after = alloc(40);
+                after.fill(1);
+                let block = resize_filled(block, from, to);
+                block.fill(to);
+                after.expect(1, OVERLAP);
+                free(after);
+                block.expect(to, OVERLAP);
+                free(block);
+            }
         }
     })
 }
@@ -78,24 +94,23 @@ fn keeps_its_bytes() {
 fn others_keep_theirs() {
     case(|| {
         let mut random = Random(31);
-        let mut live: Vec<(Block, u8)> = Vec::new();
-        for value in 0..100 {
+        let mut live: Vec<(Block, usize)> = Vec::new();
+        for seed in 0..100 {
             let block = alloc(1 + random.below(500));
-            block.fill(value);
-            live.push((block, value));
+            block.fill(seed);
+            live.push((block, seed));
         }
-        for _ in 0..5000 {
+        for _ in 0..3000 {
             let index = random.below(live.len());
-            let (block, value) = live[index];
+            let (block, seed) = live[index];
             let size = 1 + random.below(3000);
             let moved = realloc(block, size);
-            let kept = moved.prefix(size.min(block.size()));
-            kept.expect(value, OVERLAP);
-            moved.fill(value);
-            live[index] = (moved, value);
+            moved.prefix(size.min(block.size())).expect(seed, OVERLAP);
+            moved.fill(seed);
+            live[index] = (moved, seed);
         }
-        for (block, value) in live {
-            block.expect(value, OVERLAP);
+        for (block, seed) in live {
+            block.expect(seed, OVERLAP);
             free(block);
         }
     })
@@ -118,13 +133,12 @@ fn one_call_to_grow() {
             let (remaps, maps) = (count("mremap"), count("mmap"));
             check!(
                 maps == 0,
-                "A mapped block was made twice as long six times, with {maps} new mappings: mremap makes the old \
-                 one longer, or moves it, and copies nothing."
+                "A mapped block was doubled six times with {maps} calls of mmap; expected none. mremap extends or moves a mapping \
+                 without a copy."
             );
             check!(
-                remaps == 6,
-                "A mapped block was made twice as long six times, with {remaps} calls of mremap: one each is \
-                 enough."
+                remaps <= 6,
+                "A mapped block was doubled six times with {remaps} calls of mremap; expected one each."
             );
         },
     )
@@ -133,16 +147,16 @@ fn one_call_to_grow() {
 #[test]
 fn nothing_is_copied() {
     case(|| {
-        let before = alloc(16 * MIB);
+        let before = alloc(8 * MIB);
         before.fill(1);
-        let (after, taken) = with_faults(|| realloc(before, 32 * MIB));
+        let (after, taken) = with_faults(|| realloc(before, 16 * MIB));
         check!(
             taken <= 64,
-            "A block of 16 MiB was made twice as long, and took a page fault for each page: its bytes were copied, where \
-             mremap only moves page-table entries."
+            "A mapped block of 8 MiB was resized to 16 MiB with {taken} page faults; expected none. mremap moves page-table \
+             entries and copies nothing."
         );
         let kept = after.prefix(before.size());
-        kept.expect(1, "realloc lost what the block held");
+        kept.expect(1, "realloc must keep the contents.");
     })
 }
 
@@ -150,28 +164,34 @@ fn nothing_is_copied() {
 fn large_alignments_are_kept() {
     case(|| {
         for align in [64 * KIB, 2 * MIB] {
-            let mut block = alloc_aligned(8 * MIB, align);
+            let mut block = alloc_aligned(2 * MIB, align);
             block.fill(9);
-            for size in [9 * MIB, 12 * MIB, 20 * MIB].map(|size| size + 300 * KIB) {
+            for size in [3 * MIB, 5 * MIB, 8 * MIB].map(|size| size + 300 * KIB) {
                 // A neighbour, so that the block cannot always grow in place.
                 let _neighbour = alloc(LARGE);
-                let old_size = block.size();
+                let old = block;
                 let taken;
                 (block, taken) = with_faults(|| realloc(block, size));
                 check!(
                     taken <= 64,
-                    "A block aligned to {align} was made longer, and took a page fault for each page: its bytes were copied. \
-                     mremap can be told where to (MREMAP_FIXED).",
-                    align = amount(align)
+                    "A block aligned to {} was resized to {} with {taken} page faults; expected none. Give mremap an aligned \
+                     address (MREMAP_FIXED).",
+                    amount(align),
+                    amount(size)
                 );
-                let kept = block.prefix(old_size);
-                kept.expect(9, "realloc lost what the block held");
+                let kept = block.prefix(old.size());
+                kept.expect(9, "realloc must keep the contents.");
+                check!(
+                    block.overlaps(&old) || old.mapped() == 0,
+                    "A block aligned to {} was moved by realloc, and its old pages are still mapped.",
+                    amount(align)
+                );
                 block.fill(9);
             }
             free(block);
             check!(
-                mapped_pages(block.start, block.size()) == 0,
-                "A block that had been resized was freed, and is still mapped."
+                block.mapped() == 0,
+                "A block was resized and freed, and is still mapped."
             );
         }
     })
@@ -180,22 +200,20 @@ fn large_alignments_are_kept() {
 #[test]
 fn the_tail_goes_back() {
     case(|| {
+        let before = mapped_by_this_process();
         let long = alloc(8 * MIB);
-        long.fill(1);
+        long.touch_ends();
         let short = realloc(long, MIB);
-        let tail = short.start.wrapping_add(MIB + page_size());
-        let mut left = mapped_pages(tail, 7 * MIB - page_size());
-        if short.start != long.start {
-            left = mapped_pages(long.start, long.size());
-        }
+        let mapped = mapped_by_this_process().saturating_sub(before);
         check!(
-            left == 0,
-            "A mapped block of 8 MiB was made 1 MiB long, and the rest is still mapped."
+            mapped <= MIB + 4 * page_size(),
+            "A mapped block of 8 MiB was resized to 1 MiB, and more than 1 MiB is still mapped for it. Return the rest to the \
+             kernel."
         );
         free(short);
         check!(
-            mapped_pages(short.start, short.size()) == 0,
-            "A block that had been resized was freed, and is still mapped."
+            short.mapped() == 0,
+            "A block was resized and freed, and is still mapped."
         );
     })
 }
@@ -203,72 +221,157 @@ fn the_tail_goes_back() {
 #[test]
 fn refused_is_null_and_the_old_block_stays() {
     case(|| {
-        for size in [1000, LARGE] {
-            let block = alloc(size);
-            block.fill(5);
-            // SAFETY: the block is live, and the size is not 0 and at most isize::MAX.
-            let start = unsafe { ALLOC.realloc(block.start, block.layout, 1 << 47) };
-            check!(
-                start.is_null(),
-                "realloc was asked for more than any address space holds, and did not give null."
-            );
-            block.expect(5, "realloc gave null, and the old block is not what it was");
-            free(block);
+        for (size, align) in [(1000, ALIGN), (LARGE, ALIGN), (LARGE, MIB), (1000, 4096)] {
+            for new in [1 << 47, 1 << 62, isize::MAX as usize - align + 1] {
+                let block = alloc_aligned(size, align);
+                block.fill(5);
+                // SAFETY: the block is live, and the size is not 0 and, rounded up, at most isize::MAX.
+                let start = unsafe { ALLOC.realloc(block.start, block.layout, new) };
+                check!(
+                    start.is_null(),
+                    "realloc to {} did not return null. No address space has room for that.",
+                    amount(new)
+                );
+                block.expect(
+                    5,
+                    "realloc returned null, so the old block must stay as it is.",
+                );
+                free(block);
+            }
         }
-        let stats = ALLOC.stats();
+        // SAFETY: the size is not 0.
+        let zeroed = unsafe { ALLOC.alloc_zeroed(layout(1 << 47, ALIGN)) };
         check!(
-            (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-            "All blocks are freed, and stats() says {} mapped, with {}: a refused realloc has been counted.",
-            stats.mapped_blocks,
-            amount(stats.mapped_bytes)
+            zeroed.is_null(),
+            "alloc_zeroed did not return null for 128 TiB."
         );
+        expect_nothing_mapped();
     })
+}
+
+/// Fails the case unless `stats()` counts no mapped block.
+fn expect_nothing_mapped() {
+    let stats = ALLOC.stats();
+    check!(
+        (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
+        "All blocks were freed, and stats() returned {} mapped blocks with {} bytes; expected 0.",
+        stats.mapped_blocks,
+        stats.mapped_bytes
+    );
 }
 
 #[test]
 fn counted() {
     case(|| {
         let mut block = alloc(100);
-        for size in [200 * KIB, MIB, 300 * KIB, 200, LARGE, LARGE + 1] {
+        for size in [200 * KIB, MIB, 300 * KIB, 200, LARGE, LARGE + 1, MIB + 5] {
             block = realloc(block, size);
+            let stats = ALLOC.stats();
+            let mapped = !block.is_in(&ALLOC.heap_range().unwrap_or_default());
+            let place = if mapped { "a mapping" } else { "the heap" };
+            check!(
+                stats.mapped_blocks == usize::from(mapped),
+                "One block is live, resized to {} and in {place}. stats().mapped_blocks is {}.",
+                amount(size),
+                stats.mapped_blocks
+            );
+            let least = if mapped {
+                size.next_multiple_of(page_size())
+            } else {
+                0
+            };
+            let checked =
+                traces::check_mapped_bytes(stats.mapped_bytes, least, stats.mapped_blocks);
+            if let Err(sentence) = checked {
+                judge::fail(format!(
+                    "A block was resized to {}. {sentence}",
+                    amount(size)
+                ));
+            }
         }
-        let (blocks, bytes) = (ALLOC.stats().mapped_blocks, ALLOC.stats().mapped_bytes);
-        let page = page_size();
-        let least = (LARGE + 1).next_multiple_of(page);
-        check!(
-            blocks == 1 && (least..=least + page).contains(&bytes),
-            "One block is live, with a mapping of {least}, and stats() says {blocks} with {bytes}.",
-            least = amount(least),
-            bytes = amount(bytes)
-        );
         free(block);
-        check!(
-            ALLOC.stats().mapped_blocks == 0 && ALLOC.stats().mapped_bytes == 0,
-            "All blocks are freed, and stats() says {} mapped, with {}.",
-            ALLOC.stats().mapped_blocks,
-            amount(ALLOC.stats().mapped_bytes)
-        );
+        expect_nothing_mapped();
     })
+}
+
+#[test]
+fn realloc_fails() {
+    judge::refusals(
+        &[
+            ("mremap", Errno::ENOMEM),
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+        ],
+        |refused| {
+            // From the heap to a mapping, and mappings that grow and shrink.
+            for (from, to, align) in [
+                (1000, LARGE, ALIGN),
+                (LARGE, 3 * MIB, ALIGN),
+                (LARGE, 3 * MIB, 2 * MIB),
+                (MIB, 200 * KIB, ALIGN),
+                (LARGE, 1000, ALIGN),
+            ] {
+                let mut block = alloc_aligned(from, align);
+                let neighbour = alloc(LARGE);
+                neighbour.fill(2);
+                block.fill(1);
+                let old = block.layout;
+                // SAFETY: the block is live, and the size is not 0.
+                let start = judge::refuse(|| unsafe { ALLOC.realloc(block.start, old, to) });
+                if start.is_null() {
+                    check!(
+                        refused.is_some(),
+                        "realloc from {} to {} returned null.",
+                        amount(from),
+                        amount(to)
+                    );
+                    block.expect(
+                        1,
+                        "realloc returned null, so the old block must stay as it is.",
+                    );
+                } else {
+                    block = expect_block(start, layout(to, align), "realloc");
+                    let kept = block.prefix(from.min(to));
+                    kept.expect(1, "realloc must keep the contents.");
+                    block.fill(3);
+                }
+                neighbour.expect(2, OVERLAP);
+                let mut next = alloc(LARGE);
+                next.fill(4);
+                next = realloc(next, MIB);
+                free(next);
+                free(neighbour);
+                free(block);
+                expect_nothing_mapped();
+            }
+        },
+        |_| (),
+    )
 }
 
 #[test]
 fn zeros_where_memory_was_used() {
     case(|| {
-        for size in [8, 24, 100, 1000, 20_000, 100_000, LARGE] {
-            for _ in 0..3 {
-                let dirty = alloc(size);
-                dirty.fill(0xAA);
-                free(dirty);
-                let block = alloc_zeroed(size);
-                if let Some(offset) = block.bytes().iter().position(|byte| *byte != 0) {
-                    judge::fail(format!(
-                        "alloc_zeroed gave {size} that had been used before, and byte {offset} reads {}.",
-                        block.bytes()[offset],
-                        size = amount(size)
-                    ));
+        for align in [1, ALIGN, 4096] {
+            for size in [1, 8, 24, 100, 1000, 20_000, 100_000, LARGE] {
+                for _ in 0..3 {
+                    let dirty = alloc_aligned(size, align);
+                    dirty.fill(1);
+                    free(dirty);
+                    let block = alloc_zeroed(size, align);
+                    block.expect_zeros("alloc_zeroed");
+                    block.fill(2);
+                    free(block);
                 }
-                free(block);
             }
+        }
+        // In the heap the pages may have gone to the kernel and come back.
+        ALLOC.set_max_maps(0);
+        let blocks: Vec<_> = (0..40).map(|_| alloc(100_000)).collect();
+        blocks.iter().for_each(|block| block.fill(3));
+        blocks.into_iter().rev().for_each(free);
+        for _ in 0..8 {
+            alloc_zeroed(LARGE, ALIGN).expect_zeros("alloc_zeroed");
         }
     })
 }
@@ -276,13 +379,22 @@ fn zeros_where_memory_was_used() {
 #[test]
 fn zeros_without_touching() {
     case(|| {
-        let block = alloc_zeroed(64 * MIB);
-        let resident = resident_pages(block.start, block.size()) * page_size();
+        let block = alloc_zeroed(64 * MIB, ALIGN);
+        let resident = block.resident();
         check!(
             resident <= page_size(),
-            "alloc_zeroed gave 64 MiB, and {resident} of them are resident: a fresh mapping is zero \
-             already, and to write zeros there costs all the memory.",
-            resident = amount(resident)
+            "alloc_zeroed returned a block of 64 MiB of which {} are resident. A new mapping is zero-filled already; do not \
+             write to it.",
+            amount(resident)
         );
+    })
+}
+
+#[test]
+fn random_traces() {
+    case(|| {
+        free(realloc(alloc(100), 200));
+        free(alloc_zeroed(100, ALIGN));
+        traces::run(traces::RESIZE);
     })
 }

@@ -1,128 +1,401 @@
-//! Random sequences of calls, compared with a model of the allocator. A failing sequence is shortened before it is
-//! shown.
+//! Random sequences of calls, compared with a model of the allocator.
+//!
+//! The traces run in a forked child, which records each call in shared memory. So a failing trace can be shortened and
+//! shown even if it has killed its process.
 
-use std::sync::Mutex;
-
-use quickcheck::{Arbitrary, Gen, QuickCheck, TestResult, Testable};
+use std::ptr::null_mut;
 
 use super::*;
 
-/// One call of a trace.
-#[derive(Debug, Clone)]
-pub enum Call {
+/// One call of a trace, to the first or to the second of two allocators.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    second: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
     Alloc {
         size: usize,
         align: usize,
+    },
+    Zeroed {
+        size: usize,
+        align: usize,
+    },
+    /// Resizes the live block with this index, modulo the number of live blocks.
+    Realloc {
+        index: usize,
+        size: usize,
     },
     /// Frees the live block with this index, modulo the number of live blocks.
     Free(usize),
     Threshold(usize),
     MaxMaps(usize),
+    Trim,
 }
 
-/// Which calls a trace may contain.
+/// Which calls a trace may contain, and how the allocators are configured.
 #[derive(Clone, Copy)]
 pub struct Kind {
-    largest: usize,
-    settings: bool,
+    /// Whether blocks may be larger than the threshold.
+    pub large: bool,
+    /// Whether the trace changes and checks settings.
+    pub settings: bool,
+    pub realloc: bool,
+    pub trim: bool,
+    /// Bytes of the thread cache.
+    pub cache: usize,
+    pub config: Config,
+    pub traces: usize,
 }
 
 pub const SMALL: Kind = Kind {
-    largest: 4000,
+    large: false,
     settings: false,
-};
-pub const ALL: Kind = Kind {
-    largest: 300 * KIB,
-    settings: true,
+    realloc: false,
+    trim: false,
+    cache: 0,
+    config: SHORT,
+    traces: 120,
 };
 
-impl Arbitrary for Call {
-    fn arbitrary(g: &mut Gen) -> Call {
-        let below = |g: &mut Gen, bound: usize| usize::arbitrary(g) % bound;
-        match below(g, 16) {
-            0 => Call::Threshold([0, 1000, 64 * KIB, 128 * KIB, usize::MAX][below(g, 5)]),
-            1 => Call::MaxMaps(below(g, 4)),
-            2..8 => Call::Free(below(g, 64)),
-            kind => Call::Alloc {
-                size: 1 + below(g, [16, 300, 4000, 300 * KIB][kind % 4]),
-                align: 1 << below(g, [5, 5, 5, 13][kind % 4]),
-            },
-        }
-    }
-}
+pub const ALL: Kind = Kind {
+    large: true,
+    settings: true,
+    traces: 60,
+    ..SMALL
+};
+/// The heap is soon full.
+pub const FULL: Kind = Kind {
+    config: Config {
+        reserve: 256 * KIB,
+        ..SHORT
+    },
+    traces: 40,
+    ..ALL
+};
+
+pub const TRIM: Kind = Kind {
+    trim: true,
+    ..SMALL
+};
+pub const RESIZE: Kind = Kind {
+    realloc: true,
+    ..ALL
+};
+pub const CACHE: Kind = Kind {
+    cache: 2000,
+    ..SMALL
+};
+
+const CALLS: usize = 80;
 
 impl Kind {
-    fn allows(self, call: &Call) -> bool {
-        match call {
-            Call::Alloc { size, .. } => *size <= self.largest,
-            Call::Free(_) => true,
-            Call::Threshold(_) | Call::MaxMaps(_) => self.settings,
+    fn trace(self, number: usize) -> Vec<Call> {
+        let random = &mut Random(49 + number as u64);
+        random.below(2); // The first numbers of similar seeds are similar.
+        let calls = 10 + random.below(CALLS - 10);
+        // Some traces use few sizes, so that blocks are reused often.
+        let few = random.below(2) == 0;
+        (0..calls).map(|_| self.call(random, few)).collect()
+    }
+
+    fn call(self, random: &mut Random, few: bool) -> Call {
+        let what = match random.below(16) {
+            0 if self.settings => match random.below(6) {
+                0 => What::Threshold(usize::MAX),
+                number => What::Threshold([0, 1, 1000, 64 * KIB, THRESHOLD][number - 1]),
+            },
+            1 if self.settings => What::MaxMaps([0, 1, 2, 3, usize::MAX][random.below(5)]),
+            2 if self.trim => What::Trim,
+            2..4 if self.realloc => What::Realloc {
+                index: random.below(CALLS),
+                size: self.size(random, few),
+            },
+            4 if self.realloc => What::Zeroed {
+                size: self.size(random, few),
+                align: align(random),
+            },
+            5..10 => What::Free(random.below(CALLS)),
+            _ => What::Alloc {
+                size: self.size(random, few),
+                align: align(random),
+            },
+        };
+        Call {
+            second: random.below(6) == 0,
+            what,
+        }
+    }
+
+    fn size(self, random: &mut Random, few: bool) -> usize {
+        const FEW: [usize; 8] = [1, 8, 24, 40, 100, 129, 1000, 4000];
+        match random.below(if self.large { 8 } else { 7 }) {
+            7 => [
+                THRESHOLD - 1,
+                THRESHOLD,
+                THRESHOLD + 1,
+                THRESHOLD + random.below(200 * KIB),
+            ][random.below(4)],
+            6 => 1 + random.below(20 * KIB),
+            _ if few => FEW[random.below(FEW.len())],
+            0..2 => 1 + random.below(16),
+            2..4 => 1 + random.below(300),
+            _ => 1 + random.below(4000),
         }
     }
 }
 
-/// Runs 100 traces, each with a separate allocator, and fails the case with the shortest trace that fails.
-pub fn run(config: Config, kind: Kind) {
-    // A failing trace is shortened for as long as it fails, so the last failure is the shortest.
-    static SHORTEST: Mutex<Option<String>> = Mutex::new(None);
-    // The seed is fixed, so that the same answer always gets the same verdict.
-    let mut traces = QuickCheck::new()
-        .rng(Gen::from_size_and_seed(60, 49))
-        .tests(100);
-    let property = move |calls: Vec<Call>| -> bool {
-        let calls: Vec<Call> = calls.into_iter().filter(|call| kind.allows(call)).collect();
-        // A failed trace leaves its blocks live, so the next trace needs a new allocator.
-        let allocator = Box::leak(Box::new(ThresholdAlloc::new(config)));
-        match Model::new(allocator, config, kind).run(&calls) {
-            Ok(()) => true,
-            Err(wrong) => {
-                let sentence = format!("{wrong} The calls: {}.", list(&calls));
-                *SHORTEST.lock().unwrap() = Some(sentence);
-                false
+fn align(random: &mut Random) -> usize {
+    match random.below(8) {
+        0 => 1 << random.below(15),
+        1..3 => 1 << random.below(7),
+        _ => ALIGN,
+    }
+}
+
+/// Where a call of a trace is.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(usize)]
+enum Phase {
+    Calling = 1,
+    Writing,
+    Checking,
+    Done,
+}
+
+/// What the child reports, in memory that it shares with the case.
+#[repr(C)]
+struct Report {
+    /// The number of the current trace, and the number of its calls so far.
+    trace: usize,
+    calls: usize,
+    phase: usize,
+    /// The sentence on what is wrong.
+    len: usize,
+    sentence: [u8; 600],
+}
+
+/// The report of the child that runs. It is shared memory, which the case accesses only when there is no child.
+#[derive(Clone, Copy)]
+struct Shared(*mut Report);
+
+// SAFETY: the pointer is valid in every thread.
+unsafe impl Send for Shared {}
+// SAFETY: the case and the child do not access the report at the same time.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Shared {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let len = size_of::<Report>();
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "no shared memory for the report");
+        Shared(start.cast())
+    }
+
+    fn with<R>(self, f: impl FnOnce(&mut Report) -> R) -> R {
+        // SAFETY: the mapping is as long as a report, its zeros are one, and this is the only reference to it.
+        f(unsafe { &mut *self.0 })
+    }
+
+    fn fail(self, sentence: &str) {
+        self.with(|report| {
+            report.len = sentence.floor_char_boundary(report.sentence.len());
+            report.sentence[..report.len].copy_from_slice(&sentence.as_bytes()[..report.len]);
+        });
+    }
+}
+
+/// How a trace failed.
+struct Failure {
+    trace: usize,
+    /// How many calls were begun.
+    calls: usize,
+    sentence: String,
+}
+
+/// Runs the traces of this kind, each with two new allocators. Fails the case with a short trace that fails.
+pub fn run(kind: Kind) {
+    let shared = Shared::new();
+    let all = |shared| {
+        (0..kind.traces).try_for_each(|number| run_trace(kind, number, &kind.trace(number), shared))
+    };
+    let Some(failure) = in_forked_child(shared, &all) else {
+        return;
+    };
+    let mut calls = kind.trace(failure.trace);
+    calls.truncate(failure.calls);
+    let (calls, sentence) = shorten(kind, shared, calls, failure.sentence);
+    judge::fail(format!("{sentence} The calls: {}.", list(&calls)));
+}
+
+/// Leaves out calls for as long as the trace still fails.
+fn shorten(
+    kind: Kind,
+    shared: Shared,
+    mut calls: Vec<Call>,
+    sentence: String,
+) -> (Vec<Call>, String) {
+    let mut sentence = sentence;
+    let mut attempts = 150;
+    let mut chunk = calls.len().div_ceil(2);
+    while chunk > 0 {
+        let mut start = 0;
+        while start < calls.len() && attempts > 0 && !sentence.contains("SIGXCPU") {
+            attempts -= 1;
+            let mut fewer = calls.clone();
+            fewer.drain(start..(start + chunk).min(calls.len()));
+            let one = |shared| run_trace(kind, 0, &fewer, shared);
+            match in_forked_child(shared, &one) {
+                Some(failure) => {
+                    fewer.truncate(failure.calls);
+                    (calls, sentence) = (fewer, failure.sentence);
+                }
+                None => start += chunk,
             }
         }
-    };
-    if traces.quicktest(Property(property)).is_err() {
-        let sentence = SHORTEST.lock().unwrap().take();
-        judge::fail(sentence.expect("a failing trace stores its sentence"));
+        chunk /= 2;
     }
+    (calls, sentence)
 }
 
-/// A closure as quickcheck's `Testable`, which quickcheck implements only for functions.
-struct Property<F>(F);
-
-impl<F: Fn(Vec<Call>) -> bool + 'static> Testable for Property<F> {
-    fn result(&self, g: &mut Gen) -> TestResult {
-        let calls = Vec::arbitrary(g);
-        if (self.0)(calls.clone()) {
-            return TestResult::passed();
+/// Runs `f` in a forked child. Returns how it failed.
+fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> Option<Failure> {
+    shared.with(|report| (report.len, report.phase) = (0, Phase::Done as usize));
+    let pid = fork_child(|| {
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic.payload_as_str().unwrap_or("(no message)");
+            let at = panic
+                .location()
+                .map(|at| format!("{}:{}", at.file(), at.line()));
+            shared.fail(&format!(
+                "The code panicked at {}: {text}.",
+                at.unwrap_or_default()
+            ));
+        }));
+        if let Err(sentence) = f(shared) {
+            shared.fail(&sentence);
+            exit_now(PANICKED);
         }
-        self.shrink(calls);
-        TestResult::failed()
-    }
-}
-
-impl<F: Fn(Vec<Call>) -> bool> Property<F> {
-    /// Shortens a failing trace for as long as it fails.
-    fn shrink(&self, mut calls: Vec<Call>) {
-        while let Some(shorter) = calls.shrink().find(|calls| !(self.0)(calls.clone())) {
-            calls = shorter;
-        }
-    }
-}
-
-fn list(calls: &[Call]) -> String {
-    let calls = calls.iter().map(|call| match call {
-        Call::Alloc { size, align } => format!("alloc({size}, align {align})"),
-        Call::Free(number) => format!("dealloc(live block {number})"),
-        Call::Threshold(usize::MAX) => "set_threshold(usize::MAX)".to_owned(),
-        Call::Threshold(bytes) => format!("set_threshold({bytes})"),
-        Call::MaxMaps(blocks) => format!("set_max_maps({blocks})"),
     });
-    calls.collect::<Vec<_>>().join(", ")
+    let status = waitpid(pid, None);
+    if let Ok(WaitStatus::Exited(_, 0)) = status {
+        return None;
+    }
+    let (phase, text) = shared.with(|report| {
+        let text = String::from_utf8_lossy(&report.sentence[..report.len]).into_owned();
+        (report.phase, text)
+    });
+    let while_ = match phase {
+        phase if phase == Phase::Calling as usize => "in the last of these calls",
+        phase if phase == Phase::Writing as usize => {
+            "when the block was written that the last of these calls returned"
+        }
+        phase if phase == Phase::Checking as usize => {
+            "when the live blocks were read after the last of these calls"
+        }
+        _ => "when all blocks were freed after these calls",
+    };
+    let sentence = match status {
+        Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => {
+            format!(
+                "The process had used {CPU_SECONDS} s of CPU time and was stopped (SIGXCPU) {while_}."
+            )
+        }
+        Ok(WaitStatus::Signaled(_, signal, _)) => {
+            format!("The process was killed by {signal} {while_}.")
+        }
+        _ if text.is_empty() => format!("The process ended with {status:?} {while_}."),
+        _ => text,
+    };
+    Some(shared.with(|report| Failure {
+        trace: report.trace,
+        calls: report.calls,
+        sentence,
+    }))
 }
 
-/// Makes the calls of one trace and knows what the allocator must do.
+/// Runs one trace, then frees every block. The error is a sentence on what is wrong.
+fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Result<(), String> {
+    // The allocators are never dropped, because a thread cache may refer to them.
+    let allocators: &[ThresholdAlloc; 2] = Box::leak(Box::new(
+        [kind.config, kind.config].map(ThresholdAlloc::new),
+    ));
+    let mut models = allocators
+        .each_ref()
+        .map(|allocator| Model::new(allocator, kind));
+    shared.with(|report| (report.trace, report.calls) = (number, 0));
+    for (index, call) in calls.iter().enumerate() {
+        shared.with(|report| report.calls = index + 1);
+        let [first, second] = &mut models;
+        let (model, other) = match call.second {
+            true => (second, first),
+            false => (first, second),
+        };
+        model.make(call.what, index, other, shared)?;
+        models.iter().try_for_each(Model::check)?;
+    }
+    shared.with(|report| report.phase = Phase::Done as usize);
+    for model in &mut models {
+        for block in std::mem::take(&mut model.live) {
+            model.free(block, shared)?;
+            shared.with(|report| report.phase = Phase::Done as usize);
+        }
+        model.check()?;
+        model.check_empty()?;
+    }
+    Ok(())
+}
+
+/// Describes the calls. Blocks are numbered in the order in which they were allocated.
+fn list(calls: &[Call]) -> String {
+    let mut live: [Vec<usize>; 2] = Default::default();
+    let mut count = 0;
+    let mut lines = Vec::new();
+    let two = calls.iter().any(|call| call.second);
+    for call in calls {
+        let live = &mut live[usize::from(call.second)];
+        let of = match (two, call.second) {
+            (false, _) => "",
+            (true, false) => "one.",
+            (true, true) => "two.",
+        };
+        let mut new = || {
+            count += 1;
+            live.push(count);
+            count
+        };
+        let text = match call.what {
+            What::Alloc { size, align } => {
+                format!("#{} = {of}alloc({size}, align {align})", new())
+            }
+            What::Zeroed { size, align } => {
+                format!("#{} = {of}alloc_zeroed({size}, align {align})", new())
+            }
+            What::Realloc { .. } | What::Free(_) if live.is_empty() => continue,
+            What::Realloc { index, size } => {
+                format!("{of}realloc(#{}, {size})", live[index % live.len()])
+            }
+            What::Free(index) => {
+                format!("{of}dealloc(#{})", live.swap_remove(index % live.len()))
+            }
+            What::Threshold(usize::MAX) => format!("{of}set_threshold(usize::MAX)"),
+            What::Threshold(bytes) => format!("{of}set_threshold({bytes})"),
+            What::MaxMaps(usize::MAX) => format!("{of}set_max_maps(usize::MAX)"),
+            What::MaxMaps(blocks) => format!("{of}set_max_maps({blocks})"),
+            What::Trim => format!("{of}trim()"),
+        };
+        lines.push(text);
+    }
+    lines.join(", ")
+}
+
+/// Makes the calls to one allocator and knows what it must do.
 struct Model<'a> {
     allocator: &'a ThresholdAlloc,
     kind: Kind,
@@ -131,66 +404,182 @@ struct Model<'a> {
     live: Vec<Live>,
 }
 
+/// A live block in the model.
+#[derive(Clone, Copy)]
+struct Live {
+    block: Block,
+    /// The seed of its pattern.
+    seed: usize,
+    /// Whether it is a separate mapping.
+    mapped: bool,
+}
+
 impl Model<'_> {
-    fn new(allocator: &ThresholdAlloc, config: Config, kind: Kind) -> Model<'_> {
+    fn new(allocator: &ThresholdAlloc, kind: Kind) -> Model<'_> {
+        if kind.cache > 0 {
+            allocator.set_thread_cache(kind.cache);
+        }
         Model {
             allocator,
             kind,
-            threshold: config.threshold,
-            max_maps: config.max_maps,
+            threshold: kind.config.threshold,
+            max_maps: kind.config.max_maps,
             live: Vec::new(),
         }
     }
 
-    /// Makes the calls, then frees every block. The error is a sentence on what went wrong.
-    fn run(mut self, calls: &[Call]) -> Result<(), String> {
-        for (number, call) in calls.iter().enumerate() {
-            self.make(call, number as u8 + 1)?;
-            self.check()?;
-        }
-        for block in std::mem::take(&mut self.live) {
-            self.free(block)?;
-        }
-        self.check()
-    }
-
-    /// Makes one call. A new block is filled with `value`.
-    fn make(&mut self, call: &Call, value: u8) -> Result<(), String> {
-        match *call {
-            Call::Threshold(bytes) => {
+    /// Makes one call. A new block is filled with the pattern of `seed`.
+    fn make(
+        &mut self,
+        what: What,
+        seed: usize,
+        other: &Model,
+        shared: Shared,
+    ) -> Result<(), String> {
+        let phase = |phase: Phase| shared.with(|report| report.phase = phase as usize);
+        phase(Phase::Calling);
+        match what {
+            What::Threshold(bytes) => {
                 self.threshold = bytes;
                 self.allocator.set_threshold(bytes);
             }
-            Call::MaxMaps(blocks) => {
+            What::MaxMaps(blocks) => {
                 self.max_maps = blocks;
                 self.allocator.set_max_maps(blocks);
             }
-            Call::Alloc { size, align } => {
+            What::Trim => self.allocator.trim(),
+            What::Alloc { size, align } | What::Zeroed { size, align } => {
                 let layout = layout(size, align);
-                // SAFETY: `layout` returns no layout of size 0.
-                let start = unsafe { self.allocator.alloc(layout) };
-                let block = Live {
-                    block: check_block(start, layout, "alloc")?,
-                    value,
-                    mapped: size >= self.threshold && self.mapped_blocks() < self.max_maps,
+                let zeroed = matches!(what, What::Zeroed { .. });
+                let (start, call) = match zeroed {
+                    // SAFETY: `layout` returns no layout of size 0.
+                    true => (
+                        unsafe { self.allocator.alloc_zeroed(layout) },
+                        "alloc_zeroed",
+                    ),
+                    // SAFETY: as above.
+                    false => (unsafe { self.allocator.alloc(layout) }, "alloc"),
                 };
-                block.write();
-                self.live.push(block);
+                if start.is_null() && self.may_be_null() {
+                    return Ok(());
+                }
+                let block = check_block(start, layout, call)?;
+                let live = self.place(block, seed, other)?;
+                if self.kind.settings {
+                    self.check_place(&live)?;
+                }
+                if zeroed && block.bytes().iter().any(|byte| *byte != 0) {
+                    return Err(format!(
+                        "alloc_zeroed returned a block of {} in which not every byte is 0.",
+                        amount(size)
+                    ));
+                }
+                phase(Phase::Writing);
+                block.fill(seed);
+                self.live.push(live);
             }
-            Call::Free(_) if self.live.is_empty() => {}
-            Call::Free(number) => {
-                let block = self.live.swap_remove(number % self.live.len());
-                self.free(block)?;
+            What::Free(_) | What::Realloc { .. } if self.live.is_empty() => {}
+            What::Free(index) => {
+                let block = self.live.swap_remove(index % self.live.len());
+                self.free(block, shared)?;
+            }
+            What::Realloc { index, size } => {
+                let index = index % self.live.len();
+                let old = self.live.swap_remove(index);
+                phase(Phase::Checking);
+                old.check_bytes(old.block.size())?;
+                phase(Phase::Calling);
+                let new = layout(size, old.block.layout.align());
+                // SAFETY: the block is live, `block.layout` is its current layout, and `size` is not 0.
+                let start = unsafe {
+                    self.allocator
+                        .realloc(old.block.start, old.block.layout, size)
+                };
+                let block = check_block(start, new, "realloc")?;
+                let live = self.place(block, old.seed, other)?;
+                phase(Phase::Checking);
+                live.check_bytes(size.min(old.block.size()))?;
+                if old.mapped && !live.block.overlaps(&old.block) {
+                    old.check_unmapped("moved")?;
+                }
+                phase(Phase::Writing);
+                block.fill(seed);
+                self.live.push(Live { seed, ..live });
+                // The index of a block in `list` stays the same.
+                let last = self.live.len() - 1;
+                self.live.swap(index, last);
             }
         }
+        phase(Phase::Checking);
         Ok(())
     }
 
-    fn free(&self, block: Live) -> Result<(), String> {
-        if !block.is_intact() {
-            return Err(format!("{OVERLAP}."));
+    /// A full heap leaves a block to a mapping. If the cap is reached, that is left open by the task.
+    fn may_be_null(&self) -> bool {
+        let can_be_full = self.kind.config.reserve < SHORT.reserve;
+        can_be_full && self.mapped_blocks() >= self.max_maps
+    }
+
+    /// Checks where a new block is: it overlaps no other block, and its place in the heap is below the break.
+    fn place(&self, block: Block, seed: usize, other: &Model) -> Result<Live, String> {
+        for live in self.live.iter().chain(&other.live) {
+            if block.overlaps(&live.block) {
+                return Err(format!(
+                    "A new block of {} overlaps a live block of {}.",
+                    amount(block.size()),
+                    amount(live.block.size())
+                ));
+            }
         }
-        free_to(self.allocator, block.block);
+        let heap = self.allocator.heap_range().unwrap_or_default();
+        let mapped = !block.is_in(&heap);
+        if !mapped && block.range().end > heap.end {
+            return Err(format!(
+                "A block of {} in the heap ends {} beyond the break.",
+                amount(block.size()),
+                amount(block.range().end - heap.end)
+            ));
+        }
+        Ok(Live {
+            block,
+            seed,
+            mapped,
+        })
+    }
+
+    fn check_place(&self, new: &Live) -> Result<(), String> {
+        let size = amount(new.block.size());
+        let large = new.block.size() >= self.threshold;
+        let under_cap = self.mapped_blocks() < self.max_maps;
+        match (large && under_cap, new.mapped) {
+            (true, false) => Err(format!(
+                "A block of {size} is in the heap. Expected a separate mapping: the threshold is {}, {} blocks are \
+                 mapped, and the cap is {}.",
+                limit(self.threshold),
+                self.mapped_blocks(),
+                limit(self.max_maps)
+            )),
+            (false, true) if self.kind.config.reserve == SHORT.reserve => Err(format!(
+                "A block of {size} is a separate mapping. Expected it in the heap: the threshold is {}, {} blocks are \
+                 mapped, and the cap is {}.",
+                limit(self.threshold),
+                self.mapped_blocks(),
+                limit(self.max_maps)
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn free(&self, live: Live, shared: Shared) -> Result<(), String> {
+        let phase = |phase: Phase| shared.with(|report| report.phase = phase as usize);
+        let before = shared.with(|report| report.phase);
+        phase(Phase::Checking);
+        live.check_bytes(live.block.size())?;
+        shared.with(|report| report.phase = before);
+        free_to(self.allocator, live.block);
+        if live.mapped {
+            live.check_unmapped("freed")?;
+        }
         Ok(())
     }
 
@@ -198,71 +587,88 @@ impl Model<'_> {
         self.live.iter().filter(|block| block.mapped).count()
     }
 
-    /// Compares `heap_range()` and `stats()` with the model, if the trace changes settings.
+    /// Compares `stats()` with the model, if the trace changes settings.
     fn check(&self) -> Result<(), String> {
         if !self.kind.settings {
             return Ok(());
         }
-        let heap = self.allocator.heap_range().unwrap_or_default();
-        for block in &self.live {
-            block.check_place(&heap)?;
-        }
+        let stats = self.allocator.stats();
         let mapped = self.mapped_blocks();
-        match self.allocator.stats().mapped_blocks {
-            counted if counted == mapped => Ok(()),
-            counted => Err(format!(
-                "{mapped} live blocks have a mapping of their own, and stats() counts {counted}."
+        if stats.mapped_blocks != mapped {
+            return Err(format!(
+                "stats().mapped_blocks is {}; expected {mapped}, the number of live blocks outside the heap.",
+                stats.mapped_blocks
+            ));
+        }
+        if stats.threshold != self.threshold {
+            return Err(format!(
+                "stats().threshold is {}; expected {}.",
+                limit(stats.threshold),
+                limit(self.threshold)
+            ));
+        }
+        let blocks = self.live.iter().filter(|block| block.mapped);
+        let least = blocks
+            .map(|live| live.block.size().next_multiple_of(page_size()))
+            .sum();
+        check_mapped_bytes(stats.mapped_bytes, least, mapped)
+    }
+
+    /// Checks an allocator whose blocks are all freed.
+    fn check_empty(&self) -> Result<(), String> {
+        if !self.kind.trim {
+            return Ok(());
+        }
+        self.allocator.trim();
+        let left = self.allocator.heap_range().unwrap_or_default().len();
+        match left <= 64 * KIB {
+            true => Ok(()),
+            false => Err(format!(
+                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB.",
+                amount(left)
             )),
         }
     }
 }
 
-/// A live block in the model.
-struct Live {
-    block: Block,
-    /// The value of its bytes.
-    value: u8,
-    /// Whether it must be a separate mapping.
-    mapped: bool,
+/// A header or a guard page may take some pages more for each block.
+const MORE_PAGES: usize = 3;
+
+/// Compares the number of mapped bytes with that of the whole pages of all mapped blocks.
+pub fn check_mapped_bytes(bytes: usize, least: usize, blocks: usize) -> Result<(), String> {
+    let most = least + blocks * MORE_PAGES * page_size();
+    match (least..=most).contains(&bytes) && bytes.is_multiple_of(page_size()) {
+        true => Ok(()),
+        false => Err(format!(
+            "stats().mapped_bytes is {bytes}; expected {least}, the whole pages of the {blocks} mapped blocks."
+        )),
+    }
 }
 
-/// How many bytes a trace writes at each end of a block. To write whole large blocks would take most of the time.
-const END: usize = 2048;
+/// A setting, as the sentences name it.
+fn limit(value: usize) -> String {
+    match value {
+        usize::MAX => "usize::MAX".to_owned(),
+        value => value.to_string(),
+    }
+}
 
 impl Live {
-    /// Returns the first and the last bytes as blocks, which overlap if the block is short.
-    fn ends(&self) -> [Block; 2] {
-        let first = self.block.prefix(self.block.size().min(END));
-        let last = Block {
-            start: first.start.wrapping_add(self.block.size() - first.size()),
-            ..first
-        };
-        [first, last]
-    }
-
-    fn write(&self) {
-        for end in self.ends() {
-            end.fill(self.value);
+    fn check_bytes(&self, bytes: usize) -> Result<(), String> {
+        match self.block.prefix(bytes).changed(self.seed) {
+            None => Ok(()),
+            Some(change) => Err(format!("{} {OVERLAP}", self.block.describe(change))),
         }
     }
 
-    fn is_intact(&self) -> bool {
-        let mut ends = self.ends().into_iter();
-        ends.all(|end| end.bytes().iter().all(|byte| *byte == self.value))
-    }
-
-    fn check_place(&self, heap: &Range<usize>) -> Result<(), String> {
-        let size = self.block.size();
-        match (self.mapped, self.block.is_in(heap)) {
-            (true, true) => Err(format!(
-                "A block of {size} must have a mapping of its own, and lies in the heap.",
-                size = amount(size)
+    fn check_unmapped(&self, how: &str) -> Result<(), String> {
+        match self.block.mapped() {
+            0 => Ok(()),
+            left => Err(format!(
+                "A mapped block of {} was {how}, and {} of it are still mapped.",
+                amount(self.block.size()),
+                amount(left)
             )),
-            (false, false) => Err(format!(
-                "A block of {size} must lie in the heap, and does not.",
-                size = amount(size)
-            )),
-            _ => Ok(()),
         }
     }
 }
