@@ -241,14 +241,22 @@ fn blocks_do_not_overlap() {
 #[test]
 fn up_to_the_break() {
     case(|| {
-        // With some of these sizes a block ends at the break or just before it, whether blocks have a header or not.
-        for size in [
-            16, 32, 4096, 4080, 4088, 65_536, 65_520, 65_528, 131_056, 131_064,
-        ] {
-            let mut last = None;
+        // With some of these sizes a block ends at the break, whatever the length of a header.
+        let whole = [32, 64, 4 * KIB, 64 * KIB, STEP];
+        for size in whole
+            .into_iter()
+            .flat_map(|size| [0, 8, 16, 24, 48].map(|header| size - header.min(size / 2)))
+        {
+            let allocator = Box::leak(Box::new(ThresholdAlloc::new(Config {
+                threshold: MIB,
+                ..SHORT
+            })));
             for _ in 0..2 * STEP / size + 1 {
-                let block = alloc(size);
-                let heap = heap();
+                let block = alloc_from(
+                    allocator,
+                    layout(size, ALIGN.min(size & size.wrapping_neg())),
+                );
+                let heap = heap_of(allocator);
                 check!(
                     block.range().end <= heap.end,
                     "A block of {} ends {} beyond the break.",
@@ -256,9 +264,7 @@ fn up_to_the_break() {
                     amount(block.range().end - heap.end)
                 );
                 block.touch_ends();
-                last = Some(block);
             }
-            last.into_iter().for_each(|block| block.fill(1));
         }
     })
 }
@@ -384,6 +390,10 @@ fn asks_the_page_size() {
             });
         },
         |seen| {
+            check!(
+                seen.calls("brk").is_empty(),
+                "The heap moves the process's break (brk), which belongs to libc's malloc."
+            );
             for call in seen.calls("mprotect") {
                 check!(
                     call.args[1].is_multiple_of(PRETENDED_PAGE as u64)

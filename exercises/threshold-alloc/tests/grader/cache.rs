@@ -159,7 +159,7 @@ fn freed_by_another_thread() {
         enable_cache();
         let (sender, receiver) = mpsc::channel::<(Block, usize)>();
         thread::scope(|scope| {
-            scope.spawn(move || {
+            let consumer = scope.spawn(move || {
                 for (block, seed) in receiver {
                     block.expect(seed, OVERLAP);
                     free(block);
@@ -169,9 +169,12 @@ fn freed_by_another_thread() {
             for number in 0..10_000 {
                 let block = alloc(1 + random.below(300));
                 block.fill(number);
-                sender.send((block, number)).unwrap();
+                if sender.send((block, number)).is_err() {
+                    break; // A check has failed in the other thread.
+                }
             }
             drop(sender);
+            join(consumer);
         });
     })
 }
@@ -237,6 +240,15 @@ fn alignments() {
             random.shuffle(&mut blocks);
             blocks.drain(..).for_each(free);
         }
+    })
+}
+
+#[test]
+fn a_longer_block_after_a_shorter_one() {
+    case(|| {
+        enable_cache();
+        reuse::longer_after_shorter(ALIGN);
+        reuse::longer_after_shorter(1);
     })
 }
 

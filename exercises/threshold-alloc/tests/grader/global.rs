@@ -173,16 +173,8 @@ fn a_program_with_threads() {
 fn four_threads_at_once() {
     case(|| {
         expect_global_alloc();
-        thread::scope(|scope| {
-            for seed in 0..4 {
-                scope.spawn(move || random_calls(seed, 6000, 2000));
-            }
-        });
-        thread::scope(|scope| {
-            for seed in 0..4 {
-                scope.spawn(move || random_calls(seed, 150, 300 * KIB));
-            }
-        });
+        in_threads(4, |seed| random_calls(seed as u64, 6000, 2000));
+        in_threads(4, |seed| random_calls(seed as u64, 150, 300 * KIB));
         check!(
             ALLOC.stats().mapped_blocks == 0,
             "Four threads have freed all of their blocks, and stats().mapped_blocks is {}; expected 0. Change the counter \
@@ -200,21 +192,16 @@ fn the_cap_holds() {
         static MOST: AtomicUsize = AtomicUsize::new(0);
         ALLOC.set_max_maps(1);
         free(alloc(100));
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..100 {
-                        let block = alloc(LARGE);
-                        let mapped = !block.is_in(&reserved());
-                        if mapped {
-                            let live = LIVE.fetch_add(1, SeqCst) + 1;
-                            MOST.fetch_max(live, SeqCst);
-                            thread::yield_now();
-                            LIVE.fetch_sub(1, SeqCst);
-                        }
-                        free(block);
-                    }
-                });
+        in_threads(4, |_| {
+            for _ in 0..100 {
+                let block = alloc(LARGE);
+                if !block.is_in(&reserved()) {
+                    let live = LIVE.fetch_add(1, SeqCst) + 1;
+                    MOST.fetch_max(live, SeqCst);
+                    thread::yield_now();
+                    LIVE.fetch_sub(1, SeqCst);
+                }
+                free(block);
             }
         });
         let most = MOST.load(SeqCst);
@@ -288,15 +275,16 @@ fn a_fork_among_threads() {
         expect_global_alloc();
         static DONE: AtomicBool = AtomicBool::new(false);
         let failed = thread::scope(|scope| {
-            for seed in 0..3 {
+            let threads = [0, 1, 2].map(|seed| {
                 scope.spawn(move || {
                     while !DONE.load(SeqCst) {
                         random_calls(seed, 500, 2000);
                     }
-                });
-            }
+                })
+            });
             let failed = (0..12).find_map(|_| failure(fork_child_that_allocates()));
             DONE.store(true, SeqCst);
+            threads.into_iter().for_each(join);
             failed
         });
         fail_if_child_failed(failed);

@@ -55,6 +55,12 @@ fn has_a_mapping_of_its_own() {
         || {
             // The first call may also set up the allocator.
             free(alloc(ODD));
+            watch(|| {
+                [THRESHOLD, THRESHOLD + 1]
+                    .map(alloc)
+                    .into_iter()
+                    .for_each(free)
+            });
             let block = watch(|| alloc(ODD));
             block.fill(1);
             watch(|| free(block));
@@ -85,9 +91,11 @@ fn has_a_mapping_of_its_own() {
             }
             seen.expect_ledger("large");
             let maps = maps.len();
+            // An answer that rounds up may have to cut some mappings.
             check!(
-                maps == 1 && unmaps == 1,
-                "mmap was called {maps} times and munmap {unmaps} times for one large block; expected one call each."
+                maps == 3 && (3..=5).contains(&unmaps),
+                "Blocks of 128 KiB, of 131073 bytes and of 512 KiB were allocated and freed with {maps} calls of mmap and \
+                 {unmaps} calls of munmap; expected 3 of each."
             );
         },
     )

@@ -65,7 +65,10 @@ fn changed_while_blocks_are_live() {
         mapped_block.fill(2);
         // Now both blocks are smaller than the threshold.
         ALLOC.set_threshold(15_000);
-        free(mapped_block);
+        free_safely(
+            mapped_block,
+            "It is mapped, and the threshold was raised above its size. Decide by the address whether a block is a mapping.",
+        );
         check!(
             mapped_block.mapped() == 0,
             "A mapped block of 12000 bytes was freed after the threshold had been raised to 15000, and its pages are still \
@@ -74,7 +77,11 @@ fn changed_while_blocks_are_live() {
         // Now both are larger.
         ALLOC.set_threshold(100);
         let end = heap().end;
-        free(heap_block);
+        free_safely(
+            heap_block,
+            "It is in the heap, and the threshold was lowered below its size. Decide by the address whether a block is a \
+             mapping.",
+        );
         check!(
             heap_block.mapped() > 0 && heap().end <= end,
             "A block of 9000 bytes in the heap was freed after the threshold had been lowered to 100, and its pages were \
@@ -84,6 +91,32 @@ fn changed_while_blocks_are_live() {
         let again = alloc(9_000);
         again.fill(3);
         expect_place(&again, false, "With a threshold of 15000 bytes");
+        expect_nothing_mapped(&ALLOC);
+    })
+}
+
+#[test]
+fn beside_the_reservation() {
+    case(|| {
+        ALLOC.set_threshold(THRESHOLD);
+        // The kernel usually places a mapping directly below the one before, so one of these is just above the heap.
+        let above = [(); 3].map(|()| alloc(THRESHOLD));
+        let small = alloc(100);
+        let below = [(); 3].map(|()| alloc(THRESHOLD));
+        for block in [above, below].concat() {
+            block.fill(1);
+            free_safely(
+                block,
+                "It is mapped beside the reservation of the heap. A block is in the heap from the reservation's start on and \
+                 before its end.",
+            );
+            check!(
+                block.mapped() == 0,
+                "A mapped block beside the reservation of the heap was freed, and is still mapped."
+            );
+        }
+        small.fill(1);
+        free(small);
         expect_nothing_mapped(&ALLOC);
     })
 }

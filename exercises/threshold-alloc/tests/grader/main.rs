@@ -5,6 +5,7 @@
 
 use std::alloc::Layout;
 use std::ops::Range;
+use std::thread::ScopedJoinHandle;
 
 use judge::probe::{faults, page_size, permissions, resident_pages};
 use judge::{Errno, amount, case, check, in_child, pretend, watch, watched};
@@ -130,6 +131,12 @@ fn check_block(start: *mut u8, layout: Layout, call: &str) -> Result<Block, Stri
     if start.is_null() {
         return Err(format!(
             "{call} returned null; expected a block of {}.",
+            size()
+        ));
+    }
+    if start.cast() == libc::MAP_FAILED {
+        return Err(format!(
+            "{call} returned MAP_FAILED as the address of a block of {}. Compare the result with MAP_FAILED, and return null.",
             size()
         ));
     }
@@ -448,6 +455,36 @@ fn fork_child(f: impl FnOnce()) -> Pid {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
             exit_now(if result.is_ok() { 0 } else { PANICKED })
         }
+    }
+}
+
+/// Frees `block` in a forked child and then here, or fails the case with `why` if that kills the child.
+fn free_safely(block: Block, why: &str) {
+    if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(fork_child(|| free(block)), None) {
+        judge::fail(format!(
+            "dealloc was killed by {signal} for a block of {}. {why}",
+            amount(block.size())
+        ));
+    }
+    free(block);
+}
+
+/// Runs `f` in `count` threads with different numbers. A check that fails in one of them fails the case.
+fn in_threads(count: usize, f: impl Fn(usize) + Sync) {
+    let f = &f;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| scope.spawn(move || f(number)))
+            .collect();
+        threads.into_iter().for_each(join);
+    });
+}
+
+/// Waits for a thread. A check that has failed in it fails the case.
+fn join<T>(thread: ScopedJoinHandle<T>) -> T {
+    match thread.join() {
+        Ok(result) => result,
+        Err(payload) => std::panic::resume_unwind(payload),
     }
 }
 

@@ -86,6 +86,28 @@ fn every_size_between_live_blocks() {
 }
 
 #[test]
+fn a_longer_block_after_a_shorter_one() {
+    case(|| longer_after_shorter(ALIGN))
+}
+
+/// Frees a block before a live one, and allocates a longer block, for which the free place may be too short.
+pub fn longer_after_shorter(align: usize) {
+    for size in 1..300 {
+        for longer in [size + 1, size + 8, size + 15] {
+            let short = alloc_aligned(size, align);
+            let neighbour = alloc_aligned(size, align);
+            neighbour.fill(size);
+            free(short);
+            let long = alloc_aligned(longer, align);
+            long.fill(1);
+            neighbour.expect(size, OVERLAP);
+            free(long);
+            free(neighbour);
+        }
+    }
+}
+
+#[test]
 fn freed_in_any_order() {
     case(|| {
         let mut blocks: Vec<_> = (0..1000).map(|_| alloc(200)).collect();

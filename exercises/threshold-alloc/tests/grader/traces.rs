@@ -58,13 +58,13 @@ pub const SMALL: Kind = Kind {
     trim: false,
     cache: 0,
     config: SHORT,
-    traces: 120,
+    traces: 200,
 };
 
 pub const ALL: Kind = Kind {
     large: true,
     settings: true,
-    traces: 60,
+    traces: 90,
     ..SMALL
 };
 /// The heap is soon full.
@@ -73,7 +73,7 @@ pub const FULL: Kind = Kind {
         reserve: 256 * KIB,
         ..SHORT
     },
-    traces: 40,
+    traces: 60,
     ..ALL
 };
 
@@ -140,7 +140,8 @@ impl Kind {
                 THRESHOLD + random.below(200 * KIB),
             ][random.below(4)],
             6 => 1 + random.below(20 * KIB),
-            _ if few => FEW[random.below(FEW.len())],
+            // Sizes that differ little may share a free list.
+            _ if few => FEW[random.below(FEW.len())] + random.below(2) * random.below(17),
             0..2 => 1 + random.below(16),
             2..4 => 1 + random.below(300),
             _ => 1 + random.below(4000),
@@ -231,7 +232,11 @@ pub fn run(kind: Kind) {
     let mut calls = kind.trace(failure.trace);
     calls.truncate(failure.calls);
     let (calls, sentence) = shorten(kind, shared, calls, failure.sentence);
-    judge::fail(format!("{sentence} The calls: {}.", list(&calls)));
+    let what = match calls.iter().any(|call| call.second) {
+        true => "The calls of two allocators",
+        false => "The calls",
+    };
+    judge::fail(format!("{sentence} {what}: {}.", list(&calls)));
 }
 
 /// Leaves out calls for as long as the trace still fails.
@@ -261,7 +266,15 @@ fn shorten(
         }
         chunk /= 2;
     }
-    (calls, sentence)
+    // One allocator is easier to follow than two.
+    let mut one = calls.clone();
+    for call in &mut one {
+        call.second = false;
+    }
+    match in_forked_child(shared, &|shared| run_trace(kind, 0, &one, shared)) {
+        Some(failure) if !sentence.contains("SIGXCPU") => (one, failure.sentence),
+        _ => (calls, sentence),
+    }
 }
 
 /// Runs `f` in a forked child. Returns how it failed.
@@ -640,7 +653,7 @@ pub fn check_mapped_bytes(bytes: usize, least: usize, blocks: usize) -> Result<(
     match (least..=most).contains(&bytes) && bytes.is_multiple_of(page_size()) {
         true => Ok(()),
         false => Err(format!(
-            "stats().mapped_bytes is {bytes}; expected {least}, the whole pages of the {blocks} mapped blocks."
+            "stats().mapped_bytes is {bytes}; expected {least}, the whole pages of all mapped blocks ({blocks})."
         )),
     }
 }

@@ -207,9 +207,14 @@ impl Inner {
             return self.heap.dealloc(block);
         }
         let len = whole_pages(layout.size());
-        // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
-        if self.mapped_blocks == 0 || unsafe { libc::munmap(block.cast(), len) } != 0 {
+        if self.mapped_blocks == 0 {
             corrupted();
+        }
+        // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
+        if unsafe { libc::munmap(block.cast(), len) } != 0 {
+            // The kernel could not split a mapping. At least the pages go back.
+            // SAFETY: as above.
+            unsafe { libc::madvise(block.cast(), len, libc::MADV_DONTNEED) };
         }
         self.mapped_blocks -= 1;
         self.mapped_bytes -= len;

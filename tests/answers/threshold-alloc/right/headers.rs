@@ -137,8 +137,9 @@ impl ThresholdAlloc {
             Kind::Mapped => self.with(|state| {
                 state.mapped_blocks -= 1;
                 state.mapped_bytes -= len;
+                // If the kernel cannot split a mapping (vm.max_map_count), the memory is lost.
                 // SAFETY: only the block and its header lie in this mapping, and the caller no longer uses the block.
-                unsafe { munmap(non_null(start), len) }.unwrap_or_else(|_| abort());
+                let _ = unsafe { munmap(non_null(start), len) };
             }),
             Kind::Heap => self.with(|state| {
                 let next = std::mem::replace(&mut state.free, header);
@@ -230,7 +231,7 @@ impl State {
         for (offset, len) in [(0, first), (end, whole - end)] {
             if len > 0 {
                 // SAFETY: these pages contain neither the header nor the block.
-                unsafe { munmap(non_null(start.wrapping_add(offset)), len) }.ok()?;
+                let _ = unsafe { munmap(non_null(start.wrapping_add(offset)), len) };
             }
         }
         let (start, len) = (start.wrapping_add(first), end - first);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 
 use heap::{Arena, Need, STEP};
 use kernel::{page_size, whole_pages};
+use nix::errno::Errno;
 use nix::sys::mman::{MRemapFlags, ProtFlags};
 
 /// The initial settings of an allocator.
@@ -289,8 +290,10 @@ impl ThresholdAlloc {
         }
         self.mapped_bytes.fetch_sub(len, Relaxed);
         // SAFETY: nothing else lies in the block's mapping, and the caller no longer uses the block.
-        if unsafe { kernel::unmap(block, len) }.is_err() {
-            corrupted();
+        match unsafe { kernel::unmap(block, len) } {
+            // The kernel could not split a mapping (vm.max_map_count). The memory is lost.
+            Ok(()) | Err(Errno::ENOMEM) => {}
+            Err(_) => corrupted(),
         }
         if self.moving.load(Relaxed) && len <= MOVES_UP_TO {
             self.threshold.fetch_max(len + 1, Relaxed);
@@ -969,11 +972,11 @@ mod kernel {
         let block = start.wrapping_add(before);
         if before > 0 {
             // SAFETY: this part of the new mapping is not used.
-            unsafe { unmap(start, before) }?;
+            let _ = unsafe { unmap(start, before) };
         }
         if before < spare {
             // SAFETY: as above.
-            unsafe { unmap(block.wrapping_add(len), spare - before) }?;
+            let _ = unsafe { unmap(block.wrapping_add(len), spare - before) };
         }
         Ok(block)
     }

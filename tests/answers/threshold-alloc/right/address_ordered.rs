@@ -1,0 +1,364 @@
+//! Only stages 1 to 4. One free list in the order of addresses.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::ops::Range;
+use std::process::abort;
+use std::ptr::{null_mut, with_exposed_provenance_mut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::libc;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub threshold: usize,
+    pub max_maps: usize,
+    pub reserve: usize,
+}
+
+impl Config {
+    pub const fn new() -> Config {
+        Config {
+            threshold: 128 << 10,
+            max_maps: 65_536,
+            reserve: 64 << 30,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config::new()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    pub mapped_blocks: usize,
+    pub mapped_bytes: usize,
+    pub threshold: usize,
+}
+
+pub struct ThresholdAlloc {
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Config,
+    mapped_blocks: usize,
+    mapped_bytes: usize,
+    heap: Heap,
+}
+
+impl ThresholdAlloc {
+    pub const fn new(config: Config) -> ThresholdAlloc {
+        ThresholdAlloc {
+            state: Mutex::new(State {
+                config,
+                mapped_blocks: 0,
+                mapped_bytes: 0,
+                heap: Heap::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Safety
+    /// The size is not zero.
+    pub unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let mut state = self.state();
+        let large = layout.size() >= state.config.threshold;
+        if large && let Some(block) = state.map(layout) {
+            return block;
+        }
+        let reserve = state.config.reserve;
+        match state.heap.alloc(layout, reserve) {
+            Some(block) => with_exposed_provenance_mut(block),
+            None => state.map(layout).unwrap_or(null_mut()),
+        }
+    }
+
+    /// # Safety
+    /// `block` came from this allocator with this layout, and is no longer used.
+    pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let mut state = self.state();
+        if state.heap.reserves(block.addr()) {
+            return state.heap.dealloc(block.addr(), layout);
+        }
+        // SAFETY: the caller's contract, and every block outside the reservation is mapped.
+        unsafe { state.unmap(block, layout) };
+    }
+
+    pub fn heap_range(&self) -> Option<Range<usize>> {
+        let heap = &self.state().heap;
+        (heap.start != 0).then_some(heap.start..heap.brk)
+    }
+
+    pub fn set_threshold(&self, bytes: usize) {
+        self.state().config.threshold = bytes;
+    }
+
+    pub fn set_max_maps(&self, blocks: usize) {
+        self.state().config.max_maps = blocks;
+    }
+
+    pub fn stats(&self) -> Stats {
+        let state = self.state();
+        Stats {
+            mapped_blocks: state.mapped_blocks,
+            mapped_bytes: state.mapped_bytes,
+            threshold: state.config.threshold,
+        }
+    }
+
+    // Bonus stages, not part of this answer.
+    pub fn trim(&self) {
+        todo!("trim")
+    }
+
+    /// # Safety
+    /// As for `alloc`.
+    pub unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        todo!("zeros for {layout:?}")
+    }
+
+    /// # Safety
+    /// As for `dealloc`.
+    pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        todo!("resize {block:p}, {layout:?}, to {size}")
+    }
+
+    pub fn set_moving_threshold(&self, on: bool) {
+        todo!("moving: {on}")
+    }
+
+    pub fn set_thread_cache(&self, bytes: usize) {
+        todo!("a cache of {bytes}")
+    }
+}
+
+// SAFETY: nobody uses this type as the global allocator.
+unsafe impl GlobalAlloc for ThresholdAlloc {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        todo!("{layout:?}")
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        todo!("{block:p}, {layout:?}")
+    }
+}
+
+impl State {
+    fn map(&mut self, layout: Layout) -> Option<*mut u8> {
+        if self.mapped_blocks >= self.config.max_maps {
+            return None;
+        }
+        let len = layout.size().next_multiple_of(page_size());
+        let spare = layout.align().saturating_sub(page_size());
+        let start = map(len + spare, libc::PROT_READ | libc::PROT_WRITE)?;
+        let block = start.next_multiple_of(layout.align());
+        unmap(start..block);
+        unmap(block + len..start + len + spare);
+        self.mapped_blocks += 1;
+        self.mapped_bytes += len;
+        Some(with_exposed_provenance_mut(block))
+    }
+
+    /// # Safety
+    /// The block is a mapping with this layout, and is no longer used.
+    unsafe fn unmap(&mut self, block: *mut u8, layout: Layout) {
+        let len = layout.size().next_multiple_of(page_size());
+        unmap(block.addr()..block.addr() + len);
+        self.mapped_blocks -= 1;
+        self.mapped_bytes -= len;
+    }
+}
+
+/// A reservation with one list of free blocks in the order of their addresses, and a header before each block, as in
+/// *The C Programming Language*, section 8.7. Free blocks that touch are joined.
+struct Heap {
+    start: usize,
+    end: usize,
+    brk: usize,
+    top: usize,
+    /// The first free chunk. A free chunk begins with its length and the address of the next one.
+    first: usize,
+}
+
+const STEP: usize = 256 << 10;
+/// Before each block: the start of its chunk and the chunk's length.
+const HEADER: usize = 16;
+const WORD: usize = 8;
+
+impl Heap {
+    const fn new() -> Heap {
+        Heap {
+            start: 0,
+            end: 0,
+            brk: 0,
+            top: 0,
+            first: 0,
+        }
+    }
+
+    fn alloc(&mut self, layout: Layout, reserve: usize) -> Option<usize> {
+        self.reserve(reserve)?;
+        let mut previous = 0;
+        let mut chunk = self.first;
+        while chunk != 0 {
+            let (len, next) = (read(chunk), read(chunk + WORD));
+            let end = end_of(chunk, layout);
+            if end.is_some_and(|end| end <= chunk + len) {
+                let used = end? - chunk;
+                let rest = if len - used >= 2 * HEADER {
+                    write(chunk + used, len - used);
+                    write(chunk + used + WORD, next);
+                    chunk + used
+                } else {
+                    next
+                };
+                self.set_next(previous, rest);
+                let len = if rest == next { len } else { used };
+                return Some(mark(chunk, len, layout));
+            }
+            (previous, chunk) = (chunk, next);
+        }
+        let chunk = self.top;
+        let end = end_of(chunk, layout)?;
+        self.grow(end)?;
+        self.top = end;
+        Some(mark(chunk, end - chunk, layout))
+    }
+
+    fn dealloc(&mut self, block: usize, _: Layout) {
+        let mut previous = 0;
+        let mut next = self.first;
+        while next != 0 && next < block {
+            (previous, next) = (next, read(next + WORD));
+        }
+        // The header of a block that is freed twice may be overwritten, so the list is searched before it is read.
+        if previous != 0 && block < previous + read(previous) {
+            abort();
+        }
+        let (chunk, mut len) = (read(block - HEADER), read(block - WORD));
+        if next != 0 && chunk + len == next {
+            len += read(next);
+            next = read(next + WORD);
+        }
+        if previous != 0 && previous + read(previous) == chunk {
+            write(previous, read(previous) + len);
+            write(previous + WORD, next);
+        } else {
+            write(chunk, len);
+            write(chunk + WORD, next);
+            self.set_next(previous, chunk);
+        }
+    }
+
+    fn set_next(&mut self, previous: usize, next: usize) {
+        match previous {
+            0 => self.first = next,
+            previous => write(previous + WORD, next),
+        }
+    }
+}
+
+/// Returns the address of the block in a chunk.
+fn place(chunk: usize, layout: Layout) -> Option<usize> {
+    (chunk + HEADER).checked_next_multiple_of(layout.align().max(HEADER))
+}
+
+/// Returns the end of a chunk for a block.
+fn end_of(chunk: usize, layout: Layout) -> Option<usize> {
+    let end = place(chunk, layout)?.checked_add(layout.size())?;
+    end.checked_next_multiple_of(HEADER)
+}
+
+/// Writes the header of a block, and returns its address.
+fn mark(chunk: usize, len: usize, layout: Layout) -> usize {
+    let Some(block) = place(chunk, layout) else {
+        abort();
+    };
+    write(block - HEADER, chunk);
+    write(block - WORD, len);
+    block
+}
+
+impl Heap {
+    fn reserves(&self, address: usize) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+
+    /// Reserves the heap's addresses, once.
+    fn reserve(&mut self, bytes: usize) -> Option<()> {
+        if self.start != 0 {
+            return Some(());
+        }
+        let mut bytes = bytes.next_multiple_of(STEP);
+        loop {
+            if let Some(start) = map(bytes, libc::PROT_NONE) {
+                (self.start, self.brk, self.top) = (start, start, start);
+                self.end = start + bytes;
+                return Some(());
+            }
+            if bytes <= STEP {
+                return None;
+            }
+            bytes = (bytes / 2).next_multiple_of(STEP);
+        }
+    }
+
+    /// Moves the break up, so that the heap is accessible up to `end`.
+    fn grow(&mut self, end: usize) -> Option<()> {
+        if end > self.end {
+            return None;
+        }
+        if end > self.brk {
+            let brk = self.start + (end - self.start).next_multiple_of(STEP);
+            let brk = brk.min(self.end);
+            if !set_accessible(self.brk..brk) {
+                return None;
+            }
+            self.brk = brk;
+        }
+        Some(())
+    }
+}
+
+fn read(address: usize) -> usize {
+    // SAFETY: callers pass addresses of aligned words in the heap that only the allocator uses.
+    unsafe { with_exposed_provenance_mut::<usize>(address).read() }
+}
+
+fn write(address: usize, value: usize) {
+    // SAFETY: as for `read`.
+    unsafe { with_exposed_provenance_mut::<usize>(address).write(value) }
+}
+
+fn map(len: usize, protection: libc::c_int) -> Option<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
+    (start != libc::MAP_FAILED).then(|| start.expose_provenance())
+}
+
+fn set_accessible(range: Range<usize>) -> bool {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let start = with_exposed_provenance_mut(range.start);
+    // SAFETY: callers pass a part of their own reservation.
+    unsafe { libc::mprotect(start, range.len(), protection) == 0 }
+}
+
+/// Unmaps a range that nothing uses. Returns whether that has worked.
+fn unmap(range: Range<usize>) -> bool {
+    let start = with_exposed_provenance_mut(range.start);
+    // SAFETY: callers pass a part of their own mapping that nothing uses.
+    range.is_empty() || unsafe { libc::munmap(start, range.len()) == 0 }
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf accepts any name.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
