@@ -18,9 +18,9 @@ use nix::unistd::{SysconfVar, sysconf};
 /// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Size in bytes from which a block gets a mapping of its own.
+    /// Size in bytes from which a block gets a separate mapping.
     pub threshold: usize,
-    /// Cap on the number of mapped blocks. Further large blocks come from the heap.
+    /// Cap on the number of mapped blocks that are live. Further large blocks come from the heap.
     pub max_maps: usize,
     /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
     pub reserve: usize,
@@ -290,7 +290,9 @@ impl Chunk {
         self.word() & flag != 0
     }
 
-    fn set(self, flag: usize, on: bool) {
+    /// # Safety
+    /// The flag becomes true: `FREE` if nobody uses the block, and stage 5's if the previous chunk ends with its length.
+    unsafe fn set(self, flag: usize, on: bool) {
         let others = self.word() & !flag;
         let word = if on { others | flag } else { others };
         // SAFETY: the invariant.
@@ -320,7 +322,7 @@ impl Chunk {
 
 /// A free chunk. Its block holds the links of its free list.
 ///
-/// Invariant: `FREE` is set, and only the heap uses the block.
+/// Invariant: `FREE` is set, only the heap uses the block, and the block begins with links.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Free(Chunk);
 
@@ -331,17 +333,20 @@ impl Free {
     /// # Safety
     /// Nobody uses the chunk's block.
     unsafe fn new(chunk: Chunk) -> Free {
-        chunk.set(FREE, true);
-        Free(chunk)
+        // SAFETY: the caller's contract.
+        unsafe { chunk.set(FREE, true) };
+        let free = Free(chunk);
+        free.set_links(None, None);
+        free
     }
 
     fn links(self) -> Links {
-        // SAFETY: the invariant, and `insert` has written the links.
+        // SAFETY: the invariant.
         unsafe { self.0.block().cast::<Links>().read() }
     }
 
     fn set_links(self, next: Option<Free>, previous: Option<Free>) {
-        // SAFETY: the invariant, and every chunk has room for two links.
+        // SAFETY: only the heap uses the block, and every chunk has room for two links.
         unsafe { self.0.block().cast::<Links>().write([next, previous]) }
     }
 }
@@ -406,7 +411,7 @@ impl Heap {
             // SAFETY: nobody uses the chunk yet, and more than `len` bytes are left.
             let aligned = unsafe { chunk.split(skipped) };
             // SAFETY: as above.
-            self.give(unsafe { Free::new(chunk) });
+            unsafe { self.give(chunk) };
             chunk = aligned;
         }
         // SAFETY: as above.
@@ -430,7 +435,7 @@ impl Heap {
             corrupted();
         }
         // SAFETY: the caller's contract.
-        self.give(unsafe { Free::new(chunk) });
+        unsafe { self.give(chunk) };
         self.trim_excess(); // Stage 5.
     }
 
@@ -447,10 +452,12 @@ impl Heap {
             // SAFETY: the bytes were part of the top chunk, and the break is above them.
             return Some(unsafe { Chunk::new(header, len) });
         };
-        self.remove(free);
-        let Free(chunk) = free;
-        chunk.set(FREE, false);
-        self.mark_next(chunk, false); // Stage 5.
+        // SAFETY: `find` returns a chunk of a list.
+        let chunk = unsafe { self.remove(free) };
+        // SAFETY: the chunk will be in use.
+        unsafe { chunk.set(FREE, false) };
+        // SAFETY: as above. Stage 5.
+        unsafe { self.mark_next(chunk, false) };
         // SAFETY: nobody uses the chunk yet.
         unsafe { self.shrink(chunk, len) };
         Some(chunk)
@@ -475,10 +482,16 @@ impl Heap {
         Some(top)
     }
 
-    fn give(&mut self, chunk: Free) {
+    /// Adds a chunk to the free memory of the heap.
+    ///
+    /// # Safety
+    /// The chunk is in no list, and nobody uses its block.
+    unsafe fn give(&mut self, chunk: Chunk) {
         // Stage 5: `None` if the chunk has become part of the top chunk.
-        if let Some(chunk) = self.coalesce(chunk) {
-            self.insert(chunk);
+        // SAFETY: the caller's contract.
+        if let Some(chunk) = unsafe { self.coalesce(chunk) } {
+            // SAFETY: the chunk is in no list, and has no free neighbour.
+            unsafe { self.insert(chunk) };
         }
     }
 
@@ -491,7 +504,7 @@ impl Heap {
             // SAFETY: the caller's contract.
             let rest = unsafe { chunk.split(len) };
             // SAFETY: as above.
-            self.give(unsafe { Free::new(rest) });
+            unsafe { self.give(rest) };
         }
     }
 
@@ -507,7 +520,9 @@ impl Heap {
         })
     }
 
-    fn insert(&mut self, chunk: Free) {
+    /// # Safety
+    /// The chunk is in this heap, and in no list.
+    unsafe fn insert(&mut self, chunk: Free) {
         let bin = bin_of(chunk.0.len());
         let next = self.bins[bin].replace(chunk);
         self.filled |= 1 << bin;
@@ -517,7 +532,11 @@ impl Heap {
         }
     }
 
-    fn remove(&mut self, chunk: Free) {
+    /// Takes a chunk out of its list.
+    ///
+    /// # Safety
+    /// The chunk is in a list of this heap.
+    unsafe fn remove(&mut self, chunk: Free) -> Chunk {
         let [next, previous] = chunk.links();
         // A link that does not lead back has been overwritten. Following it would spread the damage.
         if next.is_some_and(|next| next.links()[1] != Some(chunk))
@@ -537,6 +556,7 @@ impl Heap {
                 self.filled &= !(1 << bin);
             }
         }
+        chunk.0
     }
 }
 
@@ -667,39 +687,51 @@ mod merge {
         }
 
         /// Records in the next chunk's header whether `chunk` is free.
-        pub fn mark_next(&mut self, chunk: Chunk, free: bool) {
+        ///
+        /// # Safety
+        /// If `free` is true, the last word of `chunk` is its length.
+        pub unsafe fn mark_next(&mut self, chunk: Chunk, free: bool) {
             if let Some(next) = self.next(chunk) {
-                next.set(AFTER_FREE, free);
+                // SAFETY: the caller's contract.
+                unsafe { next.set(AFTER_FREE, free) };
             }
         }
 
-        /// Joins a chunk that is in no list with its free neighbours. Returns `None` if it has joined the top chunk.
-        pub fn coalesce(&mut self, free: Free) -> Option<Free> {
-            let Free(mut chunk) = free;
+        /// Joins a chunk with its free neighbours. Returns `None` if it has joined the top chunk.
+        ///
+        /// # Safety
+        /// The chunk is in no list, and nobody uses its block.
+        pub unsafe fn coalesce(&mut self, mut chunk: Chunk) -> Option<Free> {
+            // SAFETY: the caller's contract.
+            unsafe { chunk.set(FREE, true) };
             if self.next(chunk).is_some_and(|next| next.has(AFTER_FREE)) {
                 corrupted(); // It was free already.
             }
             if let Some(before) = chunk.free_before() {
-                self.remove(before);
+                // SAFETY: every free chunk is in a list.
+                let before = unsafe { self.remove(before) };
                 // The header of the second chunk keeps its flag, so that a double free is detected.
                 // SAFETY: both chunks are free and in no list.
-                unsafe { before.0.set_len(before.0.len() + chunk.len()) };
-                Free(chunk) = before;
+                unsafe { before.set_len(before.len() + chunk.len()) };
+                chunk = before;
             }
             let Some(next) = self.next(chunk) else {
                 self.top = chunk.0.as_ptr();
                 return None;
             };
             if let Some(next) = next.as_free() {
-                self.remove(next);
+                // SAFETY: every free chunk is in a list.
+                let next = unsafe { self.remove(next) };
                 // SAFETY: both chunks are free and in no list.
-                unsafe { chunk.set_len(chunk.len() + next.0.len()) };
+                unsafe { chunk.set_len(chunk.len() + next.len()) };
             }
             let last = chunk.end().wrapping_sub(1);
             // SAFETY: it is the last word of the block, which nobody uses.
             unsafe { last.write(chunk.len()) };
-            self.mark_next(chunk, true);
-            Some(Free(chunk))
+            // SAFETY: the length was written just now.
+            unsafe { self.mark_next(chunk, true) };
+            // SAFETY: nobody uses the joined chunk.
+            Some(unsafe { Free::new(chunk) })
         }
 
         /// Moves the break down if much more than `top_pad` bytes are free below it.
@@ -846,10 +878,12 @@ mod resize {
                     if joined < len {
                         return None;
                     }
-                    self.remove(next);
+                    // SAFETY: every free chunk is in a list.
+                    unsafe { self.remove(next) };
                     // SAFETY: the next chunk was free, and is in no list any more.
                     unsafe { chunk.set_len(joined) };
-                    self.mark_next(chunk, false);
+                    // SAFETY: the chunk is in use.
+                    unsafe { self.mark_next(chunk, false) };
                 } else {
                     self.take_top(len - chunk.len())?;
                     // SAFETY: the additional bytes belonged to the top chunk.
@@ -945,7 +979,7 @@ mod moving {
 
         /// Raises the threshold after a mapping of `len` bytes was freed. Blocks of that size then come from the heap,
         /// so trimming must leave enough memory for them.
-        pub fn move_threshold(&self, len: usize) {
+        pub(super) fn move_threshold(&self, len: usize) {
             if self.moving.load(Relaxed) && len <= MAX {
                 let before = self.threshold.fetch_max(len + 1, Relaxed);
                 if before <= len {

@@ -57,16 +57,18 @@ impl ThresholdAlloc {
         ThresholdAlloc { config }
     }
 
-    /// Stages 1, 2 and 4: allocates a block with this size and alignment. Returns null if there is no memory.
+    /// Stages 1, 2 and 4: allocates a block with this size and alignment. Returns null if there is no memory, for example
+    /// because a system call failed.
     ///
     /// # Safety
     /// The size is not zero.
     pub unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let threshold = self.config.threshold;
-        todo!("a block for {layout:?}: from {threshold} bytes on with a mapping of its own")
+        todo!("a block for {layout:?}: from {threshold} bytes on as a separate mapping")
     }
 
-    /// Stages 1 and 3: frees a block. A mapped block is unmapped immediately.
+    /// Stages 1 and 3: frees a block. A mapped block is unmapped immediately; if `munmap` fails, the block is freed all the
+    /// same. Aborts the process if a block of the heap is freed twice in a row.
     ///
     /// # Safety
     /// `block` came from this allocator with this layout, and is no longer used.
@@ -90,12 +92,13 @@ impl ThresholdAlloc {
         todo!("at most {blocks} mappings")
     }
 
-    /// Stage 4: returns the mapped blocks that are live, and the threshold.
+    /// Stage 4: returns the mapped blocks that are live, and the threshold. A block that is freed is not live, even if
+    /// `munmap` failed.
     pub fn stats(&self) -> Stats {
-        todo!("what has been given out?")
+        todo!("count the mapped blocks")
     }
 
-    /// Stage 5, bonus: returns the free memory at the end of the heap to the kernel.
+    /// Stage 5, bonus: returns the free memory at the end of the heap to the kernel. If that fails, the break stays.
     pub fn trim(&self) {
         todo!("move the break down")
     }
@@ -123,7 +126,7 @@ impl ThresholdAlloc {
         todo!("a moving threshold: {on}")
     }
 
-    /// Stage 9, bonus: sets how many bytes of small blocks that it has freed each thread may cache.
+    /// Stage 9, bonus: sets how many bytes of small blocks each thread may cache after freeing them.
     pub fn set_thread_cache(&self, bytes: usize) {
         todo!("a cache of {bytes} bytes for each thread")
     }

@@ -24,7 +24,7 @@ fn waits_for_no_lock() {
     case(|| {
         enable_cache();
         fill_cache();
-        let waited = waits_for_a_stopped_thread();
+        let waited = waits_for_a_stopped_thread(40);
         check!(
             !waited,
             "A thread was stopped inside the allocator, and another thread waited for it, although its cache had a block of the \
@@ -36,11 +36,11 @@ fn waits_for_no_lock() {
 /// Returns whether a thread waits although its cache is filled, while another thread is stopped inside the allocator.
 ///
 /// This runs in a child, which an alarm ends if it hangs.
-fn waits_for_a_stopped_thread() -> bool {
+fn waits_for_a_stopped_thread(times: usize) -> bool {
     let pid = fork_child(|| {
         // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
         unsafe { libc::alarm(8) };
-        allocate_beside_a_stopped_thread(40);
+        allocate_beside_a_stopped_thread(times);
     });
     !matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
 }
@@ -215,6 +215,12 @@ fn trim_empties_it() {
              blocks.",
             amount(left)
         );
+        fill_cache();
+        check!(
+            !waits_for_a_stopped_thread(15),
+            "After trim() a thread waited for another one that was stopped inside the allocator, although it had freed blocks \
+             of the size that it asked for. trim() must not turn the cache off."
+        );
     })
 }
 
@@ -247,8 +253,22 @@ fn alignments() {
 fn a_longer_block_after_a_shorter_one() {
     case(|| {
         enable_cache();
-        reuse::longer_after_shorter(ALIGN);
-        reuse::longer_after_shorter(1);
+        let blocks = || {
+            reuse::longer_after_shorter(ALIGN);
+            reuse::longer_after_shorter(1);
+        };
+        // The cached blocks return to the heap when the thread ends, and are reused from there.
+        let child = fork_child(|| {
+            thread::scope(|scope| join(scope.spawn(blocks)));
+            blocks();
+        });
+        if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
+            judge::fail(format!(
+                "A thread freed blocks of all sizes up to 300 bytes and allocated slightly longer ones. When it had ended, the \
+                 process was killed by {signal}. A block from the cache must be long enough for the new layout."
+            ));
+        }
+        blocks();
     })
 }
 

@@ -253,6 +253,57 @@ fn two_threads_in_the_heap() {
 static FRESH: ThresholdAlloc = ThresholdAlloc::new(SHORT);
 
 #[test]
+fn two_threads_with_mappings() {
+    judge::interleavings(
+        &["mmap", "munmap"],
+        || {
+            expect_global_alloc();
+            let others = || {
+                [1, 2, 3].map(|seed| {
+                    let block = alloc(300 * KIB);
+                    block.fill(seed);
+                    block
+                })
+            };
+            let aligned = || {
+                let block = alloc_aligned(300 * KIB, 64 * KIB);
+                block.fill(4);
+                block
+            };
+            let (block, others) = judge::meanwhile(aligned, others);
+            block.expect(4, OVERLAP);
+            for (seed, other) in [1, 2, 3].into_iter().zip(others) {
+                check!(
+                    other.mapped() >= other.size(),
+                    "A thread allocated an aligned block, and pages of another thread's block were unmapped."
+                );
+                other.expect(seed, OVERLAP);
+            }
+            let ((), others) = judge::meanwhile(
+                move || free(block),
+                || {
+                    others.map(|other| {
+                        free(other);
+                        let block = alloc(300 * KIB);
+                        block.fill(5);
+                        block
+                    })
+                },
+            );
+            for other in others {
+                check!(
+                    other.mapped() >= other.size(),
+                    "A thread freed a block, and pages of another thread's block were unmapped."
+                );
+                other.expect(5, OVERLAP);
+                free(other);
+            }
+        },
+        |_| (),
+    )
+}
+
+#[test]
 fn a_fork_while_a_thread_is_inside() {
     judge::interleavings(
         &["mmap", "mprotect", "munmap"],

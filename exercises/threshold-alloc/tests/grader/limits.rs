@@ -32,7 +32,7 @@ fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
     let stats = allocator.stats();
     check!(
         (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned {} mapped blocks with {} bytes; expected 0.",
+        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0.",
         stats.mapped_blocks,
         stats.mapped_bytes
     );
@@ -66,6 +66,7 @@ fn changed_while_blocks_are_live() {
         // Now both blocks are smaller than the threshold.
         ALLOC.set_threshold(15_000);
         free_safely(
+            &ALLOC,
             mapped_block,
             "It is mapped, and the threshold was raised above its size. Decide by the address whether a block is a mapping.",
         );
@@ -78,6 +79,7 @@ fn changed_while_blocks_are_live() {
         ALLOC.set_threshold(100);
         let end = heap().end;
         free_safely(
+            &ALLOC,
             heap_block,
             "It is in the heap, and the threshold was lowered below its size. Decide by the address whether a block is a \
              mapping.",
@@ -98,26 +100,32 @@ fn changed_while_blocks_are_live() {
 #[test]
 fn beside_the_reservation() {
     case(|| {
-        ALLOC.set_threshold(THRESHOLD);
-        // The kernel usually places a mapping directly below the one before, so one of these is just above the heap.
-        let above = [(); 3].map(|()| alloc(THRESHOLD));
-        let small = alloc(100);
-        let below = [(); 3].map(|()| alloc(THRESHOLD));
+        static SMALL: ThresholdAlloc = ThresholdAlloc::new(Config {
+            reserve: MIB,
+            ..Config::new()
+        });
+        SMALL.set_threshold(THRESHOLD);
+        // The kernel usually places a mapping directly below the one before, so some of these touch the reservation.
+        let mapped = || [(); 3].map(|()| alloc_from(&SMALL, layout(MIB, ALIGN)));
+        let above = mapped();
+        let small = alloc_from(&SMALL, layout(100, ALIGN));
+        let below = mapped();
         for block in [above, below].concat() {
-            block.fill(1);
+            block.touch_ends();
             free_safely(
+                &SMALL,
                 block,
-                "It is mapped beside the reservation of the heap. A block is in the heap from the reservation's start on and \
-                 before its end.",
+                "It is a mapping beside the reservation of the heap. The end of the reservation is not in the heap.",
             );
             check!(
                 block.mapped() == 0,
-                "A mapped block beside the reservation of the heap was freed, and is still mapped."
+                "A mapped block beside the reservation of the heap was freed, and is still mapped. The end of the reservation \
+                 is not in the heap."
             );
         }
         small.fill(1);
-        free(small);
-        expect_nothing_mapped(&ALLOC);
+        free_to(&SMALL, small);
+        expect_nothing_mapped(&SMALL);
     })
 }
 
@@ -212,7 +220,9 @@ fn the_cap_holds_for_two_threads() {
 fn no_mapping_at_all() {
     case(|| {
         ALLOC.set_max_maps(0);
-        free(alloc(MIB));
+        let first = alloc(MIB);
+        expect_place(&first, false, "With a cap of 0");
+        free(first);
         let before = heap().end;
         for _ in 0..30 {
             let block = alloc(MIB);
@@ -283,6 +293,14 @@ fn longer_than_4_gib() {
             );
             free(block);
         }
+        for (size, align) in [(1 << 62, ALIGN), (isize::MAX as usize, 1), (1000, 1 << 62)] {
+            check!(
+                try_alloc(&ALLOC, layout(size, align)).is_none(),
+                "alloc returned a block of {}, aligned to {}; expected null.",
+                amount(size),
+                amount(align)
+            );
+        }
         kept.expect(1, OVERLAP);
         alloc(1000).fill(2);
         kept.expect(1, OVERLAP);
@@ -300,7 +318,7 @@ fn a_full_heap_is_not_the_end() {
         });
         // Ends the case here if stage 4 is not written yet.
         SMALL.set_threshold(128 * KIB);
-        let blocks: Vec<_> = (0..30)
+        let mut blocks: Vec<_> = (0..30)
             .map(|_| alloc_from(&SMALL, layout(100 * KIB, ALIGN)))
             .collect();
         expect_disjoint(&blocks);
@@ -322,6 +340,22 @@ fn a_full_heap_is_not_the_end() {
             counted == outside,
             "The heap is full, and {outside} small blocks are mapped. stats().mapped_blocks is {counted}."
         );
+        // A request that the heap cannot satisfy must not cost free blocks.
+        let freed = blocks.swap_remove(0);
+        free_to(&SMALL, freed);
+        SMALL.set_threshold(usize::MAX);
+        let long = alloc_from(&SMALL, layout(4 * MIB, ALIGN));
+        long.touch_ends();
+        let again = alloc_from(&SMALL, freed.layout);
+        check!(
+            again.is_in(&heap),
+            "A block of 100 KiB in a full heap was freed, then one of 4 MiB was allocated, and then another one of 100 KiB. It \
+             is not in the heap; expected it in the free place."
+        );
+        again.fill(0);
+        for block in [long, again] {
+            free_to(&SMALL, block);
+        }
         for block in blocks {
             free_to(&SMALL, block);
             check!(

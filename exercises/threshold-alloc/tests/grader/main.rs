@@ -320,9 +320,9 @@ fn heap() -> Range<usize> {
 fn heap_of(allocator: &ThresholdAlloc) -> Range<usize> {
     match allocator.heap_range() {
         Some(range) => range,
-        None => judge::fail(
-            "heap_range() returned None although a small block has been allocated.".to_owned(),
-        ),
+        None => {
+            judge::fail("heap_range() returned None; expected the range of the heap.".to_owned())
+        }
     }
 }
 
@@ -354,6 +354,24 @@ fn mapped_in(range: &Range<usize>) -> usize {
 /// Returns how many bytes this process has mapped.
 fn mapped_by_this_process() -> usize {
     mapped_in(&(0..usize::MAX))
+}
+
+/// Maps `len` bytes at `address` and fills them with the pattern of seed 3. Returns `None` if something is mapped there.
+fn map_at(address: usize, len: usize) -> Option<Block> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let wanted = pointer_to(address).cast_mut().cast();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: MAP_FIXED_NOREPLACE replaces no mapping.
+    let start = unsafe { libc::mmap(wanted, len, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return None;
+    }
+    let block = Block {
+        start: start.cast(),
+        layout: layout(len, ALIGN),
+    };
+    block.fill(3);
+    Some(block)
 }
 
 /// A pseudorandom sequence that is the same on every run.
@@ -459,14 +477,15 @@ fn fork_child(f: impl FnOnce()) -> Pid {
 }
 
 /// Frees `block` in a forked child and then here, or fails the case with `why` if that kills the child.
-fn free_safely(block: Block, why: &str) {
-    if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(fork_child(|| free(block)), None) {
+fn free_safely(allocator: &ThresholdAlloc, block: Block, why: &str) {
+    let child = fork_child(|| free_to(allocator, block));
+    if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
         judge::fail(format!(
             "dealloc was killed by {signal} for a block of {}. {why}",
             amount(block.size())
         ));
     }
-    free(block);
+    free_to(allocator, block);
 }
 
 /// Runs `f` in `count` threads with different numbers. A check that fails in one of them fails the case.

@@ -56,6 +56,20 @@ fn only_where_it_was_asked_for() {
 }
 
 #[test]
+fn only_for_mapped_blocks() {
+    case(|| {
+        ALLOC.set_moving_threshold(true);
+        ALLOC.set_max_maps(0);
+        free(alloc(MIB));
+        check!(
+            threshold() == THRESHOLD,
+            "A block of 1 MiB in the heap was freed, and the threshold moved to {}. Only mapped blocks move it.",
+            threshold()
+        );
+    })
+}
+
+#[test]
 fn only_upwards() {
     case(|| {
         ALLOC.set_moving_threshold(true);

@@ -254,7 +254,7 @@ fn expect_nothing_mapped() {
     let stats = ALLOC.stats();
     check!(
         (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned {} mapped blocks with {} bytes; expected 0.",
+        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0.",
         stats.mapped_blocks,
         stats.mapped_bytes
     );

@@ -10,6 +10,8 @@ use super::*;
 /// One call of a trace, to the first or to the second of two allocators.
 #[derive(Debug, Clone, Copy)]
 struct Call {
+    /// The call's position in the whole trace. It also names the block that the call allocates.
+    id: usize,
     second: bool,
     what: What,
 }
@@ -24,12 +26,12 @@ enum What {
         size: usize,
         align: usize,
     },
-    /// Resizes the live block with this index, modulo the number of live blocks.
+    /// Resizes the block of the call `id`, if it is live.
     Realloc {
-        index: usize,
+        id: usize,
         size: usize,
     },
-    /// Frees the live block with this index, modulo the number of live blocks.
+    /// Frees the block of the call with this id, if it is live.
     Free(usize),
     Threshold(usize),
     MaxMaps(usize),
@@ -70,7 +72,7 @@ pub const ALL: Kind = Kind {
 /// The heap is soon full.
 pub const FULL: Kind = Kind {
     config: Config {
-        reserve: 256 * KIB,
+        reserve: 320 * KIB,
         ..SHORT
     },
     traces: 60,
@@ -99,34 +101,40 @@ impl Kind {
         let calls = 10 + random.below(CALLS - 10);
         // Some traces use few sizes, so that blocks are reused often.
         let few = random.below(2) == 0;
-        (0..calls).map(|_| self.call(random, few)).collect()
+        let mut live: [Vec<usize>; 2] = Default::default();
+        let call = |id| {
+            let second = random.below(6) == 0;
+            let live = &mut live[usize::from(second)];
+            let what = self.call(random, few, live);
+            if let What::Alloc { .. } | What::Zeroed { .. } = what {
+                live.push(id);
+            }
+            Call { id, second, what }
+        };
+        (0..calls).map(call).collect()
     }
 
-    fn call(self, random: &mut Random, few: bool) -> Call {
-        let what = match random.below(16) {
+    fn call(self, random: &mut Random, few: bool, live: &mut Vec<usize>) -> What {
+        match random.below(16) {
             0 if self.settings => match random.below(6) {
                 0 => What::Threshold(usize::MAX),
                 number => What::Threshold([0, 1, 1000, 64 * KIB, THRESHOLD][number - 1]),
             },
             1 if self.settings => What::MaxMaps([0, 1, 2, 3, usize::MAX][random.below(5)]),
             2 if self.trim => What::Trim,
-            2..4 if self.realloc => What::Realloc {
-                index: random.below(CALLS),
+            2..4 if self.realloc && !live.is_empty() => What::Realloc {
+                id: live[random.below(live.len())],
                 size: self.size(random, few),
             },
             4 if self.realloc => What::Zeroed {
                 size: self.size(random, few),
                 align: align(random),
             },
-            5..10 => What::Free(random.below(CALLS)),
+            5..10 if !live.is_empty() => What::Free(live.swap_remove(random.below(live.len()))),
             _ => What::Alloc {
                 size: self.size(random, few),
                 align: align(random),
             },
-        };
-        Call {
-            second: random.below(6) == 0,
-            what,
         }
     }
 
@@ -335,6 +343,14 @@ fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> 
 
 /// Runs one trace, then frees every block. The error is a sentence on what is wrong.
 fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Result<(), String> {
+    if kind.cache == 0 {
+        return make_calls(kind, number, calls, shared);
+    }
+    // At its end the thread returns its cached blocks to the heap.
+    std::thread::scope(|scope| join(scope.spawn(|| make_calls(kind, number, calls, shared))))
+}
+
+fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Result<(), String> {
     // The allocators are never dropped, because a thread cache may refer to them.
     let allocators: &[ThresholdAlloc; 2] = Box::leak(Box::new(
         [kind.config, kind.config].map(ThresholdAlloc::new),
@@ -350,7 +366,7 @@ fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resul
             true => (second, first),
             false => (first, second),
         };
-        model.make(call.what, index, other, shared)?;
+        model.make(call, other, shared)?;
         models.iter().try_for_each(Model::check)?;
     }
     shared.with(|report| report.phase = Phase::Done as usize);
@@ -367,45 +383,41 @@ fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resul
 
 /// Describes the calls. Blocks are numbered in the order in which they were allocated.
 fn list(calls: &[Call]) -> String {
-    let mut live: [Vec<usize>; 2] = Default::default();
-    let mut count = 0;
-    let mut lines = Vec::new();
+    let mut blocks = Vec::new();
     let two = calls.iter().any(|call| call.second);
-    for call in calls {
-        let live = &mut live[usize::from(call.second)];
+    let mut describe = |call: &Call| {
         let of = match (two, call.second) {
             (false, _) => "",
             (true, false) => "one.",
             (true, true) => "two.",
         };
-        let mut new = || {
-            count += 1;
-            live.push(count);
-            count
+        let number = |id| {
+            blocks
+                .iter()
+                .position(|block| *block == id)
+                .map(|index| index + 1)
         };
-        let text = match call.what {
-            What::Alloc { size, align } => {
-                format!("#{} = {of}alloc({size}, align {align})", new())
+        Some(match call.what {
+            What::Alloc { size, align } | What::Zeroed { size, align } => {
+                let name = match call.what {
+                    What::Zeroed { .. } => "alloc_zeroed",
+                    _ => "alloc",
+                };
+                blocks.push(call.id);
+                format!("#{} = {of}{name}({size}, align {align})", blocks.len())
             }
-            What::Zeroed { size, align } => {
-                format!("#{} = {of}alloc_zeroed({size}, align {align})", new())
-            }
-            What::Realloc { .. } | What::Free(_) if live.is_empty() => continue,
-            What::Realloc { index, size } => {
-                format!("{of}realloc(#{}, {size})", live[index % live.len()])
-            }
-            What::Free(index) => {
-                format!("{of}dealloc(#{})", live.swap_remove(index % live.len()))
-            }
-            What::Threshold(usize::MAX) => format!("{of}set_threshold(usize::MAX)"),
-            What::Threshold(bytes) => format!("{of}set_threshold({bytes})"),
-            What::MaxMaps(usize::MAX) => format!("{of}set_max_maps(usize::MAX)"),
-            What::MaxMaps(blocks) => format!("{of}set_max_maps({blocks})"),
+            What::Realloc { id, size } => format!("{of}realloc(#{}, {size})", number(id)?),
+            What::Free(id) => format!("{of}dealloc(#{})", number(id)?),
+            What::Threshold(bytes) => format!("{of}set_threshold({})", limit(bytes)),
+            What::MaxMaps(blocks) => format!("{of}set_max_maps({})", limit(blocks)),
             What::Trim => format!("{of}trim()"),
-        };
-        lines.push(text);
-    }
-    lines.join(", ")
+        })
+    };
+    calls
+        .iter()
+        .filter_map(&mut describe)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Makes the calls to one allocator and knows what it must do.
@@ -421,6 +433,8 @@ struct Model<'a> {
 #[derive(Clone, Copy)]
 struct Live {
     block: Block,
+    /// The call that has allocated it.
+    id: usize,
     /// The seed of its pattern.
     seed: usize,
     /// Whether it is a separate mapping.
@@ -441,14 +455,9 @@ impl Model<'_> {
         }
     }
 
-    /// Makes one call. A new block is filled with the pattern of `seed`.
-    fn make(
-        &mut self,
-        what: What,
-        seed: usize,
-        other: &Model,
-        shared: Shared,
-    ) -> Result<(), String> {
+    /// Makes one call. A new block is filled with the pattern of the call's id.
+    fn make(&mut self, call: &Call, other: &Model, shared: Shared) -> Result<(), String> {
+        let (what, seed) = (call.what, call.id);
         let phase = |phase: Phase| shared.with(|report| report.phase = phase as usize);
         phase(Phase::Calling);
         match what {
@@ -491,14 +500,15 @@ impl Model<'_> {
                 block.fill(seed);
                 self.live.push(live);
             }
-            What::Free(_) | What::Realloc { .. } if self.live.is_empty() => {}
-            What::Free(index) => {
-                let block = self.live.swap_remove(index % self.live.len());
-                self.free(block, shared)?;
+            What::Free(id) => {
+                if let Some(block) = self.take(id) {
+                    self.free(block, shared)?;
+                }
             }
-            What::Realloc { index, size } => {
-                let index = index % self.live.len();
-                let old = self.live.swap_remove(index);
+            What::Realloc { id, size } => {
+                let Some(old) = self.take(id) else {
+                    return Ok(());
+                };
                 phase(Phase::Checking);
                 old.check_bytes(old.block.size())?;
                 phase(Phase::Calling);
@@ -509,22 +519,29 @@ impl Model<'_> {
                         .realloc(old.block.start, old.block.layout, size)
                 };
                 let block = check_block(start, new, "realloc")?;
-                let live = self.place(block, old.seed, other)?;
+                let live = self.place(block, id, other)?;
                 phase(Phase::Checking);
-                live.check_bytes(size.min(old.block.size()))?;
-                if old.mapped && !live.block.overlaps(&old.block) {
+                let kept = Live {
+                    seed: old.seed,
+                    ..live
+                };
+                kept.check_bytes(size.min(old.block.size()))?;
+                if old.mapped && !block.overlaps(&old.block) {
                     old.check_unmapped("moved")?;
                 }
                 phase(Phase::Writing);
                 block.fill(seed);
                 self.live.push(Live { seed, ..live });
-                // The index of a block in `list` stays the same.
-                let last = self.live.len() - 1;
-                self.live.swap(index, last);
             }
         }
         phase(Phase::Checking);
         Ok(())
+    }
+
+    /// Takes the block of the call with this id out of the live ones.
+    fn take(&mut self, id: usize) -> Option<Live> {
+        let index = self.live.iter().position(|live| live.id == id)?;
+        Some(self.live.swap_remove(index))
     }
 
     /// A full heap leaves a block to a mapping. If the cap is reached, that is left open by the task.
@@ -534,7 +551,7 @@ impl Model<'_> {
     }
 
     /// Checks where a new block is: it overlaps no other block, and its place in the heap is below the break.
-    fn place(&self, block: Block, seed: usize, other: &Model) -> Result<Live, String> {
+    fn place(&self, block: Block, id: usize, other: &Model) -> Result<Live, String> {
         for live in self.live.iter().chain(&other.live) {
             if block.overlaps(&live.block) {
                 return Err(format!(
@@ -555,7 +572,8 @@ impl Model<'_> {
         }
         Ok(Live {
             block,
-            seed,
+            id,
+            seed: id,
             mapped,
         })
     }
@@ -566,15 +584,13 @@ impl Model<'_> {
         let under_cap = self.mapped_blocks() < self.max_maps;
         match (large && under_cap, new.mapped) {
             (true, false) => Err(format!(
-                "A block of {size} is in the heap. Expected a separate mapping: the threshold is {}, {} blocks are \
-                 mapped, and the cap is {}.",
+                "A block of {size} is in the heap. Expected a separate mapping: threshold {}, mapped blocks {}, cap {}.",
                 limit(self.threshold),
                 self.mapped_blocks(),
                 limit(self.max_maps)
             )),
             (false, true) if self.kind.config.reserve == SHORT.reserve => Err(format!(
-                "A block of {size} is a separate mapping. Expected it in the heap: the threshold is {}, {} blocks are \
-                 mapped, and the cap is {}.",
+                "A block of {size} is a separate mapping. Expected it in the heap: threshold {}, mapped blocks {}, cap {}.",
                 limit(self.threshold),
                 self.mapped_blocks(),
                 limit(self.max_maps)
