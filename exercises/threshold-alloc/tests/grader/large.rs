@@ -27,6 +27,8 @@ fn usable_to_the_last_byte() {
             }
             block.fill(seed);
             block.expect(seed, OVERLAP);
+            // Huge pages are a right choice for an allocator.
+            expect_plain("A large block", block.start, size, Kind::MayBeHuge);
         }
     })
 }
@@ -66,30 +68,15 @@ fn has_a_mapping_of_its_own() {
             watch(|| free(block));
         },
         |seen| {
-            let (maps, unmaps) = (seen.calls("mmap"), seen.calls("munmap").len());
+            let (maps, unmaps) = (seen.calls("mmap").len(), seen.calls("munmap").len());
             check!(
-                !maps.is_empty(),
+                maps > 0,
                 "alloc returned a large block without calling mmap. Each large block must have a separate mapping."
             );
             check!(
                 unmaps > 0,
                 "A large block was freed without a call of munmap. Return its memory to the kernel in dealloc."
             );
-            for call in &maps {
-                let flags = call.args[3] as i32;
-                let unwanted = [
-                    (libc::MAP_GROWSDOWN, "MAP_GROWSDOWN"),
-                    (libc::MAP_LOCKED, "MAP_LOCKED"),
-                    (libc::MAP_POPULATE, "MAP_POPULATE"),
-                ];
-                for (flag, name) in unwanted {
-                    check!(
-                        flags & flag == 0,
-                        "mmap was called with {name} for a large block. Leave out that flag."
-                    );
-                }
-            }
-            let maps = maps.len();
             // An answer that rounds up may have to cut some mappings.
             check!(
                 maps == 3 && (3..=5).contains(&unmaps),
@@ -124,8 +111,8 @@ fn aligned_beyond_a_page() {
         free(alloc(LARGE));
         let mut blocks = Vec::with_capacity(33);
         let before = mapped_by_this_process();
-        for power in 0..=10 {
-            // Several for each alignment, because one block may be aligned by chance.
+        // The large alignments first, because blocks are seldom aligned to these by chance.
+        for power in (0..=10).rev() {
             blocks.extend([(); 3].map(|()| alloc_aligned(SIZE, (4 * KIB) << power)));
         }
         let mapped = mapped_by_this_process().saturating_sub(before);

@@ -7,7 +7,7 @@ use std::alloc::Layout;
 use std::ops::Range;
 use std::thread::ScopedJoinHandle;
 
-use judge::probe::{faults, page_size, permissions, resident_pages};
+use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
 use judge::{Errno, amount, case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::Signal;
