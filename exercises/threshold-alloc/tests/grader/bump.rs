@@ -324,6 +324,18 @@ fn up_to_the_end_of_the_reservation() {
                 amount(len)
             );
         };
+        // In a child first, because an allocator that goes on beyond the reservation overwrites any other mapping.
+        let child = fork_child(|| {
+            for _ in 0..1000 {
+                try_alloc(&SMALL, layout).iter().for_each(Block::touch_ends);
+            }
+        });
+        if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
+            judge::fail(format!(
+                "1000 blocks of 10000 bytes were allocated in a reservation of 4160 KiB, and the process was killed by \
+                 {signal}. The break must not move beyond the reservation."
+            ));
+        }
         // Until the heap is full. A later stage returns a mapping then.
         while blocks.len() < 1000
             && let Some(block) = try_alloc(&SMALL, layout)
