@@ -66,7 +66,7 @@ pub const SMALL: Kind = Kind {
 pub const ALL: Kind = Kind {
     large: true,
     settings: true,
-    traces: 90,
+    traces: 60,
     ..SMALL
 };
 /// The heap is soon full.
@@ -89,6 +89,7 @@ pub const RESIZE: Kind = Kind {
 };
 pub const CACHE: Kind = Kind {
     cache: 2000,
+    traces: 80,
     ..SMALL
 };
 
