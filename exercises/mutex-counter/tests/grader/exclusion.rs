@@ -1,53 +1,39 @@
 //! Stage 2: mutual exclusion.
 
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::thread;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+
 use super::*;
 
-/// When a second process got past the lock that a first one held.
-struct Contention {
-    /// It got past the lock while the first process still held it.
-    before_unlock: bool,
-    /// It got past the lock at all.
-    ever: bool,
-}
-
-/// Makes one process hold the lock while a second one makes `call`.
+/// Makes one process hold the lock while `waiter` makes a call, and lets it leave.
 ///
-/// The first process runs `hold` under the lock. `hold` calls its second argument, which returns after the second
-/// process has had time to get past the lock. The second process runs `contend`, which makes the call and sends the
-/// event as soon as it is past the lock.
-///
-/// Fails the case if the call returned an error.
+/// `hold` runs under the lock. It calls its second argument, which returns after the waiter has had time to get past the
+/// lock. Returns the outcome of the waiter's call. Fails the case if the waiter got past the lock while the other
+/// process was inside; `passed` is the sentence.
 fn contention(
     counter: &Counter,
     hold: impl FnOnce(&mut u64, &dyn Fn()),
-    call: &str,
-    contend: impl FnOnce(&Event) -> io::Result<()>,
-) -> Contention {
-    let [held, unlock, waiting, past_the_lock] = [(); 4].map(|()| Event::new());
-    let first = fork_child(|| {
-        with_lock(counter, |number, _| {
-            hold(number, &|| {
-                held.send();
-                unlock.wait();
-            });
-        });
-    });
-    held.wait();
-    let second = ReportingChild::fork_fallible(|| {
-        waiting.send();
-        contend(&past_the_lock)
-    });
-    waiting.wait();
-    let before_unlock = past_the_lock.arrives_within(A_WHILE);
-    unlock.send();
-    let ever = before_unlock || past_the_lock.arrives_within(SOON);
-    reap(second.pid, ever);
-    reap(first, true);
-    expect_no_error(second, call);
-    Contention {
-        before_unlock,
-        ever,
-    }
+    waiter: impl FnOnce(&Counter) -> Waiter,
+    passed: &str,
+) -> Outcome {
+    let holder = Holder::enter(counter, hold);
+    let waiter = waiter(counter);
+    check!(!waiter.passes(), "{passed}");
+    holder.leave();
+    waiter.outcome()
+}
+
+/// Fails the case with the reason why the call of a process that had to wait did not succeed.
+fn must_wait(counter: &Counter, call: &str, outcome: &Outcome) -> ! {
+    fail(match outcome {
+        Outcome::Stuck => never_woken(counter, call, NOT_RELEASED),
+        other => format!(
+            "{call} in one process {other}, while another process held the lock. Expected it to wait until the lock is \
+             released."
+        ),
+    })
 }
 
 #[test]
@@ -59,24 +45,84 @@ fn one_process_at_a_time() {
             pause();
             *number = before + 1;
         };
-        let second = contention(&counter, add_slowly, "with_lock", |past_the_lock| {
-            counter.with_lock(|number, _| {
-                past_the_lock.send();
-                *number += 1;
-            })
+        let outcome = contention(&counter, add_slowly, Waiter::adds, NOT_EXCLUDED);
+        let Outcome::Entered(entry, number) = outcome else {
+            must_wait(&counter, "with_lock", &outcome)
+        };
+        check!(
+            entry == Entry::Clean,
+            "The holder of the lock released it, and the next with_lock passed Entry::OwnerDied; expected Entry::Clean."
+        );
+        let sum = get(&counter);
+        check!(
+            number == 1 && sum == 2,
+            "Two processes added 1 to a new counter, one after the other. with_lock passed {number} to the second one, \
+             and get() returned {sum}; expected 1 and 2."
+        );
+    })
+}
+
+#[test]
+fn every_waiter_gets_in() {
+    case(|| {
+        let counter = new_counter();
+        let [inside, leave] = [(); 2].map(|()| Event::new());
+        let holder = Holder::enter(&counter, |_, pause| pause());
+        let waiters = [(); 3].map(|()| {
+            let started = Event::new();
+            let caller = Caller::enter(|| {
+                started.send();
+                counter.with_lock(|number, entry| {
+                    let before = *number;
+                    inside.send();
+                    leave.wait();
+                    *number = before + 1;
+                    (entry, before)
+                })
+            });
+            started.wait();
+            check!(
+                !inside.arrives_unless_blocked(caller.0.pid),
+                "{NOT_EXCLUDED}"
+            );
+            caller
         });
+        holder.leave();
+        for already in 0..waiters.len() {
+            if !inside.arrives() {
+                let outcomes = waiters.map(Caller::outcome);
+                let failed =
+                    |outcome: &&Outcome| !matches!(outcome, Outcome::Stuck | Outcome::Entered(..));
+                if let Some(outcome) = outcomes.iter().find(failed) {
+                    must_wait(&counter, "with_lock", outcome);
+                }
+                if already == 0 {
+                    must_wait(&counter, "with_lock", &Outcome::Stuck);
+                }
+                fail(format!(
+                    "Of three processes that waited for the lock, {already} got it, and the others were not woken when it \
+                     was released again. Each release must wake the next waiter."
+                ));
+            }
+            for waiter in &waiters {
+                check!(
+                    !inside.arrives_unless_blocked(waiter.0.pid),
+                    "Three processes waited for the lock. After its release, two of them were inside with_lock at the \
+                     same time."
+                );
+            }
+            leave.send();
+        }
+        for waiter in waiters {
+            let outcome = waiter.outcome();
+            if !matches!(outcome, Outcome::Entered(Entry::Clean, _)) {
+                must_wait(&counter, "with_lock", &outcome);
+            }
+        }
+        let sum = get(&counter);
         check!(
-            !second.before_unlock,
-            "A second process had the number while the first still had it: the lock does not keep it out."
-        );
-        check!(
-            second.ever,
-            "A process that waited for the lock was never woken when another gave it back: a mutex wakes nobody in \
-             another process unless it is told that it is shared."
-        );
-        check!(
-            get(&counter) == 2,
-            "Two processes added 1 each, one after the other, and the number is not 2."
+            sum == 3,
+            "Three processes added 1 to a new counter, one after the other, and get() returned {sum}; expected 3."
         );
     })
 }
@@ -90,14 +136,135 @@ fn get_waits_too() {
             pause();
             *number = 2;
         };
-        let second = contention(&counter, change_twice, "get()", |past_the_lock| {
-            counter.get()?;
-            past_the_lock.send();
-            Ok(())
+        let outcome = contention(
+            &counter,
+            change_twice,
+            Waiter::reads,
+            "get() returned while another process was inside with_lock: get() must lock, too.",
+        );
+        let Outcome::Read(number) = outcome else {
+            must_wait(&counter, "get()", &outcome)
+        };
+        check!(
+            number == 2,
+            "A process stored 1 under the lock and then 2, and get(), which waited for it, returned {number}; expected \
+             2."
+        );
+    })
+}
+
+/// The descriptor to which `handle` writes.
+static HANDLED: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn handle(_: i32) {
+    Event::send_from_handler(HANDLED.load(SeqCst));
+}
+
+#[test]
+fn a_signal_does_not_end_the_wait() {
+    case(|| {
+        let counter = new_counter();
+        let handled = Event::new();
+        HANDLED.store(handled.descriptor(), SeqCst);
+        let action = SigAction::new(
+            SigHandler::Handler(handle),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler only calls `write`.
+        unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler for SIGUSR1");
+        let holder = Holder::enter(&counter, |_, pause| pause());
+        let waiter = Waiter::adds(&counter);
+        check!(!waiter.passes(), "{NOT_EXCLUDED}");
+        let _ = kill(waiter.caller.0.pid, Signal::SIGUSR1);
+        if !handled.arrives() {
+            match waiter.outcome() {
+                Outcome::Stuck | Outcome::Entered(..) => fail(
+                    "SIGUSR1 was sent to a process that waited for the lock, and its handler never ran: with_lock must \
+                     not block signals while it waits."
+                        .to_owned(),
+                ),
+                outcome => must_wait(&counter, "with_lock", &outcome),
+            }
+        }
+        check!(
+            !waiter.passes(),
+            "A signal handler ran in a process that waited for the lock, and the process got past the lock while another \
+             one held it. If the wait was interrupted, wait again."
+        );
+        holder.leave();
+        match waiter.outcome() {
+            Outcome::Entered(..) => {}
+            outcome @ Outcome::Stuck => must_wait(&counter, "with_lock", &outcome),
+            other => fail(format!(
+                "A signal handler ran in a process that waited for the lock, and with_lock {other}. If the wait was \
+                 interrupted (EINTR), wait again."
+            )),
+        }
+    })
+}
+
+/// A counter that can be moved to another thread even if it is not `Sync`. The case uses it only if it is.
+struct ToThread<'a>(&'a Counter);
+
+// SAFETY: `threads_exclude_each_other` returns early unless `Counter` is `Sync`.
+unsafe impl Send for ToThread<'_> {}
+
+impl ToThread<'_> {
+    fn counter(&self) -> &Counter {
+        self.0
+    }
+}
+
+#[test]
+fn threads_exclude_each_other() {
+    case(|| {
+        let counter = new_counter();
+        if !impls::impls!(Counter: Sync) {
+            return;
+        }
+        let [started, inside, leave, past_the_lock] = [(); 4].map(|()| Event::new());
+        let shared = ToThread(&counter);
+        let process = Caller::enter(|| {
+            thread::scope(|scope| {
+                let entered = counter.with_lock(|number, entry| {
+                    inside.send();
+                    let thread = scope.spawn(|| {
+                        let shared = shared;
+                        started.send();
+                        shared.counter().with_lock(|number, entry| {
+                            past_the_lock.send();
+                            *number += 1;
+                            (entry, *number)
+                        })
+                    });
+                    leave.wait();
+                    *number += 1;
+                    (entry, thread)
+                })?;
+                entered.1.join().expect("with_lock panicked in a thread")
+            })
         });
         check!(
-            !second.before_unlock,
-            "get() read the number while another process was changing it: it must lock, too."
+            inside.arrives() && started.arrives(),
+            "with_lock never ran its closure, but nobody held the lock."
         );
+        check!(
+            !past_the_lock.arrives_unless_blocked(process.0.pid),
+            "Counter is Sync, and a second thread was inside with_lock while the first one was still there. Exclude \
+             threads of one process, too, or leave out the impl of Sync."
+        );
+        leave.send();
+        match process.outcome() {
+            Outcome::Entered(Entry::Clean, 2) => {}
+            Outcome::Entered(entry, number) => fail(format!(
+                "Two threads added 1 to a new counter, one after the other. The second one was passed Entry::{entry:?}, \
+                 and the sum is {number}; expected Entry::Clean and 2."
+            )),
+            other => fail(format!(
+                "Counter is Sync, and with_lock in a second thread {other}, while the first thread held the lock. \
+                 Expected it to wait until the lock is released."
+            )),
+        }
     })
 }

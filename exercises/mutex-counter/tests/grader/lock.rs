@@ -1,33 +1,80 @@
 //! Stage 1: process-shared setup.
 
+use std::ops::Range;
+use std::ptr::null_mut;
+
+use judge::probe;
+use nix::libc;
+
 use super::*;
 
 #[test]
-fn begins_at_zero_and_counts() {
+fn starts_at_zero_and_counts() {
     case(|| {
         let counter = new_counter();
-        check!(get(&counter) == 0, "A new counter must be 0.");
-        with_lock(&counter, |number, entry| {
-            check!(
-                entry == Entry::Clean,
-                "Nobody has had the lock yet, and with_lock says that its owner died."
-            );
-            *number += 5;
-        });
+        let number = get(&counter);
         check!(
-            get(&counter) == 5,
-            "with_lock added 5 to the number, and get() does not see it."
+            number == 0,
+            "get() returned {number} for a new counter; expected 0."
         );
+        for value in [5, u64::from(u32::MAX) + 7, u64::MAX] {
+            with_lock(&counter, |number, entry| {
+                check!(
+                    entry == Entry::Clean,
+                    "with_lock passed Entry::OwnerDied, but no process has died."
+                );
+                *number = value;
+            });
+            let number = with_lock(&counter, |number, _| *number);
+            check!(
+                number == value,
+                "A closure stored {value}, and the next with_lock passed {number} to its closure. Pass a reference to \
+                 the number in shared memory."
+            );
+            for _ in 0..2 {
+                let number = get(&counter);
+                check!(
+                    number == value,
+                    "A closure stored {value}, and get() returned {number}."
+                );
+            }
+        }
     })
 }
 
 #[test]
-fn gives_the_closures_result() {
+fn returns_the_closures_result() {
+    /// Counts how often it is dropped.
+    struct Dropped<'a>(&'a Cell<usize>, [usize; 512]);
+    impl Drop for Dropped<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
     case(|| {
         let counter = new_counter();
+        let [result, captured] = [(); 2].map(|()| Cell::new(0));
+        let moved = Dropped(&captured, [1; 512]);
+        let returned = with_lock(&counter, |_, _| {
+            let values = moved.1.map(|value| value + 6);
+            drop(moved);
+            Dropped(&result, values)
+        });
         check!(
-            with_lock(&counter, |_, _| "result") == "result",
-            "with_lock must give the closure's result."
+            returned.1 == [7; 512],
+            "with_lock did not return the closure's result: an array of 512 numbers has changed."
+        );
+        drop(returned);
+        for (what, drops) in [("result", result.get()), ("captured value", captured.get())] {
+            check!(
+                drops == 1,
+                "The closure's {what} was dropped {drops} times; expected once."
+            );
+        }
+        let error = with_lock(&counter, |_, _| Err::<(), _>("its own error"));
+        check!(
+            error == Err("its own error"),
+            "The closure returned Err, and with_lock returned Ok({error:?}); expected the closure's result in Ok."
         );
     })
 }
@@ -36,13 +83,82 @@ fn gives_the_closures_result() {
 fn a_child_counts_on_the_same_number() {
     case(|| {
         let counter = new_counter();
-        in_child(|| {
-            with_lock(&counter, |number, _| *number += 1);
-            0
+        let added = Event::new();
+        let reader = Caller::read(|| {
+            added.wait();
+            counter.get()
+        });
+        entered(
+            add_one_elsewhere(&counter),
+            "with_lock in a child",
+            "with_lock in a child never returned, but nobody held the lock.",
+        );
+        let number = get(&counter);
+        check!(
+            number == 1,
+            "A child added 1 to a new counter, and get() in its parent returned {number}; expected 1. The number must \
+             be in shared memory (MAP_SHARED)."
+        );
+        let number = with_lock(&counter, |number, _| {
+            *number += 1;
+            *number
         });
         check!(
-            get(&counter) == 1,
-            "A child added 1, and its parent does not see it: the number must lie in shared memory."
+            number == 2,
+            "A child added 1 to a new counter and its parent 1, and the sum is {number}; expected 2."
+        );
+        added.send();
+        let outcome = reader.outcome();
+        check!(
+            matches!(outcome, Outcome::Read(2)),
+            "The counter was raised to 2 after a fork, and get() in the child {outcome}; expected 2. The number must be \
+             in shared memory (MAP_SHARED)."
+        );
+    })
+}
+
+#[test]
+fn two_counters() {
+    case(|| {
+        let [one, other] = [(); 2].map(|()| new_counter());
+        with_lock(&one, |number, _| *number = 5);
+        let number = get(&other);
+        check!(
+            number == 0,
+            "A closure stored 5 in one counter, and get() of another counter returned {number}; expected 0. Each \
+             counter must map a number and a lock of its own."
+        );
+        let nested = Caller::enter(|| one.with_lock(|_, _| add_one(&other))?);
+        entered(
+            nested.outcome(),
+            "with_lock inside with_lock of another counter",
+            "with_lock inside with_lock of another counter never returned. Each counter must have a lock of its own.",
+        );
+        let number = get(&other);
+        check!(
+            number == 1,
+            "A child added 1 to a new counter, and get() in its parent returned {number}; expected 1."
+        );
+        // The lock of a moved counter is the same one.
+        let holder = Holder::enter(&other, |_, pause| pause());
+        let moved = Box::new(one);
+        let outcome = add_one_elsewhere(&moved);
+        check!(
+            matches!(outcome, Outcome::Entered(Entry::Clean, 5)),
+            "While a process held the lock of one counter, with_lock of another counter in another process {outcome}. \
+             Each counter must have a lock of its own."
+        );
+        holder.leave();
+        drop(moved);
+        let number = get(&other);
+        check!(
+            number == 1,
+            "A counter was raised to 1, another counter was dropped, and get() of the first returned {number}."
+        );
+        let number = get(&new_counter());
+        check!(
+            number == 0,
+            "get() returned {number} for a new counter, after another counter had been used; expected 0."
         );
     })
 }
@@ -54,20 +170,87 @@ fn leaves_nothing() {
             watch(|| {
                 let counter = new_counter();
                 with_lock(&counter, |number, _| *number += 1);
+                get(&counter);
             })
         },
         |seen| {
             let ledger = seen.ledger();
+            let left = |key| {
+                let line = ledger.lines().find_map(|line| line.strip_prefix(key));
+                line.unwrap_or_default()
+            };
+            let mapped = left("still mapped: ");
             check!(
-                ledger.contains("still mapped: nothing"),
-                "After the counter was dropped its memory is still mapped: Drop must unmap."
+                mapped == "nothing",
+                "After the counter was dropped, {mapped} of its memory are still mapped: Drop must unmap all of it."
             );
+            let descriptors = left("descriptors left: ");
             check!(
-                ledger.contains("descriptors left: 0"),
-                "After the counter was dropped a descriptor is still open."
+                descriptors == "0",
+                "After the counter was dropped, {descriptors} of its descriptors are still open: Drop must close them."
             );
         },
     )
+}
+
+#[test]
+fn unmaps_only_its_own_memory() {
+    case(|| {
+        let page = probe::page_size();
+        // The kernel puts new mappings side by side. This one is likely to be the counter's neighbour.
+        let first = map_a_page(null_mut(), 0);
+        let before = mappings();
+        let counter = new_counter();
+        let new: Vec<_> = mappings()
+            .into_iter()
+            .filter(|(range, shared)| *shared && !overlaps(&before, range))
+            .map(|(range, _)| range)
+            .collect();
+        let mut neighbours: Vec<usize> = first.into_iter().collect();
+        for range in new {
+            for address in [range.start - page, range.end] {
+                let is_free = map_a_page(address as *mut _, libc::MAP_FIXED_NOREPLACE).is_some();
+                if is_free || overlaps(&before, &(address..address + page)) {
+                    neighbours.push(address);
+                }
+            }
+        }
+        drop(counter);
+        let is_mapped = |address: &&usize| probe::mapped_pages(**address as *const u8, page) == 1;
+        let left = neighbours.iter().filter(is_mapped).count();
+        check!(
+            left == neighbours.len(),
+            "Dropping the counter unmapped memory beside its own: pages of other mappings, directly before or after it, \
+             are gone. Unmap the length that was mapped."
+        );
+    })
+}
+
+/// Maps a page without access, and returns its address; `None` if mmap fails.
+fn map_a_page(address: *mut libc::c_void, flag: libc::c_int) -> Option<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flag;
+    // SAFETY: neither flags nor address replace a mapping.
+    let start = unsafe { libc::mmap(address, probe::page_size(), libc::PROT_NONE, flags, -1, 0) };
+    let at = start.addr();
+    (start != libc::MAP_FAILED && (flag == 0 || at == address.addr())).then_some(at)
+}
+
+/// The mappings of this process, and whether each is shared.
+fn mappings() -> Vec<(Range<usize>, bool)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    let parse = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        Some((range, fields.next()?.ends_with('s')))
+    };
+    maps.lines().filter_map(parse).collect()
+}
+
+fn overlaps(mappings: &[(Range<usize>, bool)], range: &Range<usize>) -> bool {
+    mappings
+        .iter()
+        .any(|(other, _)| other.start < range.end && range.start < other.end)
 }
 
 #[test]
@@ -75,19 +258,48 @@ fn dropped_in_a_child() {
     case(|| {
         let counter = new_counter();
         let shared = &counter;
-        in_child(|| {
+        let dropped = Process::fork(|| {
             // SAFETY: the child drops this copy, and exits without using or dropping the original.
             drop(unsafe { std::ptr::read(shared) });
-            0
+            String::new()
         });
-        let result = lock_in_a_child(
-            &counter,
-            "After one process had dropped its counter another could not lock it: Drop must only unmap.",
+        if let End::Died(how) = dropped.end() {
+            fail(format!("A child dropped its counter, and {how}."));
+        }
+        let (entry, _) = entered(
+            add_one_elsewhere(&counter),
+            "After a child had dropped its counter, with_lock in another process",
+            "After a child had dropped its counter, with_lock in another process never returned. Drop must only unmap.",
         );
         check!(
-            result == Ok(Entry::Clean),
-            "After one process had dropped its counter, with_lock in another {}: Drop must only unmap.",
-            describe(&result)
+            entry == Entry::Clean,
+            "After a child had dropped its counter, with_lock passed Entry::OwnerDied, but no process died inside."
+        );
+    })
+}
+
+#[test]
+fn dropped_by_its_creator() {
+    case(|| {
+        let counter = new_counter();
+        let dropped = Event::new();
+        let [first, second] = [(); 2].map(|()| {
+            Caller::enter(|| {
+                dropped.wait();
+                add_one(&counter)
+            })
+        });
+        drop(counter);
+        dropped.send();
+        dropped.send();
+        let when = "After the process that made the counter had dropped it,";
+        let call = format!("{when} with_lock in another process");
+        let never =
+            format!("{call} never returned. Drop must leave the lock to the other processes.");
+        let [one, other] = [first, second].map(|caller| entered(caller.outcome(), &call, &never).1);
+        check!(
+            one.max(other) == 1,
+            "{when} two processes added 1, and with_lock passed {one} and {other}; expected 0 and 1."
         );
     })
 }

@@ -2,198 +2,272 @@
 //!
 //! No case judges mutual exclusion by a sum alone: increments without a lock can add up by chance. Pipes make one
 //! process wait for the lock while another holds it.
+//!
+//! A call that may never return is made in a forked process, so that the case can say which call it was.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsFd;
+use std::cell::Cell;
+use std::fmt;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::Duration;
 
-use judge::{case, check, in_child, watch, watched};
+use judge::{case, check, fail, watch, watched};
 use mutex_counter::{Counter, Entry};
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use processes::{End, Event, Process};
 
 mod death;
 mod exclusion;
 mod lock;
 mod paths;
+mod processes;
 
 /// Returns a new counter, or fails the case.
 fn new_counter() -> Counter {
-    match Counter::new() {
-        Ok(counter) => counter,
-        Err(error) => judge::fail(format!(
-            "Counter::new() must map a counter, and gave an error: {error}."
-        )),
-    }
+    Counter::new().unwrap_or_else(|error| {
+        fail(format!(
+            "Counter::new() returned an error: {error}. Expected a counter."
+        ))
+    })
 }
 
 /// Returns the result of `f`, or fails the case if `with_lock` returned an error.
 fn with_lock<R>(counter: &Counter, f: impl FnOnce(&mut u64, Entry) -> R) -> R {
-    match counter.with_lock(f) {
-        Ok(result) => result,
-        Err(error) => judge::fail(format!(
-            "with_lock must lock a lock that nobody has, and gave an error: {error}."
-        )),
-    }
+    counter.with_lock(f).unwrap_or_else(|error| {
+        fail(format!(
+            "with_lock returned an error, but nobody held the lock: {error}."
+        ))
+    })
 }
 
 /// Returns the counter's value, or fails the case if `get` returned an error.
 fn get(counter: &Counter) -> u64 {
-    match counter.get() {
-        Ok(number) => number,
-        Err(error) => judge::fail(format!(
-            "get() must read a counter that nobody has locked, and gave an error: {error}."
-        )),
-    }
+    counter.get().unwrap_or_else(|error| {
+        fail(format!(
+            "get() returned an error, but nobody held the lock: {error}."
+        ))
+    })
 }
 
-/// Forks a child that runs `f` and exits.
-fn fork_child(f: impl FnOnce()) -> Pid {
-    // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
-    match unsafe { fork() }.expect("fork") {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let result = panic::catch_unwind(AssertUnwindSafe(f));
-            // SAFETY: ends the child, which is this process, without running exit handlers.
-            unsafe { libc::_exit(i32::from(result.is_err())) }
+/// What a call of `with_lock` or `get` in another process came to.
+enum Outcome {
+    /// `with_lock` called its closure with this entry and this value of the counter.
+    Entered(Entry, u64),
+    /// `get` returned this value.
+    Read(u64),
+    /// The call returned this error.
+    Error(String),
+    /// The process ended during the call. The text is the predicate of a sentence.
+    Died(String),
+    /// The call never returned.
+    Stuck,
+}
+
+/// The outcome as the predicate of a sentence.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Outcome::Entered(entry, _) => write!(f, "passed Entry::{entry:?}"),
+            Outcome::Read(number) => write!(f, "returned {number}"),
+            Outcome::Error(error) => write!(f, "returned an error: {error}"),
+            Outcome::Died(how) => write!(f, "did not return: its process {how}"),
+            Outcome::Stuck => write!(f, "never returned"),
         }
     }
 }
 
-/// Waits until the child has exited. Kills it first unless it has `finished` its work.
-fn reap(pid: Pid, finished: bool) {
-    if !finished {
-        let _ = kill(pid, Signal::SIGKILL);
+/// A forked process that makes one call of `with_lock` or `get`.
+struct Caller(Process);
+
+impl Caller {
+    /// Forks a process that makes the call `f`, which returns what `with_lock` passed to its closure.
+    fn enter(f: impl FnOnce() -> io::Result<(Entry, u64)>) -> Caller {
+        Caller(Process::fork(|| match f() {
+            Ok((Entry::Clean, number)) => format!("{CLEAN}{number}"),
+            Ok((Entry::OwnerDied, number)) => format!("{OWNER_DIED}{number}"),
+            Err(error) => format!("{ERROR}{error}"),
+        }))
     }
-    let _ = waitpid(pid, None);
+
+    /// Forks a process that makes the call `f`, which returns what `get` returned.
+    fn read(f: impl FnOnce() -> io::Result<u64>) -> Caller {
+        Caller(Process::fork(|| match f() {
+            Ok(number) => format!("{READ}{number}"),
+            Err(error) => format!("{ERROR}{error}"),
+        }))
+    }
+
+    /// Waits for the end of the call. Kills the process if that cannot come any more.
+    fn outcome(self) -> Outcome {
+        let report = match self.0.end() {
+            End::Reported(report) => report,
+            End::Died(how) => return Outcome::Died(how),
+            End::Stuck => return Outcome::Stuck,
+        };
+        let number = |tag| report.strip_prefix(tag)?.parse().ok();
+        let error = report.strip_prefix(ERROR).unwrap_or(&report);
+        let entered = number(CLEAN).map(|number| Outcome::Entered(Entry::Clean, number));
+        entered
+            .or_else(|| Some(Outcome::Entered(Entry::OwnerDied, number(OWNER_DIED)?)))
+            .or_else(|| Some(Outcome::Read(number(READ)?)))
+            .unwrap_or_else(|| Outcome::Error(error.to_owned()))
+    }
 }
 
-/// A forked child that sends a text to its parent before it exits.
-struct ReportingChild {
-    pid: Pid,
-    pipe: PipeReader,
+const CLEAN: &str = "clean ";
+const OWNER_DIED: &str = "owner died ";
+const READ: &str = "read ";
+const ERROR: &str = "error ";
+
+/// Adds 1 under the lock, and returns what `with_lock` passed to its closure.
+fn add_one(counter: &Counter) -> io::Result<(Entry, u64)> {
+    counter.with_lock(|number, entry| {
+        let before = *number;
+        *number = before.wrapping_add(1);
+        (entry, before)
+    })
 }
 
-impl ReportingChild {
-    /// Forks a child that sends the result of `f`.
-    fn fork(f: impl FnOnce() -> String) -> ReportingChild {
-        let (pipe, mut writer) = io::pipe().expect("a pipe");
-        let pid = fork_child(|| {
-            let report = f();
-            writer
-                .write_all(report.as_bytes())
-                .expect("the parent keeps the pipe open");
+/// Adds 1 under the lock in another process.
+fn add_one_elsewhere(counter: &Counter) -> Outcome {
+    Caller::enter(|| add_one(counter)).outcome()
+}
+
+/// Returns what `with_lock` passed to its closure, or fails the case. `call` is the subject of the sentence, and `never`
+/// the whole sentence if the call never returned.
+fn entered(outcome: Outcome, call: &str, never: &str) -> (Entry, u64) {
+    match outcome {
+        Outcome::Entered(entry, number) => (entry, number),
+        Outcome::Stuck => fail(never.to_owned()),
+        other => fail(format!("{call} {other}. Expected it to run its closure.")),
+    }
+}
+
+/// A forked process that is inside `with_lock` until it is told to leave.
+struct Holder {
+    process: Process,
+    leave: Event,
+}
+
+impl Holder {
+    /// Forks a process that calls `with_lock`, and returns once it is inside. `hold` runs there. Its second argument
+    /// returns when the process may leave.
+    fn enter(counter: &Counter, hold: impl FnOnce(&mut u64, &dyn Fn())) -> Holder {
+        let [entered, inside, leave] = [(); 3].map(|()| Event::new());
+        let caller = Caller::enter(|| {
+            counter.with_lock(|number, entry| {
+                let before = *number;
+                entered.send();
+                hold(number, &|| {
+                    inside.send();
+                    leave.wait();
+                });
+                (entry, before)
+            })
         });
-        ReportingChild { pid, pipe }
-    }
-
-    /// Forks a child that sends the error of `f`, or nothing. `f` is expected to wait for the lock.
-    fn fork_fallible(f: impl FnOnce() -> io::Result<()>) -> ReportingChild {
-        ReportingChild::fork(|| {
-            f().err()
-                .map_or_else(String::new, |error| error.to_string())
-        })
-    }
-
-    /// Returns what the child sent. The text is empty if the child was killed.
-    fn report(mut self) -> String {
-        let mut report = String::new();
-        self.pipe
-            .read_to_string(&mut report)
-            .expect("a report is UTF-8");
-        report
-    }
-}
-
-/// Fails the case if `call`, made by the child, returned an error instead of waiting for the lock.
-fn expect_no_error(child: ReportingChild, call: &str) {
-    let error = child.report();
-    check!(
-        error.is_empty(),
-        "{call} must wait until another process gives the lock back, and gave an error: {error}."
-    );
-}
-
-/// An event that one process sends and another waits for.
-struct Event {
-    reader: PipeReader,
-    writer: PipeWriter,
-}
-
-impl Event {
-    fn new() -> Event {
-        let (reader, writer) = io::pipe().expect("a pipe");
-        Event { reader, writer }
-    }
-
-    fn send(&self) {
-        (&self.writer)
-            .write_all(b"!")
-            .expect("this process keeps the reader open");
-    }
-
-    fn wait(&self) {
-        (&self.reader)
-            .read_exact(&mut [0])
-            .expect("this process keeps the writer open");
-    }
-
-    fn arrives_within(&self, time: Duration) -> bool {
-        let mut fds = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(time).expect("a short time");
-        poll(&mut fds, timeout) == Ok(1)
-    }
-}
-
-/// Enough time, even on a busy machine, for a process that nothing blocks.
-const SOON: Duration = Duration::from_secs(3);
-/// Enough time for a process to take a lock that does not exclude it.
-const A_WHILE: Duration = Duration::from_millis(100);
-
-/// What `with_lock` returned in a child, with the error as text.
-type LockResult = Result<Entry, String>;
-
-/// Adds 1 under the lock in a child. Fails the case with `timeout_sentence` if that takes too long.
-fn lock_in_a_child(counter: &Counter, timeout_sentence: &str) -> LockResult {
-    let returned = Event::new();
-    let child = ReportingChild::fork(|| {
-        let entry = counter.with_lock(|number, entry| {
-            *number += 1;
-            entry
-        });
-        returned.send();
-        match entry {
-            Ok(Entry::Clean) => CLEAN.to_owned(),
-            Ok(Entry::OwnerDied) => OWNER_DIED.to_owned(),
-            Err(error) => error.to_string(),
+        if !inside.arrives() {
+            let outcome = caller.outcome();
+            fail(match entered.has_arrived() {
+                true => format!(
+                    "A process was inside with_lock, and a second call that it made there {outcome}."
+                ),
+                false => format!(
+                    "with_lock in another process {outcome}, but nobody held the lock. Expected it to run its closure."
+                ),
+            });
         }
-    });
-    let in_time = returned.arrives_within(SOON);
-    reap(child.pid, in_time);
-    check!(in_time, "{timeout_sentence}");
-    match child.report() {
-        report if report == CLEAN => Ok(Entry::Clean),
-        report if report == OWNER_DIED => Ok(Entry::OwnerDied),
-        error => Err(error),
+        Holder {
+            process: caller.0,
+            leave,
+        }
+    }
+
+    /// Lets the process leave the closure, and waits for its end.
+    fn leave(self) {
+        self.leave.send();
+        match Caller(self.process).outcome() {
+            Outcome::Entered(..) => {}
+            other => fail(format!(
+                "A process left the closure of with_lock, and with_lock {other}. Expected it to release the lock."
+            )),
+        }
+    }
+
+    /// Kills the process inside `with_lock`.
+    fn kill(self) {
+        self.process.kill();
     }
 }
 
-/// How a child reports `Entry::Clean`.
-const CLEAN: &str = "clean";
-/// How a child reports `Entry::OwnerDied`.
-const OWNER_DIED: &str = "owner died";
+/// A forked process that waits for a lock that another one holds.
+struct Waiter {
+    caller: Caller,
+    past_the_lock: Event,
+}
 
-/// Describes the result as the predicate of a sentence.
-fn describe(result: &LockResult) -> String {
-    match result {
-        Ok(entry) => format!("said {entry:?}"),
-        Err(error) => format!("gave an error: {error}"),
+impl Waiter {
+    /// Forks a process that adds 1 under the lock.
+    fn adds(counter: &Counter) -> Waiter {
+        let [started, past_the_lock] = [(); 2].map(|()| Event::new());
+        let caller = Caller::enter(|| {
+            started.send();
+            counter.with_lock(|number, entry| {
+                past_the_lock.send();
+                let before = *number;
+                *number = before.wrapping_add(1);
+                (entry, before)
+            })
+        });
+        started.wait();
+        Waiter {
+            caller,
+            past_the_lock,
+        }
+    }
+
+    /// Forks a process that calls `get`.
+    fn reads(counter: &Counter) -> Waiter {
+        let [started, past_the_lock] = [(); 2].map(|()| Event::new());
+        let caller = Caller::read(|| {
+            started.send();
+            let number = counter.get()?;
+            past_the_lock.send();
+            Ok(number)
+        });
+        started.wait();
+        Waiter {
+            caller,
+            past_the_lock,
+        }
+    }
+
+    /// Whether the process got past the lock, although another one holds it.
+    fn passes(&self) -> bool {
+        self.past_the_lock.arrives_unless_blocked(self.caller.0.pid)
+    }
+
+    /// Waits for the end of the call.
+    fn outcome(self) -> Outcome {
+        self.caller.outcome()
     }
 }
+
+/// The sentence for a process that waited for the lock, and never returned after another one had released it. `held` is
+/// the sentence if the lock is not free.
+fn never_woken(counter: &Counter, call: &str, held: &str) -> String {
+    match add_one_elsewhere(counter) {
+        Outcome::Entered(..) => format!(
+            "{call} waited for the lock in one process, and never returned after another process had released it: the \
+             lock is free, but the waiter was not woken. The lock must be process-shared (for a mutex, \
+             PTHREAD_PROCESS_SHARED)."
+        ),
+        _ => held.to_owned(),
+    }
+}
+
+const NOT_RELEASED: &str = "with_lock returned in one process, and no other process can enter with_lock since. Expected \
+                            the lock to be released.";
+
+const NOT_EXCLUDED: &str = "A second process was inside with_lock while the first one was still there: the lock does not \
+                            exclude it.";
 
 judge::answer!();
 

@@ -1,60 +1,178 @@
 //! Stage 3: panics and relocking.
 
+use nix::unistd::{ForkResult, fork};
+
 use super::*;
+
+/// The payload of a panic.
+#[derive(PartialEq)]
+struct Payload(u32);
 
 #[test]
 fn a_panic_goes_on_and_the_lock_is_given_back() {
     case(|| {
         judge::expect_panics();
         let counter = new_counter();
-        let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
-            let _ = counter.with_lock(|_, _| panic!("on purpose"));
-        }));
-        let Err(payload) = panicked else {
-            judge::fail(
-                "A panic in the closure must go on to the caller of with_lock, and was lost."
-                    .to_owned(),
-            )
+        let [inside, leave, finish] = [(); 3].map(|()| Event::new());
+        let panicking = Process::fork(|| {
+            let result = panic::catch_unwind(AssertUnwindSafe(|| {
+                counter.with_lock(|number, _| {
+                    *number = 7;
+                    inside.send();
+                    leave.wait();
+                    panic::resume_unwind(Box::new(Payload(7)))
+                })
+            }));
+            // If it ended while it held the lock, it would be a dead owner.
+            finish.wait();
+            match result {
+                Ok(Ok(())) => "returned Ok".to_owned(),
+                Ok(Err(error)) => format!("returned an error: {error}"),
+                Err(payload) if payload.downcast_ref() == Some(&Payload(7)) => String::new(),
+                Err(_) => "panicked with another payload".to_owned(),
+            }
+        });
+        if !inside.arrives() {
+            panicking.kill();
+            fail("with_lock never ran its closure, but nobody held the lock.".to_owned());
+        }
+        let waiter = Waiter::adds(&counter);
+        check!(!waiter.passes(), "{NOT_EXCLUDED}");
+        leave.send();
+        let waited = waiter.outcome();
+        let never = match waited {
+            Outcome::Stuck => never_woken(
+                &counter,
+                "with_lock",
+                "After a panic in the closure, with_lock in another process never returned: release the lock when the \
+                 closure unwinds, too.",
+            ),
+            _ => String::new(),
+        };
+        finish.send();
+        let how = match panicking.end() {
+            End::Reported(how) => how,
+            End::Died(how) => how,
+            End::Stuck => "never returned".to_owned(),
         };
         check!(
-            payload.downcast_ref::<&str>() == Some(&"on purpose"),
-            "A panic in the closure must go on to the caller of with_lock as it is, and another one came."
+            how.is_empty(),
+            "The closure panicked, and with_lock {how}. Expected the same panic in the caller of with_lock."
         );
-        let result = lock_in_a_child(
-            &counter,
-            "After a panic in the closure the lock was never given back: unlock where the closure unwinds, too.",
+        let (entry, number) = entered(
+            waited,
+            "After a panic in the closure, with_lock in another process",
+            &never,
         );
         check!(
-            result == Ok(Entry::Clean),
-            "After a panic in the closure the lock must be given back, and the next with_lock {}.",
-            describe(&result)
+            entry == Entry::Clean,
+            "After a panic in the closure, with_lock in another process passed Entry::OwnerDied. Expected Entry::Clean: \
+             no process died."
+        );
+        check!(
+            number == 7,
+            "A closure stored 7 and panicked, and the next with_lock passed {number}. Expected 7: the number stays as \
+             the closure left it."
+        );
+        // A destructor may call with_lock while its thread panics.
+        let in_a_destructor = Caller::enter(|| {
+            struct AddsOne<'a>(&'a Counter);
+            impl Drop for AddsOne<'_> {
+                fn drop(&mut self) {
+                    let _ = add_one(self.0);
+                }
+            }
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                let _adds = AddsOne(&counter);
+                panic::resume_unwind(Box::new(Payload(0)));
+            }));
+            add_one(&counter)
+        });
+        let call = "After with_lock had been called by a destructor during a panic, with_lock";
+        let (entry, number) = entered(
+            in_a_destructor.outcome(),
+            call,
+            &format!("{call} never returned. Expected the lock to be released."),
+        );
+        check!(
+            (entry, number) == (Entry::Clean, 9),
+            "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 9."
         );
     })
+}
+
+/// A call inside `with_lock` of the same counter, and whether it succeeded.
+type Relock = fn(&Counter) -> Relocked;
+
+enum Relocked {
+    Refused,
+    /// The call returned an error, but its closure has run.
+    RefusedTooLate,
+    Succeeded,
+}
+
+fn relock(counter: &Counter) -> Relocked {
+    let ran = Cell::new(false);
+    match counter.with_lock(|_, _| ran.set(true)) {
+        Err(_) if ran.get() => Relocked::RefusedTooLate,
+        Err(_) => Relocked::Refused,
+        Ok(()) => Relocked::Succeeded,
+    }
+}
+
+fn reread(counter: &Counter) -> Relocked {
+    match counter.get() {
+        Err(_) => Relocked::Refused,
+        Ok(_) => Relocked::Succeeded,
+    }
 }
 
 #[test]
 fn twice_by_one_owner() {
     case(|| {
-        let counter = new_counter();
-        let nested = with_lock(&counter, |_, _| counter.with_lock(|_, _| ()).is_err());
-        check!(
-            nested,
-            "with_lock inside with_lock must be an error: there are two &mut to one number now."
-        );
-        let read = with_lock(&counter, |_, _| counter.get().is_err());
-        check!(
-            read,
-            "get() inside with_lock must be an error: it would read the number while the closure holds a &mut to it."
-        );
-        let result = lock_in_a_child(
-            &counter,
-            "After a refused with_lock the lock was never given back: only who has locked unlocks.",
-        );
-        check!(
-            result == Ok(Entry::Clean),
-            "After a refused with_lock the next one must find all well, and it {}.",
-            describe(&result)
-        );
+        let calls: [(&str, Relock, &str); 2] = [
+            ("with_lock", relock, "there are two &mut to one number now"),
+            (
+                "get()",
+                reread,
+                "it reads the number while the closure holds a &mut to it",
+            ),
+        ];
+        for (call, relock, danger) in calls {
+            let counter = new_counter();
+            let process = Process::fork(|| match counter.with_lock(|_, _| relock(&counter)) {
+                Ok(Relocked::Refused) => String::new(),
+                Ok(Relocked::RefusedTooLate) => {
+                    format!("ran its closure before it returned an error: {danger}")
+                }
+                Ok(Relocked::Succeeded) => format!("returned Ok: {danger}"),
+                Err(error) => {
+                    format!("had no chance, because the outer with_lock returned an error: {error}")
+                }
+            });
+            let how = match process.end() {
+                End::Reported(how) | End::Died(how) => how,
+                End::Stuck => "waits for its own lock, and never returns".to_owned(),
+            };
+            check!(
+                how.is_empty(),
+                "{call} inside with_lock {how}. Expected an error before anything is accessed (for a mutex, \
+                 PTHREAD_MUTEX_ERRORCHECK)."
+            );
+            let after = format!("After {call} inside with_lock had returned an error, with_lock");
+            let (entry, _) = entered(
+                add_one_elsewhere(&counter),
+                &format!("{after} in another process"),
+                &format!(
+                    "{after} in another process never returned. Expected the outer with_lock to release the lock when its \
+                     closure returned."
+                ),
+            );
+            check!(
+                entry == Entry::Clean,
+                "{after} in another process passed Entry::OwnerDied; expected Entry::Clean."
+            );
+        }
     })
 }
 
@@ -62,25 +180,130 @@ fn twice_by_one_owner() {
 fn the_refusal_keeps_the_lock() {
     case(|| {
         let counter = new_counter();
-        let [waiting, entered] = [(); 2].map(|()| Event::new());
-        let mut second = None;
-        let kept_out = with_lock(&counter, |_, _| {
-            let _ = counter.with_lock(|_, _| ());
-            second = Some(fork_child(|| {
-                waiting.send();
-                let _ = counter.with_lock(|_, _| ());
-                entered.send();
-            }));
-            waiting.wait();
-            !entered.arrives_within(A_WHILE)
-        });
-        let after = entered.arrives_within(SOON);
-        if let Some(pid) = second {
-            reap(pid, after);
+        type Call = fn(&Counter);
+        let calls: [(Option<&str>, Call); 3] = [
+            (None, |_| ()),
+            (Some("with_lock"), |counter| drop(relock(counter))),
+            (Some("get()"), |counter| drop(reread(counter))),
+        ];
+        for (call, relock) in calls {
+            let holder = Holder::enter(&counter, |_, pause| {
+                relock(&counter);
+                pause();
+            });
+            let waiter = Waiter::adds(&counter);
+            if waiter.passes() {
+                fail(match call {
+                    None => NOT_EXCLUDED.to_owned(),
+                    Some(call) => format!(
+                        "A process called {call} inside with_lock. Then a second process was inside with_lock while the \
+                         first one was still there: only a call that has locked may unlock."
+                    ),
+                });
+            }
+            holder.leave();
+            let after = match call {
+                None => "After the holder had released the lock".to_owned(),
+                Some(call) => {
+                    format!("After the holder had called {call} again and released the lock")
+                }
+            };
+            let outcome = waiter.outcome();
+            let never = match outcome {
+                Outcome::Stuck => never_woken(
+                    &counter,
+                    "with_lock",
+                    &format!("{after}, no other process can enter with_lock."),
+                ),
+                _ => String::new(),
+            };
+            entered(
+                outcome,
+                &format!("{after}, with_lock in a process that waited for it"),
+                &never,
+            );
         }
+    })
+}
+
+#[test]
+fn forked_inside_the_closure() {
+    case(|| {
+        let counter = new_counter();
+        let [inside, go_on, child_has_left, leave] = [(); 4].map(|()| Event::new());
+        let parent = Process::fork(|| {
+            let mut child_entered = false;
+            let result = counter.with_lock(|_, _| {
+                inside.send();
+                go_on.wait();
+                let waiter = Waiter::adds(&counter);
+                child_entered = waiter.passes();
+                waiter.caller.0.kill();
+                // SAFETY: this process has one thread.
+                match unsafe { fork() }.expect("fork") {
+                    // The child leaves the closure, which only its parent has entered.
+                    ForkResult::Child => return false,
+                    ForkResult::Parent { child } => processes::reap(child),
+                };
+                child_has_left.send();
+                leave.wait();
+                true
+            });
+            match result {
+                Ok(true) if child_entered => CHILD_ENTERED.to_owned(),
+                Ok(true) => String::new(),
+                // The child may end in any way.
+                Ok(false) => processes::exit_now(),
+                Err(error) => format!("returned an error: {error}"),
+            }
+        });
+        let how = |end| match end {
+            End::Reported(how) => how,
+            End::Died(how) => format!("did not return: its process {how}"),
+            End::Stuck => "never returned".to_owned(),
+        };
+        if !inside.arrives() {
+            let how = how(parent.end());
+            fail(format!(
+                "with_lock in another process {how}, but nobody held the lock. Expected it to run its closure."
+            ));
+        }
+        let waiter = Waiter::adds(&counter);
+        check!(!waiter.passes(), "{NOT_EXCLUDED}");
+        go_on.send();
+        let when = "A process forked inside with_lock, and its child left the closure.";
+        if !child_has_left.arrives() {
+            let how = how(parent.end());
+            fail(format!(
+                "{when} Then with_lock in the parent {how}. Expected only the child to end."
+            ));
+        }
+        let passed = waiter.passes();
+        leave.send();
+        let how = how(parent.end());
         check!(
-            kept_out,
-            "A refused with_lock gave the lock of the outer one away."
+            how != CHILD_ENTERED,
+            "A process forked inside with_lock, and its child was inside with_lock while the parent was still there. The \
+             child does not own the lock."
+        );
+        check!(
+            !passed,
+            "{when} Then another process was inside with_lock while the parent was still there. The child does not own \
+             the lock, so it must not release it."
+        );
+        check!(
+            how.is_empty(),
+            "{when} Then with_lock in the parent {how}. Expected it to release the lock and return."
+        );
+        entered(
+            waiter.outcome(),
+            &format!("{when} Then with_lock in another process"),
+            &format!(
+                "{when} Then the parent left it, too, and with_lock in another process never returned."
+            ),
         );
     })
 }
+
+/// The report of a parent whose child got past its lock.
+const CHILD_ENTERED: &str = "child entered";

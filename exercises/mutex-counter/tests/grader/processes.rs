@@ -1,0 +1,327 @@
+//! Forked processes that report to the case, and events between them.
+//!
+//! A wait for an event ends early if the event cannot happen any more: /proc tells when every other task of the case has
+//! ended or waits, without a time limit, for another one.
+
+use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
+
+/// How long a case waits for something that may still happen.
+const SOON: Duration = Duration::from_secs(3);
+/// The interval between two looks at all tasks of the case.
+const LOOK: Duration = Duration::from_millis(20);
+/// The number of looks in a row at which the same tasks wait for the same, after which nothing happens any more.
+const LOOKS: usize = 5;
+/// How much of its own time a process gets to pass a lock that does not exclude it.
+const TRIAL: Duration = Duration::from_millis(100);
+
+/// A forked process that runs one closure and reports its result.
+pub struct Process {
+    pub pid: Pid,
+    report: PipeReader,
+}
+
+/// How a forked process ended.
+pub enum End {
+    Reported(String),
+    /// It ended otherwise. The text is the predicate of a sentence.
+    Died(String),
+    /// It was killed by the case, because it could not end by itself.
+    Stuck,
+}
+
+impl Process {
+    /// Forks a process that reports what `f` returns, and exits.
+    pub fn fork(f: impl FnOnce() -> String) -> Process {
+        let (report, mut writer) = io::pipe().expect("a pipe");
+        // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { child } => Process { pid: child, report },
+            ForkResult::Child => {
+                let text = match panic::catch_unwind(AssertUnwindSafe(f)) {
+                    Ok(text) => format!("{RETURNED}{text}"),
+                    Err(payload) => {
+                        let message = payload
+                            .downcast_ref::<String>()
+                            .map(String::as_str)
+                            .or_else(|| payload.downcast_ref::<&str>().copied());
+                        format!("panicked: {}", message.unwrap_or("(no message)"))
+                    }
+                };
+                let _ = writer.write_all(text.as_bytes());
+                exit_now()
+            }
+        }
+    }
+
+    /// Waits until the process has ended, or kills it if it cannot end by itself.
+    pub fn end(mut self) -> End {
+        if !arrives(&self.report) {
+            self.kill();
+            return End::Stuck;
+        }
+        let mut text = String::new();
+        self.report
+            .read_to_string(&mut text)
+            .expect("a report is UTF-8");
+        match (reap(self.pid), text.strip_prefix(RETURNED)) {
+            (_, Some(report)) => End::Reported(report.to_owned()),
+            (WaitStatus::Signaled(_, signal, _), None) => {
+                End::Died(format!("was killed by {signal}"))
+            }
+            (WaitStatus::Exited(_, status), None) if text.is_empty() => {
+                End::Died(format!("ended the process with exit status {status}"))
+            }
+            _ => End::Died(text),
+        }
+    }
+
+    /// Kills the process and waits for it.
+    pub fn kill(self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        reap(self.pid);
+    }
+}
+
+/// Begins a report of a closure that has returned.
+const RETURNED: &str = "returned ";
+
+/// Ends this process without running exit handlers.
+pub fn exit_now() -> ! {
+    // SAFETY: `_exit` takes any status.
+    unsafe { libc::_exit(0) }
+}
+
+/// Waits for a child. Its exit status is 0 if it has been waited for by other code.
+pub fn reap(pid: Pid) -> WaitStatus {
+    loop {
+        match waitpid(pid, None) {
+            Err(Errno::EINTR) => {}
+            Err(_) => return WaitStatus::Exited(pid, 0),
+            Ok(status) => return status,
+        }
+    }
+}
+
+/// An event that one process sends and another waits for. Each `send` can be waited for once.
+pub struct Event {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Event {
+    pub fn new() -> Event {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        Event { reader, writer }
+    }
+
+    pub fn send(&self) {
+        (&self.writer)
+            .write_all(b"!")
+            .expect("this process keeps the reader open");
+    }
+
+    /// Sends the event from a signal handler.
+    pub fn send_from_handler(writer: i32) {
+        // SAFETY: `write` is async-signal-safe, and the byte outlives the call.
+        unsafe { libc::write(writer, c"!".as_ptr().cast(), 1) };
+    }
+
+    /// The descriptor for `send_from_handler`.
+    pub fn descriptor(&self) -> i32 {
+        self.writer.as_raw_fd()
+    }
+
+    pub fn wait(&self) {
+        (&self.reader)
+            .read_exact(&mut [0])
+            .expect("this process keeps the writer open");
+    }
+
+    /// Waits for the event. Returns false if it cannot happen any more.
+    pub fn arrives(&self) -> bool {
+        let arrived = arrives(&self.reader);
+        if arrived {
+            self.wait();
+        }
+        arrived
+    }
+
+    /// Whether the event has been sent.
+    pub fn has_arrived(&self) -> bool {
+        readable(&self.reader, Duration::ZERO)
+    }
+
+    /// Waits for the event until `process`, which would send it, is blocked, or has had enough time of its own.
+    pub fn arrives_unless_blocked(&self, process: Pid) -> bool {
+        let begun = Instant::now();
+        let used = run_time(process);
+        let mut slept = Duration::ZERO;
+        let mut blocked = 0;
+        let step = Duration::from_millis(1);
+        while !readable(&self.reader, step) {
+            match state(process) {
+                State::Blocked => blocked += 1,
+                State::Sleeps => (slept, blocked) = (slept + step, 0),
+                State::Runs => blocked = 0,
+                State::Ended => break,
+            }
+            let ran = run_time(process).saturating_sub(used);
+            if blocked == 3 || slept >= TRIAL || ran >= TRIAL || begun.elapsed() > SOON {
+                break;
+            }
+        }
+        let arrived = self.has_arrived();
+        if arrived {
+            self.wait();
+        }
+        arrived
+    }
+}
+
+fn readable(pipe: &PipeReader, within: Duration) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(within).expect("a short time");
+    poll(&mut fds, timeout) == Ok(1)
+}
+
+/// Waits until the pipe can be read or is closed. Returns false if that cannot happen any more.
+fn arrives(pipe: &PipeReader) -> bool {
+    let begun = Instant::now();
+    let mut last = None;
+    let mut unchanged = 0;
+    while unchanged < LOOKS && begun.elapsed() < SOON {
+        if readable(pipe, LOOK) {
+            return true;
+        }
+        let waits = waits();
+        unchanged = match &waits {
+            Some(_) if waits == last => unchanged + 1,
+            _ => 0,
+        };
+        last = waits;
+    }
+    readable(pipe, Duration::ZERO)
+}
+
+/// What each other task of this process and of its descendants waits for. `None` if one of them may go on by itself, or
+/// if /proc does not tell.
+fn waits() -> Option<Vec<String>> {
+    let mut waits = Vec::new();
+    let mut processes = vec![getpid().as_raw()];
+    while let Some(process) = processes.pop() {
+        for tid in threads(process) {
+            let children = format!("/proc/{process}/task/{tid}/children");
+            let children = fs::read_to_string(children).ok()?;
+            processes.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<i32>().ok()),
+            );
+            // libtest's main thread sleeps until the case has ended.
+            if tid == gettid().as_raw() || tid == getpid().as_raw() {
+                continue;
+            }
+            match state_of_task(tid) {
+                (State::Blocked, call) => waits.push(format!("{tid} {call}")),
+                (State::Ended, _) => {}
+                (State::Sleeps | State::Runs, _) => return None,
+            }
+        }
+    }
+    Some(waits)
+}
+
+/// What a task or a process does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ended,
+    /// Waits without a time limit for a lock, a pipe or a child.
+    Blocked,
+    /// Sleeps, and may wake up by itself.
+    Sleeps,
+    Runs,
+}
+
+/// The state of a process: `Blocked` only if all its threads are.
+fn state(process: Pid) -> State {
+    let states: Vec<_> = threads(process.as_raw())
+        .into_iter()
+        .map(|tid| state_of_task(tid).0)
+        .collect();
+    let order = [State::Runs, State::Sleeps, State::Blocked];
+    let first = order.into_iter().find(|state| states.contains(state));
+    first.unwrap_or(State::Ended)
+}
+
+/// The state of a task, with the call in which it waits.
+fn state_of_task(tid: i32) -> (State, String) {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{tid}/{file}")).unwrap_or_default();
+    let stat = read("stat");
+    let letter = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    match letter {
+        None | Some('Z' | 'X') => (State::Ended, String::new()),
+        Some('S') => match read("syscall") {
+            call if waits_without_limit(&call) => (State::Blocked, call),
+            call => (State::Sleeps, call),
+        },
+        Some(_) => (State::Runs, String::new()),
+    }
+}
+
+/// Whether a line of /proc/PID/syscall is a wait that only another task can end.
+fn waits_without_limit(line: &str) -> bool {
+    let mut fields = line.split_whitespace();
+    let Some(Ok(call)) = fields.next().map(str::parse::<i64>) else {
+        return false;
+    };
+    let arguments: Vec<u64> = fields
+        .filter_map(|field| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok())
+        .collect();
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or_default();
+    match call {
+        libc::SYS_futex => {
+            const FUTEX_LOCK_PI2: i32 = 13;
+            let waits = [
+                libc::FUTEX_WAIT,
+                libc::FUTEX_WAIT_BITSET,
+                libc::FUTEX_LOCK_PI,
+                FUTEX_LOCK_PI2,
+            ];
+            waits.contains(&(argument(1) as i32 & libc::FUTEX_CMD_MASK)) && argument(3) == 0
+        }
+        libc::SYS_fcntl => [libc::F_SETLKW, libc::F_OFD_SETLKW].contains(&(argument(1) as i32)),
+        libc::SYS_semtimedop => argument(3) == 0,
+        libc::SYS_wait4 => argument(2) as i32 & libc::WNOHANG == 0,
+        libc::SYS_waitid => argument(3) as i32 & libc::WNOHANG == 0,
+        libc::SYS_flock | libc::SYS_semop | libc::SYS_read => true,
+        _ => false,
+    }
+}
+
+/// How long a process has run on a processor. Zero if the kernel does not count it.
+fn run_time(process: Pid) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    let ran = text.split_whitespace().next();
+    Duration::from_nanos(ran.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+}
+
+fn threads(process: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{process}/task"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
