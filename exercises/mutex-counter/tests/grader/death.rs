@@ -259,3 +259,30 @@ fn two_locks_of_a_dead_owner() {
         }
     })
 }
+
+#[test]
+fn a_failed_recovery() {
+    refusals(
+        &[("pthread_mutex_consistent", Errno::EINVAL)],
+        |refused| {
+            let counter = new_counter();
+            die_with_the_lock(&counter, 7);
+            let outcome = Caller::enter(|| refuse(|| add_one(&counter))).outcome();
+            match (outcome, refused) {
+                (outcome, None) => {
+                    expect_entry("Right after an owner's death", outcome, Entry::OwnerDied, 7)
+                }
+                (Outcome::Entered(entry, _), Some(_)) => fail(format!(
+                    "with_lock passed Entry::{entry:?} to its closure and returned Ok; expected an error, or abort(): \
+                     nobody can lock after it."
+                )),
+                (Outcome::Error(_), Some(_)) => {}
+                (Outcome::Died(how), Some(_)) if how == "was killed by SIGABRT" => {}
+                (outcome, Some(_)) => fail(format!(
+                    "with_lock {outcome}; expected an error, or abort()."
+                )),
+            }
+        },
+        |_| (),
+    )
+}

@@ -163,15 +163,46 @@ fn two_counters() {
     })
 }
 
+/// The calls that may fail while a counter is made or dropped.
+const SETUP: [(&str, Errno); 10] = [
+    ("mmap", Errno::ENOMEM),
+    ("memfd_create", Errno::EMFILE),
+    ("ftruncate", Errno::ENOSPC),
+    ("pthread_mutexattr_init", Errno::ENOMEM),
+    ("pthread_mutexattr_setpshared", Errno::ENOTSUP),
+    ("pthread_mutexattr_settype", Errno::EINVAL),
+    ("pthread_mutexattr_setrobust", Errno::ENOTSUP),
+    ("pthread_mutexattr_setprotocol", Errno::ENOTSUP),
+    ("pthread_mutex_init", Errno::EAGAIN),
+    ("munmap", Errno::ENOMEM),
+];
+
 #[test]
 fn leaves_nothing() {
-    watched(
-        || {
+    refusals(
+        &SETUP,
+        |refused| {
             watch(|| {
-                let counter = new_counter();
+                let refused = refused.filter(|refusal| refusal.call != "munmap");
+                let counter = match (refuse(Counter::new), refused) {
+                    (Ok(counter), None) => counter,
+                    // An answer may do without this call.
+                    (Ok(counter), Some(refusal)) if refusal.call == "memfd_create" => counter,
+                    (Ok(_), Some(refusal)) => fail(format!(
+                        "Counter::new() returned Ok; expected the error {:?}.",
+                        refusal.errno
+                    )),
+                    (Err(error), None) => fail(format!(
+                        "Counter::new() returned an error: {error}. Expected a counter."
+                    )),
+                    (Err(error), Some(refusal)) => {
+                        return expect_error(&error, refusal, "Counter::new()");
+                    }
+                };
                 with_lock(&counter, |number, _| *number += 1);
                 get(&counter);
-            })
+                refuse(|| drop(counter));
+            });
         },
         |seen| {
             let ledger = seen.ledger();
@@ -182,13 +213,16 @@ fn leaves_nothing() {
             let mapped = left("still mapped: ");
             check!(
                 mapped == "nothing",
-                "After the counter was dropped, {mapped} of its memory are still mapped: Drop must unmap all of it."
+                "After the counter was dropped, or Counter::new() had returned an error, {mapped} of its memory are still \
+                 mapped. Unmap all of it on each path."
             );
             let descriptors = left("descriptors left: ");
             check!(
                 descriptors == "0",
-                "After the counter was dropped, {descriptors} of its descriptors are still open: Drop must close them."
+                "After the counter was dropped, or Counter::new() had returned an error, {descriptors} of its descriptors \
+                 are still open. Close them on each path."
             );
+            seen.expect_nothing_left();
         },
     )
 }

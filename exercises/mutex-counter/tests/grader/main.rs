@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
-use judge::{case, check, fail, watch, watched};
+use judge::{Errno, Refusal, case, check, fail, refusals, refuse, watch};
 use mutex_counter::{Counter, Entry};
 use processes::{End, Event, Process};
 
@@ -45,6 +45,15 @@ fn get(counter: &Counter) -> u64 {
             "get() returned an error, but nobody held the lock: {error}."
         ))
     })
+}
+
+/// Fails the case unless `error` is the one with which a call was made to fail.
+fn expect_error(error: &io::Error, refusal: Refusal, call: &str) {
+    check!(
+        error.raw_os_error() == Some(refusal.errno as i32),
+        "{call} returned the error {error}; expected {:?}. The pthread functions return their error, and do not set errno.",
+        refusal.errno
+    );
 }
 
 /// What a call of `with_lock` or `get` in another process came to.

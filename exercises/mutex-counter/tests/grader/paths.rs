@@ -307,3 +307,82 @@ fn forked_inside_the_closure() {
 
 /// The report of a parent whose child got past its lock.
 const CHILD_ENTERED: &str = "child entered";
+
+#[test]
+fn a_failed_lock_or_unlock() {
+    let plan = [
+        ("pthread_mutex_lock", Errno::EINVAL),
+        ("pthread_mutex_trylock", Errno::EINVAL),
+        ("pthread_mutex_unlock", Errno::EPERM),
+    ];
+    refusals(
+        &plan,
+        |refused| {
+            let counter = new_counter();
+            // A failed unlock must abort the process, so the calls are made in another one.
+            let process = Process::fork(|| {
+                let ran = Cell::new(0);
+                let failed = refuse(|| {
+                    let entered = counter.with_lock(|_, _| ran.set(ran.get() + 1));
+                    let read = counter.get();
+                    [("with_lock", entered.err()), ("get()", read.err())]
+                });
+                let locking = refused.filter(|refusal| refusal.call != "pthread_mutex_unlock");
+                for (call, error) in failed {
+                    match (error, locking) {
+                        (Some(error), Some(refusal)) => {
+                            if error.raw_os_error() != Some(refusal.errno as i32) {
+                                return format!(
+                                    "{call} returned the error {error}; expected {:?}. The pthread functions return their \
+                                     error, and do not set errno.",
+                                    refusal.errno
+                                );
+                            }
+                            return match (call, ran.get()) {
+                                ("with_lock", 1..) => {
+                                    "with_lock ran its closure, and then returned the error. Expected the closure not to \
+                                     run without the lock."
+                                        .to_owned()
+                                }
+                                _ => String::new(),
+                            };
+                        }
+                        (Some(error), None) => {
+                            return format!("{call} returned an error: {error}.");
+                        }
+                        (None, _) => {}
+                    }
+                }
+                match refused {
+                    None => String::new(),
+                    Some(refusal) => format!(
+                        "with_lock and get() returned Ok; expected {}.",
+                        match locking {
+                            Some(_) => format!("the error {:?}", refusal.errno),
+                            None => "abort()".to_owned(),
+                        }
+                    ),
+                }
+            });
+            let end = process.end();
+            let unlocking = refused.is_some_and(|refusal| refusal.call == "pthread_mutex_unlock");
+            match end {
+                End::Reported(sentence) => check!(sentence.is_empty(), "{sentence}"),
+                End::Died(how) => check!(
+                    unlocking && how == "was killed by SIGABRT",
+                    "with_lock or get() did not return: its process {how}. Expected {}.",
+                    if unlocking { "abort()" } else { "an error" }
+                ),
+                End::Stuck => fail("with_lock or get() never returned.".to_owned()),
+            }
+            if !unlocking {
+                entered(
+                    add_one_elsewhere(&counter),
+                    "After that, with_lock in another process",
+                    "After that, with_lock in another process never returned, but nobody held the lock.",
+                );
+            }
+        },
+        |_| (),
+    )
+}

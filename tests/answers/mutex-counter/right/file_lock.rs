@@ -33,10 +33,10 @@ const LEN: NonZero<usize> = NonZero::new(size_of::<Shared>()).expect("it has a s
 
 impl Counter {
     pub fn new() -> io::Result<Counter> {
+        let file = memfd_create(c"lock", MFdFlags::MFD_CLOEXEC)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let start = unsafe { mmap_anonymous(None, LEN, protection, MapFlags::MAP_SHARED) }?;
-        let file = memfd_create(c"lock", MFdFlags::MFD_CLOEXEC)?;
         Ok(Counter {
             shared: start.cast(),
             file,
@@ -82,8 +82,12 @@ struct Locked<'a>(&'a Counter);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.0.shared().holder.store(0, SeqCst);
-        if set(&self.0.file, libc::F_UNLCK).is_err() {
+        let me = std::process::id() as i32;
+        let holder = &self.0.shared().holder;
+        // Another process may take the lock as soon as it is released.
+        let owned = holder.compare_exchange(me, 0, SeqCst, SeqCst).is_ok();
+        // A child that was forked while the lock was held does not own it.
+        if !owned || set(&self.0.file, libc::F_UNLCK).is_err() {
             std::process::abort();
         }
     }
