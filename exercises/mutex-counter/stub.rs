@@ -30,7 +30,7 @@ impl Counter {
     /// Stage 1: maps the memory and initialises the lock, once, before any fork. The counter starts at 0.
     ///
     /// # Errors
-    /// The error of mmap(2) or of the function that initialises the lock.
+    /// The error of mmap(2) or of the function that initialises the lock. Then nothing is left mapped or open.
     pub fn new() -> io::Result<Counter> {
         todo!(
             "map {} bytes, shared, and set up a mutex there",
@@ -42,13 +42,15 @@ impl Counter {
     ///
     /// Stage 2: only one process at a time holds the lock.
     ///
-    /// Stage 3: if `f` panics, the lock is released, and the panic continues in the caller.
+    /// Stage 3: if `f` panics, the lock is released, the counter keeps its value, and the panic continues in the caller.
+    /// If the unlock fails, the process aborts.
     ///
     /// Stage 4: if a process died while it held the lock, the next call gets the lock and passes `Entry::OwnerDied` to
     /// `f`. Each death is reported once.
     ///
     /// # Errors
-    /// Stage 3: returns an error if this thread already holds the lock. Otherwise there would be a second `&mut`.
+    /// Stage 3: returns an error if this thread already holds the lock, or if the lock fails. Then `f` has not run:
+    /// otherwise there would be a second `&mut`.
     pub fn with_lock<R>(&self, f: impl FnOnce(&mut u64, Entry) -> R) -> io::Result<R> {
         let _ = f;
         todo!("lock the mutex at {:p}", self.shared)

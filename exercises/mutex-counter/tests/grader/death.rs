@@ -228,7 +228,9 @@ fn a_waiter_dies() {
         let (entry, number) = entered(
             add_one_elsewhere(&counter),
             &format!("{when} with_lock in another process"),
-            &format!("{when} with_lock in another process never returned."),
+            &format!(
+                "{when} with_lock in another process never returned. A dead waiter must not block the others."
+            ),
         );
         check!(
             (entry, number) == (Entry::Clean, 0),

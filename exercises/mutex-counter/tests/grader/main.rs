@@ -47,13 +47,12 @@ fn get(counter: &Counter) -> u64 {
     })
 }
 
-/// Fails the case unless `error` is the one with which a call was made to fail.
-fn expect_error(error: &io::Error, refusal: Refusal, call: &str) {
-    check!(
-        error.raw_os_error() == Some(refusal.errno as i32),
+/// The sentence for a call that returned another error than the one with which a call was made to fail.
+fn wrong_error(error: &io::Error, refusal: Refusal, call: &str) -> String {
+    format!(
         "{call} returned the error {error}; expected {:?}. The pthread functions return their error, and do not set errno.",
         refusal.errno
-    );
+    )
 }
 
 /// What a call of `with_lock` or `get` in another process came to.
@@ -173,12 +172,15 @@ impl Holder {
             })
         });
         if !inside.arrives() {
-            let outcome = caller.outcome();
-            fail(match entered.has_arrived() {
-                true => format!(
+            fail(match (entered.has_arrived(), caller.outcome()) {
+                (true, Outcome::Entered(..)) => {
+                    "A process was inside with_lock, and a second call that it made there did not run its closure."
+                        .to_owned()
+                }
+                (true, outcome) => format!(
                     "A process was inside with_lock, and a second call that it made there {outcome}."
                 ),
-                false => format!(
+                (false, outcome) => format!(
                     "with_lock in another process {outcome}, but nobody held the lock. Expected it to run its closure."
                 ),
             });

@@ -1,6 +1,6 @@
 //! Stage 3: panics and relocking.
 
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
 
 use super::*;
 
@@ -183,8 +183,12 @@ fn the_refusal_keeps_the_lock() {
         type Call = fn(&Counter);
         let calls: [(Option<&str>, Call); 3] = [
             (None, |_| ()),
-            (Some("with_lock"), |counter| drop(relock(counter))),
-            (Some("get()"), |counter| drop(reread(counter))),
+            (Some("with_lock"), |counter| {
+                relock(counter);
+            }),
+            (Some("get()"), |counter| {
+                reread(counter);
+            }),
         ];
         for (call, relock) in calls {
             let holder = Holder::enter(&counter, |_, pause| {
@@ -228,11 +232,23 @@ fn the_refusal_keeps_the_lock() {
 
 #[test]
 fn forked_inside_the_closure() {
+    /// Ends the child when it leaves the closure, in whatever way.
+    struct EndsTheChild(Pid);
+    impl Drop for EndsTheChild {
+        fn drop(&mut self) {
+            if getpid() != self.0 {
+                processes::exit_now();
+            }
+        }
+    }
     case(|| {
+        // The child may panic.
+        judge::expect_panics();
         let counter = new_counter();
         let [inside, go_on, child_has_left, leave] = [(); 4].map(|()| Event::new());
         let parent = Process::fork(|| {
             let mut child_entered = false;
+            let _ends_the_child = EndsTheChild(getpid());
             let result = counter.with_lock(|_, _| {
                 inside.send();
                 go_on.wait();
@@ -242,18 +258,15 @@ fn forked_inside_the_closure() {
                 // SAFETY: this process has one thread.
                 match unsafe { fork() }.expect("fork") {
                     // The child leaves the closure, which only its parent has entered.
-                    ForkResult::Child => return false,
+                    ForkResult::Child => return,
                     ForkResult::Parent { child } => processes::reap(child),
                 };
                 child_has_left.send();
                 leave.wait();
-                true
             });
             match result {
-                Ok(true) if child_entered => CHILD_ENTERED.to_owned(),
-                Ok(true) => String::new(),
-                // The child may end in any way.
-                Ok(false) => processes::exit_now(),
+                Ok(()) if child_entered => CHILD_ENTERED.to_owned(),
+                Ok(()) => String::new(),
                 Err(error) => format!("returned an error: {error}"),
             }
         });
@@ -308,74 +321,44 @@ fn forked_inside_the_closure() {
 /// The report of a parent whose child got past its lock.
 const CHILD_ENTERED: &str = "child entered";
 
+/// The calls that fail, and what with_lock or get must do then.
+const LOCKING: [(&str, Errno); 4] = [
+    ("pthread_mutex_lock", Errno::EINVAL),
+    ("pthread_mutex_trylock", Errno::EINVAL),
+    // The answer must wait again.
+    ("pthread_mutex_timedlock", Errno::ETIMEDOUT),
+    ("pthread_mutex_unlock", Errno::EPERM),
+];
+
 #[test]
 fn a_failed_lock_or_unlock() {
-    let plan = [
-        ("pthread_mutex_lock", Errno::EINVAL),
-        ("pthread_mutex_trylock", Errno::EINVAL),
-        ("pthread_mutex_unlock", Errno::EPERM),
-    ];
     refusals(
-        &plan,
+        &LOCKING,
         |refused| {
             let counter = new_counter();
             // A failed unlock must abort the process, so the calls are made in another one.
             let process = Process::fork(|| {
-                let ran = Cell::new(0);
-                let failed = refuse(|| {
-                    let entered = counter.with_lock(|_, _| ran.set(ran.get() + 1));
-                    let read = counter.get();
-                    [("with_lock", entered.err()), ("get()", read.err())]
+                let ran = Cell::new(false);
+                let (entered, read) = refuse(|| {
+                    (
+                        counter.with_lock(|_, _| ran.set(true)),
+                        counter.get().map(drop),
+                    )
                 });
-                let locking = refused.filter(|refusal| refusal.call != "pthread_mutex_unlock");
-                for (call, error) in failed {
-                    match (error, locking) {
-                        (Some(error), Some(refusal)) => {
-                            if error.raw_os_error() != Some(refusal.errno as i32) {
-                                return format!(
-                                    "{call} returned the error {error}; expected {:?}. The pthread functions return their \
-                                     error, and do not set errno.",
-                                    refusal.errno
-                                );
-                            }
-                            return match (call, ran.get()) {
-                                ("with_lock", 1..) => {
-                                    "with_lock ran its closure, and then returned the error. Expected the closure not to \
-                                     run without the lock."
-                                        .to_owned()
-                                }
-                                _ => String::new(),
-                            };
-                        }
-                        (Some(error), None) => {
-                            return format!("{call} returned an error: {error}.");
-                        }
-                        (None, _) => {}
-                    }
-                }
-                match refused {
-                    None => String::new(),
-                    Some(refusal) => format!(
-                        "with_lock and get() returned Ok; expected {}.",
-                        match locking {
-                            Some(_) => format!("the error {:?}", refusal.errno),
-                            None => "abort()".to_owned(),
-                        }
-                    ),
-                }
+                let calls = [("with_lock", entered), ("get()", read)];
+                mistake_after(refused, calls, ran.get()).unwrap_or_default()
             });
-            let end = process.end();
-            let unlocking = refused.is_some_and(|refusal| refusal.call == "pthread_mutex_unlock");
-            match end {
-                End::Reported(sentence) => check!(sentence.is_empty(), "{sentence}"),
+            let aborts = refused.is_some_and(|refusal| refusal.call == "pthread_mutex_unlock");
+            match process.end() {
+                End::Reported(mistake) => check!(mistake.is_empty(), "{mistake}"),
                 End::Died(how) => check!(
-                    unlocking && how == "was killed by SIGABRT",
+                    aborts && how == "was killed by SIGABRT",
                     "with_lock or get() did not return: its process {how}. Expected {}.",
-                    if unlocking { "abort()" } else { "an error" }
+                    if aborts { "abort()" } else { "an error" }
                 ),
                 End::Stuck => fail("with_lock or get() never returned.".to_owned()),
             }
-            if !unlocking {
+            if !aborts {
                 entered(
                     add_one_elsewhere(&counter),
                     "After that, with_lock in another process",
@@ -385,4 +368,49 @@ fn a_failed_lock_or_unlock() {
         },
         |_| (),
     )
+}
+
+/// What is wrong with the results of the calls, if anything, after one of their calls was made to fail. `ran` says
+/// whether the closure of `with_lock` has run.
+fn mistake_after(
+    refused: Option<Refusal>,
+    calls: [(&str, io::Result<()>); 2],
+    ran: bool,
+) -> Option<String> {
+    let error = calls
+        .iter()
+        .find_map(|(call, result)| Some((*call, result.as_ref().err()?)));
+    match (refused, error) {
+        (Some(refusal), None) if refusal.call == "pthread_mutex_unlock" => {
+            Some("with_lock and get() returned Ok; expected abort().".to_owned())
+        }
+        (Some(refusal), Some((call, error))) if refusal.call == "pthread_mutex_unlock" => {
+            let before = match call {
+                "get()" => "with_lock returned Ok, and then ",
+                _ => "",
+            };
+            Some(format!(
+                "{before}{call} returned an error: {error}. Expected abort()."
+            ))
+        }
+        (Some(refusal), Some((call, error))) if refusal.errno == Errno::EINVAL => {
+            if call == "with_lock" && ran {
+                return Some(
+                    "with_lock ran its closure, and then returned an error. Expected it to return the error without \
+                     running the closure."
+                        .to_owned(),
+                );
+            }
+            let same = error.raw_os_error() == Some(refusal.errno as i32);
+            (!same).then(|| wrong_error(error, refusal, call))
+        }
+        (Some(refusal), None) if refusal.errno == Errno::EINVAL => Some(format!(
+            "with_lock and get() returned Ok; expected the error {:?}.",
+            refusal.errno
+        )),
+        (_, Some((call, error))) => Some(format!(
+            "{call} returned an error: {error}. Expected it to lock, because nobody held the lock."
+        )),
+        (_, None) => None,
+    }
 }

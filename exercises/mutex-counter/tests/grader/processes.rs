@@ -55,7 +55,8 @@ impl Process {
                             .downcast_ref::<String>()
                             .map(String::as_str)
                             .or_else(|| payload.downcast_ref::<&str>().copied());
-                        format!("panicked: {}", message.unwrap_or("(no message)"))
+                        let first_line = message.and_then(|message| message.lines().next());
+                        format!("panicked: {}", first_line.unwrap_or("(no message)"))
                     }
                 };
                 let _ = writer.write_all(text.as_bytes());
@@ -177,7 +178,7 @@ impl Event {
                 State::Ended => break,
             }
             let ran = run_time(process).saturating_sub(used);
-            if blocked == 3 || slept >= TRIAL || ran >= TRIAL || begun.elapsed() > SOON {
+            if blocked == 2 || slept >= TRIAL || ran >= TRIAL || begun.elapsed() > SOON {
                 break;
             }
         }

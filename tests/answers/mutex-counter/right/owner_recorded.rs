@@ -88,7 +88,11 @@ struct Locked<'a>(&'a Counter);
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let me = std::process::id() as i32;
-        let released = self.0.shared().owner.compare_exchange(me, 0, SeqCst, SeqCst);
+        let released = self
+            .0
+            .shared()
+            .owner
+            .compare_exchange(me, 0, SeqCst, SeqCst);
         if released.is_err() {
             // This is a child that was forked while the lock was held, or the lock was overwritten.
             std::process::abort();

@@ -1,4 +1,4 @@
-//! The number is reached after the lock was given back, by a reference that the closure kept outside.
+//! The counter is accessed after the lock was released, by a reference that the closure kept outside.
 
 use mutex_counter::Counter;
 

@@ -1,4 +1,4 @@
-//! The number is reached after the lock was given back, by the reference that the closure returned.
+//! The counter is accessed after the lock was released, by the reference that the closure returned.
 
 use mutex_counter::Counter;
 
