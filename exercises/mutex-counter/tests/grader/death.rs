@@ -247,6 +247,8 @@ fn two_locks_of_a_dead_owner() {
         let [outer, inner] = &counters;
         let holder = Holder::enter(outer, |number, pause| {
             *number = 7;
+            // A new counter must not replace what the kernel knows of locks that are held.
+            let _third = Counter::new();
             let _ = inner.with_lock(|number, _| {
                 *number = 7;
                 pause();

@@ -16,11 +16,12 @@ fn contention(
     counter: &Counter,
     hold: impl FnOnce(&mut u64, &dyn Fn()),
     waiter: impl FnOnce(&Counter) -> Waiter,
+    trial: Duration,
     passed: &str,
 ) -> Outcome {
     let holder = Holder::enter(counter, hold);
     let waiter = waiter(counter);
-    check!(!waiter.passes(), "{passed}");
+    check!(!waiter.passes_within(trial), "{passed}");
     holder.leave();
     waiter.outcome()
 }
@@ -45,7 +46,7 @@ fn one_process_at_a_time() {
             pause();
             *number = before + 1;
         };
-        let outcome = contention(&counter, add_slowly, Waiter::adds, NOT_EXCLUDED);
+        let outcome = contention(&counter, add_slowly, Waiter::adds, LONG_TRIAL, NOT_EXCLUDED);
         let Outcome::Entered(entry, number) = outcome else {
             must_wait(&counter, "with_lock", &outcome)
         };
@@ -82,7 +83,7 @@ fn every_waiter_gets_in() {
             });
             started.wait();
             check!(
-                !inside.arrives_unless_blocked(caller.0.pid),
+                !inside.arrives_unless_blocked(caller.0.pid, TRIAL),
                 "{NOT_EXCLUDED}"
             );
             caller
@@ -106,7 +107,7 @@ fn every_waiter_gets_in() {
             }
             for waiter in &waiters {
                 check!(
-                    !inside.arrives_unless_blocked(waiter.0.pid),
+                    !inside.arrives_unless_blocked(waiter.0.pid, TRIAL),
                     "Three processes waited for the lock. After its release, two of them were inside with_lock at the \
                      same time."
                 );
@@ -140,6 +141,7 @@ fn get_waits_too() {
             &counter,
             change_twice,
             Waiter::reads,
+            TRIAL,
             "get() returned while another process was inside with_lock: get() must lock, too.",
         );
         let Outcome::Read(number) = outcome else {
@@ -171,10 +173,12 @@ fn a_signal_does_not_end_the_wait() {
             SaFlags::empty(),
             SigSet::empty(),
         );
-        // SAFETY: the handler only calls `write`.
-        unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler for SIGUSR1");
+        let handle_signals = || {
+            // SAFETY: the handler only calls `write`.
+            unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler for SIGUSR1");
+        };
         let holder = Holder::enter(&counter, |_, pause| pause());
-        let waiter = Waiter::adds(&counter);
+        let waiter = Waiter::adds_after(handle_signals, &counter);
         check!(!waiter.passes(), "{NOT_EXCLUDED}");
         let _ = kill(waiter.caller.0.pid, Signal::SIGUSR1);
         if !handled.arrives() {
@@ -250,7 +254,7 @@ fn threads_exclude_each_other() {
             "with_lock never ran its closure, but nobody held the lock."
         );
         check!(
-            !past_the_lock.arrives_unless_blocked(process.0.pid),
+            !past_the_lock.arrives_unless_blocked(process.0.pid, TRIAL),
             "Counter is Sync, and a second thread was inside with_lock while the first one was still there. Exclude \
              threads of one process, too, or leave out the impl of Sync."
         );

@@ -1,5 +1,6 @@
 //! Stage 1: process-shared setup.
 
+use std::fs;
 use std::ops::Range;
 use std::ptr::null_mut;
 
@@ -277,11 +278,10 @@ fn unmaps_only_its_own_memory() {
         let counter = new_counter();
         let new: Vec<_> = mappings()
             .into_iter()
-            .filter(|(range, shared)| *shared && !overlaps(&before, range))
-            .map(|(range, _)| range)
+            .filter(|mapping| mapping.shared && !overlaps(&before, &mapping.range))
             .collect();
         let mut neighbours: Vec<usize> = first.into_iter().collect();
-        for range in new {
+        for Mapping { range, .. } in &new {
             for address in [range.start - page, range.end] {
                 let is_free = map_a_page(address as *mut _, libc::MAP_FIXED_NOREPLACE).is_some();
                 if is_free || overlaps(&before, &(address..address + page)) {
@@ -297,6 +297,17 @@ fn unmaps_only_its_own_memory() {
             "Dropping the counter unmapped memory beside its own: pages of other mappings, directly before or after it, \
              are gone. Unmap the length that was mapped."
         );
+        let left = new
+            .iter()
+            .find(|mapping| fs::exists(&mapping.file).unwrap_or(false));
+        if let Some(Mapping { file, .. }) = left {
+            // It would be left for good.
+            let _ = fs::remove_file(file);
+            fail(format!(
+                "After the counter was dropped, the file {file} still exists. Use memory without a name (MAP_ANONYMOUS, \
+                 memfd_create), or unlink the name as soon as the file is mapped."
+            ));
+        }
     })
 }
 
@@ -309,20 +320,31 @@ fn map_a_page(address: *mut libc::c_void, flag: libc::c_int) -> Option<usize> {
     (start != libc::MAP_FAILED && (flag == 0 || at == address.addr())).then_some(at)
 }
 
-/// The mappings of this process, and whether each is shared.
-fn mappings() -> Vec<(Range<usize>, bool)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+/// A line of /proc/self/maps.
+struct Mapping {
+    range: Range<usize>,
+    shared: bool,
+    /// The path of the mapped file, or another name.
+    file: String,
+}
+
+fn mappings() -> Vec<Mapping> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
     let parse = |line: &str| {
         let mut fields = line.split_whitespace();
         let (start, end) = fields.next()?.split_once('-')?;
-        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        Some((range, fields.next()?.ends_with('s')))
+        Some(Mapping {
+            range: usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?,
+            shared: fields.next()?.ends_with('s'),
+            // "(deleted)" after the name of an unlinked file makes it a name that no file has.
+            file: fields.skip(3).collect::<Vec<_>>().join(" "),
+        })
     };
     maps.lines().filter_map(parse).collect()
 }
 
-fn overlaps(mappings: &[(Range<usize>, bool)], range: &Range<usize>) -> bool {
+fn overlaps(mappings: &[Mapping], range: &Range<usize>) -> bool {
     mappings
         .iter()
-        .any(|(other, _)| other.start < range.end && range.start < other.end)
+        .any(|other| other.range.start < range.end && range.start < other.range.end)
 }

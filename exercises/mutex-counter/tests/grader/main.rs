@@ -9,10 +9,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use judge::{Errno, Refusal, case, check, fail, refusals, refuse, watch};
 use mutex_counter::{Counter, Entry};
-use processes::{End, Event, Process};
+use processes::{End, Event, LONG_TRIAL, Process, TRIAL};
 
 mod death;
 mod exclusion;
@@ -217,8 +218,14 @@ struct Waiter {
 impl Waiter {
     /// Forks a process that adds 1 under the lock.
     fn adds(counter: &Counter) -> Waiter {
+        Waiter::adds_after(|| (), counter)
+    }
+
+    /// Forks a process that calls `prepare`, and then adds 1 under the lock.
+    fn adds_after(prepare: impl FnOnce(), counter: &Counter) -> Waiter {
         let [started, past_the_lock] = [(); 2].map(|()| Event::new());
         let caller = Caller::enter(|| {
+            prepare();
             started.send();
             counter.with_lock(|number, entry| {
                 past_the_lock.send();
@@ -252,7 +259,13 @@ impl Waiter {
 
     /// Whether the process got past the lock, although another one holds it.
     fn passes(&self) -> bool {
-        self.past_the_lock.arrives_unless_blocked(self.caller.0.pid)
+        self.passes_within(TRIAL)
+    }
+
+    /// As `passes`. `trial` is how long a process that polls may do so.
+    fn passes_within(&self, trial: Duration) -> bool {
+        let process = self.caller.0.pid;
+        self.past_the_lock.arrives_unless_blocked(process, trial)
     }
 
     /// Waits for the end of the call.

@@ -22,8 +22,10 @@ const SOON: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 /// The number of looks in a row at which the same tasks wait for the same, after which nothing happens any more.
 const LOOKS: usize = 5;
-/// How much of its own time a process gets to pass a lock that does not exclude it.
-const TRIAL: Duration = Duration::from_millis(100);
+/// How long a process may sleep or run to pass a lock that does not exclude it. One that is blocked never passes.
+pub const TRIAL: Duration = Duration::from_millis(100);
+/// As `TRIAL`, for a lock that gives up after a while.
+pub const LONG_TRIAL: Duration = Duration::from_millis(1500);
 
 /// A forked process that runs one closure and reports its result.
 pub struct Process {
@@ -163,8 +165,8 @@ impl Event {
         readable(&self.reader, Duration::ZERO)
     }
 
-    /// Waits for the event until `process`, which would send it, is blocked, or has had enough time of its own.
-    pub fn arrives_unless_blocked(&self, process: Pid) -> bool {
+    /// Waits for the event until `process`, which would send it, is blocked, or has slept or run for `trial`.
+    pub fn arrives_unless_blocked(&self, process: Pid, trial: Duration) -> bool {
         let begun = Instant::now();
         let used = run_time(process);
         let mut slept = Duration::ZERO;
@@ -178,7 +180,7 @@ impl Event {
                 State::Ended => break,
             }
             let ran = run_time(process).saturating_sub(used);
-            if blocked == 2 || slept >= TRIAL || ran >= TRIAL || begun.elapsed() > SOON {
+            if blocked == 2 || slept >= trial || ran >= trial || begun.elapsed() > SOON {
                 break;
             }
         }
