@@ -68,7 +68,10 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
                 "{PANICKED} did not return: its process {how}. Expected the same panic in the \
                  caller of with_lock."
             ),
-            End::Stuck => never.clone(),
+            End::Stuck => {
+                "After a panic in the closure, with_lock in the same thread never returned."
+                    .to_owned()
+            }
         };
         // If the lock is still held, that is the reason why the same thread cannot lock it again.
         let held = matches!(waited, Outcome::Stuck) && !sentence.starts_with(PANICKED);
@@ -89,7 +92,26 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
             "A closure stored 7 and panicked, and the next with_lock passed {number}. Expected 7: the number stays as \
              the closure left it."
         );
-        // A destructor may call with_lock while its thread panics.
+        // A panic in the first process, after which the judge compares its state.
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+            counter.with_lock(|_, _| panic::resume_unwind(Box::new(Payload(7))))
+        }));
+        check!(
+            panicked.is_err(),
+            "{PANICKED} returned. Expected the same panic in the caller of with_lock."
+        );
+    })
+}
+
+/// Begins the sentences for a panic that did not go on to the caller.
+const PANICKED: &str = "The closure panicked, and with_lock";
+
+/// A destructor may call `with_lock` while its thread panics.
+#[test]
+fn called_during_a_panic() {
+    case(|| {
+        judge::expect_panics();
+        let counter = new_counter();
         let in_a_destructor = Caller::enter(|| {
             struct AddsOne<'a>(&'a Counter);
             impl Drop for AddsOne<'_> {
@@ -110,14 +132,11 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
             &format!("{call} never returned. Expected the lock to be released."),
         );
         check!(
-            (entry, number) == (Entry::Clean, 10),
-            "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 10."
+            (entry, number) == (Entry::Clean, 1),
+            "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 1."
         );
     })
 }
-
-/// Begins the sentences for a panic that did not go on to the caller.
-const PANICKED: &str = "The closure panicked, and with_lock";
 
 /// A call inside `with_lock` of the same counter, and whether it succeeded.
 type Relock = fn(&Counter) -> Relocked;
@@ -379,6 +398,7 @@ fn a_failed_lock_or_unlock() {
             let process = Process::fork(|| {
                 let ran = Cell::new(false);
                 let (entered, read) = refuse(|| {
+                    Errno::EXDEV.set();
                     (
                         counter.with_lock(|_, _| ran.set(true)),
                         counter.get().map(drop),
