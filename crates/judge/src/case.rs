@@ -31,7 +31,12 @@ pub fn once(body: impl FnOnce(Option<Refusal>)) -> impl FnMut(Option<Refusal>) {
 
 /// Grades `body`, reports the verdict, and ends the test.
 pub fn settle(plan: Plan, body: Body, check: Option<Check>) {
-    if let Some((case, outcome)) = grade(&Limits::default(), plan, body, check) {
+    settle_within(&Limits::default(), plan, body, check);
+}
+
+/// Like `settle`, with other limits.
+pub fn settle_within(limits: &Limits, plan: Plan, body: Body, check: Option<Check>) {
+    if let Some((case, outcome)) = grade(limits, plan, body, check) {
         outcome.settle(&case);
     }
 }

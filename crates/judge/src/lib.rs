@@ -107,6 +107,14 @@ pub fn case(body: impl FnOnce()) {
     case::settle(&[], &mut once(|_| body()), None);
 }
 
+/// Like `case`, with other limits.
+///
+/// # Panics
+/// If the case did not pass. The reason has been printed by then.
+pub fn case_with(limits: Limits, body: impl FnOnce()) {
+    case::settle_within(&limits, &[], &mut once(|_| body()), None);
+}
+
 /// Grades `body` and, if it passes, what the kernel saw of its `watch`ed part. `check` runs in the judge.
 ///
 /// If the calls cannot be seen, the case is skipped, visibly.

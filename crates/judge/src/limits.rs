@@ -10,9 +10,11 @@ pub const LIBTEST: usize = 2;
 pub struct Limits {
     /// From start to end.
     pub wall: Duration,
-    /// Bytes resident at the same time in all its processes, and bytes of private writable memory in each
-    /// (`RLIMIT_DATA`, which does not count PROT_NONE reservations: a lesson may reserve a terabyte).
+    /// Bytes resident at the same time in all its processes.
     pub memory: u64,
+    /// Bytes of private writable memory in each process (`RLIMIT_DATA`). PROT_NONE reservations do not count: a lesson
+    /// may reserve a terabyte.
+    pub data: u64,
     /// Processes and threads at the same time.
     pub tasks: usize,
     /// Bytes in any file that it writes, its output included (`RLIMIT_FSIZE`).
@@ -24,6 +26,7 @@ impl Default for Limits {
         Limits {
             wall: Duration::from_secs(10),
             memory: 1 << 30,
+            data: 1 << 30,
             tasks: 32,
             file: 64 << 20,
         }

@@ -107,7 +107,7 @@ fn processes_of(case: &str) -> usize {
 #[test]
 fn a_case_sees_its_own_allocation_fail() {
     let limits = Limits {
-        memory: 64 << 20,
+        data: 64 << 20,
         ..Limits::default()
     };
     let outcome = observe(limits, || {

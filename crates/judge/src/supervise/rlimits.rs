@@ -95,7 +95,7 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
         ),
         bytes(
             Resource::RLIMIT_DATA,
-            limits.memory,
+            limits.data,
             "the data segment (ulimit -Hd)",
         ),
         // Some lessons reserve a terabyte.
