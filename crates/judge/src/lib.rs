@@ -86,6 +86,7 @@ mod visible;
 
 use std::panic;
 
+pub use child::neighbours::{Neighbours, Spacer};
 pub use child::panics::{expect_panics, skip};
 pub use child::window::{meanwhile, refuse};
 pub use child::{in_child, pretend, probe, rebase_state, watch};

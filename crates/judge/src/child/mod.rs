@@ -4,6 +4,7 @@ mod common;
 mod filter;
 mod fork;
 pub mod interpose;
+pub mod neighbours;
 pub mod panics;
 pub mod pretend;
 pub mod probe;
