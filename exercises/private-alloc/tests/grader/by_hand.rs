@@ -1,34 +1,45 @@
 //! Stage 1: raw `mmap` and `munmap`.
 
+use judge::Refusal;
 use nix::libc;
 use private_alloc::{map_by_hand, unmap_by_hand};
 
 use super::*;
 
 const WITHOUT_MAP_ANONYMOUS: &str =
-    "mmap failed with EBADF: it looked for an open file, because MAP_ANONYMOUS is missing.";
+    "mmap failed with EBADF, because it looked for an open file. Pass MAP_ANONYMOUS.";
 
-/// Maps `LEN` bytes with the answer's `map_by_hand`, or fails the case.
-fn map() -> *mut u8 {
-    let error = match map_by_hand(LEN) {
+/// Maps `len` bytes with the answer's `map_by_hand`, or fails the case.
+fn map(len: usize) -> *mut u8 {
+    let error = match map_by_hand(len) {
         Ok(start) => return start,
         Err(error) => error,
     };
     judge::fail(match error.raw_os_error() {
         Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
         Some(libc::EINVAL) => {
-            "mmap failed with EINVAL: it wants a length, and one of MAP_PRIVATE and MAP_SHARED."
+            "mmap failed with EINVAL. It requires a length, and one of MAP_PRIVATE and MAP_SHARED."
                 .to_owned()
         }
-        _ => format!("map_by_hand must map 512 KiB, and gave an error: {error}."),
+        _ => format!("map_by_hand({len}) returned an error; expected an address: {error}."),
     })
+}
+
+/// Unmaps with the answer's `unmap_by_hand`, or fails the case. Nothing may use the range any more.
+fn unmap(start: *mut u8, len: usize) {
+    // SAFETY: no reference into the range exists, and no caller uses it afterwards.
+    if let Err(error) = unsafe { unmap_by_hand(start, len) } {
+        judge::fail(format!(
+            "unmap_by_hand returned an error for a mapping of map_by_hand; expected Ok: {error}."
+        ));
+    }
 }
 
 #[test]
 fn asks_for_one_mapping() {
     watched(
         || {
-            let start = watch(map);
+            let start = watch(|| map(LEN));
             // SAFETY: no reference into the mapping exists.
             let _ = watch(|| unsafe { unmap_by_hand(start, LEN) });
         },
@@ -39,36 +50,40 @@ fn asks_for_one_mapping() {
 #[test]
 fn zeroed_and_writable() {
     case(|| {
-        let start = map();
-        expect_read_and_write(start);
-        // SAFETY: the pages are readable and writable, as just checked, and nothing else refers to them.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start, LEN) };
-        expect_zeros(bytes);
-        bytes.fill(7);
-        expect_plain("map_by_hand's memory", start, LEN, Kind::Private);
+        for (len, name) in lengths() {
+            let start = map(len);
+            expect_mapped(start, len, name);
+            expect_read_and_write(start);
+            // SAFETY: the pages are mapped, readable and writable, as just checked, and nothing else refers to them.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(start, len) };
+            expect_zeros(bytes);
+            fill(bytes);
+            expect_plain("map_by_hand's memory", start, len, Kind::Private);
+        }
     })
 }
 
 #[test]
 fn failure_is_an_error() {
     case(|| {
-        for (len, errno, why) in [
-            (0, libc::EINVAL, "a mapping of 0 bytes"),
-            (
-                isize::MAX as usize,
-                libc::ENOMEM,
-                "more than any address space holds",
-            ),
+        let most = isize::MAX as usize;
+        for (len, name, errno) in [
+            (0, "0", libc::EINVAL),
+            (most, "isize::MAX", libc::ENOMEM),
+            (most + 1, "isize::MAX + 1", libc::ENOMEM),
+            (usize::MAX - 5000, "usize::MAX - 5000", libc::ENOMEM),
+            (usize::MAX, "usize::MAX", libc::ENOMEM),
         ] {
             match map_by_hand(len) {
                 Ok(start) => {
                     check!(
                         start.addr() != usize::MAX,
-                        "mmap refused {why}, and you gave MAP_FAILED out as an address: it is not null, but \
-                         all ones."
+                        "map_by_hand({name}) returned MAP_FAILED as a valid address. Compare with MAP_FAILED, not with \
+                         null."
                     );
                     judge::fail(format!(
-                        "mmap refuses {why}, and your function said that it was mapped."
+                        "map_by_hand({name}) returned Ok; expected an error. Pass the length to mmap unchanged, and \
+                         check mmap's result."
                     ));
                 }
                 Err(error) => {
@@ -76,10 +91,11 @@ fn failure_is_an_error() {
                         error.raw_os_error() != Some(libc::EBADF),
                         "{WITHOUT_MAP_ANONYMOUS}"
                     );
+                    let expected = io::Error::from_raw_os_error(errno);
                     check!(
                         error.raw_os_error() == Some(errno),
-                        "mmap refused {why}, and your error does not carry its errno: \
-                         io::Error::last_os_error() does."
+                        "map_by_hand({name}) returned the error \"{error}\"; expected mmap's: \"{expected}\". Return \
+                         io::Error::last_os_error()."
                     );
                 }
             }
@@ -90,16 +106,49 @@ fn failure_is_an_error() {
 #[test]
 fn unmapped() {
     case(|| {
-        let start = map();
-        // SAFETY: no reference into the mapping exists.
-        let result = unsafe { unmap_by_hand(start, LEN) };
+        for (len, name) in lengths() {
+            let spacer = Spacer::new();
+            let start = map(len);
+            drop(spacer);
+            let neighbours = Neighbours::of(start, len);
+            unmap(start, len);
+            let left = mapped_pages(start, len);
+            check!(
+                left == 0,
+                "unmap_by_hand returned Ok, but {left} of the {} pages of a mapping of {name} are still mapped. Pass \
+                 munmap the start and the length.",
+                len.div_ceil(page_size())
+            );
+            neighbours.expect_untouched("unmap_by_hand of a mapping");
+        }
+    })
+}
+
+#[test]
+fn unmaps_a_part() {
+    case(|| {
+        let page = page_size();
+        let start = map(4 * page);
+        for index in 0..4 {
+            let page_start = start.wrapping_add(index * page);
+            // SAFETY: `map_by_hand` returned this memory, and nothing else refers to it.
+            fill(unsafe { std::slice::from_raw_parts_mut(page_start, page) });
+        }
+        unmap(start.wrapping_add(page), 2 * page);
+        let mapped = [0, 1, 2, 3].map(|index| mapped_pages(start.wrapping_add(index * page), 1));
         check!(
-            result.is_ok(),
-            "unmap_by_hand must unmap what map_by_hand mapped, and gave an error."
+            mapped == [1, 0, 0, 1],
+            "Of 4 mapped pages, unmap_by_hand was asked to unmap the 2 in the middle; mapped are now {mapped:?} (1 is \
+             mapped); expected [1, 0, 0, 1]. Pass start and len to munmap unchanged."
         );
+        let kept = [0, 3].map(|index| {
+            let page_start = start.wrapping_add(index * page);
+            // SAFETY: the page is mapped, as just checked, and nothing else refers to it.
+            unsafe { std::slice::from_raw_parts(page_start, page) }
+        });
         check!(
-            mapped_pages(start, LEN) == 0,
-            "unmap_by_hand said that all was well, and the pages are still mapped."
+            kept.iter().all(|page| first_change(page).is_none()),
+            "unmap_by_hand changed a page outside of the range that it was asked to unmap."
         );
     })
 }
@@ -107,19 +156,70 @@ fn unmapped() {
 #[test]
 fn failed_unmap_is_an_error() {
     case(|| {
-        let start = map();
-        // SAFETY: munmap fails with EINVAL for an address that is not page-aligned, and unmaps nothing.
-        let result = unsafe { unmap_by_hand(start.wrapping_add(1), LEN) };
-        match result {
-            Ok(()) => judge::fail(
-                "munmap refuses a start that is no page's first byte, and your function said that all was \
-                 well: look at what munmap returns."
-                    .to_owned(),
+        let start = map(LEN);
+        let inside = start.wrapping_add(1);
+        for (start, len, call) in [
+            (
+                inside,
+                LEN,
+                "unmap_by_hand with a start that is not page-aligned",
             ),
-            Err(error) => check!(
-                error.raw_os_error() == Some(libc::EINVAL),
-                "munmap refused with EINVAL, and your error does not carry it: io::Error::last_os_error() does."
-            ),
+            (start, 0, "unmap_by_hand with a length of 0"),
+        ] {
+            // SAFETY: munmap fails with EINVAL in both cases and unmaps nothing.
+            match unsafe { unmap_by_hand(start, len) } {
+                Ok(()) => judge::fail(format!(
+                    "{call} returned Ok; munmap fails with EINVAL. Check munmap's result."
+                )),
+                Err(error) => check!(
+                    error.raw_os_error() == Some(libc::EINVAL),
+                    "{call} returned the error \"{error}\"; munmap's was EINVAL. Return io::Error::last_os_error()."
+                ),
+            }
         }
     })
+}
+
+#[test]
+fn calls_that_fail() {
+    refusals(
+        &[("mmap", Errno::ENOMEM), ("munmap", Errno::ENOMEM)],
+        |refused| {
+            let mapped = watch(|| refuse(|| map_by_hand(LEN)));
+            let start = match (mapped, refused) {
+                (Ok(start), _) => start,
+                (Err(error), Some(refusal)) => return expect_errno("map_by_hand", &error, refusal),
+                (Err(error), None) => {
+                    judge::fail(format!("map_by_hand returned an error: {error}."))
+                }
+            };
+            check!(
+                mapped_pages(start, LEN) > 0,
+                "map_by_hand returned an address at which nothing is mapped. Check mmap's result."
+            );
+            // SAFETY: no reference into the mapping exists.
+            let unmapped = watch(|| refuse(|| unsafe { unmap_by_hand(start, LEN) }));
+            let left = mapped_pages(start, LEN);
+            match (unmapped, refused) {
+                (Err(error), Some(refusal)) => expect_errno("unmap_by_hand", &error, refusal),
+                (Err(error), None) => {
+                    judge::fail(format!("unmap_by_hand returned an error: {error}."))
+                }
+                (Ok(()), _) => check!(
+                    left == 0,
+                    "unmap_by_hand returned Ok, but the memory is still mapped. Check munmap's result."
+                ),
+            }
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+/// Fails the case unless the error is that of the call that was made to fail.
+fn expect_errno(call: &str, error: &io::Error, refusal: Refusal) {
+    check!(
+        error.raw_os_error() == Some(refusal.errno as i32),
+        "{call} returned the error \"{error}\"; expected {}. Return io::Error::last_os_error().",
+        refusal.errno
+    );
 }

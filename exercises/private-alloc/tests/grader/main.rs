@@ -8,7 +8,9 @@ use std::io;
 use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
 use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
-use judge::{case, check, in_child, pretend, watch, watched};
+use judge::{
+    Errno, Neighbours, Spacer, case, check, in_child, pretend, refusals, refuse, watch, watched,
+};
 use private_alloc::Region;
 
 mod by_hand;
@@ -20,6 +22,23 @@ mod views;
 /// A multiple of every page size. The transcripts contain this length.
 const LEN: usize = 512 << 10;
 
+/// More bytes than a `u32` counts, and a multiple of every page size.
+const OVER_4_GIB: usize = (4 << 30) + (64 << 10);
+
+/// Lengths at which rounding to pages goes wrong, with names that are the same on every machine.
+fn lengths() -> [(usize, &'static str); 7] {
+    let page = page_size();
+    [
+        (1, "1 byte"),
+        (page - 1, "1 page less 1 byte"),
+        (page, "1 page"),
+        (page + 1, "1 page and 1 byte"),
+        (3 * page + 123, "3 pages and 123 bytes"),
+        (16 * page - 1, "16 pages less 1 byte"),
+        (LEN, "512 KiB"),
+    ]
+}
+
 /// Returns a new region, or fails the case.
 fn region(len: usize) -> Region {
     expect_region("Region::new", len, Region::new(len))
@@ -30,16 +49,63 @@ fn expect_region(call: &str, len: usize, result: io::Result<Region>) -> Region {
     match result {
         Ok(region) => region,
         Err(error) => judge::fail(format!(
-            "{call}({len}) must give a region, and gave an error: {error}."
+            "{call}({len}) returned an error; expected a region: {error}."
         )),
     }
 }
 
+/// The byte that `fill` writes at this offset. It is never 0, and no two neighbouring pages are alike.
+const fn pattern(offset: usize) -> u8 {
+    (offset % PERIOD) as u8 + 1
+}
+
+/// A prime, so that it divides no page size.
+const PERIOD: usize = 251;
+
+/// Compared and copied block by block, because an unoptimised loop over bytes takes milliseconds.
+static PATTERN: [u8; 64 * PERIOD] = {
+    let mut bytes = [0; 64 * PERIOD];
+    let mut offset = 0;
+    while offset < bytes.len() {
+        bytes[offset] = pattern(offset);
+        offset += 1;
+    }
+    bytes
+};
+
+static ZEROS: [u8; PATTERN.len()] = [0; PATTERN.len()];
+
+fn fill(bytes: &mut [u8]) {
+    for block in bytes.chunks_mut(PATTERN.len()) {
+        block.copy_from_slice(&PATTERN[..block.len()]);
+    }
+}
+
+/// Returns the first offset at which the bytes are not those that `fill` has written.
+fn first_change(bytes: &[u8]) -> Option<usize> {
+    first_difference(bytes, &PATTERN)
+}
+
+/// Returns the first offset at which the bytes differ from a repetition of `block`.
+fn first_difference(bytes: &[u8], block: &[u8]) -> Option<usize> {
+    let mut chunks = bytes.chunks(block.len()).enumerate();
+    let (index, chunk) = chunks.find(|(_, chunk)| *chunk != &block[..chunk.len()])?;
+    let offset = chunk
+        .iter()
+        .zip(block)
+        .position(|(got, expected)| got != expected);
+    Some(index * block.len() + offset?)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    first_difference(bytes, &ZEROS).is_none()
+}
+
 /// Fails the case unless every byte is zero.
 fn expect_zeros(bytes: &[u8]) {
-    if let Some(offset) = bytes.iter().position(|byte| *byte != 0) {
+    if let Some(offset) = first_difference(bytes, &ZEROS) {
         judge::fail(format!(
-            "Fresh memory must read as zero, and byte {offset} of your region reads {}.",
+            "Byte {offset} of a new region is {}; expected 0. The kernel zeroes every page that it maps.",
             bytes[offset]
         ));
     }
@@ -50,31 +116,39 @@ fn expect_read_and_write(start: *const u8) {
     let permissions = permissions(start);
     check!(
         permissions.mapped,
-        "The address that your function gave is not mapped."
+        "Nothing is mapped at the address that your function returned. The memory must stay mapped until it is \
+         unmapped by its owner."
     );
     check!(
         permissions.read,
-        "Your memory cannot be read: PROT_READ is missing."
+        "The memory is mapped without read permission. Pass PROT_READ | PROT_WRITE."
     );
     check!(
         permissions.write,
-        "Your memory cannot be written: PROT_WRITE is missing."
+        "The memory is mapped without write permission. Pass PROT_READ | PROT_WRITE."
     );
     check!(
         !permissions.execute,
-        "Your memory can be executed: leave PROT_EXEC out, so that nobody who writes data here can make it code."
+        "The memory is executable. Leave out PROT_EXEC, so that data written here cannot run as code."
+    );
+}
+
+/// Fails the case unless all pages of the `len` bytes at `start` are mapped.
+fn expect_mapped(start: *const u8, len: usize, name: &str) {
+    let (mapped, expected) = (mapped_pages(start, len), len.div_ceil(page_size()));
+    check!(
+        mapped == expected,
+        "Of the {expected} pages of a region of {name}, {mapped} are mapped; expected all of them."
     );
 }
 
 /// Fails the case unless `call` failed with an error of this kind.
 fn expect_error(call: &str, result: io::Result<Region>, kind: ErrorKind) {
     match result {
-        Ok(_) => judge::fail(format!(
-            "{call} must be an error, {kind:?}, and it gave a region."
-        )),
+        Ok(_) => judge::fail(format!("{call} returned Ok; expected Err({kind:?}).")),
         Err(error) => check!(
             error.kind() == kind,
-            "{call} must fail with {kind:?}, and it failed with {:?}.",
+            "{call} returned Err({:?}); expected Err({kind:?}).",
             error.kind()
         ),
     }

@@ -1,29 +1,45 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
-use judge::count;
+use judge::Refusal;
 use judge::probe::faults;
 
 use super::*;
 
 const PAGES: usize = 32;
 
+const WITHOUT_ADVICE: &str = "on a kernel without MADV_POPULATE_WRITE (before Linux 5.14)";
+
+/// Lengths of `PAGES` pages: whole ones, and with a last page that is used in part.
+fn partly_used() -> [usize; 3] {
+    let page = page_size();
+    [PAGES * page, (PAGES - 1) * page + 1, PAGES * page - 1]
+}
+
 /// Fails the case unless every page can be written without a page fault.
 fn expect_no_fault(bytes: &mut [u8], after: &str) {
     let what = format!("After {after} the region");
     expect_plain(&what, bytes.as_ptr(), bytes.len(), Kind::MayBeHuge);
     let resident = resident_pages(bytes.as_ptr(), bytes.len());
-    let taken = faults_of_writing(bytes, 9);
+    let taken = page_faults(faults_of_writing(bytes, 9));
     check!(
-        taken == 0 || resident < PAGES,
-        "After {after} all {PAGES} pages are resident, but not yet yours to write: a write to each took {}, and must \
-         take none.",
-        count(taken as usize, "page fault")
+        taken == NONE || resident < PAGES,
+        "After {after}, all {PAGES} pages are resident, but writes to each page took {taken}; expected none. Write to \
+         each page: a page that was only read is write-protected."
     );
     check!(
-        taken == 0,
-        "After {after} {resident} of {PAGES} pages are resident: a write to each took {}, and must take none.",
-        count(taken as usize, "page fault")
+        taken == NONE,
+        "After {after}, {resident} of {PAGES} pages are resident, and writes to each page took {taken}; expected none."
     );
+}
+
+const NONE: &str = "no page fault";
+
+fn page_faults(count: u64) -> String {
+    match count {
+        0 => NONE.to_owned(),
+        1 => "1 page fault".to_owned(),
+        count => format!("{count} page faults"),
+    }
 }
 
 /// Writes the first byte of each page and returns the number of page faults that the writes took.
@@ -51,17 +67,39 @@ fn populated(len: usize) -> Region {
 
 fn prefault(region: &mut Region) {
     if let Err(error) = region.prefault() {
-        judge::fail(format!("prefault() gave an error: {error}."));
+        judge::fail(format!(
+            "prefault() returned an error; expected Ok: {error}."
+        ));
+    }
+}
+
+/// Calls `prefault` where the kernel does not know its advice.
+fn prefault_without_advice(region: &mut Region) {
+    if let Err(error) = region.prefault() {
+        judge::fail(format!(
+            "prefault() returned an error {WITHOUT_ADVICE}: {error}. Write to each page instead."
+        ));
     }
 }
 
 #[test]
 fn resident_at_once() {
     case(|| {
-        let len = PAGES * page_size();
-        let mut region = populated(len);
-        let bytes = region.as_mut_slice();
-        expect_no_fault(bytes, "new_populated");
+        for len in partly_used() {
+            expect_no_fault(populated(len).as_mut_slice(), "new_populated");
+        }
+    })
+}
+
+#[test]
+fn populated_before_linux_5_14() {
+    case(|| {
+        pretend::no_populate_advice();
+        let mut region = populated(PAGES * page_size());
+        expect_no_fault(
+            region.as_mut_slice(),
+            &format!("new_populated {WITHOUT_ADVICE}"),
+        );
     })
 }
 
@@ -69,9 +107,17 @@ fn resident_at_once() {
 fn populated_is_zeroed() {
     case(|| {
         for _ in 0..2 {
-            let mut region = populated(LEN);
-            expect_zeros(region.as_slice());
-            region.as_mut_slice().fill(0xAA);
+            for (len, name) in lengths() {
+                let mut region = populated(len);
+                check!(
+                    region.len() == len && region.as_slice().len() == len,
+                    "A region of {name} from new_populated has len() {} and a slice of {} bytes; expected {len}.",
+                    region.len(),
+                    region.as_slice().len()
+                );
+                expect_zeros(region.as_slice());
+                region.as_mut_slice().fill(0xAA);
+            }
         }
     })
 }
@@ -83,46 +129,78 @@ fn populated_leaves_nothing() {
             let region = watch(|| populated(LEN));
             watch(|| drop(region));
         },
-        |seen| seen.expect_ledger("region"),
+        |seen| seen.expect_nothing_left(),
     )
 }
 
 #[test]
 fn populated_errors() {
-    case(|| {
-        let call = "Region::new_populated";
-        expect_error(
-            &format!("{call}(0)"),
-            Region::new_populated(0),
-            InvalidInput,
-        );
-        let most = Region::new_populated(usize::MAX);
-        expect_error(&format!("{call}(usize::MAX)"), most, OutOfMemory);
-    })
+    case(|| errors::expect_errors(("Region::new_populated", Region::new_populated), |_| true))
 }
 
 #[test]
 fn prefault_keeps_contents() {
     case(|| {
-        let mut region = region(PAGES * page_size());
-        for (offset, byte) in region.as_mut_slice().iter_mut().enumerate() {
-            *byte = (offset % 251) as u8;
-        }
-        prefault(&mut region);
-        let kept = |(offset, byte): (usize, &u8)| *byte == (offset % 251) as u8;
-        check!(
-            region.as_slice().iter().enumerate().all(kept),
-            "prefault() changed what the region holds: it must keep every byte."
-        );
+        let page = page_size();
+        // Some pages are written, some only read, and some untouched.
+        let kept = |prefault: fn(&mut Region), how: &str| {
+            for len in [page - 1, (PAGES - 1) * page + 1, PAGES * page] {
+                let spacer = Spacer::new();
+                let mut region = region(len);
+                drop(spacer);
+                let written = |index: usize| index % 4 < 2;
+                let pages = || (0..len).step_by(page).enumerate();
+                for (index, offset) in pages() {
+                    let end = len.min(offset + page);
+                    match index % 4 {
+                        0 => fill(&mut region.as_mut_slice()[offset..end]),
+                        // Only the last byte of the page.
+                        1 => region.as_mut_slice()[end - 1] = pattern(index),
+                        2 => expect_zeros(&region.as_slice()[offset..end]),
+                        _ => {}
+                    }
+                }
+                let before = region.as_slice().as_ptr();
+                let neighbours = Neighbours::of(before, len);
+                prefault(&mut region);
+                for (index, offset) in pages() {
+                    let end = len.min(offset + page);
+                    let bytes = &region.as_slice()[offset..end];
+                    let intact = match index % 4 {
+                        0 => first_change(bytes).is_none(),
+                        1 => {
+                            let (last, rest) = bytes.split_last().expect("a page has bytes");
+                            *last == pattern(index) && is_zero(rest)
+                        }
+                        _ => is_zero(bytes),
+                    };
+                    let kind = if written(index) {
+                        "written"
+                    } else {
+                        "unwritten"
+                    };
+                    check!(
+                        intact,
+                        "prefault(){how} changed a {kind} page of the region; expected every byte to be kept."
+                    );
+                }
+                neighbours.expect_untouched("prefault() of a region");
+            }
+        };
+        kept(prefault, "");
+        pretend::no_populate_advice();
+        kept(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
     })
 }
 
 #[test]
 fn prefault_brings_in_every_page() {
     case(|| {
-        let mut region = region(PAGES * page_size());
-        prefault(&mut region);
-        expect_no_fault(region.as_mut_slice(), "prefault()");
+        for len in partly_used() {
+            let mut region = region(len);
+            prefault(&mut region);
+            expect_no_fault(region.as_mut_slice(), "prefault()");
+        }
     })
 }
 
@@ -141,21 +219,42 @@ fn prefault_after_reads() {
 }
 
 #[test]
+fn prefault_of_a_part() {
+    case(|| {
+        let page = page_size();
+        let mut region = region(PAGES * page);
+        // The first and the last page are written and some are read, so that neither end tells about the rest.
+        region.as_mut_slice()[0] = 1;
+        region.as_mut_slice()[PAGES * page - 1] = 1;
+        expect_zeros(&region.as_slice()[page..9 * page]);
+        prefault(&mut region);
+        expect_no_fault(
+            region.as_mut_slice(),
+            "writing the first and the last page, reading 8, and then prefault()",
+        );
+    })
+}
+
+#[test]
 fn prefault_after_fork() {
     case(|| {
-        let mut region = region(PAGES * page_size());
-        region.as_mut_slice().fill(1);
+        let mut region = populated(PAGES * page_size());
+        fill(region.as_mut_slice());
+        prefault(&mut region);
         // Calibrate the probe before the fork, so that the child only counts.
         faults();
         let taken = in_child(|| {
             prefault(&mut region);
+            check!(
+                first_change(region.as_slice()).is_none(),
+                "prefault() after a fork changed the contents of the region; expected every byte to be kept."
+            );
             faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
         });
+        let taken = page_faults(taken.into());
         check!(
-            taken == 0,
-            "After a fork the pages are resident, and shared with the parent until the first write: after prefault() \
-             in the child a write to each of {PAGES} pages still took {}.",
-            count(taken.into(), "page fault")
+            taken == NONE,
+            "After a fork and prefault() in the child, writes to each of {PAGES} pages took {taken}; expected none. After a fork, resident pages are write-protected until they are written."
         );
     })
 }
@@ -163,16 +262,98 @@ fn prefault_after_fork() {
 #[test]
 fn prefault_before_linux_5_14() {
     case(|| {
-        let mut region = region(PAGES * page_size());
         pretend::no_populate_advice();
-        if let Err(error) = region.prefault() {
-            judge::fail(format!(
-                "On a kernel without MADV_POPULATE_WRITE, which came with 5.14, prefault() gave an error: {error}."
-            ));
+        let after = format!("prefault() {WITHOUT_ADVICE}");
+        for len in partly_used() {
+            let mut region = region(len);
+            prefault_without_advice(&mut region);
+            expect_no_fault(region.as_mut_slice(), &after);
         }
-        expect_no_fault(
-            region.as_mut_slice(),
-            "prefault() on a kernel without MADV_POPULATE_WRITE",
-        );
     })
+}
+
+#[test]
+fn prefault_leaves_nothing() {
+    watched(
+        || {
+            watch(|| {
+                let mut region = region(LEN);
+                prefault(&mut region);
+                prefault(&mut region);
+            })
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+/// The errors of the calls that an answer may populate pages with.
+const POPULATING: [(&str, Errno); 9] = [
+    ("mmap", Errno::ENOMEM),
+    ("madvise", Errno::EINVAL),
+    ("madvise", Errno::ENOMEM),
+    ("madvise", Errno::EAGAIN),
+    ("madvise", Errno::EFAULT),
+    ("munmap", Errno::ENOMEM),
+    ("mprotect", Errno::ENOMEM),
+    ("mremap", Errno::ENOMEM),
+    ("mlock", Errno::ENOMEM),
+];
+
+#[test]
+fn populating_calls_that_fail() {
+    refusals(
+        &POPULATING,
+        |refused| match watch(|| refuse(|| Region::new_populated(PAGES * page_size()))) {
+            Ok(mut region) => {
+                expect_no_fault(region.as_mut_slice(), "new_populated");
+                watch(|| refuse(|| drop(region)));
+            }
+            Err(error) => expect_errno("new_populated", &error, refused),
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+#[test]
+fn prefaulting_calls_that_fail() {
+    refusals(
+        &POPULATING,
+        |refused| {
+            let mut region = watch(|| region(PAGES * page_size()));
+            let half = region.len() / 2;
+            fill(&mut region.as_mut_slice()[half..]);
+            let result = watch(|| refuse(|| region.prefault()));
+            let (untouched, written) = region.as_slice().split_at(half);
+            check!(
+                is_zero(untouched) && first_change(written).is_none(),
+                "prefault() changed the contents of the region; expected every byte to be kept, whatever it returns."
+            );
+            match result {
+                Ok(()) => {
+                    let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
+                    check!(
+                        taken == NONE,
+                        "prefault() returned Ok, but writes to each of {PAGES} pages then took {taken}; expected none, \
+                         or an error."
+                    );
+                }
+                Err(error) => expect_errno("prefault()", &error, refused),
+            }
+            fill(region.as_mut_slice());
+            watch(|| drop(region));
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+/// Fails the case unless the error is that of the call that was made to fail.
+fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
+    let Some(refusal) = refused else {
+        judge::fail(format!("{call} returned an error; expected Ok: {error}."));
+    };
+    let expected = io::Error::from(refusal.errno);
+    check!(
+        error.kind() == expected.kind(),
+        "{call} returned the error \"{error}\"; expected the kernel's: \"{expected}\"."
+    );
 }

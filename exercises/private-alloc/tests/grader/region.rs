@@ -1,5 +1,7 @@
 //! Stage 2: a `Region` that owns its mapping.
 
+use judge::{Limits, case_with};
+
 use super::*;
 
 /// Not a multiple of any page size.
@@ -31,10 +33,12 @@ fn zeroed() {
     case(|| {
         // The second region may get the memory of the first one, and must not show its bytes.
         for _ in 0..2 {
-            let mut region = region(LEN);
-            expect_zeros(region.as_slice());
-            expect_read_and_write(region.as_slice().as_ptr());
-            region.as_mut_slice().fill(0xAA);
+            for (len, _) in lengths() {
+                let mut region = region(len);
+                expect_read_and_write(region.as_slice().as_ptr());
+                expect_zeros(region.as_slice());
+                region.as_mut_slice().fill(0xAA);
+            }
         }
     })
 }
@@ -42,15 +46,12 @@ fn zeroed() {
 #[test]
 fn page_aligned() {
     case(|| {
-        let regions = [region(1), region(100), region(LEN)];
-        for region in &regions {
+        for (len, name) in lengths() {
+            let region = region(len);
+            let offset = region.as_slice().as_ptr().addr() % page_size();
             check!(
-                region
-                    .as_slice()
-                    .as_ptr()
-                    .addr()
-                    .is_multiple_of(page_size()),
-                "Your region begins inside a page, where a mapping begins with its page: is this memory from mmap?"
+                offset == 0,
+                "A region of {name} begins {offset} bytes into a page; expected the start of a page, as mmap returns it."
             );
         }
     })
@@ -59,19 +60,23 @@ fn page_aligned() {
 #[test]
 fn exact_length() {
     case(|| {
-        let odd = 3 * page_size() + 123;
-        for len in [1, page_size(), odd] {
+        for (len, name) in lengths() {
             let mut region = region(len);
+            let got = region.len();
             check!(
-                region.len() == len,
-                "len() is not the length that was asked for: the kernel maps whole pages, and the region is as \
-                 long as its caller said."
+                got == len,
+                "len() of a region of {name} returned {got}; expected {len}, the length that was requested."
             );
-            let views = [region.as_slice().len(), region.as_mut_slice().len()];
-            check!(
-                views == [len, len],
-                "A view is not as long as its region: the rest of the last page is not part of it."
-            );
+            for (view, got) in [
+                ("as_slice()", region.as_slice().len()),
+                ("as_mut_slice()", region.as_mut_slice().len()),
+            ] {
+                check!(
+                    got == len,
+                    "{view} of a region of {name} has {got} bytes; expected {len}. The rest of the last page is not \
+                     part of the region."
+                );
+            }
         }
     })
 }
@@ -79,9 +84,18 @@ fn exact_length() {
 #[test]
 fn writable_to_the_last_byte() {
     case(|| {
-        let mut region = region(LEN - 1);
-        expect_read_and_write(region.as_slice().as_ptr());
-        region.as_mut_slice().fill(1);
+        for (len, name) in lengths() {
+            let mut region = region(len);
+            expect_read_and_write(region.as_slice().as_ptr());
+            expect_mapped(region.as_slice().as_ptr(), len, name);
+            fill(region.as_mut_slice());
+            if let Some(offset) = first_change(region.as_slice()) {
+                judge::fail(format!(
+                    "Byte {offset} of a region of {name} was written through as_mut_slice(), and as_slice() shows \
+                     another value. Both views must show the same memory."
+                ));
+            }
+        }
     })
 }
 
@@ -95,8 +109,8 @@ fn lazy() {
         let before = resident_pages(bytes.as_ptr(), bytes.len());
         check!(
             before == 0,
-            "Pages of a new region were resident before anything had touched them: each must wait for its first \
-             touch."
+            "{before} of 16 pages of a new region are resident before the first access; expected 0. Do not populate or \
+             write the pages in `new`."
         );
         for touched in [0, 3, 4, 9, 15] {
             bytes[touched * page] = 1;
@@ -104,29 +118,82 @@ fn lazy() {
         let after = resident_pages(bytes.as_ptr(), bytes.len());
         check!(
             after == 5,
-            "Of 16 pages 5 were written, and {after} are resident: each touch must bring in its own page alone."
+            "5 of 16 pages were written, and {after} are resident; expected 5."
         );
     })
 }
 
 #[test]
+fn larger_than_4_gib() {
+    let limits = Limits {
+        data: 16 << 30,
+        ..Limits::default()
+    };
+    case_with(limits, || {
+        if !has_room(OVER_4_GIB) {
+            return; // Depending on vm.overcommit_memory, a small machine refuses this length to everybody.
+        }
+        let mut region = region(OVER_4_GIB);
+        let (start, len) = (region.as_slice().as_ptr(), region.as_slice().len());
+        check!(
+            region.len() == OVER_4_GIB && len == OVER_4_GIB,
+            "A region of 4 GiB and 64 KiB has len() {} and a slice of {len} bytes; expected {OVER_4_GIB} for both. Keep \
+             the length in a usize.",
+            region.len()
+        );
+        let last = start.wrapping_add(OVER_4_GIB - 1);
+        check!(
+            mapped_pages(start, 1) == 1 && mapped_pages(last, 1) == 1,
+            "A region of 4 GiB and 64 KiB is not mapped up to its last byte. Pass the whole length to mmap."
+        );
+        let bytes = region.as_mut_slice();
+        bytes[0] = 1;
+        bytes[OVER_4_GIB - 1] = 2;
+        check!(
+            bytes[0] == 1,
+            "In a region of 4 GiB and 64 KiB, a write to the last byte changed the first one."
+        );
+        drop(region);
+        check!(
+            mapped_pages(start, 1) == 0 && mapped_pages(last, 1) == 0,
+            "After a region of 4 GiB and 64 KiB was dropped, its first or last page is still mapped. Unmap the whole \
+             length in Drop."
+        );
+    })
+}
+
+/// Whether the kernel maps that much private memory in this process.
+fn has_room(len: usize) -> bool {
+    let protection = nix::libc::PROT_READ | nix::libc::PROT_WRITE;
+    let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { nix::libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+    if start == nix::libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: the mapping was made just now, and nothing uses it.
+    unsafe { nix::libc::munmap(start, len) };
+    true
+}
+
+#[test]
 fn private() {
     case(|| {
-        let mut region = region(LEN);
-        region.as_mut_slice().fill(1);
-        let before_fork = region.as_slice().to_vec();
+        let mut region = region(LEN - 1);
+        fill(region.as_mut_slice());
         let code = in_child(|| {
-            let copied = region.as_slice() == before_fork;
-            region.as_mut_slice().fill(2);
+            let copied = first_change(region.as_slice()).is_none();
+            region.as_mut_slice().fill(0xAA);
             u8::from(!copied)
         });
         check!(
             code == 0,
-            "A forked child must find the bytes as they were at the fork."
+            "After a fork the child reads other bytes in the region than its parent has written; expected a copy of \
+             the parent's. Leave out MADV_WIPEONFORK."
         );
         check!(
-            region.as_slice() == before_fork,
-            "A forked child wrote to the region, and its parent sees it: this memory is shared, not private."
+            first_change(region.as_slice()).is_none(),
+            "A forked child wrote to the region, and its parent sees the write. Map the memory with MAP_PRIVATE."
         );
     })
 }
@@ -134,48 +201,116 @@ fn private() {
 #[test]
 fn independent() {
     case(|| {
-        let mut first = region(LEN);
-        let second = region(LEN);
-        first.as_mut_slice().fill(1);
-        check!(
-            second.as_slice().iter().all(|byte| *byte == 0),
-            "A write to one region is seen in another: each must have memory of its own."
-        );
-        let address = second.as_slice().as_ptr();
-        drop(first);
-        check!(
-            mapped_pages(address, LEN) == LEN / page_size(),
-            "Dropping one region took pages of another away."
-        );
+        for (len, name) in lengths() {
+            let mut first = region(len);
+            let mut second = region(len);
+            fill(first.as_mut_slice());
+            second.as_mut_slice().fill(0xAA);
+            check!(
+                first_change(first.as_slice()).is_none(),
+                "A write to one region of {name} changed another one. Each region needs a separate mapping."
+            );
+            fill(second.as_mut_slice());
+            first.as_mut_slice().fill(0xAA);
+            check!(
+                first_change(second.as_slice()).is_none(),
+                "A write to one region of {name} changed another one. Each region needs a separate mapping."
+            );
+            fill(first.as_mut_slice());
+            let third = region(len);
+            // The older one first, then the youngest one: no order of drops may matter.
+            drop(second);
+            expect_kept(&first, name);
+            drop(third);
+            expect_kept(&first, name);
+        }
+    })
+}
+
+/// Fails the case unless the region, which `fill` has filled, is intact after the drop of another one.
+fn expect_kept(region: &Region, name: &str) {
+    let (start, len) = (region.as_slice().as_ptr(), region.len());
+    let (mapped, expected) = (mapped_pages(start, len), len.div_ceil(page_size()));
+    check!(
+        mapped == expected,
+        "Another region was dropped, and of the {expected} pages of a region of {name} only {mapped} are still mapped. \
+         Unmap only the dropped region's own pages."
+    );
+    check!(
+        first_change(region.as_slice()).is_none(),
+        "Another region was dropped, and the contents of a region of {name} changed."
+    );
+}
+
+#[test]
+fn moved() {
+    case(|| {
+        let mut regions = Vec::new();
+        // The vector moves its regions each time it grows.
+        for (len, _) in lengths() {
+            let mut region = region(len);
+            fill(region.as_mut_slice());
+            regions.push(Box::new(region));
+        }
+        while let Some(region) = regions.pop() {
+            let mut region = *region;
+            check!(
+                first_change(region.as_slice()).is_none(),
+                "A region was moved to another variable, and its contents changed."
+            );
+            region.as_mut_slice().fill(0xAA);
+            drop(region);
+            for kept in &regions {
+                let start = kept.as_slice().as_ptr();
+                check!(
+                    mapped_pages(start, 1) == 1 && first_change(kept.as_slice()).is_none(),
+                    "Of several regions one was dropped, and the contents of another one changed."
+                );
+            }
+        }
     })
 }
 
 #[test]
 fn gone_after_drop() {
     case(|| {
-        let page = page_size();
-        let len = 16 * page - 1;
-        let region = region(len);
-        let start = region.as_slice().as_ptr();
-        if let Some(copy) = Cloned::<Region>::copy_of(&region) {
-            check!(
-                copy.as_slice().as_ptr() != start,
-                "A clone of a region is at the same address, and each of the two will unmap it: a mapping has one \
-                 owner."
-            );
+        let original = region(LEN);
+        let copy = Cloned::<Region>::copy_of(&original);
+        drop(original);
+        if let Some(copy) = copy {
+            expect_deep(copy);
         }
-        drop(region);
-        let left = mapped_pages(start, len);
-        check!(
-            left < 16,
-            "After the region was dropped the kernel still maps all of it: Drop must unmap."
-        );
-        check!(
-            left == 0,
-            "After the region was dropped the kernel still maps {left} of its 16 pages: Drop must unmap the \
-             whole length."
-        );
+        for (len, name) in lengths() {
+            let spacer = Spacer::new();
+            let region = region(len);
+            drop(spacer);
+            let start = region.as_slice().as_ptr();
+            let pages = len.div_ceil(page_size());
+            let neighbours = Neighbours::of(start, len);
+            drop(region);
+            let left = mapped_pages(start, len);
+            check!(
+                left == 0,
+                "After a region of {name} was dropped, {left} of its {pages} pages are still mapped; expected 0. Unmap \
+                 the whole length in Drop."
+            );
+            neighbours.expect_untouched("The drop of a region");
+        }
     })
+}
+
+/// Fails the case unless a clone of a region, which is dropped by now, has memory of its own.
+fn expect_deep(copy: Region) {
+    let start = copy.as_slice().as_ptr();
+    if mapped_pages(start, 1) == 0 {
+        // Its drop would unmap the range once more.
+        std::mem::forget(copy);
+        judge::fail(
+            "A region was cloned and dropped, and the clone's memory is unmapped, because both have the same address. \
+             A mapping has one owner: do not derive Clone."
+                .to_owned(),
+        );
+    }
 }
 
 #[test]
@@ -186,7 +321,35 @@ fn leaves_nothing() {
             region.as_mut_slice().fill(1);
             watch(|| drop(region));
         },
-        |seen| seen.expect_ledger("region"),
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+#[test]
+fn calls_that_fail() {
+    refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("mremap", Errno::ENOMEM),
+        ],
+        |_| {
+            let mut other = region(LEN);
+            fill(other.as_mut_slice());
+            match watch(|| refuse(|| Region::new(LEN))) {
+                Ok(mut region) => {
+                    expect_mapped(region.as_slice().as_ptr(), LEN, "512 KiB");
+                    expect_zeros(region.as_slice());
+                    fill(region.as_mut_slice());
+                    watch(|| refuse(|| drop(region)));
+                }
+                result => expect_error("Region::new(512 KiB)", result, OutOfMemory),
+            }
+            expect_kept(&other, "512 KiB");
+            expect_zeros(region(LEN).as_slice());
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }
 
@@ -198,14 +361,41 @@ fn asks_the_page_size() {
             watch(|| drop(region(ODD)));
         },
         |seen| {
-            for call in seen.calls("mmap").iter().chain(&seen.calls("munmap")) {
-                let bytes = call.args[1] as usize;
-                check!(
-                    bytes == ODD || bytes.is_multiple_of(PRETENDED_PAGE),
-                    "On a machine whose pages are 64 KiB your {} names neither the region's length nor whole \
-                     pages: the page size must come from sysconf.",
-                    call.name
-                );
+            let rounded = |bytes: usize| {
+                // No other length that an answer computes from `ODD` and 64 KiB is a multiple of 4 KiB.
+                bytes.is_multiple_of(4 << 10) && !bytes.is_multiple_of(PRETENDED_PAGE)
+            };
+            let mut mapped: Vec<(u64, u64)> = Vec::new();
+            for name in ["mmap", "munmap", "mprotect", "mremap"] {
+                for call in seen.calls(name) {
+                    let [start, bytes, new_bytes, ..] = call.args;
+                    let sizes = match name {
+                        "mremap" => vec![bytes, new_bytes],
+                        _ => vec![bytes],
+                    };
+                    for bytes in sizes {
+                        check!(
+                            !rounded(bytes as usize),
+                            "With 64 KiB pages, and for a region of {ODD} bytes, {name} got the length {bytes}, which is \
+                             not a multiple of the page size. Ask sysconf(_SC_PAGESIZE) for the page size."
+                        );
+                    }
+                    let inside = mapped
+                        .iter()
+                        .find(|(first, len)| (*first..first + len).contains(&start));
+                    if let (Some((first, _)), true) = (inside, name != "mmap") {
+                        let offset = start - first;
+                        check!(
+                            offset.is_multiple_of(PRETENDED_PAGE as u64)
+                                || !offset.is_multiple_of(4 << 10),
+                            "With 64 KiB pages, {name} got an address {offset} bytes into a mapping, which is not \
+                             page-aligned. Ask sysconf(_SC_PAGESIZE) for the page size."
+                        );
+                    }
+                    if let ("mmap", Ok(start)) = (name, call.result) {
+                        mapped.push((start, bytes));
+                    }
+                }
             }
         },
     )

@@ -1,5 +1,7 @@
 //! Stage 5: `Send` and `Sync`. The compile-fail cases grade the lifetimes.
 
+use std::thread;
+
 use super::*;
 
 #[test]
@@ -9,7 +11,7 @@ fn sent_to_a_thread() {
         let _region = region(LEN);
         check!(
             impls::impls!(Region: Send),
-            "A Region cannot be sent to another thread: a raw pointer is not Send, and you must say that yours is."
+            "Region is not Send, because it contains a raw pointer. Add `unsafe impl Send for Region`."
         );
     })
 }
@@ -21,8 +23,39 @@ fn shared_with_a_thread() {
         let _region = region(LEN);
         check!(
             impls::impls!(Region: Sync),
-            "A &Region cannot be shared with another thread: a raw pointer is not Sync, and you must say that \
-             yours is."
+            "Region is not Sync, because it contains a raw pointer. Add `unsafe impl Sync for Region`."
+        );
+    })
+}
+
+#[test]
+fn outlives_its_thread() {
+    /// Sends a value to another thread, whether or not it is `Send`.
+    struct Sent<T>(T);
+    // SAFETY: a region must be `Send`, and `sent_to_a_thread` grades that.
+    unsafe impl<T> Send for Sent<T> {}
+
+    case(|| {
+        let made = thread::spawn(|| {
+            let mut region = region(LEN);
+            fill(region.as_mut_slice());
+            Sent(region)
+        });
+        let Ok(Sent(region)) = made.join() else {
+            judge::fail("Region::new panicked in a second thread.".to_owned());
+        };
+        let (start, len) = (region.as_slice().as_ptr(), region.len());
+        check!(
+            mapped_pages(start, len) == len / page_size()
+                && first_change(region.as_slice()).is_none(),
+            "The thread that made a region has ended, and the region's contents are gone."
+        );
+        let sent = Sent(region);
+        let dropped = thread::spawn(move || drop({ sent }.0));
+        let _ = dropped.join();
+        check!(
+            mapped_pages(start, len) == 0,
+            "A region was dropped by another thread than the one that made it, and it is still mapped."
         );
     })
 }
