@@ -137,6 +137,15 @@ fn expect_read_and_write(start: *const u8) {
 fn expect_mapped(start: *const u8, len: usize, name: &str) {
     let (mapped, expected) = (mapped_pages(start, len), len.div_ceil(page_size()));
     check!(
+        mapped > 0,
+        "Nothing is mapped at the address of a region of {name}. Check mmap's result, and keep the mapping until Drop."
+    );
+    check!(
+        // What is mapped after the region's first page may belong to something else.
+        mapped < expected || permissions(start.wrapping_add(len - 1)) == permissions(start),
+        "A region of {name} is not mapped up to its last byte. Pass the whole length to mmap."
+    );
+    check!(
         mapped == expected,
         "Of the {expected} pages of a region of {name}, {mapped} are mapped; expected all of them."
     );

@@ -33,9 +33,10 @@ fn zeroed() {
     case(|| {
         // The second region may get the memory of the first one, and must not show its bytes.
         for _ in 0..2 {
-            for (len, _) in lengths() {
+            for (len, name) in lengths() {
                 let mut region = region(len);
                 expect_read_and_write(region.as_slice().as_ptr());
+                expect_mapped(region.as_slice().as_ptr(), len, name);
                 expect_zeros(region.as_slice());
                 region.as_mut_slice().fill(0xAA);
             }

@@ -1,18 +1,24 @@
 //! Stage 1: raw `mmap` and `fork`.
 
+use nix::libc;
 use shared_ipc::ask_a_child;
 
 use super::*;
 
-fn ask(answer: fn() -> u64) -> u64 {
+fn ask(answer: fn() -> u64) -> io::Result<u64> {
     // `ask_a_child` may also be a safe function, as in earlier versions of the stub.
     #[allow(unused_unsafe)]
-    // SAFETY: every `answer` in this module computes a number and needs no lock.
-    let answer = unsafe { ask_a_child(answer) };
-    match answer {
+    // SAFETY: every `answer` in this module computes a number or ends the child, and needs no lock.
+    unsafe {
+        ask_a_child(answer)
+    }
+}
+
+fn expect_answer(answer: fn() -> u64) -> u64 {
+    match ask(answer) {
         Ok(answer) => answer,
         Err(error) => judge::fail(format!(
-            "ask_a_child must give the child's answer, and gave an error: {error}."
+            "ask_a_child returned an error; expected the child's answer: {error}."
         )),
     }
 }
@@ -20,15 +26,21 @@ fn ask(answer: fn() -> u64) -> u64 {
 #[test]
 fn the_answer_arrives() {
     case(|| {
-        let answer = ask(|| 0xFEED_FACE_CAFE_BEEF);
+        let answer = expect_answer(|| 0xFEED_FACE_CAFE_BEEF);
         check!(
             answer != 0,
-            "The child's answer did not arrive, and the parent reads 0: is the memory shared, mapped before the fork, \
-             and read after the wait?"
+            "The child answered 0xFEED_FACE_CAFE_BEEF, and ask_a_child returned 0. Map shared memory before the fork, \
+             and read it after the wait."
         );
         check!(
             answer == 0xFEED_FACE_CAFE_BEEF,
-            "The child answered 0xFEED_FACE_CAFE_BEEF, and the parent reads {answer:#X}."
+            "The child answered 0xFEED_FACE_CAFE_BEEF, and ask_a_child returned {answer:#X}."
+        );
+        // An answer of 0 is an answer, and an answer does not depend on earlier ones.
+        let answers = [(|| 0) as fn() -> u64, || u64::MAX, || 1].map(expect_answer);
+        check!(
+            answers == [0, u64::MAX, 1],
+            "Three children answered 0, u64::MAX and 1, and ask_a_child returned {answers:?}."
         );
     })
 }
@@ -36,11 +48,41 @@ fn the_answer_arrives() {
 #[test]
 fn the_child_answers() {
     case(|| {
-        let answer = ask(|| std::process::id().into());
+        let answer = expect_answer(|| std::process::id().into());
         check!(
             answer != u64::from(std::process::id()),
-            "The parent has answered itself: the question must be put in the child."
+            "The parent called `answer` itself. Call it in the child."
         );
+    })
+}
+
+#[test]
+fn no_answer_is_an_error() {
+    case(|| {
+        let killed = || -> u64 {
+            // SAFETY: raise(3) accesses no memory. It kills the child, which is this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+            0
+        };
+        for (answer, how) in [
+            (killed as fn() -> u64, "was killed by signal 9"),
+            // SAFETY: ends the child, which is this process.
+            (|| unsafe { libc::_exit(3) }, "ended with status 3"),
+        ] {
+            if let Ok(number) = ask(answer) {
+                judge::fail(format!(
+                    "The child {how} before it answered, and ask_a_child returned Ok({number}); expected an error. \
+                     Check the status that waitpid returns."
+                ));
+            }
+        }
+    })
+}
+
+#[test]
+fn output_is_not_doubled() {
+    case(|| {
+        output::expect_silent_children(|| expect_answer(|| 1));
     })
 }
 
@@ -48,8 +90,35 @@ fn the_child_answers() {
 fn asks_for_these_calls() {
     watched(
         || {
-            watch(|| ask(|| 1));
+            watch(|| expect_answer(|| 1));
         },
         |seen| seen.expect_transcript("by_hand"),
+    )
+}
+
+#[test]
+fn calls_that_fail() {
+    refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("fork", Errno::EAGAIN),
+            ("wait4", Errno::EINTR),
+            ("waitid", Errno::EINTR),
+            ("munmap", Errno::ENOMEM),
+        ],
+        |refused| match watch(|| refuse(|| ask(|| 7))) {
+            Ok(answer) => check!(
+                answer == 7,
+                "The child answered 7, and ask_a_child returned {answer}."
+            ),
+            Err(error) => {
+                check!(
+                    refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),
+                    "ask_a_child returned the error \"{error}\"; expected it to wait again."
+                );
+                expect_errno("ask_a_child", &error, refused);
+            }
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }

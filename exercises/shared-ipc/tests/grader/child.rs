@@ -1,12 +1,17 @@
 //! Stage 3: child exit and waitpid.
 
-use std::io::{self, Write};
-use std::sync::atomic::AtomicU32;
+use std::cell::Cell;
+use std::panic::{self, PanicHookInfo};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
+};
 
 use super::*;
 
@@ -19,112 +24,116 @@ fn run(numbers: &Shared<Numbers>, f: impl FnOnce(&Numbers)) -> io::Result<()> {
 fn expect_success(result: io::Result<()>) {
     if let Err(error) = result {
         judge::fail(format!(
-            "The child ended well, and run_child gave an error: {error}."
+            "The closure returned in the child, and run_child returned an error; expected Ok: {error}."
         ));
     }
 }
 
-/// Fails the case unless `run_child` returned an error whose message contains `words`.
-fn expect_reported(result: io::Result<()>, how: &str, words: &str) {
-    match result {
+/// Fails the case unless `run_child` returned an error whose message says how the child ended, with one of these texts,
+/// and nothing else.
+fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
+    let message = match result {
         Ok(()) => judge::fail(format!(
-            "The child {how}, and run_child said that all was well."
+            "The child {how}, and run_child returned Ok; expected an error with `{}`. Check the whole wait status.",
+            texts[0]
         )),
-        Err(error) => {
-            let message = error.to_string();
-            check!(
-                message.contains(words),
-                "The child {how}, and run_child's error does not say `{words}`: {message}."
-            );
-        }
+        Err(error) => error.to_string(),
+    };
+    check!(
+        texts.iter().any(|text| says(&message, text)),
+        "The child {how}, and the message of run_child's error is \"{message}\"; expected it to contain `{}`.",
+        texts[0]
+    );
+    let says_number = |word| (0..=255).any(|number| says(&message, &format!("{word} {number}")));
+    let said = [
+        ("signal", says_number("signal")),
+        ("status", says_number("status")),
+        ("panicked", message.contains("panicked")),
+    ];
+    if let Some((word, _)) = said
+        .iter()
+        .find(|(word, said)| *said && !texts.iter().any(|text| text.starts_with(word)))
+    {
+        judge::fail(format!(
+            "The child {how}, and the message of run_child's error is \"{message}\"; expected nothing about `{word}`."
+        ));
     }
+}
+
+/// Whether the message contains the text, not followed by another digit.
+fn says(message: &str, text: &str) -> bool {
+    message.match_indices(text).any(|(at, _)| {
+        let rest = &message[at + text.len()..];
+        !rest.starts_with(|next: char| next.is_ascii_digit())
+    })
 }
 
 #[test]
 fn its_writes_arrive() {
+    /// Private memory, of which the child has a copy.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
     case(|| {
         let numbers = new!(Numbers);
-        let parent = std::process::id();
-        expect_success(run(&numbers, |numbers| {
-            numbers[0].store(std::process::id().into(), SeqCst);
-            numbers[numbers.len() - 1].store(7, SeqCst);
-        }));
-        check!(
-            numbers[numbers.len() - 1].load(SeqCst) == 7,
-            "What the child wrote has not arrived when run_child returns."
-        );
-        check!(
-            numbers[0].load(SeqCst) != u64::from(parent),
-            "The closure ran in the parent: run_child must fork."
-        );
+        numbers[1].store(5, SeqCst);
+        let parent = process::id();
+        let address = (&raw const *numbers).addr();
+        let on_the_stack = Cell::new(0);
+        for turn in 1..4 {
+            expect_success(run(&numbers, |numbers| {
+                CALLS.fetch_add(1, SeqCst);
+                on_the_stack.set(1);
+                numbers[0].store(process::id().into(), SeqCst);
+                numbers[1].fetch_add(1, SeqCst);
+                numbers[2].store((&raw const *numbers).addr() as u64, SeqCst);
+                // SAFETY: getppid(2) accesses no memory.
+                numbers[3].store(unsafe { libc::getppid() } as u64, SeqCst);
+                numbers[numbers.len() - 1].store(turn, SeqCst);
+            }));
+            check!(
+                numbers[numbers.len() - 1].load(SeqCst) == turn,
+                "run_child returned, and the last write of its closure has not arrived. Wait for the child."
+            );
+            check!(
+                numbers[0].load(SeqCst) != u64::from(parent),
+                "The closure ran in the parent. Run it in a forked child."
+            );
+            check!(
+                CALLS.load(SeqCst) == 0 && on_the_stack.get() == 0,
+                "The closure changed a variable of its own process, and the caller sees the change. The child must be \
+                 a copy, made by fork: no thread and no vfork."
+            );
+            let count = numbers[1].load(SeqCst);
+            check!(
+                count == 5 + turn,
+                "A number was 5, and {turn} children incremented it once each; now it is {count}. Pass the closure the \
+                 shared value, and call it once."
+            );
+            check!(
+                numbers[2].load(SeqCst) == address as u64,
+                "The closure got another address than the parent's value has. Pass it the shared value itself."
+            );
+            check!(
+                numbers[3].load(SeqCst) == u64::from(parent),
+                "The closure's process is no child of the caller's."
+            );
+        }
     })
 }
 
 #[test]
 fn output_is_not_doubled() {
     case(|| {
+        judge::expect_panics();
         let numbers = new!(Numbers);
-        let captured = CapturedStdout::begin();
-        register_exit_handler();
-        // Without a newline, the text is still in the buffer when the child is forked.
-        print!("once");
-        expect_success(run(&numbers, |_| ()));
-        let text = captured.end();
-        check!(
-            text.matches("once").count() == 1,
-            "Output that was buffered before the fork came out twice: the child must end by _exit, which flushes \
-             nothing."
-        );
-        check!(
-            !text.contains("handler"),
-            "The child ran a handler that its parent had registered with atexit: it must end by _exit, which runs \
-             none."
-        );
+        let (fine, panicked) = output::expect_silent_children(|| {
+            (
+                run(&numbers, |_| ()),
+                run(&numbers, |_| panic!("on purpose")),
+            )
+        });
+        expect_success(fine);
+        expect_reported(panicked, "panicked", &["panicked"]);
     })
-}
-
-/// Registers a handler with atexit that writes to standard output, unless it runs in this process.
-fn register_exit_handler() {
-    static PARENT: AtomicU32 = AtomicU32::new(0);
-    extern "C" fn handler() {
-        if std::process::id() != PARENT.load(SeqCst) {
-            // SAFETY: the string is 7 bytes long.
-            unsafe { libc::write(1, c"handler".as_ptr().cast(), 7) };
-        }
-    }
-    PARENT.store(std::process::id(), SeqCst);
-    // SAFETY: `handler` is never unloaded and may run at any exit: it uses only an atomic and write(2).
-    unsafe { libc::atexit(handler) };
-}
-
-/// Standard output, redirected to a memfd.
-struct CapturedStdout {
-    memfd: i32,
-    saved: i32,
-}
-
-impl CapturedStdout {
-    fn begin() -> CapturedStdout {
-        // SAFETY: the name is a C string.
-        let memfd = unsafe { libc::memfd_create(c"output".as_ptr(), 0) };
-        // SAFETY: dup(2) accesses no memory.
-        let saved = unsafe { libc::dup(1) };
-        // SAFETY: dup2(2) accesses no memory, and descriptor 1 stays open.
-        unsafe { libc::dup2(memfd, 1) };
-        CapturedStdout { memfd, saved }
-    }
-
-    /// Restores standard output and returns the captured text.
-    fn end(self) -> String {
-        let _ = io::stdout().flush();
-        // SAFETY: as in `begin`.
-        unsafe { libc::dup2(self.saved, 1) };
-        let mut text = vec![0; 64];
-        // SAFETY: `text` has room for `text.len()` bytes.
-        let read = unsafe { libc::pread(self.memfd, text.as_mut_ptr().cast(), text.len(), 0) };
-        text.truncate(usize::try_from(read).unwrap_or(0));
-        String::from_utf8_lossy(&text).into_owned()
-    }
 }
 
 #[test]
@@ -132,23 +141,123 @@ fn a_panic_is_told() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
-        expect_reported(
-            run(&numbers, |_| panic!("on purpose")),
-            "panicked",
-            "panicked",
-        );
+        let panics: [fn(&Numbers); 4] = [
+            |_| panic!("on purpose"),
+            |_| panic!("with {}", "a String"),
+            |_| panic::panic_any(7),
+            |_| panic::resume_unwind(Box::new(7)),
+        ];
+        for f in panics {
+            expect_reported(run(&numbers, f), "panicked", &["panicked"]);
+        }
+        expect_success(run(&numbers, |_| {
+            let caught = panic::catch_unwind(|| panic!("caught by the closure"));
+            assert!(caught.is_err());
+        }));
     })
+}
+
+#[test]
+fn destructors_run_once() {
+    /// Counts its drops in each process: the child's count is the first of these numbers, its parent's the second.
+    struct Counted<'a>(&'a Numbers, u32);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            let index = usize::from(process::id() == self.1);
+            self.0[index].fetch_add(1, SeqCst);
+        }
+    }
+    case(|| {
+        judge::expect_panics();
+        let [captured_drops, caller_drops] = [new!(Numbers), new!(Numbers)];
+        let numbers = new!(Numbers);
+        for panics in [false, true] {
+            let _caller = Counted(&caller_drops, process::id());
+            let captured = Counted(&captured_drops, process::id());
+            let _ = run(&numbers, move |_| {
+                let _captured = &captured;
+                if panics {
+                    panic!("on purpose");
+                }
+            });
+            let dropped = captured_drops[1].swap(0, SeqCst);
+            check!(
+                dropped == 1,
+                "After run_child, a value that the closure captured was dropped {dropped} times in the parent; expected \
+                 once."
+            );
+            check!(
+                caller_drops[0].load(SeqCst) == 0,
+                "The child dropped a variable of the caller of run_child. End the child with _exit, also after a panic."
+            );
+        }
+    })
+}
+
+/// The signals that end a process by default. SIGTRAP stops a traced process instead.
+const FATAL: [libc::c_int; 22] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGKILL,
+    libc::SIGUSR1,
+    libc::SIGSEGV,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGSTKFLT,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSYS,
+];
+
+/// Kills this process with the signal, whatever its disposition is.
+fn die_of(signal: libc::c_int) {
+    // SAFETY: the default action is no handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: raise(3) accesses no memory.
+    unsafe { libc::raise(signal) };
 }
 
 #[test]
 fn a_signal_is_told() {
     case(|| {
         let numbers = new!(Numbers);
-        let result = run(&numbers, |_| {
-            // SAFETY: raise(3) accesses no memory. It kills the child, which is this process.
-            unsafe { libc::raise(libc::SIGKILL) };
-        });
-        expect_reported(result, "was killed by signal 9", "signal 9");
+        for signal in FATAL {
+            let result = run(&numbers, |_| die_of(signal));
+            let text = format!("signal {signal}");
+            expect_reported(result, &format!("was killed by {text}"), &[&text]);
+        }
+        core_dump::pretend();
+        for signal in [libc::SIGQUIT, libc::SIGSEGV, libc::SIGSYS] {
+            let result = run(&numbers, |_| die_of(signal));
+            let text = format!("signal {signal}");
+            let how = format!("was killed by {text} and dumped core (bit 0x80 of the status)");
+            expect_reported(result, &how, &[&text]);
+        }
+    })
+}
+
+#[test]
+fn a_real_time_signal_is_an_error() {
+    case(|| {
+        let numbers = new!(Numbers);
+        for signal in [34, 40, 64] {
+            // nix has no name for these signals, so the message may say anything.
+            check!(
+                run(&numbers, |_| die_of(signal)).is_err(),
+                "The child was killed by signal {signal}, and run_child returned Ok; expected an error."
+            );
+        }
     })
 }
 
@@ -156,9 +265,76 @@ fn a_signal_is_told() {
 fn a_status_is_told() {
     case(|| {
         let numbers = new!(Numbers);
-        // SAFETY: ends the child, which is this process.
-        let result = run(&numbers, |_| unsafe { libc::_exit(3) });
-        expect_reported(result, "ended with status 3", "status 3");
+        for status in [1, 2, 3, 10, 42, 100, 102, 126, 127, 128, 134, 137, 139, 255] {
+            // SAFETY: ends the child, which is this process.
+            let result = run(&numbers, |_| unsafe { libc::_exit(status) });
+            let text = format!("status {status}");
+            expect_reported(result, &format!("ended with {text}"), &[&text]);
+        }
+        // SAFETY: as above.
+        let result = run(&numbers, |_| unsafe { libc::_exit(101) });
+        expect_reported(
+            result,
+            "ended with status 101, that of a panic,",
+            &["panicked", "status 101"],
+        );
+        // SAFETY: as above.
+        expect_success(run(&numbers, |_| unsafe { libc::_exit(0) }));
+    })
+}
+
+#[test]
+fn a_stopped_child_has_not_ended() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let result = run(&numbers, |numbers| {
+            let stopped = process::id() as libc::pid_t;
+            // SAFETY: only this thread exists in the child, and the new process only makes system calls.
+            let helper = unsafe { libc::fork() };
+            if helper == 0 {
+                while numbers[0].load(SeqCst) == 0 {
+                    // SAFETY: kill(2) accesses no memory. The process waits for this one, so its id is not reused.
+                    unsafe { libc::kill(stopped, libc::SIGCONT) };
+                    thread::sleep(Duration::from_millis(1));
+                }
+                // SAFETY: ends the helper.
+                unsafe { libc::_exit(0) };
+            }
+            // SAFETY: raise(3) accesses no memory.
+            unsafe { libc::raise(libc::SIGSTOP) };
+            thread::sleep(Duration::from_millis(10));
+            numbers[0].store(1, SeqCst);
+            // SAFETY: waitpid(2) accepts a null status.
+            unsafe { libc::waitpid(helper, std::ptr::null_mut(), 0) };
+            numbers[1].store(1, SeqCst);
+        });
+        check!(
+            numbers[1].load(SeqCst) == 1,
+            "The child was stopped and continued, and run_child returned before it had ended. Do not pass WUNTRACED or \
+             WCONTINUED."
+        );
+        expect_success(result);
+    })
+}
+
+#[test]
+fn children_of_the_child() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let result = run(&numbers, |_| {
+            // The closure may fork, and may call run_child itself.
+            let nested = run(&numbers, |numbers| numbers[0].store(1, SeqCst));
+            numbers[1].store(u64::from(nested.is_ok()), SeqCst);
+            // SAFETY: ends the child of the child.
+            let failed = run(&numbers, |_| unsafe { libc::_exit(9) });
+            numbers[2].store(u64::from(failed.is_err()), SeqCst);
+        });
+        expect_success(result);
+        let said = [0, 1, 2].map(|index| numbers[index].load(SeqCst));
+        check!(
+            said == [1, 1, 1],
+            "A closure called run_child twice itself, and not every result arrived: {said:?}; expected [1, 1, 1]."
+        );
     })
 }
 
@@ -166,30 +342,40 @@ fn a_status_is_told() {
 fn other_children_are_left_alone() {
     case(|| {
         let numbers = new!(Numbers);
-        // SAFETY: as in `run`.
-        let other = unsafe { libc::fork() };
-        if other == 0 {
-            // SAFETY: ends the child, which is this process.
-            unsafe { libc::_exit(5) };
-        }
-        // The other child exits before `run_child` forks.
+        // One child of the caller's has ended when `run_child` forks, and one runs until the third number is set.
+        let [ended, running] = [0, 1].map(|index| {
+            // SAFETY: as in `run`.
+            let other = unsafe { libc::fork() };
+            if other == 0 {
+                while index == 1 && numbers[2].load(SeqCst) == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                // SAFETY: ends the child, which is this process.
+                unsafe { libc::_exit(5) };
+            }
+            other
+        });
         thread::sleep(Duration::from_millis(20));
         let result = run(&numbers, |_| {
             thread::sleep(Duration::from_millis(50));
         });
+        numbers[2].store(1, SeqCst);
         if let Err(error) = result {
             judge::fail(format!(
-                "The child ended well, and run_child told how another child of its caller's had ended ({error}): \
-                 wait for the one that you forked."
+                "The closure returned in the child, and run_child returned the error \"{error}\", while another child \
+                 of the caller's ended with status 5. Pass waitpid the child that you forked."
             ));
         }
-        let mut status = 0;
-        // SAFETY: `status` outlives the call.
-        let waited = unsafe { libc::waitpid(other, &raw mut status, 0) };
-        check!(
-            waited == other,
-            "run_child took the status of another child of its caller's: wait for the one that you forked."
-        );
+        for other in [ended, running] {
+            let mut status = 0;
+            // SAFETY: `status` outlives the call.
+            let waited = unsafe { libc::waitpid(other, &raw mut status, 0) };
+            check!(
+                waited == other && libc::WEXITSTATUS(status) == 5,
+                "run_child took or changed the status of another child of the caller's. Pass waitpid the child that \
+                 you forked."
+            );
+        }
     })
 }
 
@@ -212,7 +398,8 @@ fn a_signal_does_not_end_the_wait() {
         });
         if let Err(error) = result {
             judge::fail(format!(
-                "A signal interrupted the wait for the child, and run_child gave an error ({error}): wait again."
+                "A signal interrupted the wait for the child, and run_child returned the error \"{error}\"; expected \
+                 it to wait again after EINTR."
             ));
         }
     })
@@ -232,15 +419,123 @@ fn interrupt_on_sigusr1() {
 }
 
 #[test]
+fn a_lost_status_is_an_error() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: to ignore a signal is no handler.
+        unsafe { sigaction(Signal::SIGCHLD, &ignore) }.expect("sigaction ignores SIGCHLD");
+        // SAFETY: ends the child, which is this process.
+        let result = run(&numbers, |_| unsafe { libc::_exit(3) });
+        check!(
+            result.is_err(),
+            "SIGCHLD is ignored, so waitpid fails with ECHILD and the child's status is lost; run_child returned Ok, \
+             although the child ended with status 3. Return the error."
+        );
+    })
+}
+
+#[test]
+fn the_caller_stays_as_it_was() {
+    static HOOK_CALLS: AtomicUsize = AtomicUsize::new(0);
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        let judges: Arc<dyn Fn(&PanicHookInfo) + Send + Sync> = panic::take_hook().into();
+        let reporting = Arc::clone(&judges);
+        panic::set_hook(Box::new(move |info| {
+            HOOK_CALLS.fetch_add(1, SeqCst);
+            reporting(info);
+        }));
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGUSR2);
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).expect("a valid mask");
+        let child = run(&numbers, |numbers| {
+            numbers[0].store(u64::from(current_mask() == mask), SeqCst);
+            panic!("on purpose");
+        });
+        expect_reported(child, "panicked", &["panicked"]);
+        check!(
+            numbers[0].load(SeqCst) == 1,
+            "The closure runs with another signal mask than the caller of run_child has; expected the same."
+        );
+        check!(
+            current_mask() == mask,
+            "run_child changed the caller's signal mask, and did not restore it."
+        );
+        let before = HOOK_CALLS.load(SeqCst);
+        let _ = panic::catch_unwind(|| panic!("on purpose"));
+        let calls = HOOK_CALLS.load(SeqCst) - before;
+        // The judge learns of the failed check by its own hook.
+        panic::set_hook(Box::new(move |info| judges(info)));
+        check!(
+            calls == 1,
+            "run_child replaced the caller's panic hook, and did not restore it. Leave the hook alone in the parent."
+        );
+    })
+}
+
+fn current_mask() -> SigSet {
+    let mut mask = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, None, Some(&mut mask)).expect("the mask can be read");
+    mask
+}
+
+#[test]
 fn leaves_nothing() {
     watched(
         || {
             let numbers = watch(|| new!(Numbers));
-            watch(|| {
-                expect_success(run(&numbers, |_| ()));
-                drop(numbers);
-            })
+            for status in [0, 3] {
+                // SAFETY: ends the child, which is this process.
+                let _ = watch(|| run(&numbers, |_| unsafe { libc::_exit(status) }));
+            }
+            watch(|| drop(numbers));
         },
-        |seen| seen.expect_ledger("shared"),
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+#[test]
+fn calls_that_fail() {
+    refusals(
+        &[
+            ("fork", Errno::EAGAIN),
+            ("wait4", Errno::EINTR),
+            ("waitid", Errno::EINTR),
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+        ],
+        |refused| {
+            let numbers = new!(Numbers);
+            // A child of the caller's: a wait for child -1 would take its status.
+            // SAFETY: as in `run`.
+            let other = unsafe { libc::fork() };
+            if other == 0 {
+                // SAFETY: ends the child, which is this process.
+                unsafe { libc::_exit(5) };
+            }
+            match watch(|| refuse(|| run(&numbers, |numbers| numbers[0].store(7, SeqCst)))) {
+                Ok(()) => check!(
+                    numbers[0].load(SeqCst) == 7,
+                    "run_child returned Ok, and the closure has not run in a child."
+                ),
+                Err(error) => {
+                    check!(
+                        refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),
+                        "run_child returned the error \"{error}\"; expected it to wait again."
+                    );
+                    expect_errno("run_child", &error, refused);
+                }
+            }
+            // SAFETY: waitpid(2) accepts a null status.
+            let waited = unsafe { libc::waitpid(other, std::ptr::null_mut(), 0) };
+            check!(
+                waited == other,
+                "run_child waited for another child of the caller's. Check fork's result before you wait."
+            );
+            expect_success(run(&numbers, |_| ()));
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }

@@ -1,8 +1,9 @@
 //! Grades `shared-ipc`. Each stage is a module, and each test is a case.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
-use judge::{case, check, watch, watched};
+use judge::{Errno, Refusal, case, check, refusals, refuse, watch, watched};
 use shared_ipc::Shared;
 
 /// 512 KiB: several pages, whatever the page size is.
@@ -16,16 +17,31 @@ macro_rules! new {
         match Shared::<$type>::new() {
             Ok(shared) => shared,
             Err(error) => judge::fail(format!(
-                "Shared::new() must map a value of {} bytes, and gave an error: {error}.",
-                size_of::<$type>()
+                "Shared::new() for a value of {} returned an error; expected Ok: {error}.",
+                judge::amount(size_of::<$type>())
             )),
         }
     };
 }
 
+/// Fails the case unless the error is that of the call that was made to fail.
+fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
+    let Some(refusal) = refused else {
+        judge::fail(format!("{call} returned an error; expected Ok: {error}."));
+    };
+    let expected = io::Error::from(refusal.errno);
+    check!(
+        error.kind() == expected.kind(),
+        "{call} returned the error \"{error}\"; expected that of {}: \"{expected}\".",
+        refusal.call
+    );
+}
+
 mod bound;
 mod by_hand;
 mod child;
+mod core_dump;
+mod output;
 mod shared;
 
 judge::answer!();

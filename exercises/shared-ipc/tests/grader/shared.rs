@@ -1,56 +1,133 @@
 //! Stage 2: a `Shared<T>` that owns its mapping.
 
-use std::io::{self, ErrorKind};
-use std::sync::atomic::AtomicU8;
+use std::io::ErrorKind;
+use std::mem::ManuallyDrop;
+use std::ptr::null_mut;
 
 use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
-use judge::{in_child, pretend};
+use judge::{Limits, Neighbours, Spacer, case_with, in_child, pretend};
+use nix::libc;
 use zerocopy::FromBytes;
 
 use super::*;
+
+/// A shared array of bytes, whatever its size.
+trait Bytes {
+    fn bytes(&self) -> &[AtomicU8];
+}
+
+/// A size with its name, and a function that makes a new value of that size.
+type Size = (usize, &'static str, fn() -> Box<dyn Bytes>);
+
+macro_rules! sizes {
+    ($($size:literal $name:literal,)*) => {
+        $(impl Bytes for Shared<[AtomicU8; $size]> {
+            fn bytes(&self) -> &[AtomicU8] {
+                &**self
+            }
+        })*
+        /// Sizes at which rounding to pages goes wrong, for pages of 4 KiB and of 64 KiB.
+        const SIZES: &[Size] = &[
+            $(($size, $name, || Box::new(new!([AtomicU8; $size]))),)*
+        ];
+    };
+}
+
+sizes! {
+    65537 "64 KiB and 1 byte",
+    1 "1 byte",
+    4095 "4 KiB less 1 byte",
+    4096 "4 KiB",
+    4097 "4 KiB and 1 byte",
+    65536 "64 KiB",
+    200_000 "200,000 bytes",
+}
+
+/// More bytes than a `u32` counts, and a multiple of every page size.
+const OVER_4_GIB: usize = (4 << 30) + (64 << 10);
+
+/// The byte that `fill` writes at this offset. It is never 0, and no two neighbouring pages are alike.
+fn pattern(offset: usize, salt: u8) -> u8 {
+    (offset % 251) as u8 % 127 + 1 + salt
+}
+
+/// Writes a pattern at both ends of each 512 bytes. `salt` distinguishes one pattern from another; it is 0 or 100.
+fn fill(bytes: &[AtomicU8], salt: u8) {
+    for offset in offsets(bytes.len()) {
+        bytes[offset].store(pattern(offset, salt), SeqCst);
+    }
+}
+
+/// Whether the bytes are those that `fill` has written.
+fn is_filled(bytes: &[AtomicU8], salt: u8) -> bool {
+    offsets(bytes.len()).all(|offset| bytes[offset].load(SeqCst) == pattern(offset, salt))
+}
+
+fn offsets(len: usize) -> impl Iterator<Item = usize> {
+    (0..len).filter(move |offset| matches!(offset % 512, 0 | 511) || offset + 1 == len)
+}
+
+fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(page_size())
+}
 
 #[test]
 fn zeroed() {
     case(|| {
         for _ in 0..2 {
-            let numbers = new!(Numbers);
-            check!(
-                numbers.iter().all(|number| number.load(SeqCst) == 0),
-                "A new value's bytes must be zero."
-            );
-            numbers.iter().for_each(|number| number.store(1, SeqCst));
+            for (_, name, new) in SIZES {
+                let value = new();
+                let bytes = value.bytes();
+                expect_mapped(bytes.as_ptr().cast(), bytes.len(), name);
+                if let Some(offset) = bytes.iter().position(|byte| byte.load(SeqCst) != 0) {
+                    judge::fail(format!(
+                        "Byte {offset} of a new value of {name} is {}; expected 0. The kernel zeroes every page that \
+                         it maps.",
+                        bytes[offset].load(SeqCst)
+                    ));
+                }
+                fill(bytes, 0);
+            }
         }
     })
 }
 
-#[test]
-fn a_childs_writes_arrive() {
-    case(|| {
-        let numbers = new!(Numbers);
-        in_child(|| {
-            for (index, number) in numbers.iter().enumerate() {
-                number.store(index as u64 + 1, SeqCst);
-            }
-            0
-        });
-        let mut numbers = numbers.iter().zip(1..);
-        check!(
-            numbers.all(|(number, value)| number.load(SeqCst) == value),
-            "A child wrote every number, and its parent does not see them: this memory is private."
-        );
-    })
+/// Fails the case unless all of a value's pages are mapped.
+fn expect_mapped(start: *const u8, len: usize, name: &str) {
+    let mapped = mapped_pages(start, len);
+    check!(
+        mapped > 0,
+        "Nothing is mapped at the address of a value of {name}. Check mmap's result, and keep the mapping until Drop."
+    );
+    check!(
+        // What is mapped after the value's first page may belong to something else.
+        mapped == pages(len) && permissions(start.wrapping_add(len - 1)) == permissions(start),
+        "Only a part of a value of {name} is mapped; expected all of it. Pass size_of::<T>() to mmap."
+    );
 }
 
 #[test]
-fn nobody_elses() {
+fn mapped_as_asked() {
     case(|| {
-        let one = new!(Numbers);
-        let other = new!(Numbers);
-        one.iter().for_each(|number| number.store(1, SeqCst));
-        check!(
-            other.iter().all(|number| number.load(SeqCst) == 0),
-            "A write to one value is seen in another: each must have memory of its own."
-        );
+        for (len, name, new) in SIZES {
+            let value = new();
+            let start: *const u8 = value.bytes().as_ptr().cast();
+            let first = permissions(start);
+            check!(
+                first.read && first.write,
+                "The value is not mapped readable and writable. Pass PROT_READ | PROT_WRITE."
+            );
+            check!(
+                !first.execute,
+                "The value is mapped executable. Leave out PROT_EXEC."
+            );
+            check!(
+                first.shared,
+                "The value is in private memory, of which a child gets a copy. Map it with MAP_SHARED."
+            );
+            expect_mapped(start, *len, name);
+            expect_plain("The value", start, *len, Kind::Shared);
+        }
     })
 }
 
@@ -60,34 +137,83 @@ fn never_on_the_stack() {
         // 64 MiB does not fit on a thread's stack.
         let bytes = new!([AtomicU8; 64 << 20]);
         let start = bytes.as_ptr().cast();
+        let resident = resident_pages(start, 64 << 20);
         check!(
-            resident_pages(start, 64 << 20) == 0,
-            "Pages of a new value were resident before anything had touched them: the kernel has zeroed it already."
+            resident == 0,
+            "{resident} pages of a new value of 64 MiB are resident before the first access; expected 0. Do not write \
+             the value: the kernel has zeroed it."
         );
         bytes[(64 << 20) - 1].store(1, SeqCst);
     })
 }
 
 #[test]
-fn mapped_as_asked() {
+fn a_childs_writes_arrive() {
     case(|| {
-        let numbers = new!(Numbers);
-        let start: *const u8 = numbers.as_ptr().cast();
-        let first = permissions(start);
-        check!(
-            first.read && first.write && !first.execute,
-            "The value must be mapped to be read and written, and not to be executed."
-        );
-        check!(
-            first.shared,
-            "The value lies in private memory: a child would write to a copy."
-        );
-        let mut pages = (0..size_of::<Numbers>()).step_by(page_size());
-        check!(
-            pages.all(|offset| permissions(start.wrapping_add(offset)) == first),
-            "The value reaches past the end of its mapping: all of its bytes must be mapped."
-        );
-        expect_plain("The value", start, size_of::<Numbers>(), Kind::Shared);
+        for (_, name, new) in SIZES {
+            let value = new();
+            fill(value.bytes(), 0);
+            let code = in_child(|| {
+                let arrived = is_filled(value.bytes(), 0);
+                fill(value.bytes(), 100);
+                u8::from(!arrived)
+            });
+            check!(
+                code == 0,
+                "A child reads other bytes in a value of {name} than its parent wrote before the fork."
+            );
+            check!(
+                is_filled(value.bytes(), 100),
+                "A child wrote to a value of {name}, and its parent does not see all of it. Map the whole value with \
+                 MAP_SHARED."
+            );
+        }
+    })
+}
+
+#[test]
+fn nobody_elses() {
+    case(|| {
+        for (_, name, new) in SIZES {
+            let [first, second, third] = [new(), new(), new()];
+            fill(first.bytes(), 0);
+            fill(second.bytes(), 100);
+            check!(
+                is_filled(first.bytes(), 0),
+                "A write to one value of {name} changed another one. Each value needs a separate mapping."
+            );
+            // The youngest one first, then the oldest one: no order of drops may matter.
+            for (dropped, name) in [(third, name), (first, name)] {
+                drop(dropped);
+                let start = second.bytes().as_ptr().cast();
+                let len = second.bytes().len();
+                check!(
+                    mapped_pages(start, len) == pages(len) && is_filled(second.bytes(), 100),
+                    "A value of {name} was dropped, and another one lost pages or contents. Unmap only the value's own \
+                     mapping."
+                );
+            }
+        }
+    })
+}
+
+#[test]
+fn moved() {
+    case(|| {
+        // The vector moves its values each time it grows.
+        let mut values = Vec::new();
+        for salt in [0, 100, 0, 100, 0] {
+            let value = new!([AtomicU8; 65537]);
+            fill(&*value, salt);
+            values.push((value, salt));
+        }
+        while let Some((value, salt)) = values.pop() {
+            let moved = Box::new(value);
+            check!(
+                is_filled(&**moved, salt),
+                "A value was moved to another variable, and its contents changed."
+            );
+        }
     })
 }
 
@@ -95,32 +221,72 @@ fn mapped_as_asked() {
 #[repr(C, align(2097152))]
 struct HugePageAligned([u8; 2 << 20]);
 
-#[test]
-fn aligned_to_more_than_a_page() {
-    watched(
-        || watch(|| expect_invalid_input(Shared::<HugePageAligned>::new())),
-        |seen| seen.expect_ledger("refused"),
-    )
-}
-
-fn expect_invalid_input<T>(result: io::Result<T>) {
-    match result {
-        Ok(_) => judge::fail(
-            "A value aligned to 2 MiB must be an error: a mapping begins with a page, wherever that is."
-                .to_owned(),
-        ),
-        Err(error) => check!(
-            error.kind() == ErrorKind::InvalidInput,
-            "A value aligned to 2 MiB must be InvalidInput, and the error was {:?}.",
-            error.kind()
-        ),
-    }
-}
+#[derive(FromBytes)]
+#[repr(C, align(2097152))]
+struct NothingAligned([u8; 0]);
 
 /// Aligned to the largest page size of aarch64.
 #[derive(FromBytes)]
 #[repr(C, align(65536))]
 struct PageAligned([u8; 64 << 10]);
+
+#[derive(FromBytes)]
+#[repr(C, align(4096))]
+struct SmallPageAligned([u8; 4096]);
+
+#[test]
+fn aligned_to_more_than_a_page() {
+    watched(
+        || {
+            watch(|| expect_invalid_input("2 MiB", Shared::<HugePageAligned>::new()));
+            watch(|| expect_invalid_input("2 MiB, of size 0,", Shared::<NothingAligned>::new()));
+            let page_aligned = watch(Shared::<PageAligned>::new);
+            match page_size() < align_of::<PageAligned>() {
+                true => expect_invalid_input("64 KiB, more than a page,", page_aligned),
+                false => expect_aligned("64 KiB", page_aligned.map(drop)),
+            }
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+fn expect_invalid_input<T>(alignment: &str, result: io::Result<T>) {
+    match result {
+        Ok(_) => judge::fail(format!(
+            "Shared::new() for a type aligned to {alignment} returned Ok; expected Err(InvalidInput). mmap aligns to a \
+             page only."
+        )),
+        Err(error) => check!(
+            error.kind() == ErrorKind::InvalidInput,
+            "Shared::new() for a type aligned to {alignment} returned Err({:?}); expected Err(InvalidInput).",
+            error.kind()
+        ),
+    }
+}
+
+fn expect_aligned(alignment: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        judge::fail(format!(
+            "Shared::new() for a type aligned to {alignment}, which is at most a page, returned an error; expected Ok: \
+             {error}."
+        ));
+    }
+}
+
+#[test]
+fn aligned_to_a_page() {
+    case(|| {
+        let value = Shared::<SmallPageAligned>::new();
+        if let Ok(value) = &value {
+            let address = value.0.as_ptr().addr();
+            check!(
+                address.is_multiple_of(align_of::<SmallPageAligned>()),
+                "A value aligned to 4 KiB is at address {address:#x}, which is no multiple of 4 KiB."
+            );
+        }
+        expect_aligned("4 KiB", value.map(drop));
+    })
+}
 
 #[test]
 fn asks_the_page_size() {
@@ -128,8 +294,8 @@ fn asks_the_page_size() {
         pretend::page_size(align_of::<PageAligned>());
         if let Err(error) = Shared::<PageAligned>::new() {
             judge::fail(format!(
-                "On a machine whose pages are 64 KiB a mapping has room for a value aligned to 64 KiB, and \
-                 Shared::new() gave an error ({error}): the page size must come from sysconf."
+                "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned an error; expected Ok: {error}. \
+                 Ask sysconf(_SC_PAGESIZE) for the page size."
             ));
         }
     })
@@ -138,30 +304,157 @@ fn asks_the_page_size() {
 #[test]
 fn of_no_size() {
     case(|| {
-        let nothing = new!([AtomicU64; 0]);
+        let [first, second] = [new!([AtomicU64; 0]), new!([AtomicU64; 0])];
+        let [start, other] = [first.as_ptr().cast(), second.as_ptr().cast()];
         check!(
-            mapped_pages(nothing.as_ptr().cast(), 1) == 1,
-            "A value of no size must have a page of its own, too."
+            mapped_pages(start, 1) == 1,
+            "A value of size 0 has no mapped page; expected one. Map at least 1 byte."
+        );
+        check!(
+            start != other,
+            "Two values of size 0 are at the same address. Each value needs a separate mapping."
+        );
+        drop(first);
+        check!(
+            mapped_pages(start, 1) == 0,
+            "A value of size 0 was dropped, and its page is still mapped. Unmap the length that you mapped, which is \
+             not size_of::<T>()."
+        );
+        check!(
+            mapped_pages(other, 1) == 1,
+            "A value of size 0 was dropped, and the page of another one is no longer mapped."
         );
     })
 }
 
+/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`: the inherent function takes precedence over the trait's.
+struct Cloned<T>(std::marker::PhantomData<T>);
+
+#[allow(dead_code)] // Unused if `Shared` is not `Clone`.
+impl<T: Clone> Cloned<T> {
+    fn copy_of(original: &T) -> Option<T> {
+        Some(original.clone())
+    }
+}
+
+trait NotCloned<T> {
+    fn copy_of(_: &T) -> Option<T> {
+        None
+    }
+}
+
+impl<T> NotCloned<T> for Cloned<T> {}
+
 #[test]
 fn gone_after_drop() {
     case(|| {
-        let numbers = new!(Numbers);
-        let start = numbers.as_ptr().cast();
-        let pages = size_of::<Numbers>() / page_size();
-        drop(numbers);
-        let left = mapped_pages(start, size_of::<Numbers>());
+        let original = new!(Numbers);
+        let copy = Cloned::<Shared<Numbers>>::copy_of(&original);
+        drop(original);
+        if let Some(copy) = copy
+            && mapped_pages(copy.as_ptr().cast(), 1) == 0
+        {
+            // Its drop would unmap the range once more.
+            std::mem::forget(copy);
+            judge::fail(
+                "A value was cloned and dropped, and the clone's memory is unmapped, because both have the same \
+                 address. A mapping has one owner: do not implement Clone by copying the pointer."
+                    .to_owned(),
+            );
+        }
+        for (len, name, new) in SIZES {
+            let spacer = Spacer::new();
+            let value = new();
+            drop(spacer);
+            let start = value.bytes().as_ptr().cast();
+            let neighbours = Neighbours::of(start, *len);
+            drop(value);
+            let left = mapped_pages(start, *len);
+            check!(
+                left < pages(*len),
+                "After a value of {name} was dropped, it is still mapped. Unmap the memory in Drop."
+            );
+            check!(
+                left == 0,
+                "After a value of {name} was dropped, a part of it is still mapped. Unmap the whole length in Drop."
+            );
+            neighbours.expect_untouched("The drop of a value");
+        }
+    })
+}
+
+#[test]
+fn larger_than_4_gib() {
+    // The limit on files holds for memory that memfd_create makes, too.
+    let limits = Limits {
+        file: 16 << 30,
+        ..Limits::default()
+    };
+    case_with(limits, || {
+        if !has_room(OVER_4_GIB) {
+            return; // Depending on vm.overcommit_memory, a small machine refuses this length to everybody.
+        }
+        let value = new!([AtomicU8; OVER_4_GIB]);
+        let start: *const u8 = value.as_ptr().cast();
+        let last = start.wrapping_add(OVER_4_GIB - 1);
         check!(
-            left < pages,
-            "After the value was dropped the kernel still maps all of it: Drop must unmap."
+            mapped_pages(start, 1) == 1 && mapped_pages(last, 1) == 1,
+            "A value of 4 GiB and 64 KiB is not mapped up to its last byte. Pass the whole size to mmap."
         );
+        value[0].store(1, SeqCst);
+        value[OVER_4_GIB - 1].store(2, SeqCst);
         check!(
-            left == 0,
-            "After the value was dropped the kernel still maps a part of it: Drop must unmap the whole length."
+            value[0].load(SeqCst) == 1,
+            "In a value of 4 GiB and 64 KiB, a write to the last byte changed the first one."
         );
+        drop(value);
+        check!(
+            mapped_pages(start, 1) == 0 && mapped_pages(last, 1) == 0,
+            "After a value of 4 GiB and 64 KiB was dropped, its first or last page is still mapped. Unmap the whole \
+             size in Drop."
+        );
+    })
+}
+
+/// Whether the kernel maps that much shared memory in this process.
+fn has_room(len: usize) -> bool {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: the mapping was made just now, and nothing uses it.
+    unsafe { libc::munmap(start, len) };
+    true
+}
+
+#[test]
+fn a_childs_drop_is_its_own() {
+    case(|| {
+        let mut value = ManuallyDrop::new(new!([AtomicU8; 65537]));
+        fill(&**value, 0);
+        in_child(|| {
+            // SAFETY: the child ends without using or dropping its copy again.
+            unsafe { ManuallyDrop::drop(&mut value) };
+            0
+        });
+        check!(
+            is_filled(&**value, 0),
+            "A child dropped its copy of a value, and the contents changed in its parent. Only unmap the memory in \
+             Drop."
+        );
+        in_child(|| {
+            fill(&**value, 100);
+            0
+        });
+        check!(
+            is_filled(&**value, 100),
+            "A child dropped its copy of a value, and the next child's writes do not reach its parent."
+        );
+        // SAFETY: the value is not used again.
+        unsafe { ManuallyDrop::drop(&mut value) };
     })
 }
 
@@ -172,6 +465,39 @@ fn leaves_nothing() {
             let numbers = watch(|| new!(Numbers));
             watch(|| drop(numbers));
         },
-        |seen| seen.expect_ledger("shared"),
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+#[test]
+fn calls_that_fail() {
+    refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("mremap", Errno::ENOMEM),
+            ("ftruncate", Errno::ENOMEM),
+            ("memfd_create", Errno::ENOMEM),
+        ],
+        |refused| {
+            let other = new!([AtomicU8; 65537]);
+            fill(&*other, 0);
+            match watch(|| refuse(Shared::<[AtomicU8; 65537]>::new)) {
+                Ok(value) => {
+                    expect_mapped(value.as_ptr().cast(), value.len(), "64 KiB and 1 byte");
+                    fill(&*value, 100);
+                    watch(|| refuse(|| drop(value)));
+                }
+                Err(error) => expect_errno("Shared::new()", &error, refused),
+            }
+            check!(
+                mapped_pages(other.as_ptr().cast(), other.len()) == pages(other.len())
+                    && is_filled(&*other, 0),
+                "Another value lost pages or contents."
+            );
+            drop(new!([AtomicU8; 65537]));
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }

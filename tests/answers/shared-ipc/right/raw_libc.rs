@@ -45,9 +45,10 @@ pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
             // SAFETY: _exit ends the process immediately.
             unsafe { libc::_exit(status) }
         }
-        child => wait_by_hand(child).map(|_| {
+        child => wait_by_hand(child).and_then(|status| match status {
             // SAFETY: the child wrote the number before it ended, and nobody writes it any more.
-            unsafe { number.read() }
+            0 => Ok(unsafe { number.read() }),
+            _ => Err(io::Error::other("the child did not answer")),
         }),
     };
     // SAFETY: only this function uses the mapping, and no reference into it exists.

@@ -1,0 +1,110 @@
+//! Maps /dev/zero privately, as programs did before MAP_ANONYMOUS, and closes it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::{NonNull, null_mut};
+
+use nix::libc;
+
+pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe { libc::mmap(null_mut(), len, protection, flags, -1, 0) };
+    match start {
+        libc::MAP_FAILED => Err(io::Error::last_os_error()),
+        start => Ok(start.cast()),
+    }
+}
+
+pub unsafe fn unmap_by_hand(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: the caller no longer uses the range.
+    match unsafe { libc::munmap(start.cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: only this value uses the mapping.
+        let _ = unsafe { unmap_by_hand(self.start.as_ptr(), self.len) };
+    }
+}
+
+impl Region {
+    pub fn new(len: usize) -> io::Result<Region> {
+        Region::map(len, 0)
+    }
+
+    pub fn new_populated(len: usize) -> io::Result<Region> {
+        Region::map(len, libc::MAP_POPULATE)
+    }
+
+    fn map(len: usize, flags: libc::c_int) -> io::Result<Region> {
+        let len = checked(len)?;
+        let zeros = File::open("/dev/zero")?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = flags | libc::MAP_PRIVATE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe { libc::mmap(null_mut(), len, protection, flags, zeros.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).expect("no mapping is at address 0");
+        Ok(Region { start, len })
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the `len` bytes at `start` are readable and initialised, and borrowed with `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    pub fn prefault(&mut self) -> io::Result<()> {
+        for page in self.as_mut_slice().chunks_mut(page_size()) {
+            let byte = &raw mut page[0];
+            // SAFETY: the byte is mutably borrowed.
+            let value = unsafe { byte.read_volatile() };
+            // SAFETY: as above.
+            unsafe { byte.write_volatile(value) };
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: a mapping is not tied to a thread.
+unsafe impl Send for Region {}
+// SAFETY: a `&Region` gives read access only.
+unsafe impl Sync for Region {}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf(3) accepts any name.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+fn out_of_memory() -> io::Error {
+    io::ErrorKind::OutOfMemory.into()
+}
+
+fn checked(len: usize) -> io::Result<usize> {
+    match len {
+        0 => Err(io::ErrorKind::InvalidInput.into()),
+        len if len > isize::MAX as usize => Err(out_of_memory()),
+        len => Ok(len),
+    }
+}

@@ -1,0 +1,164 @@
+//! The value is in a file of memfd_create, whose descriptor is closed after mmap.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr::{self, NonNull};
+
+use nix::libc;
+use zerocopy::FromBytes;
+
+const PANICKED: i32 = 101;
+
+pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
+    let len = size_of::<u64>();
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let number = start.cast::<u64>();
+    // SAFETY: of the caller's code, the child runs only `answer`, and the caller guarantees that `answer` can run
+    // there.
+    let answered = match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = match panic::catch_unwind(answer) {
+                Ok(answer) => {
+                    // SAFETY: the mapping is writable and page-aligned. The parent reads it after this process has
+                    // ended.
+                    unsafe { number.write(answer) };
+                    0
+                }
+                Err(_) => PANICKED,
+            };
+            // SAFETY: _exit ends the process immediately.
+            unsafe { libc::_exit(status) }
+        }
+        child => wait_by_hand(child).and_then(|status| match status {
+            // SAFETY: the child wrote the number before it ended, and nobody writes it any more.
+            0 => Ok(unsafe { number.read() }),
+            _ => Err(io::Error::other("the child did not answer")),
+        }),
+    };
+    // SAFETY: only this function uses the mapping, and no reference into it exists.
+    unsafe { libc::munmap(start, len) };
+    answered
+}
+
+fn wait_by_hand(child: libc::pid_t) -> io::Result<libc::c_int> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    Ok(status)
+}
+
+pub struct Shared<T: FromBytes + Sync> {
+    value: NonNull<T>,
+}
+
+impl<T: FromBytes + Sync> Shared<T> {
+    const LEN: NonZero<usize> = match NonZero::new(size_of::<T>()) {
+        Some(len) => len,
+        None => NonZero::<usize>::MIN,
+    };
+
+    pub fn new() -> io::Result<Shared<T>> {
+        if align_of::<T>() > page_size() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the name is a C string.
+        let memfd = unsafe { libc::memfd_create(c"shared".as_ptr(), libc::MFD_CLOEXEC) };
+        if memfd == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: memfd_create returned this descriptor, and nothing else closes it.
+        let file = unsafe { File::from_raw_fd(memfd) };
+        file.set_len(Self::LEN.get() as u64)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe {
+            let (len, flags) = (Self::LEN.get(), libc::MAP_SHARED);
+            libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let value = NonNull::new(start.cast()).expect("the kernel gives no null pointer here");
+        Ok(Shared { value })
+    }
+
+    pub unsafe fn run_child(&self, f: impl FnOnce(&T)) -> io::Result<()> {
+        // SAFETY: the caller's contract is the same.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let body = AssertUnwindSafe(|| f(self));
+                let status = match panic::catch_unwind(body) {
+                    Ok(()) => 0,
+                    Err(payload) => {
+                        std::mem::forget(payload);
+                        PANICKED
+                    }
+                };
+                // SAFETY: _exit ends the process immediately.
+                unsafe { libc::_exit(status) }
+            }
+            child => told(wait_by_hand(child)?),
+        }
+    }
+}
+
+fn told(status: libc::c_int) -> io::Result<()> {
+    if libc::WIFSIGNALED(status) {
+        let signal = libc::WTERMSIG(status);
+        return Err(io::Error::other(format!("killed by signal {signal}")));
+    }
+    match libc::WEXITSTATUS(status) {
+        0 => Ok(()),
+        PANICKED => Err(io::Error::other("the closure panicked")),
+        status => Err(io::Error::other(format!("ended with status {status}"))),
+    }
+}
+
+impl<T: FromBytes + Sync> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the memory stays mapped for as long as this value lives, and any bytes are a valid `T`.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: FromBytes + Sync> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // This unmaps the memory in this process only. A child's mapping stays.
+        // SAFETY: only this value uses the mapping, and every reference into it borrows this value.
+        let unmapped = unsafe { libc::munmap(self.value.as_ptr().cast(), Self::LEN.get()) };
+        // If munmap fails, the memory leaks, which is sound. It fails only if splitting a mapping would exceed
+        // vm.max_map_count.
+        let _ = unmapped;
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf accepts any name.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
