@@ -215,7 +215,14 @@ pub unsafe extern "C" fn waitpid(
     if window::fails("wait4") {
         return -1;
     }
-    libc_definition!(waitpid(pid: libc::pid_t, status: *mut c_int, options: c_int) -> libc::pid_t)
+    let waited = libc_definition!(
+        waitpid(pid: libc::pid_t, status: *mut c_int, options: c_int) -> libc::pid_t
+    );
+    if waited > 0 && !status.is_null() {
+        // SAFETY: the caller's pointer is valid, and libc has written to it.
+        pretend::add_core_dump(unsafe { &mut *status });
+    }
+    waited
 }
 
 /// Overrides libc's `waitid`.
@@ -232,9 +239,14 @@ pub unsafe extern "C" fn waitid(
     if window::fails("waitid") {
         return -1;
     }
-    libc_definition!(
+    let result = libc_definition!(
         waitid(kind: libc::idtype_t, id: libc::id_t, info: *mut libc::siginfo_t, options: c_int) -> c_int
-    )
+    );
+    if result == 0 && !info.is_null() {
+        // SAFETY: the caller's pointer is valid, and libc has written to it.
+        pretend::add_core_dump_to_info(unsafe { &mut *info });
+    }
+    result
 }
 
 /// Overrides libc's `brk`. libc must make the call itself, because it keeps the address of the break.

@@ -1,7 +1,7 @@
 //! Makes libc and the kernel answer this process as on another machine.
 
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::libc;
 
@@ -12,6 +12,9 @@ static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// The address of the next mapping while a page size is pretended: a multiple of it, where nothing is mapped.
 static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether children that a signal has killed have dumped core.
+static CORE_DUMPS: AtomicBool = AtomicBool::new(false);
 
 /// The size of the address range for these mappings.
 const RANGE: usize = 1 << 30;
@@ -46,6 +49,28 @@ pub fn no_populate_advice() {
     let advice = [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE];
     if let Err(error) = filter::refuse_advice(&advice) {
         panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
+    }
+}
+
+/// From here on a child that a signal has killed is reported to have dumped core by `waitpid` and `waitid`. The judge
+/// allows no core files, so the kernel never says so. Raw system calls, which bypass libc, see the kernel's status.
+pub fn core_dumps() {
+    CORE_DUMPS.store(true, Ordering::SeqCst);
+}
+
+/// Adds the core dump to the status of a child that a signal has killed.
+pub fn add_core_dump(status: &mut libc::c_int) {
+    /// The bit that WCOREDUMP tests.
+    const DUMPED: libc::c_int = 0x80;
+    if CORE_DUMPS.load(Ordering::Relaxed) && libc::WIFSIGNALED(*status) {
+        *status |= DUMPED;
+    }
+}
+
+/// Like `add_core_dump`, for `waitid`.
+pub fn add_core_dump_to_info(info: &mut libc::siginfo_t) {
+    if CORE_DUMPS.load(Ordering::Relaxed) && info.si_code == libc::CLD_KILLED {
+        info.si_code = libc::CLD_DUMPED;
     }
 }
 
