@@ -40,7 +40,6 @@ fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
 mod bound;
 mod by_hand;
 mod child;
-mod core_dump;
 mod output;
 mod shared;
 
