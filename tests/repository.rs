@@ -95,7 +95,8 @@ fn is_one_call(function: &syn::ItemFn) -> bool {
         return false;
     };
     let name = path.path.segments.last().map(|last| last.ident.to_string());
-    matches!(name.as_deref(), Some("case" | "watched"))
+    const CALLS: [&str; 5] = ["case", "case_with", "watched", "refusals", "interleavings"];
+    name.is_some_and(|name| CALLS.contains(&name.as_str()))
 }
 
 /// Everything that belongs to an exercise is found by its name, and everything that belongs to a stage by the stage's.

@@ -41,7 +41,7 @@ impl Region {
     ///
     /// # Errors
     /// - `InvalidInput` if `len` is 0.
-    /// - `OutOfMemory` if `len` is more than `isize::MAX`, or if the address space has no room for it.
+    /// - `OutOfMemory` if `len` is more than `isize::MAX`, or if the kernel does not map that much.
     pub fn new(len: usize) -> io::Result<Region> {
         todo!("map a region of {len} bytes")
     }
@@ -78,13 +78,13 @@ impl Region {
     /// Works on kernels with `MADV_POPULATE_WRITE` (Linux 5.14 and later) and on older ones.
     ///
     /// # Errors
-    /// The kernel's error if it cannot provide the pages.
+    /// The kernel's error if it cannot provide the pages. The contents are kept then, too.
     pub fn prefault(&mut self) -> io::Result<()> {
         todo!("bring in every page of {} bytes", self.len)
     }
 }
 
-/// Stage 2: unmaps the region.
+/// Stage 2: unmaps the region. If munmap fails, the memory leaks.
 impl Drop for Region {
     fn drop(&mut self) {}
 }

@@ -7,11 +7,11 @@ use std::ptr::NonNull;
 
 /// Stage 1: forks a child that calls `answer` and writes the result to shared memory, and returns that result.
 ///
-/// Uses raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child, `munmap`. The
-/// child ends with `_exit`.
+/// Uses raw calls of `nix::libc`: `mmap` of `size_of::<u64>()` bytes, `fork`, `waitpid` for that child (again if a
+/// signal interrupts it), `munmap`. The child ends with `_exit`.
 ///
 /// # Errors
-/// The error of mmap(2), fork(2) or waitpid(2).
+/// The error of mmap(2), fork(2) or waitpid(2). Any error if the child ends without an answer.
 ///
 /// # Safety
 /// In a process with several threads, the child has only the thread that forked. `answer` must not need a lock that
@@ -70,7 +70,7 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-/// Stage 2: unmaps the memory in this process.
+/// Stage 2: unmaps the memory in this process. If munmap fails, the memory leaks.
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {}
 }

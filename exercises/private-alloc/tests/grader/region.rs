@@ -126,11 +126,7 @@ fn lazy() {
 
 #[test]
 fn larger_than_4_gib() {
-    let limits = Limits {
-        data: 16 << 30,
-        ..Limits::default()
-    };
-    case_with(limits, || {
+    case_with(data_limit(16 << 30), || {
         if !has_room(OVER_4_GIB) {
             return; // Depending on vm.overcommit_memory, a small machine refuses this length to everybody.
         }
@@ -161,6 +157,13 @@ fn larger_than_4_gib() {
              length in Drop."
         );
     })
+}
+
+fn data_limit(data: u64) -> Limits {
+    Limits {
+        data,
+        ..Limits::default()
+    }
 }
 
 /// Whether the kernel maps that much private memory in this process.

@@ -28,13 +28,13 @@ fn shared_with_a_thread() {
     })
 }
 
+/// Sends a value to another thread, whether or not it is `Send`.
+struct Sent<T>(T);
+// SAFETY: a region must be `Send`, and `sent_to_a_thread` grades that.
+unsafe impl<T> Send for Sent<T> {}
+
 #[test]
 fn outlives_its_thread() {
-    /// Sends a value to another thread, whether or not it is `Send`.
-    struct Sent<T>(T);
-    // SAFETY: a region must be `Send`, and `sent_to_a_thread` grades that.
-    unsafe impl<T> Send for Sent<T> {}
-
     case(|| {
         let made = thread::spawn(|| {
             let mut region = region(LEN);

@@ -67,10 +67,11 @@ fn says(message: &str, text: &str) -> bool {
     })
 }
 
+/// Private memory, of which a child has a copy.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
 #[test]
 fn its_writes_arrive() {
-    /// Private memory, of which the child has a copy.
-    static CALLS: AtomicU32 = AtomicU32::new(0);
     case(|| {
         let numbers = new!(Numbers);
         numbers[1].store(5, SeqCst);
@@ -156,16 +157,17 @@ fn a_panic_is_told() {
     })
 }
 
+/// Counts its drops in each process: the child's count is the first of these numbers, its parent's the second.
+struct Counted<'a>(&'a Numbers, u32);
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let index = usize::from(process::id() == self.1);
+        self.0[index].fetch_add(1, SeqCst);
+    }
+}
+
 #[test]
 fn destructors_run_once() {
-    /// Counts its drops in each process: the child's count is the first of these numbers, its parent's the second.
-    struct Counted<'a>(&'a Numbers, u32);
-    impl Drop for Counted<'_> {
-        fn drop(&mut self) {
-            let index = usize::from(process::id() == self.1);
-            self.0[index].fetch_add(1, SeqCst);
-        }
-    }
     case(|| {
         judge::expect_panics();
         let [captured_drops, caller_drops] = [new!(Numbers), new!(Numbers)];

@@ -20,28 +20,31 @@ trait Bytes {
 type Size = (usize, &'static str, fn() -> Box<dyn Bytes>);
 
 macro_rules! sizes {
-    ($($size:literal $name:literal,)*) => {
-        $(impl Bytes for Shared<[AtomicU8; $size]> {
+    ($($size:expr; $name:literal,)*) => {
+        $(impl Bytes for Shared<[AtomicU8; { $size }]> {
             fn bytes(&self) -> &[AtomicU8] {
                 &**self
             }
         })*
         /// Sizes at which rounding to pages goes wrong, for pages of 4 KiB and of 64 KiB.
         const SIZES: &[Size] = &[
-            $(($size, $name, || Box::new(new!([AtomicU8; $size]))),)*
+            $(($size, $name, || Box::new(new!([AtomicU8; { $size }]))),)*
         ];
     };
 }
 
 sizes! {
-    65537 "64 KiB and 1 byte",
-    1 "1 byte",
-    4095 "4 KiB less 1 byte",
-    4096 "4 KiB",
-    4097 "4 KiB and 1 byte",
-    65536 "64 KiB",
-    200_000 "200,000 bytes",
+    (64 << 10) + 1; "64 KiB and 1 byte",
+    1; "1 byte",
+    (4 << 10) - 1; "4 KiB less 1 byte",
+    4 << 10; "4 KiB",
+    (4 << 10) + 1; "4 KiB and 1 byte",
+    64 << 10; "64 KiB",
+    200_000; "200,000 bytes",
 }
+
+/// Not a multiple of any page size.
+const ODD: usize = (64 << 10) + 1;
 
 /// More bytes than a `u32` counts, and a multiple of every page size.
 const OVER_4_GIB: usize = (4 << 30) + (64 << 10);
@@ -203,7 +206,7 @@ fn moved() {
         // The vector moves its values each time it grows.
         let mut values = Vec::new();
         for salt in [0, 100, 0, 100, 0] {
-            let value = new!([AtomicU8; 65537]);
+            let value = new!([AtomicU8; ODD]);
             fill(&*value, salt);
             values.push((value, salt));
         }
@@ -231,8 +234,8 @@ struct NothingAligned([u8; 0]);
 struct PageAligned([u8; 64 << 10]);
 
 #[derive(FromBytes)]
-#[repr(C, align(4096))]
-struct SmallPageAligned([u8; 4096]);
+#[repr(C, align(1024))]
+struct Aligned([u8; 1024]);
 
 #[test]
 fn aligned_to_more_than_a_page() {
@@ -274,17 +277,17 @@ fn expect_aligned(alignment: &str, result: io::Result<()>) {
 }
 
 #[test]
-fn aligned_to_a_page() {
+fn aligned_to_less_than_a_page() {
     case(|| {
-        let value = Shared::<SmallPageAligned>::new();
+        let value = Shared::<Aligned>::new();
         if let Ok(value) = &value {
             let address = value.0.as_ptr().addr();
             check!(
-                address.is_multiple_of(align_of::<SmallPageAligned>()),
-                "A value aligned to 4 KiB is at address {address:#x}, which is no multiple of 4 KiB."
+                address.is_multiple_of(align_of::<Aligned>()),
+                "A value aligned to 1 KiB is at address {address:#x}, which is no multiple of 1 KiB."
             );
         }
-        expect_aligned("4 KiB", value.map(drop));
+        expect_aligned("1 KiB", value.map(drop));
     })
 }
 
@@ -385,12 +388,7 @@ fn gone_after_drop() {
 
 #[test]
 fn larger_than_4_gib() {
-    // The limit on files holds for memory that memfd_create makes, too.
-    let limits = Limits {
-        file: 16 << 30,
-        ..Limits::default()
-    };
-    case_with(limits, || {
+    case_with(file_limit(16 << 30), || {
         if !has_room(OVER_4_GIB) {
             return; // Depending on vm.overcommit_memory, a small machine refuses this length to everybody.
         }
@@ -416,6 +414,14 @@ fn larger_than_4_gib() {
     })
 }
 
+/// The limit on files holds for the memory of memfd_create, too.
+fn file_limit(file: u64) -> Limits {
+    Limits {
+        file,
+        ..Limits::default()
+    }
+}
+
 /// Whether the kernel maps that much shared memory in this process.
 fn has_room(len: usize) -> bool {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -433,7 +439,7 @@ fn has_room(len: usize) -> bool {
 #[test]
 fn a_childs_drop_is_its_own() {
     case(|| {
-        let mut value = ManuallyDrop::new(new!([AtomicU8; 65537]));
+        let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
         fill(&**value, 0);
         in_child(|| {
             // SAFETY: the child ends without using or dropping its copy again.
@@ -481,9 +487,9 @@ fn calls_that_fail() {
             ("memfd_create", Errno::ENOMEM),
         ],
         |refused| {
-            let other = new!([AtomicU8; 65537]);
+            let other = new!([AtomicU8; ODD]);
             fill(&*other, 0);
-            match watch(|| refuse(Shared::<[AtomicU8; 65537]>::new)) {
+            match watch(|| refuse(Shared::<[AtomicU8; ODD]>::new)) {
                 Ok(value) => {
                     expect_mapped(value.as_ptr().cast(), value.len(), "64 KiB and 1 byte");
                     fill(&*value, 100);
@@ -496,7 +502,7 @@ fn calls_that_fail() {
                     && is_filled(&*other, 0),
                 "Another value lost pages or contents."
             );
-            drop(new!([AtomicU8; 65537]));
+            drop(new!([AtomicU8; ODD]));
         },
         |seen| seen.expect_nothing_left(),
     )
