@@ -12,6 +12,8 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
 
+use nix::unistd::getpgrp;
+
 use super::*;
 
 /// Calls the answer's `run_child`.
@@ -438,7 +440,7 @@ fn a_lost_status_is_an_error() {
 }
 
 #[test]
-fn the_closure_has_its_callers_signal_mask() {
+fn the_closure_has_its_callers_mask_and_group() {
     case(|| {
         let numbers = new!(Numbers);
         let mut mask = SigSet::empty();
@@ -447,7 +449,12 @@ fn the_closure_has_its_callers_signal_mask() {
         judge::rebase_state();
         expect_success(run(&numbers, |numbers| {
             numbers[0].store(u64::from(current_mask() == mask), SeqCst);
+            numbers[1].store(getpgrp().as_raw() as u64, SeqCst);
         }));
+        check!(
+            numbers[1].load(SeqCst) == getpgrp().as_raw() as u64,
+            "The closure runs in another process group than the caller of run_child; expected the same."
+        );
         check!(
             numbers[0].load(SeqCst) == 1,
             "The closure runs with another signal mask than the caller of run_child has; expected the same."

@@ -37,6 +37,12 @@ fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
     );
 }
 
+/// Waits for all children, after a wait of the answer was made to fail.
+fn reap() {
+    // SAFETY: waitpid(2) accepts a null status.
+    while unsafe { nix::libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+}
+
 mod bound;
 mod by_hand;
 mod child;

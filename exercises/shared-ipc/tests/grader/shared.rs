@@ -441,11 +441,17 @@ fn a_childs_drop_is_its_own() {
     case(|| {
         let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
         fill(&**value, 0);
-        in_child(|| {
+        let start: *const u8 = value.as_ptr().cast();
+        let left = in_child(|| {
             // SAFETY: the child ends without using or dropping its copy again.
             unsafe { ManuallyDrop::drop(&mut value) };
-            0
+            u8::from(mapped_pages(start, ODD) > 0)
         });
+        check!(
+            left == 0,
+            "A child dropped its copy of a value, and the memory is still mapped in the child. Unmap it in every \
+             process that drops it."
+        );
         check!(
             is_filled(&**value, 0),
             "A child dropped its copy of a value, and the contents changed in its parent. Only unmap the memory in \
