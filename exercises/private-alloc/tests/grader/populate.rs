@@ -9,26 +9,32 @@ const PAGES: usize = 32;
 
 const WITHOUT_ADVICE: &str = "on a kernel without MADV_POPULATE_WRITE (before Linux 5.14)";
 
-/// Lengths of `PAGES` pages: whole ones, and with a last page that is used in part.
-fn partly_used() -> [usize; 3] {
+/// Whole pages, last pages that are used in part, and more pages than one huge page has (on x86-64).
+fn partly_used() -> [usize; 4] {
     let page = page_size();
-    [PAGES * page, (PAGES - 1) * page + 1, PAGES * page - 1]
+    [
+        PAGES * page,
+        (PAGES - 1) * page + 1,
+        PAGES * page - 1,
+        530 * page + 1,
+    ]
 }
 
 /// Fails the case unless every page can be written without a page fault.
 fn expect_no_fault(bytes: &mut [u8], after: &str) {
     let what = format!("After {after} the region");
     expect_plain(&what, bytes.as_ptr(), bytes.len(), Kind::MayBeHuge);
+    let pages = bytes.len().div_ceil(page_size());
     let resident = resident_pages(bytes.as_ptr(), bytes.len());
     let taken = page_faults(faults_of_writing(bytes, 9));
     check!(
-        taken == NONE || resident < PAGES,
-        "After {after}, all {PAGES} pages are resident, but writes to each page took {taken}; expected none. Write to \
+        taken == NONE || resident < pages,
+        "After {after}, all {pages} pages are resident, but writes to each page took {taken}; expected none. Write to \
          each page: a page that was only read is write-protected."
     );
     check!(
         taken == NONE,
-        "After {after}, {resident} of {PAGES} pages are resident, and writes to each page took {taken}; expected none."
+        "After {after}, {resident} of {pages} pages are resident, and writes to each page took {taken}; expected none."
     );
 }
 
@@ -207,14 +213,17 @@ fn prefault_brings_in_every_page() {
 #[test]
 fn prefault_after_reads() {
     case(|| {
-        let mut region = region(PAGES * page_size());
-        // Each read maps the shared zero page, which is present but write-protected.
-        expect_zeros(region.as_slice());
-        prefault(&mut region);
-        expect_no_fault(
-            region.as_mut_slice(),
-            "reading every page and then prefault()",
-        );
+        let after_reads = |prefault: fn(&mut Region), how: &str| {
+            let mut region = region(PAGES * page_size());
+            // Each read maps the shared zero page, which is present but write-protected.
+            expect_zeros(region.as_slice());
+            prefault(&mut region);
+            let after = format!("reading every page and then prefault(){how}");
+            expect_no_fault(region.as_mut_slice(), &after);
+        };
+        after_reads(prefault, "");
+        pretend::no_populate_advice();
+        after_reads(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
     })
 }
 
@@ -243,19 +252,25 @@ fn prefault_after_fork() {
         prefault(&mut region);
         // Calibrate the probe before the fork, so that the child only counts.
         faults();
-        let taken = in_child(|| {
-            prefault(&mut region);
+        let mut after_fork = |prefault: fn(&mut Region), how: &str| {
+            let taken = in_child(|| {
+                prefault(&mut region);
+                check!(
+                    first_change(region.as_slice()).is_none(),
+                    "prefault() after a fork changed the contents of the region; expected every byte to be kept."
+                );
+                faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
+            });
+            let taken = page_faults(taken.into());
             check!(
-                first_change(region.as_slice()).is_none(),
-                "prefault() after a fork changed the contents of the region; expected every byte to be kept."
+                taken == NONE,
+                "After a fork and prefault() in the child{how}, writes to each of {PAGES} pages took {taken}; expected \
+                 none. After a fork, resident pages are write-protected until they are written."
             );
-            faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
-        });
-        let taken = page_faults(taken.into());
-        check!(
-            taken == NONE,
-            "After a fork and prefault() in the child, writes to each of {PAGES} pages took {taken}; expected none. After a fork, resident pages are write-protected until they are written."
-        );
+        };
+        after_fork(prefault, "");
+        pretend::no_populate_advice();
+        after_fork(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
     })
 }
 

@@ -90,6 +90,8 @@ fn writable_to_the_last_byte() {
             expect_read_and_write(region.as_slice().as_ptr());
             expect_mapped(region.as_slice().as_ptr(), len, name);
             fill(region.as_mut_slice());
+            // A second view must show what the first one has written.
+            let _ = region.as_mut_slice();
             if let Some(offset) = first_change(region.as_slice()) {
                 judge::fail(format!(
                     "Byte {offset} of a region of {name} was written through as_mut_slice(), and as_slice() shows \
@@ -104,15 +106,19 @@ fn writable_to_the_last_byte() {
 fn lazy() {
     case(|| {
         let page = page_size();
+        for (len, name) in lengths() {
+            let region = region(len);
+            let resident = resident_pages(region.as_slice().as_ptr(), len);
+            check!(
+                resident == 0,
+                "{resident} of {} pages of a new region of {name} are resident before the first access; expected 0. Do \
+                 not populate or write the pages in `new`.",
+                len.div_ceil(page)
+            );
+        }
         let mut region = region(16 * page);
         let bytes = region.as_mut_slice();
         expect_plain("The region", bytes.as_ptr(), bytes.len(), Kind::Private);
-        let before = resident_pages(bytes.as_ptr(), bytes.len());
-        check!(
-            before == 0,
-            "{before} of 16 pages of a new region are resident before the first access; expected 0. Do not populate or \
-             write the pages in `new`."
-        );
         for touched in [0, 3, 4, 9, 15] {
             bytes[touched * page] = 1;
         }
@@ -300,6 +306,25 @@ fn gone_after_drop() {
             );
             neighbours.expect_untouched("The drop of a region");
         }
+    })
+}
+
+#[test]
+fn gone_after_a_panic() {
+    case(|| {
+        judge::expect_panics();
+        let mut start = std::ptr::null();
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let region = region(LEN);
+            start = region.as_slice().as_ptr();
+            panic!("on purpose");
+        }));
+        let left = mapped_pages(start, LEN);
+        check!(
+            start.is_null() || left == 0,
+            "A panic unwound the owner of a region, and {left} of its pages are still mapped; expected 0. Unmap in Drop \
+             on every path."
+        );
     })
 }
 
