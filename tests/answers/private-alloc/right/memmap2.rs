@@ -62,10 +62,11 @@ impl Region {
         }
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?;
         for byte in self.map.iter_mut().step_by(page.unwrap_or(1) as usize) {
+            // A volatile write of the byte's own value. The compiler replaces an atomic operation that changes nothing,
+            // such as `fetch_or(0)`, by a load.
+            let value = *byte;
             let byte: *mut u8 = byte;
             // SAFETY: the byte is borrowed mutably.
-            let value = unsafe { byte.read_volatile() };
-            // SAFETY: as above.
             unsafe { byte.write_volatile(value) };
         }
         Ok(())
