@@ -52,7 +52,7 @@ fn page_aligned() {
             let offset = region.as_slice().as_ptr().addr() % page_size();
             check!(
                 offset == 0,
-                "A region of {name} begins {offset} bytes into a page; expected the start of a page, as mmap returns it."
+                "A region of {name} begins inside a page; expected the start of a page, as mmap returns it."
             );
         }
     })

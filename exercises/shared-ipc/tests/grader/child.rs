@@ -1,6 +1,7 @@
 //! Stage 3: child exit and waitpid.
 
 use std::cell::Cell;
+use std::fs;
 use std::panic;
 use std::process;
 use std::sync::atomic::AtomicU32;
@@ -286,15 +287,39 @@ fn a_status_is_told() {
     })
 }
 
+/// Waits until a process has been in one of these states (proc_pid_stat(5)) at several looks in a row, or for a second.
+fn until_steady(process: libc::pid_t, states: &[char]) {
+    let mut steady = 0;
+    for _ in 0..500 {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        steady = match state {
+            Some(state) if states.contains(&state) => steady + 1,
+            _ => 0,
+        };
+        if steady == 4 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn a_stopped_child_has_not_ended() {
     case(|| {
         let numbers = new!(Numbers);
+        let parent = process::id() as libc::pid_t;
         let result = run(&numbers, |numbers| {
             let stopped = process::id() as libc::pid_t;
             // SAFETY: only this thread exists in the child, and the new process only makes system calls.
             let helper = unsafe { libc::fork() };
             if helper == 0 {
+                // The kernel wakes the parent when its child stops. If it waits for the end alone, it sleeps again.
+                until_steady(stopped, &['T', 't']);
+                until_steady(parent, &['S']);
                 while numbers[0].load(SeqCst) == 0 {
                     // SAFETY: kill(2) accesses no memory. The process waits for this one, so its id is not reused.
                     unsafe { libc::kill(stopped, libc::SIGCONT) };
