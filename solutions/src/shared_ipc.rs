@@ -52,7 +52,11 @@ pub unsafe fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
                     unsafe { number.write(answer) };
                     0
                 }
-                Err(_) => PANICKED,
+                Err(payload) => {
+                    // Its destructor could panic again.
+                    std::mem::forget(payload);
+                    PANICKED
+                }
             };
             // SAFETY: _exit accepts any status, and runs no code of the parent's.
             unsafe { libc::_exit(status) }

@@ -165,8 +165,13 @@ fn failed_unmap_is_an_error() {
                 "unmap_by_hand with a start that is not page-aligned",
             ),
             (start, 0, "unmap_by_hand with a length of 0"),
+            (
+                start,
+                usize::MAX,
+                "unmap_by_hand with a length of usize::MAX",
+            ),
         ] {
-            // SAFETY: munmap fails with EINVAL in both cases and unmaps nothing.
+            // SAFETY: munmap fails with EINVAL in all three cases and unmaps nothing.
             match unsafe { unmap_by_hand(start, len) } {
                 Ok(()) => judge::fail(format!(
                     "{call} returned Ok; munmap fails with EINVAL. Check munmap's result."

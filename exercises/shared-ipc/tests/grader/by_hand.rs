@@ -80,6 +80,51 @@ fn no_answer_is_an_error() {
 }
 
 #[test]
+fn a_panic_is_an_error() {
+    case(|| {
+        judge::expect_panics();
+        if let Ok(number) = ask(|| panic!("on purpose")) {
+            judge::fail(format!(
+                "The child panicked before it answered, and ask_a_child returned Ok({number}); expected an error. \
+                 Check the status that waitpid returns."
+            ));
+        }
+    })
+}
+
+#[test]
+fn a_signal_does_not_end_the_wait() {
+    /// The process and the thread that wait for the child.
+    static WAITING: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+    case(|| {
+        interrupt_on_sigusr1();
+        WAITING[0].store(std::process::id().into(), SeqCst);
+        WAITING[1].store(nix::unistd::gettid().as_raw() as u64, SeqCst);
+        let result = ask(|| {
+            let [process, thread] = [0, 1].map(|index: usize| WAITING[index].load(SeqCst));
+            for _ in 0..3 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                // SAFETY: tgkill(2) accesses no memory. It signals the thread that waits for this child.
+                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            7
+        });
+        match result {
+            Ok(answer) => check!(
+                answer == 7,
+                "A signal interrupted the wait for the child, and ask_a_child returned {answer}; the child answered 7. \
+                 Wait again after EINTR."
+            ),
+            Err(error) => judge::fail(format!(
+                "A signal interrupted the wait for the child, and ask_a_child returned the error \"{error}\"; expected \
+                 it to wait again after EINTR."
+            )),
+        }
+    })
+}
+
+#[test]
 fn output_is_not_doubled() {
     case(|| {
         output::expect_silent_children(|| expect_answer(|| 1));
@@ -113,10 +158,16 @@ fn calls_that_fail() {
             }
             result
         }) {
-            Ok(answer) => check!(
-                answer == 7,
-                "The child answered 7, and ask_a_child returned {answer}."
-            ),
+            Ok(answer) => {
+                check!(
+                    answer == 7,
+                    "The child answered 7, and ask_a_child returned {answer}."
+                );
+                check!(
+                    refused.is_none_or(|refusal| refusal.errno != Errno::ECHILD),
+                    "ask_a_child returned Ok; expected the error, because nobody knows how the child ended."
+                );
+            }
             Err(error) => {
                 check!(
                     refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),

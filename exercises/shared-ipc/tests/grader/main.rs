@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use judge::{Errno, Refusal, case, check, refusals, refuse, watch, watched};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shared_ipc::Shared;
 
 /// 512 KiB: several pages, whatever the page size is.
@@ -35,6 +36,28 @@ fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
         "{call} returned the error \"{error}\"; expected that of {}: \"{expected}\".",
         refusal.call
     );
+}
+
+/// A panic's payload whose destructor panics, too.
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("the destructor of a panic's payload");
+    }
+}
+
+/// Installs a SIGUSR1 handler without SA_RESTART that does nothing, so that the signal interrupts system calls.
+fn interrupt_on_sigusr1() {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing, so it is async-signal-safe.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("sigaction accepts a SIGUSR1 handler");
+    judge::rebase_state();
 }
 
 /// Waits for all children, after a wait of the answer was made to fail.
