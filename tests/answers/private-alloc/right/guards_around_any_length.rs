@@ -41,7 +41,9 @@ impl Drop for Region {
 impl Region {
     pub fn new(len: usize) -> io::Result<Region> {
         let page = page_size();
-        let whole = checked(len)?.checked_add(2 * page).ok_or_else(out_of_memory)?;
+        let whole = checked(len)?
+            .checked_add(2 * page)
+            .ok_or_else(out_of_memory)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: without MAP_FIXED, mmap replaces no mapping.
         let first = unsafe { libc::mmap(null_mut(), whole, libc::PROT_NONE, flags, -1, 0) };

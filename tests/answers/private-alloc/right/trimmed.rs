@@ -46,7 +46,10 @@ impl Region {
         let first = map_by_hand(reserved)?;
         let before = first.addr().next_multiple_of(ALIGNMENT) - first.addr();
         let start = first.wrapping_add(before);
-        for (start, len) in [(first, before), (start.wrapping_add(pages), ALIGNMENT - before)] {
+        for (start, len) in [
+            (first, before),
+            (start.wrapping_add(pages), ALIGNMENT - before),
+        ] {
             if len > 0 {
                 // If this fails, more stays mapped than is needed.
                 // SAFETY: the range is part of the new mapping, and not of the region.
