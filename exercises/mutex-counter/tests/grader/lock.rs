@@ -127,15 +127,17 @@ fn two_counters() {
     })
 }
 
+/// Counts how often it is dropped.
+struct Dropped<'a>(&'a Cell<usize>, [usize; 512]);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
 #[test]
 fn returns_the_closures_result() {
-    /// Counts how often it is dropped.
-    struct Dropped<'a>(&'a Cell<usize>, [usize; 512]);
-    impl Drop for Dropped<'_> {
-        fn drop(&mut self) {
-            self.0.set(self.0.get() + 1);
-        }
-    }
     case(|| {
         let counter = new_counter();
         let [result, captured] = [(); 2].map(|()| Cell::new(0));
