@@ -741,7 +741,7 @@ fn a_child_exits_where_it_should_return() {
 }
 
 #[test]
-fn a_grandchild_returns_from_the_childs_code() {
+fn a_grandchild_returns_from_the_code_of_its_parent() {
     earns(
         "A forked child returned from your function instead of calling _exit, so two processes ran the caller's code.",
         || {
