@@ -585,7 +585,7 @@ fn objects_do_not_outlive_their_case() {
     let name = format!("/left-{}", judge_id());
     let names = [name.clone(), format!("{name}-too")];
     let outcome = outcome_of(|| {
-        println!("/proc/sysvipc/shm {}", system_v_memory(4096));
+        println!("/proc/sysvipc/shm {}", system_v_memory(1));
         // SAFETY: the call takes numbers.
         let set = unsafe { libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600) };
         println!("/proc/sysvipc/sem {}", Errno::result(set).unwrap());
@@ -647,18 +647,17 @@ fn system_v_objects_work_in_a_case() {
     also_untraced();
     let key = 0x6a75_0000 | (judge_id() as libc::key_t & 0xffff);
     // SAFETY: the call maps nothing.
-    let existing = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) };
+    let existing = unsafe { libc::shmget(key, 1, libc::IPC_CREAT | 0o600) };
     Errno::result(existing).unwrap();
     let got = sentence_of(|| {
         // SAFETY: the calls map nothing.
-        let same = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) };
+        let same = unsafe { libc::shmget(key, 1, libc::IPC_CREAT | 0o600) };
         judge::check!(same == existing, "shmget with IPC_CREAT: {same}.");
         // SAFETY: the calls map nothing.
-        let exclusive =
-            unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
+        let exclusive = unsafe { libc::shmget(key, 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
         let error = Errno::result(exclusive);
         judge::check!(error == Err(Errno::EEXIST), "{error:?}.");
-        let id = system_v_memory(4096);
+        let id = system_v_memory(1);
         // SAFETY: without an address the kernel takes one where nothing is mapped.
         let start = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
         let writer = child(|| {
