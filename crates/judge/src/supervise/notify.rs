@@ -22,7 +22,7 @@ use crate::limits::{LIBTEST, Stop};
 use crate::{format, procfs};
 
 /// The longest path that is read.
-const PATH: usize = 4096;
+const PATH: usize = libc::PATH_MAX as usize;
 
 /// A case whose calls are reported.
 pub struct Notified<'a> {

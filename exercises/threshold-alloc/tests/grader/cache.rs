@@ -233,7 +233,7 @@ fn alignments() {
         for _ in 0..20 {
             // The same sizes with other alignments, from a cache that has them.
             for size in [1, 16, 24, 40, 100, 200, 500] {
-                for align in [1, ALIGN, 32, 64, 256, 4096] {
+                for align in [1, ALIGN, 32, 64, 256, 4 * KIB] {
                     let block = alloc_aligned(size, align);
                     block.fill(blocks.len());
                     blocks.push(block);

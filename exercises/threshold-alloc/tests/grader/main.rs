@@ -55,7 +55,7 @@ fn small_sizes() -> Vec<usize> {
     let powers = (6..17).map(|power| 1 << power);
     let around =
         powers.flat_map(|power| [power - 8, power - 1, power, power + 1, power + power / 2]);
-    let ends = [THRESHOLD - 4096, THRESHOLD - 16, THRESHOLD - 1];
+    let ends = [THRESHOLD - page_size(), THRESHOLD - 16, THRESHOLD - 1];
     (1..=64).chain(around).chain(ends).collect()
 }
 

@@ -71,7 +71,22 @@ fn keeps_its_bytes() {
 fn every_size_to_every_other() {
     case(|| {
         let sizes = [
-            1, 7, 16, 17, 31, 32, 33, 48, 100, 127, 128, 129, 500, 4096, 4097, 20_000,
+            1,
+            7,
+            16,
+            17,
+            31,
+            32,
+            33,
+            48,
+            100,
+            127,
+            128,
+            129,
+            500,
+            4 * KIB,
+            4 * KIB + 1,
+            20_000,
         ];
         for from in sizes {
             for to in sizes {
@@ -221,7 +236,7 @@ fn the_tail_goes_back() {
 #[test]
 fn refused_is_null_and_the_old_block_stays() {
     case(|| {
-        for (size, align) in [(1000, ALIGN), (LARGE, ALIGN), (LARGE, MIB), (1000, 4096)] {
+        for (size, align) in [(1000, ALIGN), (LARGE, ALIGN), (LARGE, MIB), (1000, 4 * KIB)] {
             for new in [1 << 47, 1 << 62, isize::MAX as usize - align + 1] {
                 let block = alloc_aligned(size, align);
                 block.fill(5);
@@ -352,7 +367,7 @@ fn realloc_fails() {
 #[test]
 fn zeros_where_memory_was_used() {
     case(|| {
-        for align in [1, ALIGN, 4096] {
+        for align in [1, ALIGN, 4 * KIB] {
             for size in [1, 8, 24, 100, 1000, 20_000, 100_000, LARGE] {
                 for _ in 0..3 {
                     let dirty = alloc_aligned(size, align);

@@ -134,7 +134,7 @@ fn freed_in_any_order() {
 fn no_system_call_when_warm() {
     watched(
         || {
-            let sizes = [1, 24, 100, 1000, 4096, 20_000];
+            let sizes = [1, 24, 100, 1000, 4 * KIB, 20_000];
             for _ in 0..10 {
                 sizes.map(alloc).into_iter().for_each(free);
             }
