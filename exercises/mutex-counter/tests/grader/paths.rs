@@ -288,17 +288,19 @@ fn the_refusal_keeps_the_lock() {
     })
 }
 
-#[test]
-fn forked_inside_the_closure() {
-    /// Ends the child when it leaves the closure, in whatever way.
-    struct EndsTheChild(Pid);
-    impl Drop for EndsTheChild {
-        fn drop(&mut self) {
-            if getpid() != self.0 {
-                processes::exit_now();
-            }
+/// Ends the child when it leaves the closure, in whatever way.
+struct EndsTheChild(Pid);
+
+impl Drop for EndsTheChild {
+    fn drop(&mut self) {
+        if getpid() != self.0 {
+            processes::exit_now();
         }
     }
+}
+
+#[test]
+fn forked_inside_the_closure() {
     case(|| {
         // The child may panic.
         judge::expect_panics();
