@@ -235,9 +235,7 @@ fn longer_than_4_gib() {
             block.touch_ends();
             free(block);
         }
-    });
-
-    const GIB: usize = 1 << 30;
+    })
 }
 
 #[test]

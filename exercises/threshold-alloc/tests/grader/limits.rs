@@ -304,9 +304,7 @@ fn longer_than_4_gib() {
         kept.expect(1, OVERLAP);
         alloc(1000).fill(2);
         kept.expect(1, OVERLAP);
-    });
-
-    const GIB: usize = 1 << 30;
+    })
 }
 
 #[test]

@@ -31,6 +31,7 @@ static ALLOC: ThresholdAlloc = ThresholdAlloc::new(Config::new());
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
 
 /// The default threshold.
 const THRESHOLD: usize = 128 * KIB;
