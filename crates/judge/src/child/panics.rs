@@ -71,7 +71,10 @@ pub fn report(channel: Channel, first_process: u32) {
 fn seen_by_hook(info: &PanicHookInfo) -> Panic {
     let Thrown { what, message } = thrown(info.payload());
     let at = info.location().map_or_else(String::new, |location| {
-        format!("{}:{}", location.file(), location.line())
+        let file = location.file();
+        // The standard library's files begin with a path of the machine that built it.
+        let file = file.rsplit_once("/library/").map_or(file, |(_, file)| file);
+        format!("{file}:{}", location.line())
     });
     panic(what, message, at, EXPECTED.load(Ordering::SeqCst))
 }
