@@ -247,6 +247,7 @@ fn page_of_mistakes(exercise: &course::exercise::Exercise) -> String {
         } = answer.expected
         {
             let (stage, case) = caught_by.split_once("::").expect("a stage and a case");
+            let [wrong, sentence] = [&wrong, &sentence].map(|text| without_tags(text));
             let entry = format!("- It {wrong}.\n\n  > {sentence}\n\n  (`{case}`)\n");
             by_stage.entry(stage.to_owned()).or_default().push(entry);
             count += 1;
@@ -262,12 +263,21 @@ fn page_of_mistakes(exercise: &course::exercise::Exercise) -> String {
     );
     for stage in &exercise.about.stages {
         if let Some(entries) = by_stage.get(&stage.name) {
-            // In Markdown, `Shared<T>` would be an HTML tag.
-            let title = stage.title.replace('<', "\\<");
+            let title = without_tags(&stage.title);
             page += &format!("\n## {title}\n\n{}", entries.join("\n"));
         }
     }
     page
+}
+
+/// Escapes what Markdown would take for an HTML tag, as in `Shared<T>`. Code spans need no escape.
+fn without_tags(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let escaped = parts.map(|(number, part)| match number % 2 {
+        0 => part.replace('<', "\\<"),
+        _ => part.to_owned(),
+    });
+    escaped.collect::<Vec<_>>().join("`")
 }
 
 /// The map lists every page with its minutes. An exercise's minutes are those of its stages, bonus stages aside.
