@@ -122,6 +122,8 @@ pub fn artifact(program: &Path) -> String {
     let message = serde_json::json!({
         "reason": "compiler-artifact",
         "manifest_path": "/lab/Cargo.toml",
+        "target": {"kind": ["example"], "name": "zero_filled", "edition": "2024"},
+        "filenames": [program],
         "executable": program,
     });
     message.to_string()
