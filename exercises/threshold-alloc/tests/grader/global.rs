@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -173,8 +174,8 @@ fn a_program_with_threads() {
 fn four_threads_at_once() {
     case(|| {
         expect_global_alloc();
-        in_threads(4, |seed| random_calls(seed as u64, 6000, 2000));
-        in_threads(4, |seed| random_calls(seed as u64, 150, 300 * KIB));
+        in_threads(4, |seed| random_calls(seed as u64, 4000, 2000));
+        in_threads(4, |seed| random_calls(seed as u64, 80, 200 * KIB));
         check!(
             ALLOC.stats().mapped_blocks == 0,
             "Four threads have freed all of their blocks, and stats().mapped_blocks is {}; expected 0. Change the counter \
@@ -193,7 +194,7 @@ fn the_cap_holds() {
         ALLOC.set_max_maps(1);
         free(alloc(100));
         in_threads(4, |_| {
-            for _ in 0..100 {
+            for _ in 0..50 {
                 let block = alloc(LARGE);
                 if !block.is_in(&reserved()) {
                     let live = LIVE.fetch_add(1, SeqCst) + 1;
@@ -260,13 +261,13 @@ fn two_threads_with_mappings() {
             expect_global_alloc();
             let others = || {
                 [1, 2, 3].map(|seed| {
-                    let block = alloc(300 * KIB);
+                    let block = alloc(150 * KIB);
                     block.fill(seed);
                     block
                 })
             };
             let aligned = || {
-                let block = alloc_aligned(300 * KIB, 64 * KIB);
+                let block = alloc_aligned(150 * KIB, 64 * KIB);
                 block.fill(4);
                 block
             };
@@ -284,7 +285,7 @@ fn two_threads_with_mappings() {
                 || {
                     others.map(|other| {
                         free(other);
-                        let block = alloc(300 * KIB);
+                        let block = alloc(150 * KIB);
                         block.fill(5);
                         block
                     })
@@ -325,15 +326,26 @@ fn a_fork_among_threads() {
     case(|| {
         expect_global_alloc();
         static DONE: AtomicBool = AtomicBool::new(false);
+        /// Whether the threads allocate. They pause while a child runs.
+        static ACTIVE: AtomicBool = AtomicBool::new(false);
         let failed = thread::scope(|scope| {
-            let threads = [0, 1, 2].map(|seed| {
+            let threads = [0, 1].map(|seed| {
                 scope.spawn(move || {
                     while !DONE.load(SeqCst) {
-                        random_calls(seed, 500, 2000);
+                        match ACTIVE.load(SeqCst) {
+                            true => random_calls(seed, 100, 2000),
+                            false => thread::sleep(Duration::from_micros(50)),
+                        }
                     }
                 })
             });
-            let failed = (0..12).find_map(|_| failure(fork_child_that_allocates()));
+            let failed = (0..12).find_map(|_| {
+                ACTIVE.store(true, SeqCst);
+                thread::sleep(Duration::from_micros(200));
+                let child = fork_child_that_allocates();
+                ACTIVE.store(false, SeqCst);
+                failure(child)
+            });
             DONE.store(true, SeqCst);
             threads.into_iter().for_each(join);
             failed
