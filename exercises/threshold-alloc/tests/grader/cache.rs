@@ -1,8 +1,11 @@
 //! Stage 9, bonus: a cache for each thread, so that small blocks need no lock.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -45,24 +48,29 @@ fn waits_for_a_stopped_thread(times: usize) -> bool {
     !matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
 }
 
-static STOP: AtomicBool = AtomicBool::new(false);
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// Where the stopped thread writes a byte, and where it waits for one: descriptors of two pipes.
+static REPORT: AtomicI32 = AtomicI32::new(-1);
+static RELEASE: AtomicI32 = AtomicI32::new(-1);
 
-/// A signal handler that stops its thread until `STOP` is cleared.
+/// A signal handler that stops its thread until it is released.
 extern "C" fn wait_until_released(_: libc::c_int) {
-    STOPPED.store(true, SeqCst);
-    while STOP.load(SeqCst) {
-        // SAFETY: poll(2) is async-signal-safe. Without descriptors it only sleeps for a millisecond.
-        unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
-    }
-    STOPPED.store(false, SeqCst);
+    let mut byte = 0_u8;
+    // SAFETY: write(2) is async-signal-safe, and reads one byte.
+    unsafe { libc::write(REPORT.load(SeqCst), (&raw const byte).cast(), 1) };
+    // SAFETY: read(2) is async-signal-safe, and writes one byte.
+    unsafe { libc::read(RELEASE.load(SeqCst), (&raw mut byte).cast(), 1) };
 }
 
 /// Stops a thread that only allocates and frees, `times` times, and allocates each time while it is stopped.
 fn allocate_beside_a_stopped_thread(times: usize) {
     static DONE: AtomicBool = AtomicBool::new(false);
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let (mut reports, report) = io::pipe().unwrap();
+    let (released, mut release) = io::pipe().unwrap();
+    REPORT.store(report.as_raw_fd(), SeqCst);
+    RELEASE.store(released.as_raw_fd(), SeqCst);
     let handler = wait_until_released as extern "C" fn(libc::c_int);
-    // SAFETY: the handler is async-signal-safe: it uses only atomics and poll(2).
+    // SAFETY: the handler is async-signal-safe: it uses only atomics, read(2) and write(2).
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
     // An answer may discard the cache when it forks.
     fill_cache();
@@ -73,25 +81,26 @@ fn allocate_beside_a_stopped_thread(times: usize) {
         while !DONE.load(SeqCst) {
             // Too large for the cache, so each call takes the lock.
             free(alloc(2 * LIMIT));
+            CALLS.fetch_add(1, SeqCst);
         }
     });
     let other_id = receiver.recv().unwrap();
     for _ in 0..times {
-        STOP.store(true, SeqCst);
+        // A signal that is sent too early would stop the thread where it was stopped before.
+        let calls = CALLS.load(SeqCst);
+        while CALLS.load(SeqCst) == calls {
+            // Without a sleep the other thread would run for a whole time slice.
+            thread::sleep(Duration::from_micros(20));
+        }
         // SAFETY: the thread has not been joined, so its id is valid.
         unsafe { libc::pthread_kill(other_id, libc::SIGUSR1) };
-        while !STOPPED.load(SeqCst) {
-            thread::yield_now();
-        }
+        reports.read_exact(&mut [0]).unwrap();
         for _ in 0..10 {
             let block = alloc(100);
             block.fill(1);
             free(block);
         }
-        STOP.store(false, SeqCst);
-        while STOPPED.load(SeqCst) {
-            thread::yield_now();
-        }
+        release.write_all(&[0]).unwrap();
     }
     DONE.store(true, SeqCst);
     other.join().unwrap();
@@ -140,13 +149,13 @@ fn a_thread_that_ends_gives_back() {
         };
         thread::spawn(round).join().unwrap();
         let before = heap().end;
-        for _ in 0..60 {
+        for _ in 0..30 {
             thread::spawn(round).join().unwrap();
         }
         let moved = heap().end.saturating_sub(before);
         check!(
             moved <= 128 * KIB,
-            "60 threads, one after the other, allocated and freed 100 blocks, and the break moved up by {}; expected at most 128 \
+            "30 threads, one after the other, allocated and freed 100 blocks, and the break moved up by {}; expected at most 128 \
              KiB. Return a thread's cached blocks when it ends.",
             amount(moved)
         );

@@ -5,6 +5,9 @@ use super::*;
 /// Not a multiple of the page size. It leaves room for a header in front of the block without another page.
 const ODD: usize = LARGE - 64;
 
+/// A large block that fills faster, for cases that run many times.
+const SHORTER: usize = 150 * KIB;
+
 /// Not a multiple of any page size.
 const ODD_FOR_ALL: usize = 200_123;
 
@@ -126,10 +129,10 @@ fn aligned_beyond_a_page() {
         );
         expect_disjoint(&blocks);
         for (seed, block) in blocks.iter().enumerate() {
-            block.fill(seed);
+            block.fill_parts(seed);
         }
         for (seed, block) in blocks.iter().enumerate() {
-            block.expect(seed, OVERLAP);
+            block.expect_parts(seed, OVERLAP);
         }
     })
 }
@@ -170,7 +173,7 @@ fn neighbours_survive() {
         let aligned = [64 * KIB, 2 * MIB].map(|align| (300 * KIB, align));
         for (size, align) in sizes.chain(aligned) {
             let upper = alloc_aligned(size, align);
-            upper.fill(1);
+            upper.fill_parts(1);
             let block = alloc_aligned(size, align);
             let page = page_size();
             let pages = block.start.addr() / page * page..block.range().end.next_multiple_of(page);
@@ -190,7 +193,7 @@ fn neighbours_survive() {
                 upper.mapped() >= upper.size(),
                 "A block of {size} was freed, and pages of another block of that size were unmapped."
             );
-            upper.expect(1, "Another block was freed.");
+            upper.expect_parts(1, "Another block was freed.");
             free(upper);
         }
     })
@@ -199,12 +202,12 @@ fn neighbours_survive() {
 #[test]
 fn independent() {
     case(|| {
-        let blocks: Vec<_> = (0..60)
+        let blocks: Vec<_> = (0..30)
             .map(|number| alloc(THRESHOLD + 3000 * number))
             .collect();
         expect_disjoint(&blocks);
         for (seed, block) in blocks.iter().enumerate() {
-            block.fill(seed);
+            block.fill_parts(seed);
         }
         for block in blocks.iter().step_by(2) {
             free(*block);
@@ -212,9 +215,9 @@ fn independent() {
         for (seed, block) in blocks.iter().enumerate().skip(1).step_by(2) {
             check!(
                 block.mapped() >= block.size(),
-                "Every other one of 60 large blocks was freed, and pages of another block were unmapped."
+                "Every other one of 30 large blocks was freed, and pages of another block were unmapped."
             );
-            block.expect(seed, OVERLAP);
+            block.expect_parts(seed, OVERLAP);
         }
     })
 }
@@ -297,11 +300,11 @@ fn mmap_fails() {
             free(alloc(LARGE));
             watch(|| {
                 for (seed, align) in [ALIGN, MIB].into_iter().enumerate() {
-                    let layout = layout(LARGE, align);
+                    let layout = layout(SHORTER, align);
                     let block = judge::refuse(|| try_alloc(&ALLOC, layout));
                     check!(
                         block.is_some() || refused.is_some(),
-                        "alloc returned null; expected a block of 512 KiB."
+                        "alloc returned null; expected a block of 150 KiB."
                     );
                     // A later stage may take the block from the heap.
                     if let Some(block) = block {
@@ -309,7 +312,7 @@ fn mmap_fails() {
                         block.expect(seed, OVERLAP);
                         free(block);
                     }
-                    let next = alloc(LARGE);
+                    let next = alloc(SHORTER);
                     next.fill(5);
                     free(next);
                 }
@@ -328,13 +331,13 @@ fn munmap_fails() {
             watch(|| {
                 for align in [ALIGN, 4 * MIB] {
                     let others = [1, 2].map(|seed| {
-                        let other = alloc(LARGE);
+                        let other = alloc(SHORTER);
                         other.fill(seed);
                         other
                     });
                     judge::refuse(|| {
                         // alloc unmaps what is before and after an aligned block.
-                        if let Some(block) = try_alloc(&ALLOC, layout(300 * KIB, align)) {
+                        if let Some(block) = try_alloc(&ALLOC, layout(SHORTER, align)) {
                             block.fill(3);
                             block.expect(3, OVERLAP);
                             free(block);
@@ -345,7 +348,7 @@ fn munmap_fails() {
                         free(other);
                     }
                 }
-                let next = alloc(LARGE);
+                let next = alloc(SHORTER);
                 next.fill(5);
                 free(next);
             });

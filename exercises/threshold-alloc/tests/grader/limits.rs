@@ -242,13 +242,13 @@ fn no_mapping_at_all() {
             for align in [1, 64 * KIB, MIB] {
                 let block = alloc_aligned(size, align);
                 expect_place(&block, false, "With a cap of 0");
-                block.fill(blocks.len());
+                block.fill_parts(blocks.len());
                 blocks.push(block);
             }
         }
         expect_disjoint(&blocks);
         for (seed, block) in blocks.into_iter().enumerate() {
-            block.expect(seed, OVERLAP);
+            block.expect_parts(seed, OVERLAP);
             free(block);
         }
     })

@@ -269,6 +269,31 @@ impl Block {
         }
     }
 
+    /// Returns five short parts of a large block, from its start to its end.
+    fn parts(&self) -> [Block; 5] {
+        let between = (self.size() - PERIOD) / 4;
+        [0, 1, 2, 3, 4].map(|part| Block {
+            start: self.start.wrapping_add(part * between),
+            layout: layout(PERIOD, 1),
+        })
+    }
+
+    /// Fills parts of a large block, which takes fewer page faults than to fill all of it.
+    fn fill_parts(&self, seed: usize) {
+        self.parts().iter().for_each(|part| part.fill(seed));
+    }
+
+    /// Fails the case unless the parts are as `fill_parts(seed)` left them.
+    fn expect_parts(&self, seed: usize, why: &str) {
+        let between = (self.size() - PERIOD) / 4;
+        for (number, part) in self.parts().iter().enumerate() {
+            if let Some((offset, before, now)) = part.changed(seed) {
+                let change = (number * between + offset, before, now);
+                judge::fail(format!("{} {why}", self.describe(change)));
+            }
+        }
+    }
+
     /// Returns the addresses of all bytes.
     fn range(&self) -> Range<usize> {
         self.start.addr()..self.start.addr() + self.size()

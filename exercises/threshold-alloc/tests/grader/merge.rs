@@ -50,14 +50,14 @@ fn empty_in_the_end() {
 fn the_end_comes_back_by_itself() {
     case(|| {
         ALLOC.trim();
-        let mut blocks = alloc_mixed(16 * MIB, 12);
+        let mut blocks = alloc_mixed(5 * MIB, 12);
         let full = heap();
         blocks.reverse();
         blocks.into_iter().for_each(free);
         let left = heap().len();
         check!(
             left <= MIB,
-            "16 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 MiB. If much \
+            "5 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 MiB. If much \
              memory is free at the heap's end, dealloc must return it to the kernel.",
             amount(left)
         );
@@ -98,7 +98,7 @@ fn sizes_in_turn() {
     case(|| {
         ALLOC.trim();
         let mut most = 0;
-        for round in 0..16 {
+        for round in 0..10 {
             let size = [100, 1000, 40, 5000, 300, 20_000, 64, 2000][round % 8];
             let blocks: Vec<_> = (0..2 * MIB / size).map(|_| alloc(size)).collect();
             blocks.iter().for_each(Block::touch_ends);

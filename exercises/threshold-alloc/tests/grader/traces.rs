@@ -60,13 +60,13 @@ pub const SMALL: Kind = Kind {
     trim: false,
     cache: 0,
     config: SHORT,
-    traces: 200,
+    traces: 80,
 };
 
 pub const ALL: Kind = Kind {
     large: true,
     settings: true,
-    traces: 60,
+    traces: 30,
     ..SMALL
 };
 /// The heap is soon full.
@@ -75,12 +75,12 @@ pub const FULL: Kind = Kind {
         reserve: 320 * KIB,
         ..SHORT
     },
-    traces: 60,
     ..ALL
 };
 
 pub const TRIM: Kind = Kind {
     trim: true,
+    traces: 50,
     ..SMALL
 };
 pub const RESIZE: Kind = Kind {
@@ -89,11 +89,12 @@ pub const RESIZE: Kind = Kind {
 };
 pub const CACHE: Kind = Kind {
     cache: 2000,
-    traces: 80,
+    traces: 40,
     ..SMALL
 };
 
-const CALLS: usize = 80;
+/// The most calls of a trace. A new trace costs more than a longer one, because each reserves two heaps.
+const CALLS: usize = 120;
 
 impl Kind {
     fn trace(self, number: usize) -> Vec<Call> {
