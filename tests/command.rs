@@ -47,10 +47,10 @@ fn an_answer_in_one_clone_is_not_graded_in_another() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "private-alloc"]));
-    assert!(stdout.contains("0 of 35 passed"), "{stdout}{stderr}");
+    assert!(stdout.contains("0 of 47 passed"), "{stdout}{stderr}");
     copy.answer(&copy.solution());
     let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    assert!(stdout.contains("35 of 35 passed"), "{stdout}{stderr}");
+    assert!(stdout.contains("47 of 47 passed"), "{stdout}{stderr}");
 }
 
 /// For example after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
@@ -123,7 +123,7 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}{stderr}");
     assert!(
-        stdout.contains("29 of 35 passed, 6 not started."),
+        stdout.contains("41 of 47 passed, 6 not started."),
         "{stdout}"
     );
     assert!(stdout.contains("Next: views."), "{stdout}");
@@ -154,7 +154,7 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
     ));
     let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert!(stdout.contains("✗ sent_to_a_thread"), "{stdout}{stderr}");
-    assert!(stdout.contains("31 of 35 passed, 4 failed."), "{stdout}");
+    assert!(stdout.contains("43 of 47 passed, 4 failed."), "{stdout}");
     assert_eq!(
         stdout.matches("Your signatures let this compile:").count(),
         1,
@@ -186,8 +186,9 @@ fn a_wrong_answer_gets_its_sentence_and_a_hint() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}");
     for expected in [
-        "512 KiB private anonymous",
-        "this memory is shared, not private.",
+        "✗ lazy",
+        "The region is shared: a forked child writes to the same pages. Map it MAP_PRIVATE.",
+        "its parent sees the write. Map the memory with MAP_PRIVATE.",
         "cargo run -- hint private-alloc region",
     ] {
         assert!(stdout.contains(expected), "no {expected:?} in\n{stdout}");
@@ -555,9 +556,9 @@ fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
         .solution()
         .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
     copy.answer(&shared);
-    watching.waits_for("its parent sees it: this memory is shared, not private.");
-    watching.waits_for("2 failed.");
-    watching.waits_for("Fix region::private first");
+    watching.waits_for("its parent sees the write. Map the memory with MAP_PRIVATE.");
+    watching.waits_for("6 failed.");
+    watching.waits_for("Fix region::lazy first");
     watching.types("h");
     watching.waits_for("private-alloc, region:");
     watching.waits_for("More: h");
@@ -776,7 +777,7 @@ fn an_exercise_is_solved_without_its_bonus_stages() {
     copy.answer_to("threshold-alloc", &stub);
     assert_eq!(status, Some(0), "{stdout}");
     assert!(
-        stdout.contains("Bonus: 0 of 35 passed, 35 not started."),
+        stdout.contains("Bonus: 0 of 47 passed, 47 not started."),
         "{stdout}"
     );
     assert!(stdout.contains("Bonus: merge."), "{stdout}");
@@ -941,14 +942,14 @@ fn a_report_has_a_case_for_each_verdict() {
     assert_eq!(status, Some(1));
     assert!(stdout.starts_with("<?xml"), "{stdout}");
     assert!(
-        stdout.contains(r#"<testsuite name="private-alloc" tests="35""#),
+        stdout.contains(r#"<testsuite name="private-alloc" tests="47""#),
         "{stdout}"
     );
     assert!(
         stdout.contains(r#"<testcase name="private" classname="region">"#),
         "{stdout}"
     );
-    assert!(stdout.contains("its parent sees it"), "{stdout}");
+    assert!(stdout.contains("its parent sees the write"), "{stdout}");
 }
 
 #[test]
@@ -1017,7 +1018,7 @@ fn one_stage_is_graded_and_not_recorded() {
     let copy = copy();
     let home = tempfile::tempdir().expect("a folder");
     copy.answer(&copy.solution());
-    for (stage, cases) in [("region", 10), ("views", 6)] {
+    for (stage, cases) in [("region", 14), ("views", 7)] {
         let arguments = ["grade", "private-alloc", stage];
         let mut command = workbook(&copy, &arguments);
         let (status, stdout, _) = run(command.env("WORKBOOK_HOME", home.path()));
