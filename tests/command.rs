@@ -156,7 +156,9 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
     assert!(stdout.contains("✗ sent_to_a_thread"), "{stdout}{stderr}");
     assert!(stdout.contains("43 of 47 passed, 4 failed."), "{stdout}");
     assert_eq!(
-        stdout.matches("Your signatures let this compile:").count(),
+        stdout
+            .matches("This compiled, but your signatures must prevent it:")
+            .count(),
         1,
         "{stdout}"
     );
