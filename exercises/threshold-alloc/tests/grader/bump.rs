@@ -326,13 +326,13 @@ fn up_to_the_end_of_the_reservation() {
         };
         // In a child first, because an allocator that goes on beyond the reservation overwrites any other mapping.
         let child = fork_child(|| {
-            for _ in 0..500 {
+            for _ in 0..1000 {
                 try_alloc(&SMALL, layout).iter().for_each(Block::touch_ends);
             }
         });
         if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
             judge::fail(format!(
-                "500 blocks of 10000 bytes were allocated in a reservation of 2112 KiB, and the process was killed by \
+                "1000 blocks of 10000 bytes were allocated in a reservation of 2112 KiB, and the process was killed by \
                  {signal}. The break must not move beyond the reservation."
             ));
         }

@@ -174,8 +174,10 @@ fn a_program_with_threads() {
 fn four_threads_at_once() {
     case(|| {
         expect_global_alloc();
-        in_threads(4, |seed| random_calls(seed as u64, 4000, 2000));
-        in_threads(4, |seed| random_calls(seed as u64, 80, 200 * KIB));
+        in_threads(4, |seed| random_calls(seed as u64, 6000, 2000));
+        // With a low threshold, mapped blocks cost few page faults.
+        ALLOC.set_threshold(20_000);
+        in_threads(4, |seed| random_calls(seed as u64, 150, 60_000));
         check!(
             ALLOC.stats().mapped_blocks == 0,
             "Four threads have freed all of their blocks, and stats().mapped_blocks is {}; expected 0. Change the counter \
