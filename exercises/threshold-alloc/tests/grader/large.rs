@@ -293,6 +293,23 @@ fn asks_the_page_size() {
 }
 
 #[test]
+fn aligned_by_chance() {
+    watched(
+        || {
+            // From here on mmap returns multiples of 64 KiB. As the lengths differ, some are multiples of 128 KiB.
+            pretend::page_size(PRETENDED_PAGE);
+            free(alloc(LARGE));
+            watch(|| {
+                let sizes = [192, 256, 192, 256, 320, 192].map(|kib| kib * KIB);
+                let blocks = sizes.map(|size| alloc_aligned(size, 128 * KIB));
+                blocks.into_iter().for_each(free);
+            });
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
+#[test]
 fn mmap_fails() {
     judge::refusals(
         &[("mmap", Errno::ENOMEM), ("mmap", Errno::EAGAIN)],

@@ -318,6 +318,8 @@ fn realloc_fails() {
             ("munmap", Errno::ENOMEM),
         ],
         |refused| {
+            free(alloc(1000));
+            free(alloc(LARGE));
             // From the heap to a mapping, and mappings that grow and shrink.
             for (from, to, align) in [
                 (1000, 150 * KIB, ALIGN),
@@ -326,41 +328,44 @@ fn realloc_fails() {
                 (300 * KIB, 150 * KIB, ALIGN),
                 (150 * KIB, 1000, ALIGN),
             ] {
-                let mut block = alloc_aligned(from, align);
-                let neighbour = alloc(150 * KIB);
-                neighbour.fill(2);
-                block.fill(1);
-                let old = block.layout;
-                // SAFETY: the block is live, and the size is not 0.
-                let start = judge::refuse(|| unsafe { ALLOC.realloc(block.start, old, to) });
-                if start.is_null() {
-                    check!(
-                        refused.is_some(),
-                        "realloc from {} to {} returned null.",
-                        amount(from),
-                        amount(to)
-                    );
-                    block.expect(
-                        1,
-                        "realloc returned null, so the old block must stay as it is.",
-                    );
-                } else {
-                    block = expect_block(start, layout(to, align), "realloc");
-                    let kept = block.prefix(from.min(to));
-                    kept.expect(1, "realloc must keep the contents.");
-                    block.fill(3);
-                }
-                neighbour.expect(2, OVERLAP);
-                let mut next = alloc(150 * KIB);
-                next.fill(4);
-                next = realloc(next, 300 * KIB);
-                free(next);
-                free(neighbour);
-                free(block);
-                expect_nothing_mapped();
+                let resize = || {
+                    let mut block = alloc_aligned(from, align);
+                    let neighbour = alloc(150 * KIB);
+                    neighbour.fill(2);
+                    block.fill(1);
+                    let old = block.layout;
+                    // SAFETY: the block is live, and the size is not 0.
+                    let start = judge::refuse(|| unsafe { ALLOC.realloc(block.start, old, to) });
+                    if start.is_null() {
+                        check!(
+                            refused.is_some(),
+                            "realloc from {} to {} returned null.",
+                            amount(from),
+                            amount(to)
+                        );
+                        block.expect(
+                            1,
+                            "realloc returned null, so the old block must stay as it is.",
+                        );
+                    } else {
+                        block = expect_block(start, layout(to, align), "realloc");
+                        let kept = block.prefix(from.min(to));
+                        kept.expect(1, "realloc must keep the contents.");
+                        block.fill(3);
+                    }
+                    neighbour.expect(2, OVERLAP);
+                    let mut next = alloc(150 * KIB);
+                    next.fill(4);
+                    next = realloc(next, 300 * KIB);
+                    free(next);
+                    free(neighbour);
+                    free(block);
+                    expect_nothing_mapped();
+                };
+                watch(resize);
             }
         },
-        |_| (),
+        |seen| seen.expect_nothing_left(),
     )
 }
 
