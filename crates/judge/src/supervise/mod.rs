@@ -1,7 +1,6 @@
 //! The judge's side of a case: starts the child, follows it to its end, kills what it leaves, gathers the evidence.
 
 mod deadlock;
-mod inject;
 mod kill;
 mod launch;
 mod notify;

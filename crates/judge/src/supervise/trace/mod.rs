@@ -1,27 +1,28 @@
 //! Traces a case from its first instruction until none of its tasks is left.
 
+mod calls;
+mod inject;
+mod marks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
 
+use super::kill;
 use super::shared::Shared;
 use super::tasks::{self, Change};
-use super::{inject, kill};
-use crate::child::interpose::PTHREAD;
-use crate::injection::{Effect, Injection};
+use crate::injection::Injection;
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
-use crate::protocol::{MARK, Mark};
-use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOTED};
+use crate::record::Record;
 use crate::record::fault::{self, Fault};
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
-use crate::record::{Made, Record};
 
 /// What was seen of a case.
 pub struct Seen {
@@ -38,12 +39,6 @@ pub struct Seen {
     pub record: Option<Record>,
 }
 
-/// How long a held thread waits for another one to arrive beside it, and how long that one then may run.
-const HELD_ALONE: Duration = Duration::from_secs(1);
-const HELD: Duration = Duration::from_millis(100);
-
-/// The length of libc's function `syscall`, in bytes; the true one is shorter.
-const SYSCALL_CODE: u64 = 64;
 /// What the first process of a case did before it ended.
 #[derive(Debug, Clone, Default)]
 pub struct First {
@@ -347,263 +342,6 @@ impl Tracer<'_> {
                 self.newborn.insert(child);
             }
         }
-    }
-
-    /// Handles a call that the filter has selected, at its entry or at its exit.
-    fn syscall(&mut self, pid: Pid) -> Next {
-        let Ok(info) = ptrace::syscall_info(pid) else {
-            self.calls_unknown = true;
-            return Next::Resume;
-        };
-        match info.op {
-            libc::PTRACE_SYSCALL_INFO_SECCOMP => {
-                // SAFETY: `op` says that the kernel has filled in `seccomp`.
-                let entry = unsafe { info.u.seccomp };
-                match entry.nr as i64 {
-                    libc::SYS_prctl => self.mark(pid, entry.args),
-                    number if NOTED.contains(&number) => {
-                        self.note(pid, number);
-                        Next::Resume
-                    }
-                    number => self.entry(pid, number, entry.args, info.instruction_pointer),
-                }
-            }
-            libc::PTRACE_SYSCALL_INFO_EXIT => {
-                // SAFETY: `op` says that the kernel has filled in `exit`.
-                let exit = unsafe { info.u.exit };
-                self.exit(pid, exit.sval);
-                Next::Resume
-            }
-            _ => Next::Resume,
-        }
-    }
-
-    /// Notes a call that changes how the end of the case, or a wait, is explained.
-    fn note(&mut self, pid: Pid, number: i64) {
-        let Some(task) = self.tasks.get(&pid.as_raw()) else {
-            return;
-        };
-        match number {
-            libc::SYS_exit_group => {
-                self.first.called_exit |= task.process == FIRST && pid != self.root
-            }
-            _ => self.shared.add_timer(&task.process),
-        }
-    }
-
-    fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) -> Next {
-        let from_program = self.code.iter().any(|code| code.contains(&instruction));
-        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
-            return Next::Resume;
-        };
-        let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
-        let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
-        let forks = call::forks(number, &args);
-        if forks || !FORKS.contains(&number) {
-            task.call = Some(Executing {
-                number,
-                args,
-                ours,
-                forced: None,
-            });
-        }
-        let effect = match ours && task.call.is_some() && task.in_window {
-            true => self.inject(call::name(number)),
-            false => None,
-        };
-        match effect {
-            None => {
-                // A fork is only recorded by the event that reports its child.
-                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-                    task.call = None;
-                }
-                Next::Resume
-            }
-            Some(Effect::Fail(errno)) => {
-                self.force(pid, -(errno as i64));
-                Next::Resume
-            }
-            Some(Effect::Hold) => {
-                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-                    task.call = None;
-                }
-                self.hold(pid)
-            }
-        }
-    }
-
-    fn exit(&mut self, pid: Pid, value: i64) {
-        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
-            return;
-        };
-        let Some(call) = task.call.take() else {
-            return;
-        };
-        let process = task.process.clone();
-        if let Some(forced) = call.forced {
-            // Fails only if the task was killed meanwhile.
-            let _ = inject::set_result(pid, forced);
-        }
-        if call.number == libc::SYS_prctl {
-            return;
-        }
-        let (watching, watcher) = match self.processes.get(&process) {
-            Some(process) => (process.watching, process.watcher),
-            None => (false, None),
-        };
-        let made = Made {
-            refused: call.forced.is_some(),
-            in_new_thread: watcher.is_some_and(|watcher| watcher != pid),
-            ..Made::new(call.number, call.args, call.forced.unwrap_or(value))
-        };
-        match made.result {
-            Err(errno) if FORKS.contains(&call.number) => {
-                self.record.fork_refused(&process, errno);
-            }
-            _ => self.record.call(&process, watching && call.ours, made),
-        }
-    }
-
-    /// Counts a call in the window; returns what shall happen to it.
-    fn inject(&mut self, name: &'static str) -> Option<Effect> {
-        let count = self.record.counts.entry(name.to_owned()).or_default();
-        let index = *count;
-        *count += 1;
-        let injection = self.injection?;
-        let hit = injection.call == name && injection.index == index;
-        self.record.injected |= hit;
-        hit.then_some(injection.effect)
-    }
-
-    /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit.
-    fn force(&mut self, pid: Pid, value: i64) {
-        let skipped = inject::skip(pid);
-        if let (Ok(()), Some(task)) = (skipped, self.tasks.get_mut(&pid.as_raw())) {
-            let call = task.call.get_or_insert(Executing {
-                number: libc::SYS_prctl,
-                args: [0; 6],
-                ours: false,
-                forced: None,
-            });
-            call.forced = Some(value);
-        }
-    }
-
-    fn hold(&mut self, pid: Pid) -> Next {
-        let patience = match self.awaiting.take() {
-            Some(awaiting) => {
-                self.resume(awaiting, 0);
-                HELD
-            }
-            None => HELD_ALONE,
-        };
-        self.held = Some(Held {
-            pid,
-            until: Instant::now() + patience,
-        });
-        Next::Keep
-    }
-
-    fn release(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.resume(held.pid, 0);
-        }
-    }
-
-    fn mark(&mut self, pid: Pid, [option, number, value, syscall, ..]: [u64; 6]) -> Next {
-        let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
-            return Next::Resume;
-        };
-        if matches!(mark, Mark::Watch | Mark::Open) && self.code.is_empty() {
-            self.code = procfs::program_code(pid.as_raw());
-            self.code.push(syscall..syscall + SYSCALL_CODE);
-        }
-        match mark {
-            Mark::Watch => self.watch(pid, value),
-            Mark::Unwatch => self.unwatch(pid),
-            Mark::Open => self.set_window(pid, true),
-            Mark::Close => {
-                self.set_window(pid, false);
-                // The thread has not been held, so nothing is to be awaited.
-                if let Some(awaiting) = self.awaiting.take() {
-                    self.resume(awaiting, 0);
-                }
-            }
-            Mark::Brk => {
-                if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-                    task.moves_the_break = true;
-                }
-            }
-            Mark::Call => return self.pthread_call(pid, value),
-            Mark::Await => {
-                if let Some(held) = &mut self.held {
-                    held.until = Instant::now() + HELD;
-                } else if self.tasks.values().any(|task| task.in_window) {
-                    self.awaiting = Some(pid);
-                    return Next::Keep;
-                }
-            }
-            Mark::Release => self.release(),
-            Mark::PipeGone => self.first.pipe_gone = true,
-        }
-        Next::Resume
-    }
-
-    fn pthread_call(&mut self, pid: Pid, index: u64) -> Next {
-        let Some(name) = PTHREAD.get(index as usize) else {
-            return Next::Resume;
-        };
-        match self.inject(name) {
-            None => Next::Resume,
-            Some(Effect::Fail(errno)) => {
-                self.force(pid, errno as i64);
-                Next::Resume
-            }
-            Some(Effect::Hold) => self.hold(pid),
-        }
-    }
-
-    fn set_window(&mut self, pid: Pid, open: bool) {
-        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-            task.in_window = open;
-        }
-    }
-
-    fn watch(&mut self, pid: Pid, heap: u64) {
-        let Some(process) = self.process_of(pid) else {
-            return;
-        };
-        process.watching = true;
-        process.watcher = Some(pid);
-        process.descriptors = procfs::descriptors(pid.as_raw());
-        self.record.begin(heap);
-    }
-
-    fn unwatch(&mut self, pid: Pid) {
-        let Some(process) = self.process_of(pid) else {
-            return;
-        };
-        process.watching = false;
-        let before = process.descriptors;
-        let is_first = self
-            .tasks
-            .get(&pid.as_raw())
-            .is_some_and(|task| task.process == FIRST);
-        if is_first {
-            let opened = procfs::descriptors(pid.as_raw()) as i64 - before as i64;
-            let children = self
-                .forked
-                .iter()
-                .filter(|pid| procfs::exists(**pid))
-                .count();
-            self.record.end(opened, children);
-        }
-    }
-
-    /// The process of the task `pid`.
-    fn process_of(&mut self, pid: Pid) -> Option<&mut Process> {
-        let task = self.tasks.get(&pid.as_raw())?;
-        Some(self.processes.entry(task.process.clone()).or_default())
     }
 
     /// Describes a fault while the address space still exists.

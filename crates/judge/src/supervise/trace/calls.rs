@@ -1,0 +1,159 @@
+//! Follows each selected system call from its entry to its exit, and makes it fail if the plan says so.
+
+use nix::libc;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+use super::{Executing, Next, Tracer, inject};
+use crate::injection::Effect;
+use crate::record::Made;
+use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOTED};
+use crate::record::process::FIRST;
+
+impl Tracer<'_> {
+    /// Handles a call that the filter has selected, at its entry or at its exit.
+    pub(super) fn syscall(&mut self, pid: Pid) -> Next {
+        let Ok(info) = ptrace::syscall_info(pid) else {
+            self.calls_unknown = true;
+            return Next::Resume;
+        };
+        match info.op {
+            libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+                // SAFETY: `op` says that the kernel has filled in `seccomp`.
+                let entry = unsafe { info.u.seccomp };
+                match entry.nr as i64 {
+                    libc::SYS_prctl => self.mark(pid, entry.args),
+                    number if NOTED.contains(&number) => {
+                        self.note(pid, number);
+                        Next::Resume
+                    }
+                    number => self.entry(pid, number, entry.args, info.instruction_pointer),
+                }
+            }
+            libc::PTRACE_SYSCALL_INFO_EXIT => {
+                // SAFETY: `op` says that the kernel has filled in `exit`.
+                let exit = unsafe { info.u.exit };
+                self.exit(pid, exit.sval);
+                Next::Resume
+            }
+            _ => Next::Resume,
+        }
+    }
+
+    /// Notes a call that changes how the end of the case, or a wait, is explained.
+    pub(super) fn note(&mut self, pid: Pid, number: i64) {
+        let Some(task) = self.tasks.get(&pid.as_raw()) else {
+            return;
+        };
+        match number {
+            libc::SYS_exit_group => {
+                self.first.called_exit |= task.process == FIRST && pid != self.root
+            }
+            _ => self.shared.add_timer(&task.process),
+        }
+    }
+
+    pub(super) fn entry(
+        &mut self,
+        pid: Pid,
+        number: i64,
+        args: [u64; 6],
+        instruction: u64,
+    ) -> Next {
+        let from_program = self.code.iter().any(|code| code.contains(&instruction));
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
+            return Next::Resume;
+        };
+        let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
+        let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
+        let forks = call::forks(number, &args);
+        if forks || !FORKS.contains(&number) {
+            task.call = Some(Executing {
+                number,
+                args,
+                ours,
+                forced: None,
+            });
+        }
+        let effect = match ours && task.call.is_some() && task.in_window {
+            true => self.inject(call::name(number)),
+            false => None,
+        };
+        match effect {
+            None => {
+                // A fork is only recorded by the event that reports its child.
+                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.call = None;
+                }
+                Next::Resume
+            }
+            Some(Effect::Fail(errno)) => {
+                self.force(pid, -(errno as i64));
+                Next::Resume
+            }
+            Some(Effect::Hold) => {
+                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.call = None;
+                }
+                self.hold(pid)
+            }
+        }
+    }
+
+    pub(super) fn exit(&mut self, pid: Pid, value: i64) {
+        let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
+            return;
+        };
+        let Some(call) = task.call.take() else {
+            return;
+        };
+        let process = task.process.clone();
+        if let Some(forced) = call.forced {
+            // Fails only if the task was killed meanwhile.
+            let _ = inject::set_result(pid, forced);
+        }
+        if call.number == libc::SYS_prctl {
+            return;
+        }
+        let (watching, watcher) = match self.processes.get(&process) {
+            Some(process) => (process.watching, process.watcher),
+            None => (false, None),
+        };
+        let made = Made {
+            refused: call.forced.is_some(),
+            in_new_thread: watcher.is_some_and(|watcher| watcher != pid),
+            ..Made::new(call.number, call.args, call.forced.unwrap_or(value))
+        };
+        match made.result {
+            Err(errno) if FORKS.contains(&call.number) => {
+                self.record.fork_refused(&process, errno);
+            }
+            _ => self.record.call(&process, watching && call.ours, made),
+        }
+    }
+
+    /// Counts a call in the window; returns what shall happen to it.
+    pub(super) fn inject(&mut self, name: &'static str) -> Option<Effect> {
+        let count = self.record.counts.entry(name.to_owned()).or_default();
+        let index = *count;
+        *count += 1;
+        let injection = self.injection?;
+        let hit = injection.call == name && injection.index == index;
+        self.record.injected |= hit;
+        hit.then_some(injection.effect)
+    }
+
+    /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit.
+    pub(super) fn force(&mut self, pid: Pid, value: i64) {
+        let skipped = inject::skip(pid);
+        if let (Ok(()), Some(task)) = (skipped, self.tasks.get_mut(&pid.as_raw())) {
+            let call = task.call.get_or_insert(Executing {
+                number: libc::SYS_prctl,
+                args: [0; 6],
+                ours: false,
+                forced: None,
+            });
+            call.forced = Some(value);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Handles the marks that the case sends by `prctl`: the parts that are watched, the window of injected calls, and the
+//! threads that are held at a call.
+
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::{Held, Next, Process, Tracer};
+use crate::child::interpose::PTHREAD;
+use crate::injection::Effect;
+use crate::procfs;
+use crate::protocol::{MARK, Mark};
+use crate::record::process::FIRST;
+
+/// How long a held thread waits for another one to arrive beside it, and how long that one then may run.
+const HELD_ALONE: Duration = Duration::from_secs(1);
+const HELD: Duration = Duration::from_millis(100);
+
+/// The length of libc's function `syscall`, in bytes; the true one is shorter.
+const SYSCALL_CODE: u64 = 64;
+
+impl Tracer<'_> {
+    pub(super) fn hold(&mut self, pid: Pid) -> Next {
+        let patience = match self.awaiting.take() {
+            Some(awaiting) => {
+                self.resume(awaiting, 0);
+                HELD
+            }
+            None => HELD_ALONE,
+        };
+        self.held = Some(Held {
+            pid,
+            until: Instant::now() + patience,
+        });
+        Next::Keep
+    }
+
+    pub(super) fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.resume(held.pid, 0);
+        }
+    }
+
+    pub(super) fn mark(
+        &mut self,
+        pid: Pid,
+        [option, number, value, syscall, ..]: [u64; 6],
+    ) -> Next {
+        let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
+            return Next::Resume;
+        };
+        if matches!(mark, Mark::Watch | Mark::Open) && self.code.is_empty() {
+            self.code = procfs::program_code(pid.as_raw());
+            self.code.push(syscall..syscall + SYSCALL_CODE);
+        }
+        match mark {
+            Mark::Watch => self.watch(pid, value),
+            Mark::Unwatch => self.unwatch(pid),
+            Mark::Open => self.set_window(pid, true),
+            Mark::Close => {
+                self.set_window(pid, false);
+                // The thread has not been held, so nothing is to be awaited.
+                if let Some(awaiting) = self.awaiting.take() {
+                    self.resume(awaiting, 0);
+                }
+            }
+            Mark::Brk => {
+                if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.moves_the_break = true;
+                }
+            }
+            Mark::Call => return self.pthread_call(pid, value),
+            Mark::Await => {
+                if let Some(held) = &mut self.held {
+                    held.until = Instant::now() + HELD;
+                } else if self.tasks.values().any(|task| task.in_window) {
+                    self.awaiting = Some(pid);
+                    return Next::Keep;
+                }
+            }
+            Mark::Release => self.release(),
+            Mark::PipeGone => self.first.pipe_gone = true,
+        }
+        Next::Resume
+    }
+
+    pub(super) fn pthread_call(&mut self, pid: Pid, index: u64) -> Next {
+        let Some(name) = PTHREAD.get(index as usize) else {
+            return Next::Resume;
+        };
+        match self.inject(name) {
+            None => Next::Resume,
+            Some(Effect::Fail(errno)) => {
+                self.force(pid, errno as i64);
+                Next::Resume
+            }
+            Some(Effect::Hold) => self.hold(pid),
+        }
+    }
+
+    pub(super) fn set_window(&mut self, pid: Pid, open: bool) {
+        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+            task.in_window = open;
+        }
+    }
+
+    pub(super) fn watch(&mut self, pid: Pid, heap: u64) {
+        let Some(process) = self.process_of(pid) else {
+            return;
+        };
+        process.watching = true;
+        process.watcher = Some(pid);
+        process.descriptors = procfs::descriptors(pid.as_raw());
+        self.record.begin(heap);
+    }
+
+    pub(super) fn unwatch(&mut self, pid: Pid) {
+        let Some(process) = self.process_of(pid) else {
+            return;
+        };
+        process.watching = false;
+        let before = process.descriptors;
+        let is_first = self
+            .tasks
+            .get(&pid.as_raw())
+            .is_some_and(|task| task.process == FIRST);
+        if is_first {
+            let opened = procfs::descriptors(pid.as_raw()) as i64 - before as i64;
+            let children = self
+                .forked
+                .iter()
+                .filter(|pid| procfs::exists(**pid))
+                .count();
+            self.record.end(opened, children);
+        }
+    }
+
+    /// The process of the task `pid`.
+    pub(super) fn process_of(&mut self, pid: Pid) -> Option<&mut Process> {
+        let task = self.tasks.get(&pid.as_raw())?;
+        Some(self.processes.entry(task.process.clone()).or_default())
+    }
+}
