@@ -35,6 +35,11 @@ impl Seen {
         self.record.calls.iter().filter(named).collect()
     }
 
+    /// The number of calls with this name in the window of `refuse` or `meanwhile`, `pthread_mutex` functions included.
+    pub fn count_in_window(&self, name: &str) -> usize {
+        self.record.counts.get(name).copied().unwrap_or(0)
+    }
+
     /// The watched calls, one line each. The text is the same on every run.
     pub fn transcript(&self) -> String {
         self.record.transcript().unwrap_or_default()

@@ -427,7 +427,13 @@ fn a_failed_lock_or_unlock() {
                 );
             }
         },
-        |_| (),
+        |seen| {
+            check!(
+                seen.count_in_window("pthread_mutex_init") == 0,
+                "with_lock called pthread_mutex_init; expected that only Counter::new does. After a fork, two processes \
+                 could initialise the mutex at the same time."
+            );
+        },
     )
 }
 
