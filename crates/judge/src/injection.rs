@@ -1,7 +1,8 @@
 //! Calls that the judge makes to fail, or holds, to see what the answer does then.
 //!
 //! A case with a plan runs once as it is, and the judge counts the calls that the answer makes inside the window that
-//! `refuse` or `meanwhile` opens. Then it runs once more for each of these calls, with an effect on that call alone.
+//! `refuse` or `meanwhile` opens. Then it runs once more for each of these calls, with an effect on that call alone, and
+//! once for each name with all calls of that name failing.
 //! SQLite is tested in the same way: <https://www.sqlite.org/testing.html>, "I/O error testing".
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Injection {
     pub effect: Effect,
     /// The number of calls with this name in the window before this one.
     pub index: usize,
+    /// Whether all later calls with this name fail as well.
+    pub lasting: bool,
 }
 
 /// A call that was made to fail, as the body of `refusals` sees it.
@@ -41,6 +44,8 @@ pub struct Refusal {
     pub errno: Errno,
     /// The number of calls with this name in the window before this one.
     pub index: usize,
+    /// Whether all later calls with this name fail as well.
+    pub lasting: bool,
 }
 
 /// One run of a case.
@@ -63,9 +68,10 @@ impl Run {
                 call,
                 effect,
                 index,
+                lasting,
             }) => Some(match effect {
-                Effect::Fail(errno) => format!("{call} {index} {}", errno as i32),
-                Effect::Hold => format!("{call} {index} hold"),
+                Effect::Fail(errno) => format!("{call} {index} {} {lasting}", errno as i32),
+                Effect::Hold => format!("{call} {index} hold {lasting}"),
             }),
         }
     }
@@ -91,32 +97,52 @@ pub fn from_variable(value: &str, plan: &[(&'static str, Effect)]) -> Option<Inj
             errno => Effect::Fail(Errno::from_raw(errno.parse().ok()?)),
         },
         index: index.parse().ok()?,
+        lasting: fields.next() == Some("true"),
     })
 }
 
-/// The injections for a case whose window contains these numbers of calls. The first call of each name comes first, so
-/// that a limit on the number of runs leaves none out.
+/// The injections for a case whose window contains these numbers of calls. First the first call of each name fails alone,
+/// then that one and all later ones, then each later one alone, up to a limit on the number of runs.
 pub fn injections(
     plan: &[(&'static str, Effect)],
     counts: &BTreeMap<String, usize>,
 ) -> Vec<Injection> {
-    let most = counts.values().copied().max().unwrap_or(0);
-    (0..most)
-        .flat_map(|index| {
-            plan.iter()
-                .map(move |(call, effect)| (index, *call, *effect))
-        })
-        .filter(|(index, call, _)| counts.get(*call).is_some_and(|count| index < count))
-        .map(|(index, call, effect)| Injection {
+    let at = |index, lasting| {
+        let named = move |(call, effect): &(&'static str, Effect)| Injection {
             call,
-            effect,
+            effect: *effect,
             index,
-        })
+            lasting,
+        };
+        let occurs = move |injection: &Injection| {
+            counts
+                .get(injection.call)
+                .is_some_and(|count| index < *count)
+        };
+        plan.iter().map(named).filter(occurs)
+    };
+    let most = counts.values().copied().max().unwrap_or(0);
+    at(0, false)
+        .chain(at(0, true).filter(Injection::can_last))
+        .chain((1..most).flat_map(|index| at(index, false)))
         .take(MOST_RUNS)
         .collect()
 }
 
 impl Injection {
+    /// Whether the call may fail like this again and again. An interrupted call may be repeated until it is not.
+    fn can_last(&self) -> bool {
+        match self.effect {
+            Effect::Fail(errno) => ![Errno::EINTR, Errno::ETIMEDOUT].contains(&errno),
+            Effect::Hold => false,
+        }
+    }
+
+    /// Whether this is to happen to the call with this name and index.
+    pub fn hits(&self, call: &str, index: usize) -> bool {
+        self.call == call && (index == self.index || self.lasting && index > self.index)
+    }
+
     /// The refusal that the body of `refusals` sees.
     pub fn refusal(self) -> Option<Refusal> {
         match self.effect {
@@ -124,6 +150,7 @@ impl Injection {
                 call: self.call,
                 errno,
                 index: self.index,
+                lasting: self.lasting,
             }),
             Effect::Hold => None,
         }
@@ -152,9 +179,16 @@ mod tests {
         let counts = counted(&[("mmap", 2), ("munmap", 1), ("brk", 1)]);
         let injected: Vec<_> = injections(&PLAN, &counts)
             .iter()
-            .map(|injection| (injection.call, injection.index))
+            .map(|injection| (injection.call, injection.index, injection.lasting))
             .collect();
-        assert_eq!(injected, [("mmap", 0), ("munmap", 0), ("mmap", 1)]);
+        let expected = [
+            ("mmap", 0, false),
+            ("munmap", 0, false),
+            ("mmap", 0, true),
+            ("munmap", 0, true),
+            ("mmap", 1, false),
+        ];
+        assert_eq!(injected, expected);
         let many = counted(&[("mmap", 100), ("munmap", 1)]);
         assert_eq!(injections(&PLAN, &many).len(), MOST_RUNS);
     }

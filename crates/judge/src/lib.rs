@@ -127,7 +127,8 @@ pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
 }
 
 /// Grades `body` as `watched` does, and then once more for each call in the window of `refuse` that `plan` names, with
-/// that call made to fail. `body` gets the refusal; `None` in the first run.
+/// that call made to fail, and once with all calls of that name made to fail. `body` gets the refusal; `None` in the first
+/// run.
 ///
 /// The plan pairs calls with errors that their manual pages list. A call has the name of the kernel's manual page (`mmap`,
 /// `wait4`, `fork`), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for

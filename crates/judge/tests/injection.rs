@@ -69,7 +69,12 @@ fn each_call_fails_once_with_its_errno() {
         &[("mmap", Errno::ENOMEM), ("munmap", Errno::EINVAL)],
         |refused| {
             watch(|| {
-                let Refusal { call, errno, index } = match refused {
+                let Refusal {
+                    call,
+                    errno,
+                    index,
+                    lasting,
+                } = match refused {
                     None => {
                         let mapped = refuse(|| [map(), map()]);
                         refuse(|| mapped.map(|start| unmap(start.unwrap()).unwrap()));
@@ -80,14 +85,15 @@ fn each_call_fails_once_with_its_errno() {
                 let failed = |result: Option<i32>, this: bool| {
                     assert_eq!(result, this.then_some(errno as i32), "{call} {index}");
                 };
+                let hits = |turn| index == turn || lasting && index < turn;
                 refuse(|| {
                     for turn in 0..2 {
                         let start = map();
                         let errno = start.as_ref().err().and_then(io::Error::raw_os_error);
-                        failed(errno, call == "mmap" && index == turn);
+                        failed(errno, call == "mmap" && hits(turn));
                         let Ok(start) = start else { continue };
                         let errno = unmap(start).err().and_then(|error| error.raw_os_error());
-                        failed(errno, call == "munmap" && index == turn);
+                        failed(errno, call == "munmap" && hits(turn));
                     }
                 });
             });
@@ -235,6 +241,23 @@ fn calls_outside_the_window_and_malloc_go_on_working() {
             start.map(|start| unmap(start).unwrap()).unwrap_or_default();
         });
     });
+}
+
+#[test]
+fn a_retry_that_never_gives_up_is_found() {
+    let outcome = observe_refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            let start = map().unwrap();
+            let tries = refuse(|| (0..1000).take_while(|_| unmap(start).is_err()).count());
+            check!(tries < 1000, "munmap was called 1000 times.");
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("When every munmap failed with ENOMEM: munmap was called 1000 times.")
+    );
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Untraced {
         };
         let hit = self
             .injection
-            .filter(|injection| injection.call == function && injection.index == index);
+            .filter(|injection| injection.hits(function, index));
         if hit.is_some() {
             let _ = self.channel.send(&Event::Injected);
         }

@@ -111,6 +111,9 @@ fn panic_and_message(panic: &Panic) -> String {
 fn during(injection: &Injection, sentence: &str) -> String {
     let call = injection.call;
     match injection.effect {
+        Effect::Fail(errno) if injection.lasting => {
+            format!("When every {call} failed with {errno:?}: {sentence}")
+        }
         Effect::Fail(errno) => format!("When {call} failed with {errno:?}: {sentence}"),
         Effect::Hold => format!("While another thread was inside {call}: {sentence}"),
     }

@@ -138,7 +138,7 @@ impl Tracer<'_> {
         let index = *count;
         *count += 1;
         let injection = self.injection?;
-        let hit = injection.call == name && injection.index == index;
+        let hit = injection.hits(name, index);
         self.record.injected |= hit;
         hit.then_some(injection.effect)
     }
