@@ -92,10 +92,11 @@ fn a_panic_is_an_error() {
     })
 }
 
+/// The process and the thread that wait for the child.
+static WAITING: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
 #[test]
 fn a_signal_does_not_end_the_wait() {
-    /// The process and the thread that wait for the child.
-    static WAITING: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
     case(|| {
         interrupt_on_sigusr1();
         WAITING[0].store(std::process::id().into(), SeqCst);
@@ -160,12 +161,12 @@ fn calls_that_fail() {
         }) {
             Ok(answer) => {
                 check!(
-                    answer == 7,
-                    "The child answered 7, and ask_a_child returned {answer}."
-                );
-                check!(
                     refused.is_none_or(|refusal| refusal.errno != Errno::ECHILD),
                     "ask_a_child returned Ok; expected the error, because nobody knows how the child ended."
+                );
+                check!(
+                    answer == 7,
+                    "The child answered 7, and ask_a_child returned {answer}."
                 );
             }
             Err(error) => {
