@@ -135,6 +135,20 @@ fn a_crash_after_a_refusal_names_the_call() {
 }
 
 #[test]
+fn a_todo_on_the_path_of_a_failing_call_is_found() {
+    let outcome = observe_refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| match refuse(map) {
+            Ok(start) => unmap(start).unwrap(),
+            Err(_) => todo!(),
+        },
+        |_| (),
+    );
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(sentence.starts_with("Not started: "), "{sentence}");
+}
+
+#[test]
 fn what_is_left_after_a_refusal_is_found() {
     let outcome = observe_refusals(
         &[("mmap", Errno::ENOMEM)],
