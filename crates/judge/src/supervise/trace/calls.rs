@@ -1,5 +1,6 @@
 //! Follows each selected system call from its entry to its exit, and makes it fail if the plan says so.
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
@@ -41,7 +42,7 @@ impl Tracer<'_> {
     }
 
     /// Notes a call that changes how the end of the case, or a wait, is explained.
-    pub(super) fn note(&mut self, pid: Pid, number: i64) {
+    fn note(&mut self, pid: Pid, number: i64) {
         let Some(task) = self.tasks.get(&pid.as_raw()) else {
             return;
         };
@@ -53,21 +54,19 @@ impl Tracer<'_> {
         }
     }
 
-    pub(super) fn entry(
-        &mut self,
-        pid: Pid,
-        number: i64,
-        args: [u64; 6],
-        instruction: u64,
-    ) -> Next {
+    fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) -> Next {
+        let forks = call::forks(number, &args);
+        if FORKS.contains(&number) && !forks {
+            return Next::Resume; // it starts a thread
+        }
         let from_program = self.code.iter().any(|code| code.contains(&instruction));
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
             return Next::Resume;
         };
         let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
         let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
-        let forks = call::forks(number, &args);
-        if forks || !FORKS.contains(&number) {
+        // A fork is recorded by the event that reports its child.
+        if !forks {
             task.call = Some(Executing {
                 number,
                 args,
@@ -75,32 +74,13 @@ impl Tracer<'_> {
                 forced: None,
             });
         }
-        let effect = match ours && task.call.is_some() && task.in_window {
-            true => self.inject(call::name(number)),
-            false => None,
-        };
-        match effect {
-            None => {
-                // A fork is only recorded by the event that reports its child.
-                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-                    task.call = None;
-                }
-                Next::Resume
-            }
-            Some(Effect::Fail(errno)) => {
-                self.force(pid, -(errno as i64));
-                Next::Resume
-            }
-            Some(Effect::Hold) => {
-                if forks && let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-                    task.call = None;
-                }
-                self.hold(pid)
-            }
+        match ours && task.in_window {
+            true => self.inject(pid, number, call::name(number), |errno| -(errno as i64)),
+            false => Next::Resume,
         }
     }
 
-    pub(super) fn exit(&mut self, pid: Pid, value: i64) {
+    fn exit(&mut self, pid: Pid, value: i64) {
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
             return;
         };
@@ -132,23 +112,45 @@ impl Tracer<'_> {
         }
     }
 
-    /// Counts a call in the window; returns what shall happen to it.
-    pub(super) fn inject(&mut self, name: &'static str) -> Option<Effect> {
+    /// Counts a call in the window, and makes it fail or holds its thread if the plan says so. `error` is the result that
+    /// reports an error.
+    pub(super) fn inject(
+        &mut self,
+        pid: Pid,
+        number: i64,
+        name: &'static str,
+        error: fn(Errno) -> i64,
+    ) -> Next {
         let count = self.record.counts.entry(name.to_owned()).or_default();
         let index = *count;
         *count += 1;
-        let injection = self.injection?;
-        let hit = injection.hits(name, index);
-        self.record.injected |= hit;
-        hit.then_some(injection.effect)
+        match self
+            .injection
+            .filter(|injection| injection.hits(name, index))
+        {
+            None => Next::Resume,
+            Some(injection) => match injection.effect {
+                Effect::Fail(errno) => {
+                    self.force(pid, number, error(errno));
+                    Next::Resume
+                }
+                Effect::Hold => {
+                    self.record.injected = true;
+                    self.hold(pid)
+                }
+            },
+        }
     }
 
     /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit.
-    pub(super) fn force(&mut self, pid: Pid, value: i64) {
-        let skipped = inject::skip(pid);
-        if let (Ok(()), Some(task)) = (skipped, self.tasks.get_mut(&pid.as_raw())) {
+    fn force(&mut self, pid: Pid, number: i64, value: i64) {
+        if inject::skip(pid).is_err() {
+            return; // the kernel does not permit it, so nothing was injected
+        }
+        self.record.injected = true;
+        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             let call = task.call.get_or_insert(Executing {
-                number: libc::SYS_prctl,
+                number,
                 args: [0; 6],
                 ours: false,
                 forced: None,

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::unistd::Pid;
 
 use super::{Held, Next, Process, Tracer};
 use crate::child::interpose::PTHREAD;
-use crate::injection::Effect;
 use crate::procfs;
 use crate::protocol::{MARK, Mark};
 use crate::record::process::FIRST;
@@ -69,7 +69,12 @@ impl Tracer<'_> {
                     task.moves_the_break = true;
                 }
             }
-            Mark::Call => return self.pthread_call(pid, value),
+            Mark::Call => {
+                if let Some(name) = PTHREAD.get(value as usize) {
+                    // A `pthread` function returns its error.
+                    return self.inject(pid, libc::SYS_prctl, name, |errno| errno as i64);
+                }
+            }
             Mark::Await => {
                 if let Some(held) = &mut self.held {
                     held.until = Instant::now() + HELD;
@@ -84,27 +89,13 @@ impl Tracer<'_> {
         Next::Resume
     }
 
-    pub(super) fn pthread_call(&mut self, pid: Pid, index: u64) -> Next {
-        let Some(name) = PTHREAD.get(index as usize) else {
-            return Next::Resume;
-        };
-        match self.inject(name) {
-            None => Next::Resume,
-            Some(Effect::Fail(errno)) => {
-                self.force(pid, errno as i64);
-                Next::Resume
-            }
-            Some(Effect::Hold) => self.hold(pid),
-        }
-    }
-
-    pub(super) fn set_window(&mut self, pid: Pid, open: bool) {
+    fn set_window(&mut self, pid: Pid, open: bool) {
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             task.in_window = open;
         }
     }
 
-    pub(super) fn watch(&mut self, pid: Pid, heap: u64) {
+    fn watch(&mut self, pid: Pid, heap: u64) {
         let Some(process) = self.process_of(pid) else {
             return;
         };
@@ -114,7 +105,7 @@ impl Tracer<'_> {
         self.record.begin(heap);
     }
 
-    pub(super) fn unwatch(&mut self, pid: Pid) {
+    fn unwatch(&mut self, pid: Pid) {
         let Some(process) = self.process_of(pid) else {
             return;
         };
@@ -136,7 +127,7 @@ impl Tracer<'_> {
     }
 
     /// The process of the task `pid`.
-    pub(super) fn process_of(&mut self, pid: Pid) -> Option<&mut Process> {
+    fn process_of(&mut self, pid: Pid) -> Option<&mut Process> {
         let task = self.tasks.get(&pid.as_raw())?;
         Some(self.processes.entry(task.process.clone()).or_default())
     }
