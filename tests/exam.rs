@@ -104,7 +104,7 @@ fn difference(snapshot: &Path, text: &str) -> Option<String> {
     let stored = fs::read_to_string(snapshot).unwrap_or_default();
     // The header ends at the second line of dashes.
     let stored = stored.splitn(3, "---\n").nth(2).unwrap_or_default();
-    let diff = TextDiff::from_lines(stored, text);
+    let diff = TextDiff::from_lines(stored.trim_end(), text.trim_end());
     let diff = diff.unified_diff().context_radius(1).to_string();
     Some(format!(
         "Every answer got the expected verdict, but {} differs. If the difference is intended, `.ci/accept exam` accepts \
@@ -138,8 +138,8 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
             let grader = workspace.build()?.remove(&package).context("not built")?;
             let grader = grader.map_err(anyhow::Error::msg);
             let grader = grader.with_context(|| answer.name.clone())?;
-            let cases = run(&package, &grader)?;
-            if std::env::var_os("CI").is_some() && is_about_compiling(exercise, &answer.expected) {
+            let cases = run(&package, &grader, answer)?;
+            if std::env::var_os("CI").is_some() && is_about_compiling(&grader, answer, &cases) {
                 same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;
             }
             let mut graded = graded.lock().unwrap();
@@ -166,15 +166,16 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
 }
 
 /// Returns whether the answer's verdicts depend on what the compiler accepts.
-fn is_about_compiling(exercise: &Exercise, expected: &Expected) -> bool {
-    match expected {
+fn is_about_compiling(grader: &Grader, answer: &Answer, cases: &[Case]) -> bool {
+    match answer.expected {
         Expected::Solution => true,
-        Expected::Wrong { caught_by, .. } => {
-            let file = caught_by.replacen("::", "/", 1) + ".rs";
-            exercise.grader().join("compile_fail").join(file).is_file()
-        }
+        Expected::Wrong { .. } => !grader.compile_fail_among(&names(cases)).is_empty(),
         Expected::NotStarted | Expected::Right => false,
     }
+}
+
+fn names(cases: &[Case]) -> BTreeSet<String> {
+    cases.iter().map(|case| case.name.clone()).collect()
 }
 
 /// Returns an error unless trybuild, which plain `cargo test` uses, leads to the same verdicts on the compile-fail cases.
@@ -185,27 +186,25 @@ fn same_with_trybuild(grader: &Grader, cases: &[Case]) -> Result<()> {
         ..grader.clone()
     };
     let mut stages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for case in plain.compile_fail_among(&plain.cases()?) {
+    for case in plain.compile_fail_among(&names(cases)) {
         let stage = case.split("::").next().unwrap_or_default().to_owned();
         stages.entry(stage).or_default().insert(case);
     }
-    for (stage, names) in stages {
-        let mut verdicts = BTreeMap::new();
-        plain.run_stage(&stage, names, &Stop::default(), |case| {
+    let mut verdicts = BTreeMap::new();
+    for (stage, names) in &stages {
+        plain.run_stage(stage, names.clone(), &Stop::default(), |case| {
             verdicts.insert(case.name.clone(), case);
         })?;
-        for case in cases {
-            if let Some(other) = verdicts.remove(&case.name) {
-                ensure!(
-                    case.verdict == other.verdict && case.sentence == other.sentence,
-                    "{}: rustc leads to {:?}, and trybuild to {:?}",
-                    case.name,
-                    (case.verdict, &case.sentence),
-                    (other.verdict, &other.sentence)
-                );
-            }
-        }
-        ensure!(verdicts.is_empty(), "only trybuild graded {verdicts:?}");
+    }
+    for name in stages.values().flatten() {
+        let case = cases.iter().find(|case| case.name == *name);
+        let (case, other) = case.zip(verdicts.get(name)).context("no verdict")?;
+        ensure!(
+            case.verdict == other.verdict && case.sentence == other.sentence,
+            "{name}: rustc leads to {:?}, and trybuild to {:?}",
+            (case.verdict, &case.sentence),
+            (other.verdict, &other.sentence)
+        );
     }
     Ok(())
 }
@@ -217,11 +216,11 @@ fn needs_of(answers: &[Answer]) -> String {
     needs.map(|line| format!("{line}\n")).collect()
 }
 
-fn run(package: &str, grader: &Grader) -> Result<Vec<Case>> {
+fn run(package: &str, grader: &Grader, answer: &Answer) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     // The learner's file is src/lib.rs.
     let file = format!("{package}/src/lib.rs");
-    grader.run(|mut case| {
+    answer.grade(grader, |mut case| {
         case.sentence = case.sentence.map(|text| text.replace(&file, "src/lib.rs"));
         cases.push(case);
     })?;
@@ -277,41 +276,20 @@ fn table(answers: &[Answer], graded: &BTreeMap<String, Vec<Case>>) -> String {
     let mut text = String::new();
     for answer in answers {
         let cases = &graded[&answer.name];
-        let not_passed: Vec<_> = cases
-            .iter()
-            .filter(|case| case.verdict != Verdict::Passed)
-            .collect();
+        let passed = |case: &&Case| case.verdict == Verdict::Passed;
+        let passed = cases.iter().filter(passed).count();
         text += &match &answer.expected {
-            Expected::NotStarted => format!(
-                "{}: {} cases not started\n\n",
-                answer.name,
-                not_passed.len()
-            ),
-            Expected::Solution | Expected::Right => format!(
-                "{}: {} of {} passed\n\n",
-                answer.name,
-                cases.len() - not_passed.len(),
-                cases.len()
-            ),
+            Expected::NotStarted => {
+                format!("{}: {} cases not started\n\n", answer.name, cases.len())
+            }
+            Expected::Solution | Expected::Right => {
+                format!("{}: {passed} of {} passed\n\n", answer.name, cases.len())
+            }
             Expected::Wrong {
                 wrong,
                 caught_by,
                 sentence,
-                others_vary,
-            } => {
-                let others: Vec<_> = not_passed
-                    .iter()
-                    .map(|case| case.name.as_str())
-                    .filter(|name| name != caught_by)
-                    .collect();
-                let mut entry = format!("{}: {wrong}\n  {caught_by}\n  {sentence}\n", answer.name);
-                if *others_vary {
-                    entry += "  (and others, which vary)\n";
-                } else if !others.is_empty() {
-                    entry += &format!("  (also {})\n", others.join(", "));
-                }
-                entry + "\n"
-            }
+            } => format!("{}: {wrong}\n  {caught_by}\n  {sentence}\n\n", answer.name),
         };
     }
     text

@@ -1,4 +1,4 @@
-//! Grades the solution and three wrong answers repeatedly while the machine is busy. The verdicts must not change.
+//! Grades the solution and six wrong answers repeatedly while the machine is busy. The verdicts must not change.
 //!
 //! `cargo test --test steady` grades each answer 100 times; `cargo test --test steady -- 5 private-alloc` grades one
 //! exercise five times.
@@ -17,7 +17,7 @@ use workbook::grade::candidates::{Candidate, Workspace};
 use workbook::grade::grader::Grader;
 
 const ROUNDS: usize = 100;
-const WRONG: usize = 3;
+const WRONG: usize = 6;
 
 /// The result of a grading: the sentence of each case.
 type Sentences = BTreeMap<String, Option<String>>;
@@ -42,8 +42,13 @@ fn main() -> Result<()> {
                 source: answer.source.clone(),
             })
             .collect();
-        let graders = Workspace::write(&root, "steady", &candidates)?.build()?;
-        while_busy(|| check_rounds(&exercise, rounds, &graders))?;
+        let mut graders = Workspace::write(&root, "steady", &candidates)?.build()?;
+        let mut built = Vec::new();
+        for (answer, candidate) in answers.iter().zip(&candidates) {
+            let grader = graders.remove(&candidate.package()).context("not built")?;
+            built.push((answer, grader.map_err(anyhow::Error::msg)?));
+        }
+        while_busy(|| check_rounds(&exercise, rounds, &built))?;
     }
     Ok(())
 }
@@ -53,13 +58,6 @@ fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
     let (wrong, others): (Vec<_>, Vec<_>) = answers
         .into_iter()
         .partition(|answer| matches!(answer.expected, Expected::Wrong { .. }));
-    let steady = |answer: &Answer| {
-        let Expected::Wrong { others_vary, .. } = answer.expected else {
-            return false;
-        };
-        !others_vary
-    };
-    let wrong: Vec<_> = wrong.into_iter().filter(steady).collect();
     let step = (wrong.len() / WRONG).max(1);
     let solution = others
         .into_iter()
@@ -69,19 +67,13 @@ fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
         .collect()
 }
 
-fn check_rounds(
-    exercise: &Exercise,
-    rounds: usize,
-    graders: &BTreeMap<String, Result<Grader, String>>,
-) -> Result<()> {
+fn check_rounds(exercise: &Exercise, rounds: usize, graders: &[(&Answer, Grader)]) -> Result<()> {
     let mut first: BTreeMap<&str, Sentences> = BTreeMap::new();
     for round in 1..=rounds {
-        for (name, grader) in graders {
-            let grader = grader
-                .as_ref()
-                .map_err(|error| anyhow::anyhow!("{error}"))?;
+        for (answer, grader) in graders {
+            let name = answer.name.as_str();
             let mut sentences = Sentences::new();
-            grader.run(|case| {
+            answer.grade(grader, |case| {
                 sentences.insert(case.name, case.sentence);
             })?;
             let expected = first.entry(name).or_insert_with(|| sentences.clone());

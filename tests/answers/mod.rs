@@ -1,11 +1,12 @@
 //! The answers whose verdicts are known: the stub, the solution, and the right and wrong answers beside this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
+use workbook::grade::grader::{Case, Grader, Stop};
 
 pub struct Answer {
     /// The name of the candidate, such as `wrong-shared`.
@@ -31,9 +32,25 @@ pub enum Expected {
         caught_by: String,
         /// The sentence of that case.
         sentence: String,
-        /// Whether the other cases that fail vary between runs, for example because memory is overwritten.
-        others_vary: bool,
     },
+}
+
+impl Answer {
+    /// Runs all cases, or for a wrong answer the case that must catch it. Which other cases notice the mistake often
+    /// depends on chance, for example if memory is overwritten.
+    ///
+    /// # Errors
+    /// Returns an error if the grader cannot be run.
+    pub fn grade(&self, grader: &Grader, each: impl FnMut(Case)) -> Result<()> {
+        let Expected::Wrong { caught_by, .. } = &self.expected else {
+            return grader.run(each);
+        };
+        let (stage, _) = caught_by
+            .split_once("::")
+            .context("the case is not STAGE::CASE")?;
+        let case = BTreeSet::from([caught_by.clone()]);
+        grader.run_stage(stage, case, &Stop::default(), each)
+    }
 }
 
 /// Returns all answers to `exercise`.
@@ -91,7 +108,6 @@ fn wrong(name: &str, text: &str, solution: &str) -> Result<Answer> {
             wrong: line("wrong: ")?,
             caught_by: line("caught by: ")?,
             sentence: line("told: ")?,
-            others_vary: line("others: ").is_ok_and(|others| others == "vary"),
         },
     })
 }
