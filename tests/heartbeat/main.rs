@@ -1,10 +1,12 @@
 //! Measures the time from a save to its verdicts, and from an edit of a page to the browser, as ratios of medians of
 //! alternating runs.
 //!
-//! `cargo test --test heartbeat` prints them. Nothing is asserted: times are not verdicts.
+//! `cargo test --test heartbeat` prints each figure with its goal and that of the last measurement, and appends the
+//! figures to `.workbook/heartbeat.jsonl`. Nothing is asserted: times are not verdicts.
 
 #[path = "../copy/mod.rs"]
 mod copy;
+mod figures;
 mod live;
 mod watching;
 
@@ -13,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use copy::Copy;
+use figures::Figures;
 use live::Live;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -30,11 +33,14 @@ fn main() {
     for exercise in &exercises {
         fs::copy(exercise.solution(), exercise.answer()).expect("a solution");
     }
-    after_a_save(&copy);
-    all_exercises(&copy);
-    one_case(&copy);
-    page(&copy);
-    first_use(&copy);
+    let root = course::root::find().expect("a clone");
+    let mut figures = Figures::new(root.join(".workbook/heartbeat.jsonl"));
+    after_a_save(&copy, &mut figures);
+    all_exercises(&copy, &mut figures);
+    one_case(&copy, &mut figures);
+    page(&copy, &mut figures);
+    first_use(&copy, &mut figures);
+    figures.save();
 }
 
 fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
@@ -48,7 +54,7 @@ fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
 }
 
 /// Measures the time from a save to its verdicts. Each save is the first exercise's solution with a new comment.
-fn after_a_save(copy: &Copy) {
+fn after_a_save(copy: &Copy, figures: &mut Figures) {
     let packages = ["private-alloc"];
     let bare = || cargo_test(copy, &packages, &["--test", "empty"]);
     let skip = ["--test", "grader", "--", "--skip", "compile_fail"];
@@ -87,33 +93,26 @@ fn after_a_save(copy: &Copy) {
     }
     watching.end();
 
-    println!("from a save to its verdicts, medians of {ROUNDS} runs each:");
-    let [bare, behaviour, all] = ["bare", "behaviour", "all"].map(|what| times.median(what));
-    line("cargo test, an empty test in the same crate", bare, None);
-    line(
-        "cargo test, behaviour, relative to that",
-        behaviour,
-        Some((bare, 1.25)),
+    let bare = times.median("bare");
+    println!(
+        "from a save to its verdicts, medians of {ROUNDS} runs each, relative to an empty test:"
     );
-    line("cargo test, all, relative to that", all, Some((bare, 2.0)));
-    for (what, name, base, goal) in [
-        (
-            "watched stages",
-            "watch, behaviour, relative to cargo test",
-            behaviour,
-            1.2,
-        ),
+    figures.time("cargo test, an empty test in the same crate", bare);
+    for (what, name, goal) in [
+        ("watched stages", "watch, behaviour", 1.25),
+        ("watched", "watch, all", 1.5),
+        ("grade", "workbook grade", 1.5),
+        ("behaviour", "cargo test, behaviour", 2.0),
         // `cargo test` compiles the compile-fail cases with trybuild.
-        ("watched", "watch, all, relative to cargo test", all, 0.9),
-        ("grade", "workbook grade, relative to cargo test", all, 0.9),
+        ("all", "cargo test, all", 2.5),
     ] {
-        line(name, times.median(what), Some((base, goal)));
+        figures.ratio(name, times.median(what), bare, goal);
     }
-    println!("  (including the 20 ms that watch waits for the end of a save)");
+    println!("  (watch waits 20 ms for the end of a save)");
 }
 
 /// Grades all exercises, which are built already.
-fn all_exercises(copy: &Copy) {
+fn all_exercises(copy: &Copy, figures: &mut Figures) {
     let exercises = course::exercise::Exercise::all(&copy.root).expect("exercises");
     let packages: Vec<_> = exercises.iter().map(|one| one.name.as_str()).collect();
     let plain = || cargo_test(copy, &packages, &["--test", "grader"]);
@@ -125,12 +124,12 @@ fn all_exercises(copy: &Copy) {
     }
     println!("all exercises, already built, medians of 3 runs each:");
     let plain = times.median("plain");
-    line("cargo test of the same graders", plain, None);
-    line("workbook grade", times.median("grade"), Some((plain, 1.5)));
+    figures.time("cargo test of the same graders", plain);
+    figures.ratio("workbook grade", times.median("grade"), plain, 1.0);
 }
 
 /// Measures what the judge adds to a trivial case.
-fn one_case(copy: &Copy) {
+fn one_case(copy: &Copy, figures: &mut Figures) {
     let one_thread = |test| {
         cargo_test(
             copy,
@@ -148,14 +147,12 @@ fn one_case(copy: &Copy) {
         .median("trivial")
         .saturating_sub(times.median("plain"))
         / CASES;
-    println!(
-        "what the judge adds to a trivial case, traced: {:.2} ms (goal 2.00)",
-        ms(each)
-    );
+    println!("one case, the mean of {CASES}:");
+    figures.amount("what the judge adds to a trivial case", ms(each), "ms", 1.2);
 }
 
 /// Measures the time from a change on the disk to the event in the browser.
-fn page(copy: &Copy) {
+fn page(copy: &Copy, figures: &mut Figures) {
     time({
         let mut command = copy.command(env!("CARGO"));
         command.args(["build", "-q", "-p", "reader", "--target-dir"]);
@@ -174,15 +171,13 @@ fn page(copy: &Copy) {
         times.add("verdict", live.time_of_verdict(round));
     }
     println!("the live book, medians of {ROUNDS}:");
-    line(
+    figures.time(
         "edit of a page to the browser's event",
         times.median("page"),
-        None,
     );
-    line(
+    figures.time(
         "recorded verdict to the browser's event",
         times.median("verdict"),
-        None,
     );
     println!(
         "  (the server waits 50 ms for the end of an edit, and polls for verdicts every 100 ms)"
@@ -190,7 +185,7 @@ fn page(copy: &Copy) {
 }
 
 /// Measures what a reader waits for on a fresh clone, in processor time: half of it on two idle cores.
-fn first_use(copy: &Copy) {
+fn first_use(copy: &Copy, figures: &mut Figures) {
     println!("the first build, processor time:");
     for (package, what, goal) in [
         (
@@ -210,7 +205,7 @@ fn first_use(copy: &Copy) {
         let before = processor_time();
         time(command);
         let taken = processor_time() - before;
-        println!("  {what:<46} {taken:>5.1} s (goal {goal:.0})");
+        figures.amount(what, taken, "s", goal);
     }
 }
 
@@ -274,12 +269,4 @@ impl Times {
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-/// Prints a time, and its ratio to another time with the goal for it.
-fn line(what: &str, time: Duration, base: Option<(Duration, f64)>) {
-    let ratio = base.map_or(String::new(), |(base, goal)| {
-        format!("   {:.2} (goal {goal:.2})", ms(time) / ms(base))
-    });
-    println!("  {what:<46} {:>5.0} ms{ratio}", ms(time));
 }
