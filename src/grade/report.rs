@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap::ValueEnum;
 use course::log::{Count, Verdict};
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use crate::grade::grader::Case;
 use crate::grade::verdicts::Outcome;
+use crate::grade::visible::visible;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -34,51 +34,123 @@ pub fn text(format: Format, outcomes: &[Outcome], core: Count, bonus: Count) -> 
             core,
             bonus,
         })?),
-        Format::Junit => Ok(junit(outcomes).to_string()?),
+        Format::Junit => Ok(junit(outcomes)),
     }
 }
 
-/// Each exercise is a test suite; a case's class is its stage.
-fn junit(outcomes: &[Outcome]) -> Report {
-    let mut report = Report::new("workbook");
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Graded(verdicts) => {
-                let mut suite = TestSuite::new(verdicts.name.as_str());
-                for case in verdicts.stages.iter().flat_map(|stage| &stage.cases) {
-                    suite.add_test_case(test_case(case));
-                }
-                report.add_test_suite(suite);
-            }
-            Outcome::CouldNot { name, error } => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                // The sentence, and the compiler's text below it.
-                let (sentence, _) = error.split_once('\n').unwrap_or((error, ""));
-                status.set_message(sentence);
-                status.set_description(error.as_str());
-                let mut suite = TestSuite::new(name.as_str());
-                suite.add_test_case(TestCase::new("build", status));
-                report.add_test_suite(suite);
-            }
+/// Each exercise is a test suite; a case's class is its stage. An answer that cannot be graded has one case, `build`.
+fn junit(outcomes: &[Outcome]) -> String {
+    let suites: Vec<_> = outcomes.iter().map(suite).collect();
+    let all = suites.iter().flat_map(|(_, cases)| cases);
+    let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
+    xml += &format!("<testsuites name=\"workbook\" {}>\n", numbers(all));
+    for (name, cases) in &suites {
+        let (name, numbers) = (escaped(name), numbers(cases.iter()));
+        xml += &format!("    <testsuite name=\"{name}\" {numbers}>\n");
+        xml.extend(cases.iter().map(|case| format!("        {}\n", case.xml())));
+        xml += "    </testsuite>\n";
+    }
+    xml + "</testsuites>"
+}
+
+fn suite(outcome: &Outcome) -> (&str, Vec<TestCase<'_>>) {
+    match outcome {
+        Outcome::Graded(verdicts) => {
+            let cases = verdicts.stages.iter().flat_map(|stage| &stage.cases);
+            (&verdicts.name, cases.map(TestCase::of).collect())
+        }
+        Outcome::CouldNot { name, error } => {
+            // The sentence, and the compiler's text below it.
+            let (sentence, _) = error.split_once('\n').unwrap_or((error, ""));
+            let case = TestCase {
+                name: "build",
+                class: None,
+                status: Some("error"),
+                message: Some(sentence),
+                description: Some(error),
+            };
+            (name, vec![case])
         }
     }
-    report
 }
 
-/// A case that was not started is skipped in JUnit's terms: nothing is wrong with it.
-fn test_case(case: &Case) -> TestCase {
-    let (stage, name) = case.name.split_once("::").unwrap_or(("", &case.name));
-    let mut status = match case.verdict {
-        Verdict::Passed => TestCaseStatus::success(),
-        Verdict::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
-        Verdict::NotStarted | Verdict::Skipped => TestCaseStatus::skipped(),
-    };
-    if let Some(sentence) = &case.sentence {
-        status.set_message(sentence.as_str());
+/// The element `testcase`.
+struct TestCase<'a> {
+    name: &'a str,
+    class: Option<&'a str>,
+    /// The element for a case that did not pass: `failure`, `error` or `skipped`.
+    status: Option<&'a str>,
+    message: Option<&'a str>,
+    description: Option<&'a str>,
+}
+
+impl TestCase<'_> {
+    /// A case that was not started is skipped in JUnit's terms: nothing is wrong with it.
+    fn of(case: &Case) -> TestCase<'_> {
+        let (stage, name) = case.name.split_once("::").unwrap_or(("", &case.name));
+        TestCase {
+            name,
+            class: Some(stage),
+            status: match case.verdict {
+                Verdict::Passed => None,
+                Verdict::Failed => Some("failure"),
+                Verdict::NotStarted | Verdict::Skipped => Some("skipped"),
+            },
+            message: case.sentence.as_deref(),
+            description: None,
+        }
     }
-    let mut test = TestCase::new(name, status);
-    test.set_classname(stage);
-    test
+
+    fn xml(&self) -> String {
+        let name = attribute("name", Some(self.name));
+        let class = attribute("classname", self.class);
+        let Some(status) = self.status else {
+            return format!("<testcase{name}{class}/>");
+        };
+        let message = attribute("message", self.message);
+        let description = escaped(self.description.unwrap_or_default());
+        format!("<testcase{name}{class}><{status}{message}>{description}</{status}></testcase>")
+    }
+}
+
+/// The attributes that count the cases.
+fn numbers<'a>(cases: impl Iterator<Item = &'a TestCase<'a>> + Clone) -> String {
+    let count = |status| {
+        let cases = cases.clone();
+        cases.filter(|case| case.status == Some(status)).count()
+    };
+    format!(
+        "tests=\"{}\" skipped=\"{}\" failures=\"{}\" errors=\"{}\"",
+        cases.clone().count(),
+        count("skipped"),
+        count("failure"),
+        count("error")
+    )
+}
+
+fn attribute(name: &str, value: Option<&str>) -> String {
+    value.map_or_else(String::new, |value| {
+        format!(" {name}=\"{}\"", escaped(value))
+    })
+}
+
+/// `text` for an element or an attribute. XML permits no control characters, not even escaped ones.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in visible(text).chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            // A parser turns a line end in an attribute into a space, unless it is escaped.
+            '\n' => escaped += "&#10;",
+            '\t' => escaped += "&#9;",
+            '\u{fffe}' | '\u{ffff}' => escaped.extend(character.escape_default()),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -95,12 +167,26 @@ mod tests {
         let sum = Count::default();
         let xml = text(Format::Junit, &[could_not], sum, sum).expect("XML");
         assert!(
+            xml.contains(
+                r#"<testsuites name="workbook" tests="1" skipped="0" failures="0" errors="1">"#
+            ),
+            "{xml}"
+        );
+        assert!(
             xml.contains("<error message=\"Region is not public. Restore it.\">"),
             "{xml}"
         );
         assert!(
             xml.contains("error[E0603]: struct `Region` is private</error>"),
             "{xml}"
+        );
+    }
+
+    #[test]
+    fn text_in_xml_is_escaped() {
+        assert_eq!(
+            escaped("Vec<T> & \"b\"\nc\x1b[1m\u{ffff}"),
+            r"Vec&lt;T&gt; &amp; &quot;b&quot;&#10;c\u{1b}[1m\u{ffff}"
         );
     }
 
@@ -116,9 +202,6 @@ mod tests {
             diff: None,
             debug: None,
         };
-        assert!(matches!(
-            test_case(&case).status,
-            TestCaseStatus::Skipped { .. }
-        ));
+        assert_eq!(TestCase::of(&case).status, Some("skipped"));
     }
 }
