@@ -1,13 +1,12 @@
 //! Stage 2: a `Shared<T>` that owns its mapping.
 
 use std::io::ErrorKind;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::null_mut;
 
 use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
 use judge::{Limits, Neighbours, Spacer, case_with, in_child, pretend};
 use nix::libc;
-use zerocopy::FromBytes;
 
 use super::*;
 
@@ -220,20 +219,18 @@ fn moved() {
     })
 }
 
-#[derive(FromBytes)]
+// Values are `MaybeUninit`, which is `FromBytes` whatever it holds. zerocopy's derive macro takes long to compile.
+
 #[repr(C, align(2097152))]
 struct HugePageAligned([u8; 2 << 20]);
 
-#[derive(FromBytes)]
 #[repr(C, align(2097152))]
 struct NothingAligned([u8; 0]);
 
 /// Aligned to the largest page size of aarch64.
-#[derive(FromBytes)]
 #[repr(C, align(65536))]
 struct PageAligned([u8; 64 << 10]);
 
-#[derive(FromBytes)]
 #[repr(C, align(1024))]
 struct Aligned([u8; 1024]);
 
@@ -241,9 +238,14 @@ struct Aligned([u8; 1024]);
 fn aligned_to_more_than_a_page() {
     watched(
         || {
-            watch(|| expect_invalid_input("2 MiB", Shared::<HugePageAligned>::new()));
-            watch(|| expect_invalid_input("2 MiB, of size 0,", Shared::<NothingAligned>::new()));
-            let page_aligned = watch(Shared::<PageAligned>::new);
+            watch(|| expect_invalid_input("2 MiB", Shared::<MaybeUninit<HugePageAligned>>::new()));
+            watch(|| {
+                expect_invalid_input(
+                    "2 MiB, of size 0,",
+                    Shared::<MaybeUninit<NothingAligned>>::new(),
+                )
+            });
+            let page_aligned = watch(Shared::<MaybeUninit<PageAligned>>::new);
             match page_size() < align_of::<PageAligned>() {
                 true => expect_invalid_input("64 KiB, more than a page,", page_aligned),
                 false => expect_aligned("64 KiB", page_aligned.map(drop)),
@@ -279,7 +281,7 @@ fn expect_aligned(alignment: &str, result: io::Result<()>) {
 #[test]
 fn aligned_to_less_than_a_page() {
     case(|| {
-        let value = Shared::<Aligned>::new();
+        let value = Shared::<MaybeUninit<Aligned>>::new();
         if let Ok(value) = &value {
             let address = value.0.as_ptr().addr();
             check!(
@@ -295,7 +297,7 @@ fn aligned_to_less_than_a_page() {
 fn asks_the_page_size() {
     case(|| {
         pretend::page_size(align_of::<PageAligned>());
-        if let Err(error) = Shared::<PageAligned>::new() {
+        if let Err(error) = Shared::<MaybeUninit<PageAligned>>::new() {
             judge::fail(format!(
                 "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned an error; expected Ok: {error}. \
                  Ask sysconf(_SC_PAGESIZE) for the page size."
