@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use course::root;
 use workbook::commands::{bench, doctor, drill, grade, hint, list, new, read, reset, solution};
@@ -14,159 +14,180 @@ use workbook::grade::report::Format;
 use workbook::terminal::Prompt;
 use workbook::{say, warn, watch};
 
-/// A self-grading workbook on Linux anonymous memory mappings.
-///
-/// Without a command, in a terminal, it grades the first exercise that is not solved, and grades again whenever you
-/// save; type `?` and Enter to see what else it does. Without a terminal it grades every exercise once.
-#[derive(Parser)]
-#[command(
-    name = "workbook",
-    bin_name = "cargo run --",
-    version,
-    args_conflicts_with_subcommands = true
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    /// Open the book in the browser.
-    #[arg(long)]
-    open: bool,
+/// The command line. clap's derive macro would enable features of `syn` that the graders' dependencies do not, so that
+/// crates would be compiled twice.
+fn cli() -> Command {
+    Command::new("workbook")
+        .bin_name("cargo run --")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A self-grading workbook on Linux anonymous memory mappings")
+        .long_about(
+            "A self-grading workbook on Linux anonymous memory mappings.\n\n\
+             Without a command, in a terminal, it grades the first exercise that is not solved, and grades again \
+             whenever you save; type `?` and Enter to see what else it does. Without a terminal it grades every \
+             exercise once.",
+        )
+        .args_conflicts_with_subcommands(true)
+        .arg(flag("open", "Open the book in the browser"))
+        .subcommands([
+            Command::new("grade")
+                .about("Grade all exercises, one exercise, or one stage")
+                .long_about(
+                    "Grade all exercises, one exercise, or one stage.\n\n\
+                     Exit status: 0 if everything passed, bonus stages aside; 1 if not; 2 if an answer could not be \
+                     graded; 3 if everything passed, but something was skipped.",
+                )
+                .arg(word(EXERCISE, "Name of the exercise, as in `list`"))
+                .arg(word(
+                    STAGE,
+                    "Name of the stage, as in `list`. The verdicts on one stage are not recorded",
+                ))
+                .arg(flag("json", "Print one JSON document"))
+                .arg(flag("strict", "Count a skipped case as failed")),
+            Command::new("watch")
+                .about("Grade whatever you save, as soon as you save it")
+                .arg(word(
+                    EXERCISE,
+                    "The exercise to begin with; by default the first that is not solved",
+                ))
+                .arg(flag(
+                    "poll",
+                    "Poll the files, for file systems that do not report changes",
+                ))
+                .arg(flag("read", "Also serve the book"))
+                .arg(flag("open", "Also serve the book, and open it in the browser")),
+            Command::new("read")
+                .about(
+                    "Read the book in the browser, with your verdicts on its pages and its programs run on your kernel",
+                )
+                .arg(
+                    option("port", "PORT", "Port of 127.0.0.1; 0 chooses a free one")
+                        .value_parser(value_parser!(u16))
+                        .default_value(read::PORT.to_string()),
+                )
+                .arg(flag("open", "Open the book in the browser")),
+            Command::new("drill")
+                .about(
+                    "Answer interview questions, repeated at the right time, with the answers proved on this machine",
+                )
+                .long_about(
+                    "Answer interview questions, repeated at the right time, with the answers proved on this \
+                     machine.\n\n`drill --help` shows its own options. The first time, the drill is built.",
+                )
+                .disable_help_flag(true)
+                .arg(
+                    word(ARGUMENTS, "Arguments passed on to the drill")
+                        .value_parser(value_parser!(OsString))
+                        .action(ArgAction::Append)
+                        .num_args(0..)
+                        .trailing_var_arg(true)
+                        .allow_hyphen_values(true),
+                ),
+            Command::new("list").about("List the exercises, their stages, and what you have solved"),
+            Command::new("hint")
+                .about("Show the next hint: first a nudge, then the concept, then almost the code")
+                .arg(word(
+                    EXERCISE,
+                    "Name of the exercise, as in `list`; by default the first that is not solved",
+                ))
+                .arg(word(
+                    STAGE,
+                    "Name of the stage; by default the first that failed, or else the first that is not started",
+                ))
+                .arg(
+                    word(RUNG, "Number of the hint; by default the one after the last that was shown")
+                        .value_parser(value_parser!(usize)),
+                ),
+            Command::new("solution")
+                .about("Show how your answer differs from the reference solution")
+                .arg(word(EXERCISE, "Name of the exercise, as in `list`").required(true))
+                .arg(flag("spoil", "Show it even if the exercise is not solved"))
+                .arg(flag("bonus", "Include the bonus stages")),
+            Command::new("reset")
+                .about("Restore an exercise's stub. A copy of your file is kept")
+                .arg(word(EXERCISE, "Name of the exercise, as in `list`"))
+                .arg(flag("all", "Restore the stubs of all exercises").conflicts_with(EXERCISE)),
+            Command::new("bench")
+                .about("Compare the allocator of threshold-alloc with others: counts, instructions, CPU time")
+                .long_about(
+                    "Compare the allocator of threshold-alloc with others: counts, instructions, CPU time.\n\n\
+                     Measures your allocator if it passes all stages that are not bonus stages, otherwise the \
+                     solution's.",
+                )
+                .arg(flag("learner", "Benchmark only your own allocator").conflicts_with("solution"))
+                .arg(flag("solution", "Benchmark the solution"))
+                .arg(flag("json", "Print one JSON document"))
+                .arg(
+                    option("rounds", "ROUNDS", "Number of rounds in which the allocators take turns")
+                        .value_parser(value_parser!(u16)),
+                )
+                .arg(
+                    option("svg", "FILE", "Write a chart to FILE")
+                        .value_parser(value_parser!(PathBuf)),
+                ),
+            Command::new("doctor")
+                .about("Describe this machine, and what that means for grading")
+                .arg(flag("json", "Print one JSON document")),
+            Command::new("report")
+                .about("Grade everything once, and print a report for machines")
+                .arg(
+                    option("format", "FORMAT", "Format of the report")
+                        .value_parser(value_parser!(Format))
+                        .default_value("json"),
+                ),
+            Command::new("new")
+                .about("Add to the repository, for contributors")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(
+                    Command::new("answer")
+                        .about(
+                            "Make a wrong answer for the exam from your current file, and show which case catches it",
+                        )
+                        .arg(word(EXERCISE, "Name of the exercise, as in `list`").required(true))
+                        .arg(
+                            word(
+                                SLUG,
+                                "Name of the answer: what is wrong with it, such as `unmaps_one_page`",
+                            )
+                            .required(true),
+                        ),
+                ),
+            Command::new("completions")
+                .about("Print the completions for a shell, if `workbook` is on your path")
+                .arg(
+                    Arg::new(SHELL)
+                        .value_parser(value_parser!(Shell))
+                        .required(true),
+                ),
+        ])
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Grade all exercises, one exercise, or one stage.
-    ///
-    /// Exit status: 0 if everything passed, bonus stages aside; 1 if not; 2 if an answer could not be graded; 3 if
-    /// everything passed, but something was skipped.
-    Grade {
-        /// Name of the exercise, as in `list`.
-        exercise: Option<String>,
-        /// Name of the stage, as in `list`. The verdicts on one stage are not recorded.
-        stage: Option<String>,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-        /// Count a skipped case as failed.
-        #[arg(long)]
-        strict: bool,
-    },
-    /// Grade whatever you save, as soon as you save it.
-    Watch {
-        /// The exercise to begin with; by default the first that is not solved.
-        exercise: Option<String>,
-        /// Poll the files, for file systems that do not report changes.
-        #[arg(long)]
-        poll: bool,
-        /// Also serve the book.
-        #[arg(long)]
-        read: bool,
-        /// Also serve the book, and open it in the browser.
-        #[arg(long)]
-        open: bool,
-    },
-    /// Read the book in the browser, with your verdicts on its pages and its programs run on your kernel.
-    Read {
-        /// Port of 127.0.0.1; 0 chooses a free one.
-        #[arg(long, default_value_t = read::PORT)]
-        port: u16,
-        /// Open the book in the browser.
-        #[arg(long)]
-        open: bool,
-    },
-    /// Answer interview questions, repeated at the right time, with the answers proved on this machine.
-    ///
-    /// `drill --help` shows its own options. The first time, the drill is built.
-    #[command(disable_help_flag = true)]
-    Drill {
-        /// Arguments passed on to the drill.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// List the exercises, their stages, and what you have solved.
-    List,
-    /// Show the next hint: first a nudge, then the concept, then almost the code.
-    Hint {
-        /// Name of the exercise, as in `list`; by default the first that is not solved.
-        exercise: Option<String>,
-        /// Name of the stage; by default the first that failed, or else the first that is not started.
-        stage: Option<String>,
-        /// Number of the hint; by default the one after the last that was shown.
-        rung: Option<usize>,
-    },
-    /// Show how your answer differs from the reference solution.
-    Solution {
-        /// Name of the exercise, as in `list`.
-        exercise: String,
-        /// Show it even if the exercise is not solved.
-        #[arg(long)]
-        spoil: bool,
-        /// Include the bonus stages.
-        #[arg(long)]
-        bonus: bool,
-    },
-    /// Restore an exercise's stub. A copy of your file is kept.
-    Reset {
-        /// Name of the exercise, as in `list`.
-        exercise: Option<String>,
-        /// Restore the stubs of all exercises.
-        #[arg(long, conflicts_with = "exercise")]
-        all: bool,
-    },
-    /// Compare the allocator of threshold-alloc with others: counts, instructions, CPU time.
-    ///
-    /// Measures your allocator if it passes all stages that are not bonus stages, otherwise the solution's.
-    Bench {
-        /// Benchmark only your own allocator.
-        #[arg(long, conflicts_with = "solution")]
-        learner: bool,
-        /// Benchmark the solution.
-        #[arg(long)]
-        solution: bool,
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-        /// Number of rounds in which the allocators take turns.
-        #[arg(long)]
-        rounds: Option<u16>,
-        /// Write a chart to FILE.
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
-    },
-    /// Describe this machine, and what that means for grading.
-    Doctor {
-        /// Print one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Grade everything once, and print a report for machines.
-    Report {
-        /// Format of the report.
-        #[arg(long, default_value = "json")]
-        format: Format,
-    },
-    /// Add to the repository, for contributors.
-    New {
-        #[command(subcommand)]
-        what: New,
-    },
-    /// Print the completions for a shell, if `workbook` is on your path.
-    Completions { shell: Shell },
+// The names of positional arguments, as `--help` shows them.
+const EXERCISE: &str = "EXERCISE";
+const STAGE: &str = "STAGE";
+const RUNG: &str = "RUNG";
+const SLUG: &str = "SLUG";
+const SHELL: &str = "SHELL";
+const ARGUMENTS: &str = "ARGUMENTS";
+
+fn word(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).help(help)
 }
 
-#[derive(Subcommand)]
-enum New {
-    /// Make a wrong answer for the exam from your current file, and show which case catches it.
-    Answer {
-        /// Name of the exercise, as in `list`.
-        exercise: String,
-        /// Name of the answer: what is wrong with it, such as `unmaps_one_page`.
-        slug: String,
-    },
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    match run(&cli().get_matches()) {
         Ok(status) => status,
         Err(error) => {
             warn!("workbook: {}", workbook::grade::sentence(&error));
@@ -175,17 +196,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode> {
+fn run(arguments: &ArgMatches) -> Result<ExitCode> {
     // Completions are the same for every clone, and work outside of one.
-    if let Some(Command::Completions { shell }) = arguments.command {
-        completions(shell);
+    if let Some(("completions", arguments)) = arguments.subcommand() {
+        completions(*required::<Shell>(arguments, SHELL));
         return Ok(ExitCode::SUCCESS);
     }
     let root = root::find()?;
-    match arguments.command {
-        Some(command) => run_command(&root, command),
-        None => run_default(&root, arguments.open),
+    match arguments.subcommand() {
+        Some((command, arguments)) => run_command(&root, command, arguments),
+        None => run_default(&root, arguments.get_flag("open")),
     }
+}
+
+/// The value of an argument that is required, or has a default.
+fn required<'a, T: Clone + Send + Sync + 'static>(arguments: &'a ArgMatches, name: &str) -> &'a T {
+    arguments.get_one(name).expect("clap requires it")
+}
+
+fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    arguments.get_one::<String>(name).map(String::as_str)
 }
 
 /// Watches the exercises and serves the book in a terminal; otherwise grades every exercise once.
@@ -201,89 +231,88 @@ fn run_default(root: &Path, open: bool) -> Result<ExitCode> {
     watch::run(root, &options)
 }
 
-fn run_command(root: &Path, command: Command) -> Result<ExitCode> {
+fn run_command(root: &Path, command: &str, arguments: &ArgMatches) -> Result<ExitCode> {
+    let flag = |name| arguments.get_flag(name);
     match command {
-        Command::Grade {
-            exercise,
-            stage,
-            json,
-            strict,
-        } => {
-            let report = json.then_some(Format::Json);
+        "grade" => {
+            let report = flag("json").then_some(Format::Json);
+            let strict = flag("strict");
             let options = grade::Options { report, strict };
-            return grade::run(root, exercise.as_deref(), stage.as_deref(), &options);
+            let exercise = text(arguments, EXERCISE);
+            return grade::run(root, exercise, text(arguments, STAGE), &options);
         }
-        Command::Watch {
-            exercise,
-            poll,
-            read,
-            open,
-        } => {
+        "watch" => {
             let options = watch::Options {
-                exercise,
-                poll,
-                read: read || open,
-                open,
+                exercise: arguments.get_one(EXERCISE).cloned(),
+                poll: flag("poll"),
+                read: flag("read") || flag("open"),
+                open: flag("open"),
             };
             return watch::run(root, &options);
         }
-        Command::Read { port, open } => return read::run(root, port, open),
-        Command::Drill { arguments } => return drill::run(root, &arguments),
-        Command::List => list::run(root)?,
-        Command::Hint {
-            exercise,
-            stage,
-            rung,
-        } => {
-            let exercise = exercise.as_deref();
-            hint::run(root, exercise, stage.as_deref(), rung, Prompt::Shell)?;
+        "read" => return read::run(root, *required(arguments, "port"), flag("open")),
+        "drill" => {
+            let passed_on = arguments.get_many(ARGUMENTS).into_iter().flatten();
+            return drill::run(root, &passed_on.cloned().collect::<Vec<OsString>>());
         }
-        Command::Solution {
-            exercise,
-            spoil,
-            bonus,
-        } => {
-            let options = solution::Options { spoil, bonus };
-            solution::run(root, &exercise, options, Prompt::Shell)?;
+        "list" => list::run(root)?,
+        "hint" => {
+            let (exercise, stage) = (text(arguments, EXERCISE), text(arguments, STAGE));
+            let rung = arguments.get_one(RUNG).copied();
+            hint::run(root, exercise, stage, rung, Prompt::Shell)?;
         }
-        Command::Reset { exercise, all } => match exercise {
-            Some(exercise) => reset::run(root, &exercise)?,
-            None if all => reset::run_all(root)?,
+        "solution" => {
+            let options = solution::Options {
+                spoil: flag("spoil"),
+                bonus: flag("bonus"),
+            };
+            let exercise: &String = required(arguments, EXERCISE);
+            solution::run(root, exercise, options, Prompt::Shell)?;
+        }
+        "reset" => match text(arguments, EXERCISE) {
+            Some(exercise) => reset::run(root, exercise)?,
+            None if flag("all") => reset::run_all(root)?,
             None => bail!("name an exercise, or restore all stubs with `cargo run -- reset --all`"),
         },
-        Command::Bench {
-            learner,
-            solution,
-            json,
-            rounds,
-            svg,
-        } => {
-            let wanted = match (learner, solution) {
+        "bench" => {
+            let wanted = match (flag("learner"), flag("solution")) {
                 (true, _) => bench::Wanted::Learner,
                 (_, true) => bench::Wanted::Solution,
                 _ => bench::Wanted::Either,
             };
-            let options = bench::Options { json, rounds, svg };
+            let options = bench::Options {
+                json: flag("json"),
+                rounds: arguments.get_one("rounds").copied(),
+                svg: arguments.get_one("svg").cloned(),
+            };
             return bench::run(root, wanted, &options);
         }
-        Command::Doctor { json } => doctor::run(root, json)?,
-        Command::Report { format } => {
+        "doctor" => doctor::run(root, flag("json"))?,
+        "report" => {
             let options = grade::Options {
-                report: Some(format),
+                report: Some(*required(arguments, "format")),
                 ..grade::Options::default()
             };
             return grade::run(root, None, None, &options);
         }
-        Command::New {
-            what: New::Answer { exercise, slug },
-        } => new::answer(root, &exercise, &slug)?,
-        Command::Completions { .. } => unreachable!("handled above"),
+        "new" => {
+            // `answer` is the only thing to add.
+            let Some((_, arguments)) = arguments.subcommand() else {
+                bail!("say what to add, as in `cargo run -- new answer`");
+            };
+            let (exercise, slug) = (
+                required::<String>(arguments, EXERCISE),
+                required::<String>(arguments, SLUG),
+            );
+            new::answer(root, exercise, slug)?;
+        }
+        other => bail!("the command {other} is not implemented"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn completions(shell: Shell) {
-    let mut command = Arguments::command();
+    let mut command = cli();
     // Into memory, because clap_complete panics if its output cannot be written.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "workbook", &mut text);

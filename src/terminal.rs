@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use course::log::Verdict;
+use nix::libc;
 
 /// Style for titles and important text.
 pub const STRONG: Style = Style::new().bold();
@@ -102,12 +103,28 @@ pub fn hanging(first: &str, margin: &str, text: &str) -> String {
     if !stdout().is_terminal() {
         return format!("{first}{text}");
     }
-    let options = textwrap::Options::with_termwidth()
+    let options = textwrap::Options::new(width())
         .initial_indent(first)
         .subsequent_indent(margin)
         .break_words(false)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::fill(text, options)
+}
+
+/// The width of the terminal, in columns; 80 if it is not known.
+fn width() -> usize {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes a `winsize` to the address, and `size` is one.
+    let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    match result {
+        0 if size.ws_col > 0 => size.ws_col.into(),
+        _ => 80,
+    }
 }
 
 /// Returns whether a line can be overwritten: not on a dumb terminal, and not in a file.
@@ -131,7 +148,7 @@ pub fn show_progress(text: &str) {
 pub fn clear_progress() {
     if has_progress_line() {
         // Spaces, because with NO_COLOR escape sequences would be dropped.
-        let width = textwrap::termwidth().saturating_sub(1);
+        let width = width().saturating_sub(1);
         SHOWN.store(0, Ordering::Relaxed);
         let _ = write!(stderr(), "\r{:width$}\r", "");
     }

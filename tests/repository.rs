@@ -1,9 +1,11 @@
 //! The conventions of the repository. Each test reports what to do if one is violated.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
 use workbook::commands::hint;
 
@@ -278,6 +280,47 @@ fn features_are_named_by_the_workspace_only() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Cargo compiles a crate once for each set of features. A learner waits for the command and then for the graders.
+#[test]
+fn the_command_and_the_graders_share_their_dependencies() -> Result<()> {
+    let command = dependencies(&["--edges", "normal,build"])?;
+    for exercise in exercises() {
+        let edges = ["--edges", "normal,build,dev", "--package", &exercise.name];
+        for (package, features) in dependencies(&edges)? {
+            let others = command.get(&package);
+            assert!(
+                others.is_none_or(|others| *others == features),
+                "{package} has the features {others:?} in the command, and {features:?} in {}",
+                exercise.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The features of each package that `cargo build` with these options compiles. Used in several ways, it has several sets.
+fn dependencies(options: &[&str]) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut cargo = Command::new(env!("CARGO"));
+    let form = ["--prefix", "none", "--no-dedupe", "--format", "{p}\t{f}"];
+    cargo
+        .args(["tree", "--locked", "--offline"])
+        .args(form)
+        .args(options);
+    let output = cargo.current_dir(root()).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        if let Some((package, features)) = line.split_once('\t') {
+            let features = features.to_owned();
+            found
+                .entry(package.to_owned())
+                .or_default()
+                .insert(features);
+        }
+    }
+    Ok(found)
 }
 
 /// A fork changes `repository` in the root's `Cargo.toml`. This test names the other lines to change.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Attribute, Fields, FnArg, GenericParam, Generics, ImplItem, Item, ReceiverKind, ReturnType,
-    Signature, UseTree, Visibility,
+    Attribute, Fields, FnArg, GenericParam, Generics, ImplItem, Item, ReturnType, Signature,
+    UseTree, Visibility,
 };
 
 /// A way in which an answer's public items differ from the stub's.
@@ -155,7 +155,7 @@ impl Interface {
                         names: &names,
                         self_type: Some(tokens(self_type)),
                     };
-                    if let Some((path, _)) = &item.trait_ {
+                    if let Some((_, path, _)) = &item.trait_ {
                         let Some(last) = path.segments.last() else {
                             continue;
                         };
@@ -213,11 +213,13 @@ impl Interface {
                 FnArg::Receiver(self_) => {
                     let mut self_ = self_.clone();
                     // `mut self` is the same as `self` for a caller.
-                    self_.mutability = None;
+                    if self_.reference.is_none() {
+                        self_.mutability = None;
+                    }
                     let mut text = scope.text(self_.to_token_stream());
-                    if let ReceiverKind::Typed(_, typed) = &self_.kind {
+                    if self_.colon_token.is_some() {
                         // `self: &mut Self` is `&mut self`.
-                        let mut tokens = without_lifetimes(&tokens(typed.to_token_stream()));
+                        let mut tokens = without_lifetimes(&tokens(self_.ty.to_token_stream()));
                         let own = tokens.iter_mut().filter(|token| *token == "Self");
                         own.for_each(|token| *token = "self".to_owned());
                         text.compared = scope.compared(&tokens);
@@ -249,7 +251,7 @@ impl Interface {
         shown.extend(sig.to_token_stream());
         let function = Function {
             is_public,
-            is_unsafe: matches!(sig.safety, syn::Safety::Unsafe(_)),
+            is_unsafe: sig.unsafety.is_some(),
             is_const: sig.constness.is_some(),
             is_async: sig.asyncness.is_some(),
             receiver,

@@ -2,19 +2,34 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use course::log::{Count, Verdict};
 use serde::Serialize;
+use xml::writer::{EmitterConfig, EventWriter, XmlEvent};
 
 use crate::grade::grader::Case;
 use crate::grade::verdicts::Outcome;
 use crate::grade::visible::visible;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON document.
     Json,
     /// JUnit XML.
     Junit,
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Format] {
+        &[Format::Json, Format::Junit]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Format::Json => PossibleValue::new("json").help("One JSON document"),
+            Format::Junit => PossibleValue::new("junit").help("JUnit XML"),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -34,23 +49,47 @@ pub fn text(format: Format, outcomes: &[Outcome], core: Count, bonus: Count) -> 
             core,
             bonus,
         })?),
-        Format::Junit => Ok(junit(outcomes)),
+        Format::Junit => Ok(junit(outcomes)?),
     }
 }
 
 /// Each exercise is a test suite; a case's class is its stage. An answer that cannot be graded has one case, `build`.
-fn junit(outcomes: &[Outcome]) -> String {
+fn junit(outcomes: &[Outcome]) -> Result<String> {
     let suites: Vec<_> = outcomes.iter().map(suite).collect();
     let all = suites.iter().flat_map(|(_, cases)| cases);
-    let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
-    xml += &format!("<testsuites name=\"workbook\" {}>\n", numbers(all));
+    let config = EmitterConfig::new().perform_indent(true);
+    let mut writer = EventWriter::new_with_config(Vec::new(), config);
+    start(&mut writer, "testsuites", "workbook", all)?;
     for (name, cases) in &suites {
-        let (name, numbers) = (escaped(name), numbers(cases.iter()));
-        xml += &format!("    <testsuite name=\"{name}\" {numbers}>\n");
-        xml.extend(cases.iter().map(|case| format!("        {}\n", case.xml())));
-        xml += "    </testsuite>\n";
+        start(&mut writer, "testsuite", name, cases.iter())?;
+        cases.iter().try_for_each(|case| case.write(&mut writer))?;
+        writer.write(XmlEvent::end_element())?;
     }
-    xml + "</testsuites>"
+    writer.write(XmlEvent::end_element())?;
+    Ok(String::from_utf8(writer.into_inner())?)
+}
+
+/// Writes the start of an element that contains `cases`.
+fn start<'a>(
+    writer: &mut EventWriter<Vec<u8>>,
+    element: &str,
+    name: &str,
+    cases: impl Iterator<Item = &'a TestCase<'a>> + Clone,
+) -> Result<()> {
+    let count = |status| {
+        let cases = cases.clone();
+        let count = cases.filter(|case| case.status == Some(status)).count();
+        count.to_string()
+    };
+    writer.write(
+        XmlEvent::start_element(element)
+            .attr("name", name)
+            .attr("tests", &cases.clone().count().to_string())
+            .attr("skipped", &count("skipped"))
+            .attr("failures", &count("failure"))
+            .attr("errors", &count("error")),
+    )?;
+    Ok(())
 }
 
 fn suite(outcome: &Outcome) -> (&str, Vec<TestCase<'_>>) {
@@ -64,24 +103,24 @@ fn suite(outcome: &Outcome) -> (&str, Vec<TestCase<'_>>) {
             let (sentence, _) = error.split_once('\n').unwrap_or((error, ""));
             let case = TestCase {
                 name: "build",
-                class: None,
+                class: "",
                 status: Some("error"),
-                message: Some(sentence),
-                description: Some(error),
+                message: sentence,
+                description: error,
             };
             (name, vec![case])
         }
     }
 }
 
-/// The element `testcase`.
+/// The element `testcase`. A text that is empty is left out.
 struct TestCase<'a> {
     name: &'a str,
-    class: Option<&'a str>,
+    class: &'a str,
     /// The element for a case that did not pass: `failure`, `error` or `skipped`.
     status: Option<&'a str>,
-    message: Option<&'a str>,
-    description: Option<&'a str>,
+    message: &'a str,
+    description: &'a str,
 }
 
 impl TestCase<'_> {
@@ -90,67 +129,39 @@ impl TestCase<'_> {
         let (stage, name) = case.name.split_once("::").unwrap_or(("", &case.name));
         TestCase {
             name,
-            class: Some(stage),
+            class: stage,
             status: match case.verdict {
                 Verdict::Passed => None,
                 Verdict::Failed => Some("failure"),
                 Verdict::NotStarted | Verdict::Skipped => Some("skipped"),
             },
-            message: case.sentence.as_deref(),
-            description: None,
+            message: case.sentence.as_deref().unwrap_or_default(),
+            description: "",
         }
     }
 
-    fn xml(&self) -> String {
-        let name = attribute("name", Some(self.name));
-        let class = attribute("classname", self.class);
-        let Some(status) = self.status else {
-            return format!("<testcase{name}{class}/>");
-        };
-        let message = attribute("message", self.message);
-        let description = escaped(self.description.unwrap_or_default());
-        format!("<testcase{name}{class}><{status}{message}>{description}</{status}></testcase>")
-    }
-}
-
-/// The attributes that count the cases.
-fn numbers<'a>(cases: impl Iterator<Item = &'a TestCase<'a>> + Clone) -> String {
-    let count = |status| {
-        let cases = cases.clone();
-        cases.filter(|case| case.status == Some(status)).count()
-    };
-    format!(
-        "tests=\"{}\" skipped=\"{}\" failures=\"{}\" errors=\"{}\"",
-        cases.clone().count(),
-        count("skipped"),
-        count("failure"),
-        count("error")
-    )
-}
-
-fn attribute(name: &str, value: Option<&str>) -> String {
-    value.map_or_else(String::new, |value| {
-        format!(" {name}=\"{}\"", escaped(value))
-    })
-}
-
-/// `text` for an element or an attribute. XML permits no control characters, not even escaped ones.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in visible(text).chars() {
-        match character {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            // A parser turns a line end in an attribute into a space, unless it is escaped.
-            '\n' => escaped += "&#10;",
-            '\t' => escaped += "&#9;",
-            '\u{fffe}' | '\u{ffff}' => escaped.extend(character.escape_default()),
-            _ => escaped.push(character),
+    fn write(&self, writer: &mut EventWriter<Vec<u8>>) -> Result<()> {
+        let mut element = XmlEvent::start_element("testcase").attr("name", self.name);
+        if !self.class.is_empty() {
+            element = element.attr("classname", self.class);
         }
+        writer.write(element)?;
+        if let Some(status) = self.status {
+            // XML permits no control characters, not even escaped ones.
+            let (message, text) = (visible(self.message), visible(self.description));
+            let mut element = XmlEvent::start_element(status);
+            if !message.is_empty() {
+                element = element.attr("message", &message);
+            }
+            writer.write(element)?;
+            if !text.is_empty() {
+                writer.write(XmlEvent::characters(&text))?;
+            }
+            writer.write(XmlEvent::end_element())?;
+        }
+        writer.write(XmlEvent::end_element())?;
+        Ok(())
     }
-    escaped
 }
 
 #[cfg(test)]
@@ -184,9 +195,20 @@ mod tests {
 
     #[test]
     fn text_in_xml_is_escaped() {
-        assert_eq!(
-            escaped("Vec<T> & \"b\"\nc\x1b[1m\u{ffff}"),
-            r"Vec&lt;T&gt; &amp; &quot;b&quot;&#10;c\u{1b}[1m\u{ffff}"
+        let case = TestCase {
+            name: "a_case",
+            class: "region",
+            status: Some("failure"),
+            message: "Vec<T> & \"b\" c\x1b[1m",
+            description: "",
+        };
+        let mut writer = EventWriter::new(Vec::new());
+        case.write(&mut writer).expect("XML");
+        let xml = String::from_utf8(writer.into_inner()).expect("UTF-8");
+        let message = r"Vec&lt;T&gt; &amp; &quot;b&quot; c\u{1b}[1m";
+        assert!(
+            xml.contains(&format!("<failure message=\"{message}\" />")),
+            "{xml}"
         );
     }
 
