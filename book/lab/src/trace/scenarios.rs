@@ -256,7 +256,7 @@ pub static SCENARIOS: &[Scenario] = &[
         name: "shared",
         shared: true,
         steps: &[
-            alone(MAP, "The parent maps 8 pages, shared.", "........", 0),
+            alone(MAP, "The parent maps 8 shared pages.", "........", 0),
             alone(
                 write(0, 2, 1),
                 "The parent writes 1 to pages 0 and 1.",
@@ -328,7 +328,7 @@ pub static SCENARIOS: &[Scenario] = &[
             alone(write(0, 8, 1), "1 is written to every page.", "rrrrrrrr", 8),
             alone(
                 DontNeed { first: 2, count: 4 },
-                "madvise with MADV_DONTNEED gives back pages 2 to 5.",
+                "madvise with MADV_DONTNEED discards pages 2 to 5.",
                 "rr....rr",
                 0,
             ),
