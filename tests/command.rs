@@ -345,6 +345,24 @@ fn code_before_main_that_does_not_end_is_stopped() {
 }
 
 #[test]
+fn code_before_main_that_ends_the_test_program_is_named() {
+    let copy = copy();
+    let ends = [
+        ("std::process::exit(0)", "exited with status 0"),
+        ("panic!(\"in a constructor\")", "was killed by SIGABRT"),
+    ];
+    for (body, how) in ends {
+        copy.answer(&with_constructor(&copy, body));
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        assert_eq!(status, Some(2), "{stdout}{stderr}");
+        let sentence = format!(
+            "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array)."
+        );
+        assert!(stderr.contains(&sentence), "{stderr}");
+    }
+}
+
+#[test]
 fn forged_verdicts_are_not_believed() {
     let copy = copy();
     let forge = "if let Some(path) = std::env::var_os(\"JUDGE_REPORT\") {\n\

@@ -329,12 +329,17 @@ impl Grader {
             "the test program did not reach main within {} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end",
             TO_MAIN.time.as_secs()
         );
-        ensure!(
-            listed.success(),
-            "the test program {} before it reached main: {}",
-            listed.describe(),
-            visible(last_lines(&listed.stderr).join(" ").trim())
-        );
+        let ended = || {
+            let how = listed.describe();
+            let printed = match last_lines(&listed.stderr).join(" ").trim() {
+                "" => String::new(),
+                printed => format!(". It printed: {}", visible(printed)),
+            };
+            format!(
+                "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array){printed}"
+            )
+        };
+        ensure!(listed.success(), ended());
         let mut cases = BTreeSet::new();
         for line in listed.stdout.lines() {
             let Some(test) = line.strip_suffix(": test") else {
@@ -347,7 +352,7 @@ impl Grader {
                 }
             }
         }
-        ensure!(!cases.is_empty(), "{} lists no case", self.binary.display());
+        ensure!(!cases.is_empty(), ended());
         Ok(cases)
     }
 

@@ -38,7 +38,9 @@
 //!   memory on where the judge does not look, such as a descriptor in the queue of a socket;
 //! - as root, do what the remaining capabilities permit.
 //!
-//! In plain `cargo test`, code before `main` that does not end hangs: only the command has a limit for it.
+//! Plain `cargo test` names code before `main` that does not end, crashes, or calls exit(3) or _exit(2). Other ends, such as
+//! a signal from `kill`, are reported by cargo and by the command. `cargo test -p EXERCISE FILTER` also runs the library's
+//! own test binary, which has no judge; `cargo test -p EXERCISE -- FILTER` does not.
 //!
 //! On a kernel without seccomp notifications, or in a sandbox that refuses them, signals are refused only if they name
 //! the judge, its parent, their groups, or everything. If ptrace is refused as well, a fork bomb run by root is only
@@ -54,7 +56,8 @@
 //!
 //! # Modules
 //! - `case` grades one case, `compile_fail` the code that must not compile. `answer` detects a grader that was built from
-//!   other sources. `role` decides whether this process is the judge or the child.
+//!   other sources, `before_main` code of the answer that does not reach `main`. `role` decides whether this process is
+//!   the judge or the child.
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
@@ -69,6 +72,7 @@
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");
 
 pub mod answer;
+pub mod before_main;
 mod case;
 mod child;
 pub mod compile_fail;

@@ -61,6 +61,8 @@ pub const EXIT_PIPE_GONE: i32 = 97;
 /// The environment variable that makes a grader end with status `STALE` if it was built from another answer.
 pub const CHECK_ANSWER: &str = "JUDGE_CHECK_ANSWER";
 pub const STALE: i32 = 96;
+/// The exit status of a grader in which code before `main` did not end, or called exit(3).
+pub const BEFORE_MAIN: i32 = 98;
 /// The environment variable with the key that each line of the report carries.
 pub const REPORT_KEY: &str = "JUDGE_REPORT_KEY";
 /// The longest panic message kept, in bytes: a line below PIPE_BUF (4096) is written whole or not at all.

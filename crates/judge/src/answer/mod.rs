@@ -30,6 +30,11 @@ macro_rules! answer {
             #[used]
             #[unsafe(link_section = ".init_array")]
             static REGISTER: extern "C" fn() = register;
+            // The linker puts the objects of the grader first, so the guard also begins before an answer's own entry.
+            // SAFETY: ld.so calls each function of this section once, with the arguments of `main`.
+            #[used]
+            #[unsafe(link_section = ".preinit_array")]
+            static GUARD: $crate::before_main::Entry = $crate::before_main::begin;
         };
     };
 }
