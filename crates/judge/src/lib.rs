@@ -23,8 +23,8 @@
 //!
 //! A case has a session of its own and inherits no descriptor, variable or capability with which it could reach the
 //! judge. Seccomp filters refuse ptrace, other namespaces, and signals to processes outside of the case. System V
-//! objects, POSIX queues and files in /dev/shm that a case creates are removed after it. Output is shown with its
-//! control characters made visible.
+//! objects, POSIX queues and files in /dev/shm that a case creates are removed after it; one that its first process has
+//! left fails the case. Output is shown with its control characters made visible.
 //!
 //! A fault of the judge, its limits or the machine is "could not grade", and never a verdict.
 //!
@@ -136,7 +136,8 @@ pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
 ///
 /// The plan pairs calls with errors that their manual pages list. A call has the name of the kernel's manual page (`mmap`,
 /// `wait4`, `fork`), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for
-/// example, do not. A plan that names a call several times tries several errors.
+/// example, do not. A plan that names a call several times tries several errors. `open` fails only with O_CREAT, as in
+/// shm_open(3).
 ///
 /// # Panics
 /// If the case did not pass. The reason has been printed by then.

@@ -606,6 +606,32 @@ fn objects_do_not_outlive_their_case() {
         // By a path that is relative to the current directory.
         std::env::set_current_dir("/dev/shm").unwrap();
         std::fs::write(format!("{}-relative", &name[1..]), "a").unwrap();
+        // By calls that name no flags.
+        let named = |how: &str| std::ffi::CString::new(format!("{}-{how}", &name[1..])).unwrap();
+        let how = [(libc::O_CREAT | libc::O_RDWR) as u64, 0o600, 0];
+        let (by_openat2, here) = (named("openat2"), libc::AT_FDCWD.into());
+        let opened = call(
+            libc::SYS_openat2,
+            [
+                here,
+                by_openat2.as_ptr() as libc::c_long,
+                how.as_ptr() as libc::c_long,
+                24,
+            ],
+        );
+        opened.unwrap();
+        // SAFETY: the path is a C string.
+        let made = unsafe { libc::mknod(named("mknod").as_ptr(), libc::S_IFREG | 0o600, 0) };
+        Errno::result(made).unwrap();
+        std::fs::create_dir(format!("{}-folder", &name[1..])).unwrap();
+        std::fs::write(format!("{}-folder/file", &name[1..]), "a").unwrap();
+        std::os::unix::fs::symlink("nowhere", format!("{}-symlink", &name[1..])).unwrap();
+        let outside = std::env::temp_dir().join(&name[1..]);
+        std::os::unix::fs::symlink("/dev/shm", &outside).unwrap();
+        std::fs::write(outside.join(format!("{}-linked", &name[1..])), "a").unwrap();
+        std::fs::remove_file(outside).unwrap();
+        let renamed = format!("{}-renamed", &name[1..]);
+        std::fs::rename(format!("{}-relative", &name[1..]), renamed).unwrap();
         // SAFETY: the name is a C string, and null stands for the default attributes.
         let queue = unsafe {
             libc::mq_open(
@@ -623,7 +649,8 @@ fn objects_do_not_outlive_their_case() {
         somebody_elses.unwrap();
         judge::rebase_state(); // the working directory
     });
-    assert_eq!(outcome.sentence(), None);
+    let expected = "Your code created System V shared memory (shmget) and did not remove it; expected nothing that outlives the process. Call shmctl(IPC_RMID), also if a later call fails.";
+    assert_eq!(outcome.sentence().as_deref(), Some(expected));
     are_removed(&outcome.output);
     let path = std::ffi::CString::new(name.as_str()).unwrap();
     // SAFETY: the name is a C string.
@@ -633,10 +660,9 @@ fn objects_do_not_outlive_their_case() {
         Err(Errno::ENOENT),
         "the queue is left"
     );
-    let others = [format!("/sem.{}", &name[1..]), format!("{name}-relative")];
-    for name in names.iter().chain(&others) {
-        let path = format!("/dev/shm{name}");
-        assert!(!std::path::Path::new(&path).exists(), "{path} is left");
+    for entry in std::fs::read_dir("/dev/shm").unwrap().flatten() {
+        let path = entry.path().display().to_string();
+        assert!(!path.contains(&name[1..]), "{path} is left");
     }
     std::fs::remove_file(&kept).expect("it existed before the case");
 }
@@ -668,6 +694,8 @@ fn system_v_objects_work_in_a_case() {
         // SAFETY: the mapping is readable, and no process writes to it any more.
         let value = unsafe { start.read() };
         judge::check!(value == 7, "It reads {value}.");
+        // SAFETY: removing takes no structure.
+        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
     });
     assert_eq!(got, None);
     // SAFETY: removing takes no structure.

@@ -1,7 +1,9 @@
 //! Calls that the judge makes to fail, and threads that it holds at a call.
 
 use std::cell::Cell;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -271,6 +273,106 @@ fn a_retry_that_never_gives_up_is_found() {
     assert_eq!(
         outcome.sentence().as_deref(),
         Some("When every munmap failed with ENOMEM: munmap was called 1000 times.")
+    );
+}
+
+/// A name in /dev/shm that no other test uses.
+fn name() -> CString {
+    let judge = match std::env::var_os("JUDGE_CHILD") {
+        Some(_) => std::os::unix::process::parent_id(),
+        None => std::process::id(),
+    };
+    CString::new(format!("/injection-{judge}")).unwrap()
+}
+
+fn open_shared(name: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600) };
+    // SAFETY: the call succeeded, so the descriptor is new, and nothing else owns it.
+    Ok(Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })?)
+}
+
+fn unlink(name: &CStr) {
+    // SAFETY: the name is a C string.
+    unsafe { libc::shm_unlink(name.as_ptr()) };
+}
+
+/// The call is reported to the judge, and not to the tracer.
+#[test]
+fn a_call_on_which_the_judge_decides_is_made_to_fail() {
+    earns(
+        "When open failed with EMFILE: The file was not created.",
+        &[("open", Errno::EMFILE)],
+        |_| {
+            let file = refuse(|| open_shared(&name()));
+            unlink(&name());
+            check!(file.is_ok(), "The file was not created.");
+            watch(|| ());
+        },
+    );
+}
+
+#[test]
+fn calls_on_which_the_judge_decides_fail_once_with_their_errno() {
+    let plan = [("open", Errno::EMFILE), ("shmget", Errno::ENOSPC)];
+    passes(&plan, |refused| {
+        let (file, id) = refuse(|| (open_shared(&name()), system_v()));
+        let errno = |error: Option<&io::Error>| error.and_then(io::Error::raw_os_error);
+        let refused_as = |call| {
+            let this = refused.filter(|refusal: &Refusal| refusal.call == call);
+            this.map(|refusal| refusal.errno as i32)
+        };
+        assert_eq!(errno(file.as_ref().err()), refused_as("open"));
+        assert_eq!(errno(id.as_ref().err()), refused_as("shmget"));
+        unlink(&name());
+        id.map(remove).unwrap_or_default();
+        watch(|| ());
+    });
+}
+
+fn system_v() -> io::Result<i32> {
+    // SAFETY: the call maps nothing.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, LEN, libc::IPC_CREAT | 0o600) };
+    Ok(Errno::result(id)?)
+}
+
+fn remove(id: i32) {
+    // SAFETY: removing takes no structure.
+    unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) };
+}
+
+#[test]
+fn an_object_that_a_failing_path_leaves_is_blamed() {
+    let name = name();
+    let body = |_| {
+        let _file = open_shared(&name).unwrap();
+        if let Ok(start) = refuse(map) {
+            unmap(start).unwrap();
+            unlink(&name);
+        }
+        watch(|| ());
+    };
+    let sentence = "When mmap failed with ENOMEM: Your code created a file in /dev/shm and did not remove it; expected nothing that outlives the process. Call shm_unlink, also if a later call fails.";
+    earns(sentence, &[("mmap", Errno::ENOMEM)], body);
+}
+
+#[test]
+fn a_segment_that_a_failing_shmat_leaves_is_blamed() {
+    earns(
+        "When shmat failed with ENOMEM: Your code created System V shared memory (shmget) and did not remove it; expected nothing that outlives the process. Call shmctl(IPC_RMID), also if a later call fails.",
+        &[("shmat", Errno::ENOMEM)],
+        |_| {
+            let id = system_v().unwrap();
+            // SAFETY: without an address the kernel takes one where nothing is mapped.
+            let start = refuse(|| unsafe { libc::shmat(id, std::ptr::null(), 0) });
+            if start.addr() != usize::MAX {
+                remove(id);
+                // SAFETY: nothing uses the mapping.
+                unsafe { libc::shmdt(start) };
+            }
+            watch(|| ());
+        },
     );
 }
 

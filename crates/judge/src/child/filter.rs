@@ -10,15 +10,19 @@ use seccompiler::{
 };
 
 use crate::protocol::MARK;
-use crate::record::call::{FORKS, NOTED, WATCHED};
+use crate::record::call::{ATTACHES, FORKS, NOTED, WATCHED};
 
-/// Makes the watched calls and the marks stop for the tracer, in this thread and in all that it starts; with `forks`
-/// also the calls that fork, so that they can be made to fail.
-pub fn install(forks: bool) -> Result<(), Error> {
-    let forks = if forks { FORKS } else { &[] };
-    let numbers = WATCHED.iter().chain(NOTED).chain(forks);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        numbers.map(|number| (*number, Vec::new())).collect();
+/// Makes the watched calls and the marks stop for the tracer, in this thread and in all that it starts; with `injects`
+/// also the other calls that can be made to fail.
+pub fn install(injects: bool) -> Result<(), Error> {
+    let mut numbers = [WATCHED, NOTED].concat();
+    if injects {
+        numbers.extend([FORKS, ATTACHES].concat());
+    }
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = numbers
+        .into_iter()
+        .map(|number| (number, Vec::new()))
+        .collect();
     rules.insert(libc::SYS_prctl, vec![argument_is(0, MARK)?]);
     apply(rules, SeccompAction::Trace(0))
 }

@@ -33,6 +33,9 @@ pub const FORKS: &[i64] = &[
     libc::SYS_vfork,
 ];
 
+/// The calls on System V memory that may be made to fail. They stop for the tracer only then, and are not recorded.
+pub const ATTACHES: &[i64] = &[libc::SYS_shmat, libc::SYS_shmdt];
+
 /// The calls that libc also makes on its own account, for malloc and for thread stacks.
 pub const MADE_BY_LIBC: &[i64] = &[
     libc::SYS_mmap,
@@ -97,7 +100,7 @@ impl Line {
     }
 }
 
-/// The manual page of a watched call.
+/// The manual page of a call that stops for the tracer.
 pub fn name(number: i64) -> &'static str {
     match number {
         libc::SYS_mmap => "mmap",
@@ -115,6 +118,8 @@ pub fn name(number: i64) -> &'static str {
         libc::SYS_ftruncate => "ftruncate",
         libc::SYS_wait4 => "wait4",
         libc::SYS_waitid => "waitid",
+        libc::SYS_shmat => "shmat",
+        libc::SYS_shmdt => "shmdt",
         number if FORKS.contains(&number) => "fork",
         _ => "?",
     }

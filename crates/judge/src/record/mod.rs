@@ -72,8 +72,6 @@ pub struct Record {
     pub unmapped_twice: Option<u64>,
     /// The number of the answer's calls in the window, by name.
     pub counts: BTreeMap<String, usize>,
-    /// Whether the injection of this run has taken place.
-    pub injected: bool,
 }
 
 impl Record {

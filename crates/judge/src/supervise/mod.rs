@@ -13,6 +13,7 @@ mod strays;
 mod tasks;
 mod trace;
 mod watchdog;
+mod window;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -25,7 +26,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::gettid;
 
-use crate::injection::{Injection, Run};
+use crate::injection::Run;
 use crate::limits::{LIBTEST, Limits};
 use crate::procfs;
 use crate::protocol::{self, CHILD, Event};
@@ -35,10 +36,12 @@ use crate::verdict::evidence::Evidence;
 use crate::verdict::{Failure, Verdict};
 use launch::{LaunchError, Launched, launch, tracing_forbidden};
 use notify::Notified;
+pub use objects::Left;
 use objects::Objects;
 use shared::Shared;
 use tasks::Change;
 pub use trace::First;
+use window::Window;
 
 /// A case that has ended.
 pub struct Finished {
@@ -90,11 +93,12 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         true => Shared::traced(),
         false => Shared::untraced(child.pid.as_raw()),
     };
+    let window = Window::new(run.injection());
     let followed = match traced {
-        true => follow_traced(&child, &shared, &objects, limits, run.injection()),
-        false => follow_untraced(&child, &shared, &objects, limits),
+        true => follow_traced(&child, &shared, &objects, &window, limits),
+        false => follow_untraced(&child, &shared, &objects, &window, limits),
     };
-    objects.remove();
+    let objects_left = objects.remove();
     let seen = match followed {
         Ok(seen) => seen,
         Err(error) => {
@@ -111,7 +115,7 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         }
     };
     let (counts, injected) = match &seen.record {
-        Some(record) => (record.counts.clone(), record.injected),
+        Some(record) => (record.counts.clone(), window.injected()),
         None => injected_untraced(&events),
     };
     let output = output::read(&child.output);
@@ -123,6 +127,7 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         fault: seen.fault,
         child_killed: seen.child_killed,
         leftovers: seen.leftovers,
+        objects_left,
     };
     Finished {
         verdict: evidence.verdict(),
@@ -138,24 +143,25 @@ fn follow_traced(
     child: &Launched,
     shared: &Shared,
     objects: &Objects,
+    window: &Window,
     limits: &Limits,
-    injection: Option<Injection>,
 ) -> io::Result<trace::Seen> {
-    let follow = || trace::follow(child.pid, shared, limits, injection);
-    under_watch(shared, child, objects, limits, |_| (), follow)
+    let follow = || trace::follow(child.pid, shared, limits, window);
+    under_watch(shared, child, objects, window, limits, |_| (), follow)
 }
 
 fn follow_untraced(
     child: &Launched,
     shared: &Shared,
     objects: &Objects,
+    window: &Window,
     limits: &Limits,
 ) -> io::Result<trace::Seen> {
     let root = child.pid;
     shared.add(root.as_raw(), FIRST);
     let census = |shared: &Shared| shared.replace(family(root.as_raw()));
     let ended = || tasks::wait_for_end(root);
-    let ended = under_watch(shared, child, objects, limits, census, ended);
+    let ended = under_watch(shared, child, objects, window, limits, census, ended);
     let tag = format!("{CHILD}={}\0", child.tag);
     let leftovers = strays::kill_all(root.as_raw(), tag.as_bytes());
     strays::roots().remove(&root.as_raw());
@@ -193,6 +199,7 @@ fn under_watch<R>(
     shared: &Shared,
     child: &Launched,
     objects: &Objects,
+    window: &Window,
     limits: &Limits,
     census: impl Fn(&Shared) + Send,
     follow: impl FnOnce() -> Result<R, Errno>,
@@ -208,6 +215,7 @@ fn under_watch<R>(
                 judge,
                 shared,
                 objects,
+                window,
                 tasks: limits.tasks + LIBTEST,
             };
             let answer = move || notified.answer(&calls.notifications, calls.end.as_fd());

@@ -18,6 +18,8 @@ use nix::unistd::{Pid, SysconfVar, geteuid, sysconf};
 use super::family;
 use super::objects::Objects;
 use super::shared::Shared;
+use super::window::Window;
+use crate::injection::Effect;
 use crate::limits::{LIBTEST, Stop};
 use crate::{format, procfs};
 
@@ -31,6 +33,7 @@ pub struct Notified<'a> {
     pub judge: Pid,
     pub shared: &'a Shared,
     pub objects: &'a Objects,
+    pub window: &'a Window,
     /// The number of tasks that it may have.
     pub tasks: usize,
 }
@@ -90,6 +93,9 @@ impl Notified<'_> {
         let number = call.data.nr as libc::c_long;
         let [a, b, c, d, ..] = call.data.args;
         let caller = call.pid as i32;
+        if let Some(errno) = self.injected(caller, number) {
+            return Answer::Fail(errno);
+        }
         match number {
             libc::SYS_kill => {
                 let target = match a as i32 {
@@ -123,7 +129,7 @@ impl Notified<'_> {
                 if procfs::user_of(caller) != Some(geteuid().as_raw()) {
                     return Answer::Execute; // the object must belong to the caller's user
                 }
-                match self.objects.get(number, [a, b, c]) {
+                match self.objects.get(number, [a, b, c], self.is_first(caller)) {
                     Ok(id) => Answer::Return(id.into()),
                     Err(error) => Answer::Fail(error),
                 }
@@ -133,18 +139,47 @@ impl Notified<'_> {
             libc::SYS_fork | libc::SYS_vfork => self.starts_task(),
             libc::SYS_mq_open => {
                 if let Some(name) = read_text(caller, a) {
-                    self.objects.may_create_queue(&name);
+                    let by_first = self.is_first(caller);
+                    self.objects.may_create_queue(&name, by_first);
                 }
                 Answer::Execute
             }
-            libc::SYS_openat => self.creates(caller, a as i32, b),
-            libc::SYS_linkat | libc::SYS_renameat2 => self.creates(caller, c as i32, d),
+            libc::SYS_openat | libc::SYS_openat2 | libc::SYS_mknodat | libc::SYS_mkdirat => {
+                self.creates(caller, a as i32, b)
+            }
+            libc::SYS_symlinkat => self.creates(caller, b as i32, c),
+            libc::SYS_linkat | libc::SYS_renameat | libc::SYS_renameat2 => {
+                self.creates(caller, c as i32, d)
+            }
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_open | libc::SYS_creat => self.creates(caller, libc::AT_FDCWD, a),
+            libc::SYS_open | libc::SYS_creat | libc::SYS_mknod | libc::SYS_mkdir => {
+                self.creates(caller, libc::AT_FDCWD, a)
+            }
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_link | libc::SYS_rename => self.creates(caller, libc::AT_FDCWD, b),
+            libc::SYS_link | libc::SYS_rename | libc::SYS_symlink => {
+                self.creates(caller, libc::AT_FDCWD, b)
+            }
             _ => Answer::Execute,
         }
+    }
+
+    /// The error with which the plan of this run makes the call fail.
+    fn injected(&self, caller: i32, number: libc::c_long) -> Option<Errno> {
+        if !self.window.contains(caller) {
+            return None;
+        }
+        match self.window.count(name(number)?) {
+            Some(Effect::Fail(errno)) => {
+                self.window.has_injected();
+                Some(errno)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `caller` is a thread of the case's first process.
+    fn is_first(&self, caller: i32) -> bool {
+        procfs::process_of(caller) == Some(self.root.as_raw())
     }
 
     /// Handles a call that creates a process or a thread, which is reported only without a tracer.
@@ -196,8 +231,8 @@ impl Notified<'_> {
         if let Some(path) = read_text(caller, address) {
             // An absolute path replaces the base.
             let base = fs::read_link(base).unwrap_or_default();
-            self.objects
-                .may_create(&base.join(OsStr::from_bytes(&path)));
+            let path = base.join(OsStr::from_bytes(&path));
+            self.objects.may_create(&path, self.is_first(caller));
         }
         Answer::Execute
     }
@@ -221,6 +256,21 @@ fn explain(call: &str, pid: i32, target: Target) -> String {
             )
         }
     }
+}
+
+/// The manual page of a call that may be made to fail.
+fn name(number: libc::c_long) -> Option<&'static str> {
+    Some(match number {
+        libc::SYS_openat | libc::SYS_openat2 => "open",
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open | libc::SYS_creat => "open",
+        libc::SYS_kill => "kill",
+        libc::SYS_shmget => "shmget",
+        libc::SYS_semget => "semget",
+        libc::SYS_msgget => "msgget",
+        libc::SYS_mq_open => "mq_open",
+        _ => return None,
+    })
 }
 
 /// The process of a pidfd, or of a descriptor of its folder in /proc.

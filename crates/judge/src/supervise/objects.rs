@@ -1,6 +1,6 @@
 //! Objects that would outlive a case: System V memory, semaphores and queues, POSIX queues, and files in /dev/shm.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -17,24 +17,32 @@ use crate::procfs::FileId;
 /// Where shm_open(3) and sem_open(3) create their objects.
 const FOLDER: &str = "/dev/shm";
 
-/// The objects that a case has created.
+/// The objects that a case has created. Of each, whether its first process has created it.
 #[derive(Debug, Default)]
 pub struct Objects(Mutex<Created>);
 
 #[derive(Debug, Default)]
 struct Created {
-    memory: BTreeSet<i32>,
-    semaphores: BTreeSet<i32>,
-    queues: BTreeSet<i32>,
-    files: BTreeSet<PathBuf>,
+    memory: BTreeMap<i32, bool>,
+    semaphores: BTreeMap<i32, bool>,
+    queues: BTreeMap<i32, bool>,
+    files: BTreeMap<PathBuf, bool>,
     /// POSIX queues, by their names without the slash.
-    named_queues: BTreeSet<CString>,
+    named_queues: BTreeMap<CString, bool>,
+}
+
+/// An object that the first process of a case has left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    pub what: &'static str,
+    /// The call that removes it.
+    pub removed_by: &'static str,
 }
 
 impl Objects {
     /// Executes `shmget`, `semget` or `msgget` for the case. The judge does that, because afterwards the kernel does not
     /// tell who has created a semaphore or a queue.
-    pub fn get(&self, call: libc::c_long, args: [u64; 3]) -> Result<i32, Errno> {
+    pub fn get(&self, call: libc::c_long, args: [u64; 3], by_first: bool) -> Result<i32, Errno> {
         let flags = match call {
             libc::SYS_msgget => 1,
             _ => 2,
@@ -47,23 +55,31 @@ impl Objects {
         if !existed {
             let mut created = self.lock();
             match call {
-                libc::SYS_shmget => created.memory.insert(id),
-                libc::SYS_semget => created.semaphores.insert(id),
-                _ => created.queues.insert(id),
+                libc::SYS_shmget => created.memory.insert(id, by_first),
+                libc::SYS_semget => created.semaphores.insert(id, by_first),
+                _ => created.queues.insert(id, by_first),
             };
         }
         Ok(id)
     }
 
     /// Records a file that the case is about to create.
-    pub fn may_create(&self, path: &Path) {
-        if path.starts_with(FOLDER) && fs::symlink_metadata(path).is_err() {
-            self.lock().files.insert(path.to_owned());
+    pub fn may_create(&self, path: &Path, by_first: bool) {
+        // The path may lead to the folder through a link, or past it with `..`.
+        let folder = path
+            .parent()
+            .and_then(|folder| fs::canonicalize(folder).ok());
+        let (Some(folder), Some(name)) = (folder, path.file_name()) else {
+            return;
+        };
+        let path = folder.join(name);
+        if path.starts_with(FOLDER) && fs::symlink_metadata(&path).is_err() {
+            self.lock().files.insert(path, by_first);
         }
     }
 
     /// Records a POSIX message queue that the case is about to create.
-    pub fn may_create_queue(&self, name: &[u8]) {
+    pub fn may_create_queue(&self, name: &[u8], by_first: bool) {
         let Ok(name) = CString::new(name) else { return };
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
         // SAFETY: the name is a C string that outlives the call.
@@ -71,7 +87,7 @@ impl Objects {
         match Errno::result(found) {
             // SAFETY: the call succeeded, so the descriptor is new, and nothing else owns it.
             Ok(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
-            Err(Errno::ENOENT) => drop(self.lock().named_queues.insert(name)),
+            Err(Errno::ENOENT) => drop(self.lock().named_queues.insert(name, by_first)),
             Err(_) => {}
         }
     }
@@ -79,36 +95,77 @@ impl Objects {
     /// The allocated bytes of each file that the case has created, and the bytes of its System V memory.
     pub fn memory(&self) -> (Vec<(FileId, u64)>, u64) {
         let created = self.lock();
-        let files = created.files.iter().filter_map(|path| {
+        let files = created.files.keys().filter_map(|path| {
             let about = fs::symlink_metadata(path).ok()?;
             Some(((about.dev(), about.ino()), about.blocks() * 512))
         });
         (files.collect(), resident(&created.memory))
     }
 
-    /// Removes what the case has left.
-    pub fn remove(&self) {
+    /// Removes what the case has left. Returns what its first process could have removed: a child that has created an
+    /// object may have been killed.
+    pub fn remove(&self) -> Vec<Left> {
         let created = self.lock();
         let nothing: *mut libc::c_void = null_mut();
-        for id in &created.memory {
+        let mut all = Vec::new();
+        let mut add = |existed, by_first, what, removed_by| {
+            if existed && by_first {
+                all.push(Left { what, removed_by });
+            }
+        };
+        for (id, by_first) in &created.memory {
             // SAFETY: removing takes no structure. The case has created this object.
-            unsafe { libc::shmctl(*id, libc::IPC_RMID, null_mut()) };
+            let removed = unsafe { libc::shmctl(*id, libc::IPC_RMID, null_mut()) };
+            add(
+                removed == 0,
+                *by_first,
+                "System V shared memory (shmget)",
+                "shmctl(IPC_RMID)",
+            );
         }
-        for id in &created.semaphores {
+        for (id, by_first) in &created.semaphores {
             // SAFETY: removing takes no structure. The case has created this object.
-            unsafe { libc::semctl(*id, 0, libc::IPC_RMID, nothing) };
+            let removed = unsafe { libc::semctl(*id, 0, libc::IPC_RMID, nothing) };
+            add(
+                removed == 0,
+                *by_first,
+                "a System V semaphore (semget)",
+                "semctl(IPC_RMID)",
+            );
         }
-        for id in &created.queues {
+        for (id, by_first) in &created.queues {
             // SAFETY: removing takes no structure. The case has created this object.
-            unsafe { libc::msgctl(*id, libc::IPC_RMID, null_mut()) };
+            let removed = unsafe { libc::msgctl(*id, libc::IPC_RMID, null_mut()) };
+            add(
+                removed == 0,
+                *by_first,
+                "a System V message queue (msgget)",
+                "msgctl(IPC_RMID)",
+            );
         }
-        for name in &created.named_queues {
+        for (name, by_first) in &created.named_queues {
             // SAFETY: the name is a C string that outlives the call.
-            unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
+            let removed = unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
+            add(
+                removed == 0,
+                *by_first,
+                "a message queue (mq_open)",
+                "mq_unlink",
+            );
         }
-        for path in &created.files {
-            let _ = fs::remove_file(path);
+        // In reverse, because a folder comes before its files.
+        for (path, by_first) in created.files.iter().rev() {
+            let removed = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+            let is_semaphore = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"sem."));
+            let (what, removed_by) = match is_semaphore {
+                true => ("a named semaphore (sem_open)", "sem_unlink"),
+                false => ("a file in /dev/shm", "shm_unlink"),
+            };
+            add(removed.is_ok(), *by_first, what, removed_by);
         }
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, Created> {
@@ -123,7 +180,7 @@ fn execute(call: libc::c_long, [a, b, c]: [u64; 3]) -> Result<i32, Errno> {
 }
 
 /// The bytes of the System V memory `ids` that are resident or swapped.
-fn resident(ids: &BTreeSet<i32>) -> u64 {
+fn resident(ids: &BTreeMap<i32, bool>) -> u64 {
     if ids.is_empty() {
         return 0;
     }
@@ -133,7 +190,7 @@ fn resident(ids: &BTreeSet<i32>) -> u64 {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let id: i32 = fields.get(1)?.parse().ok()?;
         let bytes = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        ids.contains(&id).then_some(bytes(14)? + bytes(15)?)
+        ids.contains_key(&id).then_some(bytes(14)? + bytes(15)?)
     });
     lines.sum()
 }

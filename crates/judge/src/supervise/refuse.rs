@@ -152,13 +152,21 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
         (libc::SYS_msgget, all()),
         (libc::SYS_mq_open, creates(1)?),
         (libc::SYS_openat, creates(2)?),
+        (libc::SYS_openat2, all()), // its flags are in memory
+        (libc::SYS_mknodat, all()),
+        (libc::SYS_mkdirat, all()),
+        (libc::SYS_symlinkat, all()),
         (libc::SYS_linkat, all()),
+        (libc::SYS_renameat, all()),
         (libc::SYS_renameat2, all()),
     ];
     #[cfg(target_arch = "x86_64")]
     rules.extend([
         (libc::SYS_open, creates(1)?),
         (libc::SYS_creat, all()),
+        (libc::SYS_mknod, all()),
+        (libc::SYS_mkdir, all()),
+        (libc::SYS_symlink, all()),
         (libc::SYS_link, all()),
         (libc::SYS_rename, all()),
     ]);

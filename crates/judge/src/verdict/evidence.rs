@@ -7,7 +7,7 @@ use crate::limits::Stop;
 use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked, Thrown};
 use crate::record::fault::{Fault, Place};
 use crate::record::process::Status;
-use crate::supervise::First;
+use crate::supervise::{First, Left};
 
 /// All that is known of a case once none of its processes runs.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Evidence {
     pub child_killed: Option<(i32, Option<Fault>)>,
     /// The number of processes that still ran when the first one had ended.
     pub leftovers: usize,
+    /// The objects of the kernel that the first process has created, and that were still there when it had ended.
+    pub objects_left: Vec<Left>,
 }
 
 impl Evidence {
@@ -203,7 +205,10 @@ impl Evidence {
         });
         match changed {
             Some(sentence) => Verdict::Failed(Failure::StateChanged(sentence)),
-            None => Verdict::Passed,
+            None => match self.objects_left.first() {
+                Some(left) => Verdict::Failed(Failure::ObjectLeft(left.clone())),
+                None => Verdict::Passed,
+            },
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::protocol::Panic;
 use crate::record::fault::Fault;
 use crate::record::ledger::Difference;
 use crate::record::transcript::CallDifference;
+use crate::supervise::Left;
 
 /// The result of grading a case.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,8 @@ pub enum Failure {
     LeftRunning,
     /// The state of the process is not the one that the answer found. The text is the sentence about the difference.
     StateChanged(String),
+    /// The process has created an object that outlives it, and has not removed it.
+    ObjectLeft(Left),
     /// The process exited with this status before the case's body had ended.
     ExitedEarly {
         code: i32,

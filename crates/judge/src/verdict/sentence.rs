@@ -12,6 +12,7 @@ use crate::record::ledger::Difference;
 use crate::record::process::{self, FIRST};
 use crate::record::space::Gone;
 use crate::record::transcript::CallDifference;
+use crate::supervise::Left;
 use crate::verdict::{Failure, Verdict};
 
 /// The sentence that the learner reads; `None` for a pass.
@@ -27,6 +28,10 @@ pub fn sentence(verdict: &Verdict) -> Option<String> {
 fn failed(failure: &Failure) -> String {
     match failure {
         Failure::Check(sentence) | Failure::StateChanged(sentence) => sentence.clone(),
+        Failure::ObjectLeft(Left { what, removed_by }) => format!(
+            "Your code created {what} and did not remove it; expected nothing that outlives the process. Call \
+             {removed_by}, also if a later call fails."
+        ),
         Failure::CheckInChild(sentence) => format!("In a forked child: {sentence}"),
         Failure::Panicked(panic) => format!("The code panicked{}", panic_and_message(panic)),
         Failure::ChildPanicked(panic) => {
@@ -466,6 +471,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Zombies(_) => "zombie",
         Failure::LeftRunning => "left-running",
         Failure::StateChanged(_) => "state-changed",
+        Failure::ObjectLeft(_) => "object-left",
         Failure::ExitedEarly { .. } => "early-exit",
         Failure::Executed(_) => "executed",
         Failure::DescriptorsClosed => "descriptors-closed",

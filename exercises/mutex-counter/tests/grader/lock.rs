@@ -246,10 +246,13 @@ fn new_after_another_error() -> io::Result<Counter> {
 }
 
 /// The calls that may fail while a counter is made or dropped.
-const SETUP: [(&str, Errno); 9] = [
+const SETUP: [(&str, Errno); 12] = [
     ("mmap", Errno::ENOMEM),
     ("memfd_create", Errno::EMFILE),
     ("ftruncate", Errno::ENOSPC),
+    ("open", Errno::EMFILE),
+    ("shmget", Errno::ENOSPC),
+    ("shmat", Errno::ENOMEM),
     ("pthread_mutexattr_setpshared", Errno::EINVAL),
     ("pthread_mutexattr_settype", Errno::EINVAL),
     ("pthread_mutexattr_setrobust", Errno::EINVAL),
@@ -259,7 +262,14 @@ const SETUP: [(&str, Errno); 9] = [
 ];
 
 /// The calls after whose failure an answer may still make a counter.
-const REPEATABLE: [&str; 3] = ["mmap", "memfd_create", "ftruncate"];
+const REPEATABLE: [&str; 6] = [
+    "mmap",
+    "memfd_create",
+    "ftruncate",
+    "open",
+    "shmget",
+    "shmat",
+];
 
 #[test]
 fn leaves_nothing() {

@@ -493,6 +493,9 @@ fn calls_that_fail() {
             ("mremap", Errno::ENOMEM),
             ("ftruncate", Errno::ENOMEM),
             ("memfd_create", Errno::ENOMEM),
+            ("open", Errno::EMFILE),
+            ("shmget", Errno::ENOSPC),
+            ("shmat", Errno::ENOMEM),
         ],
         |refused| {
             let other = new!([AtomicU8; ODD]);

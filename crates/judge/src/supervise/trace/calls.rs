@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::{Executing, Next, Tracer, inject};
 use crate::injection::Effect;
 use crate::record::Made;
-use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOTED};
+use crate::record::call::{self, ATTACHES, FORKS, MADE_BY_LIBC, NOTED};
 use crate::record::process::FIRST;
 
 impl Tracer<'_> {
@@ -66,7 +66,7 @@ impl Tracer<'_> {
         let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
         let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
         // A fork is recorded by the event that reports its child.
-        if !forks {
+        if !forks && !ATTACHES.contains(&number) {
             task.call = Some(Executing {
                 number,
                 args,
@@ -74,7 +74,7 @@ impl Tracer<'_> {
                 forced: None,
             });
         }
-        match ours && task.in_window {
+        match ours && self.window.contains(pid.as_raw()) {
             true => self.inject(pid, number, call::name(number), |errno| -(errno as i64)),
             false => Next::Resume,
         }
@@ -121,24 +121,16 @@ impl Tracer<'_> {
         name: &'static str,
         error: fn(Errno) -> i64,
     ) -> Next {
-        let count = self.record.counts.entry(name.to_owned()).or_default();
-        let index = *count;
-        *count += 1;
-        match self
-            .injection
-            .filter(|injection| injection.hits(name, index))
-        {
+        match self.window.count(name) {
             None => Next::Resume,
-            Some(injection) => match injection.effect {
-                Effect::Fail(errno) => {
-                    self.force(pid, number, error(errno));
-                    Next::Resume
-                }
-                Effect::Hold => {
-                    self.record.injected = true;
-                    self.hold(pid)
-                }
-            },
+            Some(Effect::Fail(errno)) => {
+                self.force(pid, number, error(errno));
+                Next::Resume
+            }
+            Some(Effect::Hold) => {
+                self.window.has_injected();
+                self.hold(pid)
+            }
         }
     }
 
@@ -147,7 +139,7 @@ impl Tracer<'_> {
         if inject::skip(pid).is_err() {
             return; // the kernel does not permit it, so nothing was injected
         }
-        self.record.injected = true;
+        self.window.has_injected();
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             let call = task.call.get_or_insert(Executing {
                 number,

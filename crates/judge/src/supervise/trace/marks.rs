@@ -56,9 +56,9 @@ impl Tracer<'_> {
         match mark {
             Mark::Watch => self.watch(pid, value),
             Mark::Unwatch => self.unwatch(pid),
-            Mark::Open => self.set_window(pid, true),
+            Mark::Open => self.window.set(pid.as_raw(), true),
             Mark::Close => {
-                self.set_window(pid, false);
+                self.window.set(pid.as_raw(), false);
                 // The thread has not been held, so nothing is to be awaited.
                 if let Some(awaiting) = self.awaiting.take() {
                     self.resume(awaiting, 0);
@@ -78,7 +78,7 @@ impl Tracer<'_> {
             Mark::Await => {
                 if let Some(held) = &mut self.held {
                     held.until = Instant::now() + HELD;
-                } else if self.tasks.values().any(|task| task.in_window) {
+                } else if !self.window.is_empty() {
                     self.awaiting = Some(pid);
                     return Next::Keep;
                 }
@@ -87,12 +87,6 @@ impl Tracer<'_> {
             Mark::PipeGone => self.first.pipe_gone = true,
         }
         Next::Resume
-    }
-
-    fn set_window(&mut self, pid: Pid, open: bool) {
-        if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
-            task.in_window = open;
-        }
     }
 
     fn watch(&mut self, pid: Pid, heap: u64) {

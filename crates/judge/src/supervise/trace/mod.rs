@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::kill;
 use super::shared::Shared;
 use super::tasks::{self, Change};
-use crate::injection::Injection;
+use super::window::Window;
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
 use crate::record::Record;
@@ -55,8 +55,6 @@ struct Task {
     process: String,
     /// The watched call that it is executing.
     call: Option<Executing>,
-    /// Whether it is in the window of injected calls.
-    in_window: bool,
     /// Whether its next call of `brk` is the answer's.
     moves_the_break: bool,
 }
@@ -112,7 +110,7 @@ struct Tracer<'a> {
     record: Record,
     /// Whether the kernel has refused to describe a call.
     calls_unknown: bool,
-    injection: Option<Injection>,
+    window: &'a Window,
     /// The code of the program, and libc's `syscall`: calls from here are the answer's.
     code: Vec<Range<u64>>,
     held: Option<Held>,
@@ -124,12 +122,7 @@ struct Tracer<'a> {
 
 /// Traces `root`, which has asked this thread to trace it and is about to execute its program. Returns an error if it
 /// cannot be waited for.
-pub fn follow(
-    root: Pid,
-    shared: &Shared,
-    limits: &Limits,
-    injection: Option<Injection>,
-) -> Result<Seen, Errno> {
+pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> Result<Seen, Errno> {
     let mut tracer = Tracer {
         root,
         shared,
@@ -140,7 +133,7 @@ pub fn follow(
         forked: BTreeSet::new(),
         record: Record::default(),
         calls_unknown: false,
-        injection,
+        window,
         code: Vec::new(),
         held: None,
         awaiting: None,
@@ -151,6 +144,7 @@ pub fn follow(
     let status = tracer.until_root_ends()?;
     let leftovers = tracer.leftovers();
     tracer.kill_all();
+    tracer.record.counts = window.counts();
     Ok(Seen {
         status,
         leftovers,
@@ -212,7 +206,6 @@ impl Tracer<'_> {
         let task = Task {
             process,
             call: None,
-            in_window: false,
             moves_the_break: false,
         };
         self.tasks.insert(tid, task);
@@ -225,6 +218,7 @@ impl Tracer<'_> {
     fn ended(&mut self, pid: Pid, status: Status) {
         let pid = pid.as_raw();
         self.shared.remove(pid);
+        self.window.set(pid, false);
         self.newborn.remove(&pid);
         let Some(task) = self.tasks.remove(&pid) else {
             return;
