@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use course::exercise::Exercise;
+use proc_macro2::{TokenStream, TokenTree};
+use syn::Lit;
 
 /// The most files that an answer may have, which also ends a circle of links.
 const FILES: usize = 1000;
@@ -13,10 +15,11 @@ const FILES: usize = 1000;
 /// The most bytes that an answer may have.
 const BYTES: u64 = 16 << 20;
 
-/// Checks every file below the answer's `src`.
+/// Checks every file below the answer's `src`, and the files that they include.
 ///
 /// # Errors
-/// Returns an error if one is no regular file or cannot be read, or if they are too many or too large.
+/// Returns an error if one is no regular file or cannot be read, if they are too many or too large, or if an included file
+/// is outside of the exercise.
 pub fn check(exercise: &Exercise) -> Result<()> {
     let root = &exercise.root;
     let answer = exercise.answer();
@@ -54,9 +57,77 @@ pub fn check(exercise: &Exercise) -> Result<()> {
                 "{} is too large: an answer may have 16 MiB",
                 shown(root, &path)
             );
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                check_included(exercise, &path)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Checks the files that the source at `path` includes.
+fn check_included(exercise: &Exercise, path: &Path) -> Result<()> {
+    let name = shown(&exercise.root, path);
+    let text = fs::read(path).with_context(|| name.clone())?;
+    let folder = path.parent().unwrap_or(path);
+    for included in included(&String::from_utf8_lossy(&text)) {
+        // The compiler reports a file that is not there.
+        let Ok(file) = folder.join(&included).canonicalize() else {
+            continue;
+        };
+        let inside = file.starts_with(exercise.folder().canonicalize()?);
+        ensure!(
+            inside && file.is_file(),
+            "{name} includes {included}; an answer includes only regular files of exercises/{}",
+            exercise.name
+        );
+    }
+    Ok(())
+}
+
+/// The paths in `include!`, `include_str!`, `include_bytes!` and `#[path]`, as far as they are literals. Source that rustc
+/// could not read either includes nothing.
+fn included(source: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut streams: Vec<TokenStream> = source.parse().into_iter().collect();
+    while let Some(stream) = streams.pop() {
+        let tokens: Vec<_> = stream.into_iter().collect();
+        for (index, token) in tokens.iter().enumerate() {
+            let literal = match (token, tokens.get(index + 1), tokens.get(index + 2)) {
+                (TokenTree::Group(group), ..) => {
+                    streams.push(group.stream());
+                    continue;
+                }
+                (
+                    TokenTree::Ident(name),
+                    Some(TokenTree::Punct(mark)),
+                    Some(TokenTree::Group(group)),
+                ) if mark.as_char() == '!' => {
+                    let includes = ["include", "include_str", "include_bytes"];
+                    let includes = includes.iter().any(|known| name == known);
+                    includes
+                        .then(|| group.stream().into_iter().next())
+                        .flatten()
+                }
+                (TokenTree::Punct(mark), Some(TokenTree::Group(group)), _)
+                    if mark.as_char() == '#' =>
+                {
+                    let attribute: Vec<_> = group.stream().into_iter().collect();
+                    match &attribute[..] {
+                        [TokenTree::Ident(name), _, path] if name == "path" => Some(path.clone()),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            if let Some(TokenTree::Literal(literal)) = literal
+                && let Lit::Str(path) = Lit::new(literal)
+            {
+                paths.push(path.value());
+            }
+        }
+    }
+    paths
 }
 
 fn expect_file(root: &Path, path: &Path, kind: FileType) -> Result<()> {
@@ -78,4 +149,25 @@ fn shown(root: &Path, path: &Path) -> String {
         .unwrap_or(path)
         .display()
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::included;
+
+    #[test]
+    fn included_files_are_found_wherever_they_are_named() {
+        let source = r##"
+            const A: &[u8] = include_bytes!("/dev/zero");
+            fn f() { let path = "not this"; std::include!{r"b.rs"} }
+            #[path = "../c.rs"]
+            mod c;
+            // include_str!("a comment")
+            const D: &str = include_str!(concat!("d", ".txt"));
+        "##;
+        let mut found = included(source);
+        found.sort();
+        assert_eq!(found, ["../c.rs", "/dev/zero", "b.rs"]);
+        assert!(included("fn unfinished( {").is_empty());
+    }
 }
