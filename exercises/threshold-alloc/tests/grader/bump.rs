@@ -517,7 +517,28 @@ fn mprotect_fails() {
             for (seed, block) in blocks.iter().enumerate() {
                 block.expect(seed, OVERLAP);
             }
+            expect_nothing_lost(&blocks);
         },
         |_| (),
     )
+}
+
+/// Fails the case if the heap is longer than these blocks need, after calls that could not move the break. Another
+/// allocator, whose calls do not fail, shows what they need. How far its break moves at a time may differ.
+fn expect_nothing_lost(blocks: &[Block]) {
+    static UNDISTURBED: ThresholdAlloc = ThresholdAlloc::new(Config::new());
+    let heap = heap();
+    let (mut needed, mut step) = (0, 0);
+    for block in blocks.iter().filter(|block| block.is_in(&heap)) {
+        alloc_from(&UNDISTURBED, block.layout);
+        let before = std::mem::replace(&mut needed, heap_of(&UNDISTURBED).len());
+        step = step.max(needed - before);
+    }
+    check!(
+        heap.len() <= needed + step,
+        "The heap is {} long, and without the failures its blocks need a heap of {}. An alloc that fails must take no \
+         memory: move the break first, and take the block then.",
+        amount(heap.len()),
+        amount(needed)
+    );
 }
