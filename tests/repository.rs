@@ -227,6 +227,14 @@ fn what_a_stage_begins_by_changing_is_in_the_stub() {
                     "the stub of {name} does not contain `{code}`"
                 );
             }
+            for case in &stage.fails_until_changed {
+                let module = exercise.grader().join(format!("{}.rs", stage.name));
+                assert!(
+                    read(module).contains(&format!("fn {case}()")),
+                    "{} has no case {case}",
+                    stage.name
+                );
+            }
         }
     }
 }

@@ -41,9 +41,12 @@ pub struct Stage {
     /// Whether the exercise counts as solved without this stage.
     #[serde(default)]
     pub bonus: bool,
-    /// Code of the stub that fails the stage's cases. While the answer has all of it, they are not started.
+    /// Code of the stub that fails cases of the stage. While the answer has all of it, they are not started.
     #[serde(default)]
     pub begins_by_changing: Vec<String>,
+    /// The cases that it fails, besides the compile-fail cases.
+    #[serde(default)]
+    pub fails_until_changed: Vec<String>,
 }
 
 impl Exercise {

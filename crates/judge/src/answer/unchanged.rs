@@ -1,7 +1,9 @@
 //! Detects a stage that is about code of the stub that the answer still contains unchanged.
 //!
 //! Some cases fail with the stub's signatures, whatever the functions do. Before the learner has begun such a stage,
-//! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage.
+//! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage. Of the stage's cases,
+//! these are the compile-fail cases, whose code then compiles, and those in `fails_until_changed`. Every other failure has
+//! another cause, and is shown.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -10,16 +12,14 @@ use toml::{Table, Value};
 
 use crate::verdict::{Failure, Verdict};
 
-/// Returns the verdict on a case. A failure means "not started" if the learner has not begun the case's stage.
+/// Returns the verdict on a case. A failure that the stub's signatures explain means "not started".
 pub fn verdict(case: &str, verdict: Verdict) -> Verdict {
-    match &verdict {
-        // These say nothing about the answer.
-        Verdict::Failed(Failure::Grader(_) | Failure::Stale) => verdict,
-        Verdict::Failed(_) => match package().and_then(|package| not_started(&package, case)) {
-            Some(why) => Verdict::NotStarted(why),
-            None => verdict,
-        },
-        _ => verdict,
+    let Verdict::Failed(failure) = &verdict else {
+        return verdict;
+    };
+    match package().and_then(|package| not_started(&package, case, failure)) {
+        Some(why) => Verdict::NotStarted(why),
+        None => verdict,
     }
 }
 
@@ -27,10 +27,19 @@ fn package() -> Option<PathBuf> {
     env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
 }
 
-fn not_started(package: &Path, case: &str) -> Option<String> {
-    let (stage, _) = case.split_once("::")?;
+fn not_started(package: &Path, case: &str, failure: &Failure) -> Option<String> {
+    let (stage, name) = case.split_once("::")?;
     let manifest = fs::read_to_string(package.join("Cargo.toml")).ok()?;
-    let listed = listed(&manifest, stage)?;
+    let stage = stage_of(&manifest, stage)?;
+    let explained = match failure {
+        Failure::Compiled(_) => true,
+        Failure::Check(_) => listed(&stage, "fails_until_changed").contains(&name.to_owned()),
+        _ => false,
+    };
+    if !explained {
+        return None;
+    }
+    let listed = listed(&stage, "begins_by_changing");
     let mut answer = String::new();
     add_files(&package.join("src"), &mut answer)?;
     let answer = squeezed(&answer);
@@ -47,8 +56,8 @@ fn not_started(package: &Path, case: &str) -> Option<String> {
     ))
 }
 
-/// The code that the manifest lists for a stage.
-fn listed(manifest: &str, stage: &str) -> Option<Vec<String>> {
+/// The manifest's description of a stage.
+fn stage_of(manifest: &str, stage: &str) -> Option<Value> {
     let manifest: Table = manifest.parse().ok()?;
     let path = ["package", "metadata", "workbook", "stages"];
     let stages = path
@@ -57,13 +66,14 @@ fn listed(manifest: &str, stage: &str) -> Option<Vec<String>> {
         .as_array()?
         .clone();
     let is_it = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(stage);
-    let listed = stages
-        .iter()
-        .find(is_it)?
-        .get("begins_by_changing")?
-        .as_array()?;
-    let listed = listed.iter().filter_map(Value::as_str);
-    Some(listed.map(str::to_owned).collect())
+    stages.iter().find(is_it).cloned()
+}
+
+/// The strings under `key`.
+fn listed(stage: &Value, key: &str) -> Vec<String> {
+    let listed = stage.get(key).and_then(Value::as_array);
+    let listed = listed.into_iter().flatten().filter_map(Value::as_str);
+    listed.map(str::to_owned).collect()
 }
 
 /// Appends the contents of all files below `folder`.
@@ -111,14 +121,19 @@ mod tests {
     use super::*;
 
     const MANIFEST: &str = "[package.metadata.workbook]\nstages = [\n    { name = \"first\" },\n    \
-                            { name = \"second\", begins_by_changing = [\"fn a<'a>(&self) {\", \"struct B<T> {\"] },\n]\n";
+                            { name = \"second\", begins_by_changing = [\"fn a<'a>(&self) {\", \"struct B<T> {\"], \
+                            fails_until_changed = [\"sent\"] },\n]\n";
 
     fn with(answer: &str, case: &str) -> Option<String> {
+        of_failure(answer, case, &Failure::Compiled("it is wrong".to_owned()))
+    }
+
+    fn of_failure(answer: &str, case: &str, failure: &Failure) -> Option<String> {
         let package = tempfile::tempdir().unwrap();
         fs::write(package.path().join("Cargo.toml"), MANIFEST).unwrap();
         fs::create_dir(package.path().join("src")).unwrap();
         fs::write(package.path().join("src/lib.rs"), answer).unwrap();
-        not_started(package.path(), case)
+        not_started(package.path(), case, failure)
     }
 
     #[test]
@@ -154,8 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_the_grader_stays_one() {
-        let fault = Verdict::Failed(Failure::Grader("no memory".to_owned()));
-        assert_eq!(verdict("views::case", fault.clone()), fault);
+    fn a_failure_that_the_stubs_code_does_not_explain_is_shown() {
+        let stub = "fn a<'a>(&self) {}\nstruct B<T> { b: T }";
+        let check = Failure::Check("it is wrong".to_owned());
+        assert!(of_failure(stub, "second::sent", &check).is_some());
+        assert_eq!(of_failure(stub, "second::case", &check), None);
+        let others = [
+            Failure::Killed(6, None),
+            Failure::Twin("it is wrong".to_owned()),
+            Failure::Grader("no memory".to_owned()),
+        ];
+        for other in others {
+            assert_eq!(of_failure(stub, "second::sent", &other), None, "{other:?}");
+        }
     }
 }
