@@ -204,7 +204,13 @@ fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
         .stdin(Stdio::null());
     protocol::hide_from(&mut command);
     command.env(protocol::CHILD, tag);
-    for variable in ["LD_PRELOAD", "RUST_BACKTRACE", "RUST_TEST_TIME_UNIT"] {
+    // With TERM, libtest reads the description of the terminal.
+    for variable in [
+        "LD_PRELOAD",
+        "RUST_BACKTRACE",
+        "RUST_TEST_TIME_UNIT",
+        "TERM",
+    ] {
         command.env_remove(variable);
     }
     if traced {
