@@ -1,12 +1,19 @@
 //! Reads /proc. A process may end at any moment: then the answer is `None`, 0 or empty.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{SysconfVar, sysconf};
+
+/// Whether the tasks `tid` and `other` are threads of the same process.
+pub fn are_threads_of_one_process(tid: i32, other: i32) -> bool {
+    fs::exists(format!("/proc/{tid}/task/{other}")).unwrap_or(false)
+}
 
 /// The process that task `tid` is a thread of.
 pub fn process_of(tid: i32) -> Option<i32> {
@@ -51,7 +58,7 @@ pub fn user_of(tid: i32) -> Option<u32> {
 
 /// The process group of `pid`.
 pub fn group_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(2)?.parse().ok()
@@ -65,7 +72,7 @@ pub fn filters(pid: i32) -> Option<usize> {
 /// How long a task has been ready to run while others ran; zero if the kernel does not count it
 /// (/proc/PID/schedstat: Documentation/scheduler/sched-stats.rst).
 pub fn waited_for_a_cpu(tid: i32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
+    let text = read(format!("/proc/{tid}/schedstat")).unwrap_or_default();
     let waited = text.split_whitespace().nth(1);
     Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
@@ -73,7 +80,7 @@ pub fn waited_for_a_cpu(tid: i32) -> Duration {
 /// Bytes resident in the process `pid`.
 pub fn resident_bytes(pid: i32) -> u64 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0) as u64;
-    let pages = fs::read_to_string(format!("/proc/{pid}/statm"))
+    let pages = read(format!("/proc/{pid}/statm"))
         .ok()
         .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * page
@@ -128,7 +135,7 @@ pub fn is_stopped(tid: i32) -> bool {
 
 /// The CPU time of the process `pid`, of all its threads and of the children that it has waited for.
 pub fn cpu_time(pid: i32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = read(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The second field is the program's name in parentheses, which may contain anything.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks: u64 = fields
@@ -148,7 +155,7 @@ pub fn sleeps(tid: i32) -> Option<bool> {
 
 /// The number and arguments of the call in which `tid` is blocked; `None` while it runs, or if access is denied.
 pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
-    let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    let line = read(format!("/proc/{tid}/syscall")).ok()?;
     let mut fields = line.split_whitespace();
     let number = fields.next()?.parse().ok()?;
     let arguments = fields
@@ -166,7 +173,7 @@ pub fn descriptors(pid: i32) -> usize {
 pub fn program_code(pid: i32) -> Vec<Range<u64>> {
     let (Ok(program), Ok(maps)) = (
         fs::read_link(format!("/proc/{pid}/exe")),
-        fs::read_to_string(format!("/proc/{pid}/maps")),
+        read(format!("/proc/{pid}/maps")),
     ) else {
         return Vec::new();
     };
@@ -193,7 +200,7 @@ pub fn threads(pid: i32) -> Vec<i32> {
 
 /// The children that the task `tid` of `pid` has forked (kernels with CONFIG_PROC_CHILDREN).
 pub fn children(pid: i32, tid: i32) -> Vec<i32> {
-    fs::read_to_string(format!("/proc/{pid}/task/{tid}/children"))
+    read(format!("/proc/{pid}/task/{tid}/children"))
         .unwrap_or_default()
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())
@@ -249,8 +256,16 @@ impl MapsLine<'_> {
     }
 }
 
+/// The contents of a file of /proc. `fs::read_to_string` would ask for its size, which is 0, and then read it in many
+/// small pieces, for each of which the kernel formats the whole file.
+pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn status_field(tid: i32, key: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = read(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().to_owned())
 }

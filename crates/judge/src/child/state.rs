@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::panic::{self, PanicHookInfo};
 use std::time::{Duration, Instant};
-use std::{env, fs, process, ptr, thread};
+use std::{env, process, ptr, thread};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -100,7 +100,7 @@ struct Value {
 
 impl State {
     fn now() -> State {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let status = procfs::read("/proc/thread-self/status").unwrap_or_default();
         let locked = field(&status, "VmLck:").and_then(|text| text.split(' ').next()?.parse().ok());
         State {
             hook: hook(),
@@ -435,7 +435,7 @@ fn runs(timer: i32) -> Option<bool> {
 
 /// `None` without CONFIG_CHECKPOINT_RESTORE.
 fn timers() -> Option<usize> {
-    let timers = fs::read_to_string("/proc/self/timers").ok()?;
+    let timers = procfs::read("/proc/self/timers").ok()?;
     Some(
         timers
             .lines()
@@ -485,7 +485,7 @@ fn values(status: &str) -> Vec<Value> {
     add("the user ids", of_status("Uid:"));
     add("the group ids", of_status("Gid:"));
     add("the process group", Some(getpgrp().to_string()));
-    let score = fs::read_to_string("/proc/self/oom_score_adj").ok();
+    let score = procfs::read("/proc/self/oom_score_adj").ok();
     add("oom_score_adj", score.map(|text| text.trim().to_owned()));
     for (name, resource) in LIMITS {
         add(name, getrlimit(resource).ok().map(limits));

@@ -307,9 +307,12 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
-fn nonce() -> io::Result<String> {
+fn nonce() -> Result<String, Errno> {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // SAFETY: the pointer and the length describe `bytes`.
+    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // The kernel fills a buffer of this size whole.
+    Errno::result(filled)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
