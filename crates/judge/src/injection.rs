@@ -11,6 +11,8 @@ use nix::errno::Errno;
 
 /// The environment variable that names the injection of a run: `Run::to_variable`.
 pub const INJECT: &str = "JUDGE_INJECT";
+/// Its value for a run in which nothing is injected or counted.
+pub const PLAIN: &str = "plain";
 
 /// The most runs of a case, besides the first one.
 const MOST_RUNS: usize = 12;
@@ -59,20 +61,20 @@ pub enum Run {
 }
 
 impl Run {
-    /// The value of `INJECT`; `None` for a plain run.
-    pub fn to_variable(self) -> Option<String> {
+    /// The value of `INJECT`.
+    pub fn to_variable(self) -> String {
         match self {
-            Run::Plain => None,
-            Run::Count => Some("count".to_owned()),
+            Run::Plain => PLAIN.to_owned(),
+            Run::Count => "count".to_owned(),
             Run::Inject(Injection {
                 call,
                 effect,
                 index,
                 lasting,
-            }) => Some(match effect {
+            }) => match effect {
                 Effect::Fail(errno) => format!("{call} {index} {} {lasting}", errno as i32),
                 Effect::Hold => format!("{call} {index} hold {lasting}"),
-            }),
+            },
         }
     }
 
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn an_injection_survives_the_environment() {
         for injection in injections(&PLAN, &counted(&[("munmap", 2), ("fork", 1)])) {
-            let value = Run::Inject(injection).to_variable().unwrap();
+            let value = Run::Inject(injection).to_variable();
             assert_eq!(from_variable(&value, &PLAN), Some(injection));
         }
         assert_eq!(from_variable("count", &PLAN), None);

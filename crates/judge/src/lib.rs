@@ -10,9 +10,11 @@
 //! }
 //! ```
 //!
-//! The test binary is started again for this one test. There the closure runs traced, with resource limits, and alone
-//! in its process. Processes that it leaves running are killed. The result is a closed `Verdict` and one plain
-//! sentence.
+//! The test runs again in another process of the test binary. There the closure runs traced, with resource limits, and
+//! alone. Processes that it leaves running are killed. The result is a closed `Verdict` and one plain sentence.
+//!
+//! That process is forked by the zygote: the test binary is started once more, and waits before `main`. Without a tracer,
+//! the binary is started for each case.
 //!
 //! # What it guards against
 //! Mistakes of an honest learner, however bad: a crash, an endless loop, a deadlock, `exit()` in the middle, a
@@ -61,7 +63,8 @@
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
-//!   there. `protocol` defines the messages between the two sides.
+//!   there. `child::zygote` waits before `main`. `protocol` defines the messages between the two sides, and
+//!   `descriptors` passes open files.
 //! - `injection` plans which calls fail or are held, one in each run of a case.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
@@ -76,6 +79,7 @@ pub mod before_main;
 mod case;
 mod child;
 pub mod compile_fail;
+mod descriptors;
 mod format;
 mod injection;
 mod limits;

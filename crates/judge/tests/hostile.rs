@@ -200,9 +200,21 @@ fn is_case() -> bool {
 /// The process id of the judge, in the judge and in the first process of a case.
 fn judge_id() -> u32 {
     match is_case() {
-        true => std::os::unix::process::parent_id(),
-        false => std::process::id(),
+        true => judges().last(),
+        false => Some(std::process::id()),
     }
+    .expect("the judge")
+}
+
+/// In the first process of a case: the processes of the judge, which are its parent and, if the case is traced, the
+/// parent's parent.
+fn judges() -> impl Iterator<Item = u32> {
+    let zygote = std::env::var_os("JUDGE_TRACED").is_some();
+    let parent = std::os::unix::process::parent_id();
+    let status = std::fs::read_to_string(format!("/proc/{parent}/status")).unwrap();
+    let its_parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    let its_parent = its_parent.unwrap().parse().unwrap();
+    std::iter::once(parent).chain(zygote.then_some(its_parent))
 }
 
 fn call(number: libc::c_long, args: [libc::c_long; 4]) -> io::Result<libc::c_long> {
@@ -252,6 +264,25 @@ fn kill_does_not_reach_the_judge() {
     does_not_reach_the_judge("kill", |judge, signal| {
         refused(call(libc::SYS_kill, [judge, signal, 0, 0]));
     });
+}
+
+/// The parent of a traced case is the judge's zygote.
+#[test]
+fn kill_does_not_reach_the_parent() {
+    also_untraced();
+    let outcome = outcome_of(|| {
+        let parent = std::os::unix::process::parent_id();
+        println!("{parent}");
+        let _ = call(
+            libc::SYS_kill,
+            [parent.into(), signal_number(libc::SIGKILL), 0, 0],
+        );
+    });
+    let parent = &outcome.output[0];
+    let expected = format!(
+        "Your code called kill({parent}, SIGKILL), but process {parent} is the judge. The judge refused the call. Signal only processes that fork returned."
+    );
+    assert_eq!(outcome.sentence(), Some(expected));
 }
 
 #[test]
@@ -719,14 +750,15 @@ fn a_case_sees_neither_the_judges_variables_nor_its_descriptors() {
         return judge::case(|| {
             let named = std::env::vars().filter(|(name, _)| name.starts_with("JUDGE_REPORT"));
             judge::check!(named.count() == 0, "The case sees the report.");
-            let judge = nix::unistd::getppid();
-            let environment = std::fs::read(format!("/proc/{judge}/environ"));
-            judge::check!(
-                environment.is_err(),
-                "The case reads the judge's environment."
-            );
-            let memory = std::fs::File::open(format!("/proc/{judge}/mem"));
-            judge::check!(memory.is_err(), "The case opens the judge's memory.");
+            for judge in judges() {
+                let environment = std::fs::read(format!("/proc/{judge}/environ"));
+                judge::check!(
+                    environment.is_err(),
+                    "The case reads the judge's environment."
+                );
+                let memory = std::fs::File::open(format!("/proc/{judge}/mem"));
+                judge::check!(memory.is_err(), "The case opens the judge's memory.");
+            }
             let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
             let open: Vec<i32> = descriptors
                 .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -12,6 +12,7 @@ mod smaps;
 mod state;
 mod watch;
 pub mod window;
+pub mod zygote;
 
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -29,7 +30,7 @@ pub use fork::in_child;
 pub use state::rebase_state;
 pub use watch::watch;
 
-use crate::injection::{INJECT, Injection};
+use crate::injection::{INJECT, Injection, PLAIN};
 use crate::limits::LIBTEST;
 use crate::procfs;
 use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event, Mark};
@@ -43,7 +44,7 @@ const STEP: Duration = Duration::from_millis(5);
 pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut()) -> ! {
     let me = process::id();
     let traced = env::var_os(protocol::TRACED).is_some();
-    let injects = env::var_os(INJECT).is_some();
+    let injects = env::var(INJECT).is_ok_and(|run| run != PLAIN);
     if injects {
         window::prepare(&channel, injection, traced);
     }

@@ -1,24 +1,25 @@
 //! Starts a case's child: the same test binary, for one test alone, limited before its first instruction.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::{env, mem};
+use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::ptrace;
-use nix::unistd::{self, Pid, setsid};
+use nix::unistd::{self, Pid, getpid, setsid};
 
-use super::refuse::{self, Filters};
+use super::refuse::{self, Refusals, Reports};
 use super::rlimits::Rlimits;
 use super::strays;
+use super::zygote::{self, Started};
+use crate::child::zygote::Case;
 use crate::injection::{INJECT, Run};
 use crate::limits::Limits;
 use crate::protocol::{self, Channel};
@@ -40,6 +41,8 @@ pub struct Launched {
     pub calls: Option<Calls>,
     /// Why a failure of the case may not be the answer's fault.
     pub shortage: Option<String>,
+    /// The child, if it is traced and waits until it may begin.
+    pub waiting: Option<Started>,
 }
 
 /// Where the kernel reports calls.
@@ -86,14 +89,14 @@ impl From<Errno> for LaunchError {
 
 /// The steps between fork and exec. `Command::spawn` returns only the error number of a step that failed, not the step.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub enum Step {
     Rlimits,
     Events,
     Session,
     ParentDeath,
     HugePages,
-    Trace,
     Subreaper,
+    Socket,
 }
 
 impl Step {
@@ -103,8 +106,8 @@ impl Step {
         Step::Session,
         Step::ParentDeath,
         Step::HugePages,
-        Step::Trace,
         Step::Subreaper,
+        Step::Socket,
     ];
 
     fn call(self) -> &'static str {
@@ -114,13 +117,13 @@ impl Step {
             Step::Session => "setsid",
             Step::ParentDeath => "prctl(PR_SET_PDEATHSIG)",
             Step::HugePages => "prctl(PR_SET_THP_DISABLE)",
-            Step::Trace => "ptrace(PTRACE_TRACEME)",
             Step::Subreaper => "prctl(PR_SET_CHILD_SUBREAPER)",
+            Step::Socket => "fcntl",
         }
     }
 }
 
-/// Starts the test `test` of this binary as the child for `case`.
+/// Starts the test `test` of this binary as the child for `case`. A traced child waits until `Started::go`.
 pub fn launch(
     test: &str,
     case: &str,
@@ -138,52 +141,40 @@ pub fn launch(
         fd: EVENTS_FD.min(rlimits.files as RawFd - 1),
     };
     let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
-    let (mut events, events_of_child) = io::pipe()?;
+    let (events, events_of_child) = io::pipe()?;
     fcntl(&events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     fcntl(&events_of_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-
-    if !traced {
-        strays::adopt_orphans();
-    }
-    let filters = Filters::new(traced)?;
     let (calls, calls_of_child) = UnixDatagram::pair()?;
     let (end, ending) = UnixDatagram::pair()?;
 
     let tag = channel.to_variable(case);
-    let mut command = command(test, &tag, run, traced);
-    command
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?);
-    let pipe = OwnedFd::from(events_of_child);
-    let before_exec = move || {
-        prepare(pipe.as_raw_fd(), channel.fd, &rlimits, traced).map_err(|(step, error)| {
-            let _ = unistd::write(&pipe, &[step as u8]);
-            io::Error::from(error)
-        })?;
-        filters.install(calls_of_child.as_raw_fd());
-        Ok(())
+    let ends = Ends {
+        events: events_of_child.into(),
+        output: output.try_clone()?,
+        calls: calls_of_child.into(),
     };
-    // SAFETY: between fork and exec `prepare` only makes system calls: it neither allocates nor takes a lock.
-    unsafe { command.pre_exec(before_exec) };
-    let child = {
-        let mut roots = strays::roots();
-        let child = command.spawn();
-        if let (Ok(child), false) = (&child, traced) {
-            roots.insert(child.id() as i32);
+    let injection = run.to_variable();
+    let (pid, waiting) = match traced {
+        true => {
+            let case = Case {
+                test,
+                child: &tag,
+                injection: &injection,
+                events: channel.fd,
+            };
+            let started = zygote::start(&case, &ends, &rlimits)?;
+            (started.pid, Some(started))
         }
-        child
-    };
-    let child = match child {
-        Ok(child) => child,
-        Err(error) => return Err(launch_error(error, &mut events)),
+        false => {
+            let command = command(test, &tag, &injection, traced);
+            (start_untraced(command, ends, channel.fd, rlimits)?, None)
+        }
     };
     let calls = refuse::receive(&calls).map(|notifications| Calls {
         notifications,
         end,
         ending,
     });
-    let pid = Pid::from_raw(child.id() as i32);
-    mem::forget(child); // waited for by its process id, with all that it starts
     Ok(Launched {
         pid,
         tag,
@@ -192,10 +183,54 @@ pub fn launch(
         output,
         calls,
         shortage,
+        waiting,
     })
 }
 
-fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
+/// The child's ends of what connects it with the judge.
+pub struct Ends {
+    pub events: OwnedFd,
+    pub output: File,
+    /// Through which it sends the descriptor on which the judge is notified.
+    pub calls: OwnedFd,
+}
+
+/// Starts `command`, an untraced case.
+fn start_untraced(
+    mut command: Command,
+    ends: Ends,
+    events: RawFd,
+    rlimits: Rlimits,
+) -> Result<Pid, LaunchError> {
+    strays::adopt_orphans();
+    let refusals = Refusals::new()?;
+    let reports = Reports::new(getpid(), false)?;
+    command
+        .stdout(ends.output.try_clone()?)
+        .stderr(ends.output.try_clone()?);
+    let before_exec = move || {
+        let at = |step| move |error| (step, error);
+        // First the limit on open files: dup2 fails at or above it.
+        rlimits.apply(None).map_err(at(Step::Rlimits))?;
+        isolate(rlimits.files)?;
+        // SAFETY: the pipe is open, and nothing else of this process, which is about to exec, uses the descriptor
+        // `events`.
+        let moved = unsafe { libc::dup2(ends.events.as_raw_fd(), events) };
+        Errno::result(moved).map_err(at(Step::Events))?;
+        // Orphans of the case then become children of its first process, where they are found.
+        prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(at(Step::Subreaper))?;
+        refusals.install();
+        reports.install(ends.calls.as_raw_fd());
+        Ok(())
+    };
+    let mut roots = strays::roots();
+    let child = spawn(command, before_exec)?;
+    roots.insert(child.id() as i32);
+    Ok(Pid::from_raw(child.id() as i32)) // waited for by its process id, with all that it starts
+}
+
+/// The command that runs the test `test` of this binary alone, with these values of `CHILD` and `INJECT`.
+pub fn command(test: &str, child: &str, injection: &str, traced: bool) -> Command {
     let mut command = Command::new(PROGRAM);
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -203,7 +238,7 @@ fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
         .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::null());
     protocol::hide_from(&mut command);
-    command.env(protocol::CHILD, tag);
+    command.env(protocol::CHILD, child).env(INJECT, injection);
     // With TERM, libtest reads the description of the terminal.
     for variable in [
         "LD_PRELOAD",
@@ -216,26 +251,33 @@ fn command(test: &str, tag: &str, run: Run, traced: bool) -> Command {
     if traced {
         command.env(protocol::TRACED, "1");
     }
-    if let Some(injection) = run.to_variable() {
-        command.env(INJECT, injection);
-    }
     command
 }
 
-/// Runs in the child before exec, and makes only system calls.
-fn prepare(
-    pipe: RawFd,
-    events: RawFd,
-    rlimits: &Rlimits,
-    traced: bool,
-) -> Result<(), (Step, Errno)> {
+/// Spawns `command`. `before_exec` runs in the child before exec, and makes only system calls.
+pub fn spawn(
+    mut command: Command,
+    before_exec: impl Fn() -> Result<(), (Step, Errno)> + Send + Sync + 'static,
+) -> Result<Child, LaunchError> {
+    let (mut failed, failing) = io::pipe()?;
+    let before_exec = move || {
+        before_exec().map_err(|(step, error)| {
+            let _ = unistd::write(&failing, &[step as u8]);
+            io::Error::from(error)
+        })
+    };
+    // SAFETY: between fork and exec the closure only makes system calls: it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(before_exec) };
+    let spawned = command.spawn();
+    drop(command); // with this process's end of the pipe, so that the read below ends
+    spawned.map_err(|error| launch_error(error, &mut failed))
+}
+
+/// Separates this process, which is about to exec, from the judge. Makes only system calls. `files` is the limit on open
+/// files.
+pub fn isolate(files: u64) -> Result<(), (Step, Errno)> {
     let at = |step| move |error| (step, error);
-    // First the limit on open files: dup2 fails at or above it.
-    rlimits.apply().map_err(at(Step::Rlimits))?;
-    close_on_exec(rlimits.files);
-    // SAFETY: `pipe` is open, and nothing else of this process, which is about to exec, uses the descriptor `events`.
-    let moved = unsafe { libc::dup2(pipe, events) };
-    Errno::result(moved).map_err(at(Step::Events))?;
+    close_on_exec(files);
     // In its own session the case can neither join the judge's process group nor use its terminal.
     setsid().map_err(at(Step::Session))?;
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map_err(at(Step::ParentDeath))?;
@@ -244,11 +286,6 @@ fn prepare(
     for capability in CAPABILITIES {
         // Fails for users other than root, who do not have them.
         let _ = prctl(libc::PR_CAPBSET_DROP, capability);
-    }
-    match traced {
-        true => ptrace::traceme().map_err(at(Step::Trace))?,
-        // Orphans of the case then become children of its first process, where they are found.
-        false => prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(at(Step::Subreaper))?,
     }
     Ok(())
 }
@@ -284,15 +321,14 @@ fn close_on_exec(files: u64) {
 }
 
 /// Explains a failed spawn. The child has sent the step that failed, unless fork or exec failed.
-fn launch_error(error: io::Error, events: &mut PipeReader) -> LaunchError {
+fn launch_error(error: io::Error, failed: &mut PipeReader) -> LaunchError {
     let mut step = [0];
-    let step = match events.read(&mut step) {
+    let step = match failed.read(&mut step) {
         Ok(1) => Step::ALL.into_iter().find(|known| *known as u8 == step[0]),
         _ => None,
     };
     match step {
         None => error.into(),
-        Some(Step::Trace) => LaunchError::PtraceRefused,
         Some(step) => LaunchError::Other(format!(
             "the case's process cannot be started: {}: {error}",
             step.call()

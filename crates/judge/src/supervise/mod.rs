@@ -14,6 +14,7 @@ mod tasks;
 mod trace;
 mod watchdog;
 mod window;
+mod zygote;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -38,6 +39,7 @@ use launch::{LaunchError, Launched, launch, tracing_forbidden};
 use notify::Notified;
 pub use objects::Left;
 use objects::Objects;
+pub use refuse::Reports;
 use shared::Shared;
 use tasks::Change;
 pub use trace::First;
@@ -146,7 +148,12 @@ fn follow_traced(
     window: &Window,
     limits: &Limits,
 ) -> io::Result<trace::Seen> {
-    let follow = || trace::follow(child.pid, shared, limits, window);
+    let follow = || {
+        if let Some(waiting) = &child.waiting {
+            waiting.go();
+        }
+        trace::follow(child.pid, shared, limits, window)
+    };
     under_watch(shared, child, objects, window, limits, |_| (), follow)
 }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Pid, SysconfVar, geteuid, sysconf};
+use nix::unistd::{Pid, SysconfVar, geteuid, getpid, sysconf};
 
 use super::family;
 use super::objects::Objects;
@@ -196,7 +196,10 @@ impl Notified<'_> {
             return Answer::Execute;
         }
         let call = format!("{call}({pid}, {})", format::signal(signal));
-        self.shared.stop(Stop::Signal(explain(&call, pid, target)));
+        let parent = procfs::parent_of(self.root.as_raw());
+        let is_judge = pid == getpid().as_raw() || parent == Some(pid);
+        let sentence = explain(&call, pid, target, is_judge);
+        self.shared.stop(Stop::Signal(sentence));
         Answer::Fail(Errno::EPERM)
     }
 
@@ -238,7 +241,8 @@ impl Notified<'_> {
     }
 }
 
-fn explain(call: &str, pid: i32, target: Target) -> String {
+/// `is_judge`: `pid` is this process or the one that has forked the case.
+fn explain(call: &str, pid: i32, target: Target, is_judge: bool) -> String {
     match target {
         Target::All => format!(
             "Your code called {call}, which signals every process of your user. The judge refused the call. If the -1 came from fork, check its result before you use it."
@@ -247,7 +251,7 @@ fn explain(call: &str, pid: i32, target: Target) -> String {
             "Your code called {call}, but process group {group} has processes that your code did not start. The judge refused the call."
         ),
         _ => {
-            let whose = match pid == std::process::id() as i32 {
+            let whose = match is_judge {
                 true => format!("process {pid} is the judge"),
                 false => format!("your code did not start process {pid}"),
             };

@@ -1,84 +1,138 @@
 //! The seccomp filters of every case: calls that reach beyond the case are refused, or reported to the judge, which
 //! decides.
 //!
-//! They are installed before exec, so they also apply to code that runs before `main`.
+//! They are installed before the program begins, so they also apply to code that runs before `main`.
 
 use std::env::consts::ARCH;
 use std::io;
-use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{getpgrp, getpid, getppid};
+use nix::unistd::{Pid, getpgrp, getpid, getppid};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
+
+use crate::descriptors;
 
 /// The operation code of a BPF instruction that returns a constant.
 const BPF_RETURN: u16 = 0x06;
 /// Marks the instructions that become `SECCOMP_RET_USER_NOTIF`, which seccompiler does not know.
 const NOTIFY: u16 = 0x6a75;
 
-/// The programs, compiled before fork.
-pub struct Filters {
+/// The programs that refuse calls.
+pub struct Refusals {
     /// Calls that fail with EPERM.
-    refused: BpfProgram,
+    refused: Program,
     /// `clone3` passes its flags in memory, where a filter cannot see them. libc falls back to `clone`.
-    no_clone3: BpfProgram,
+    no_clone3: Program,
+}
+
+/// The programs that report calls to the judge of one case. Like `Program`, they can be sent to another process.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Reports {
     /// Calls on which the judge decides.
-    notified: BpfProgram,
+    notified: Program,
     /// Refuses the signals that reach the judge, where the kernel does not support notification.
-    no_signals: BpfProgram,
+    no_signals: Program,
+}
+
+/// The most instructions of a program.
+const LONGEST: usize = 256;
+
+/// A program of BPF instructions. It consists of numbers.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Program {
+    len: u32,
+    instructions: [libc::sock_filter; LONGEST],
+}
+
+impl From<BpfProgram> for Program {
+    fn from(program: BpfProgram) -> Program {
+        let nothing = libc::sock_filter {
+            code: 0,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        };
+        let mut instructions = [nothing; LONGEST];
+        for (place, instruction) in instructions[..program.len()].iter_mut().zip(&program) {
+            *place = libc::sock_filter {
+                code: instruction.code,
+                jt: instruction.jt,
+                jf: instruction.jf,
+                k: instruction.k,
+            };
+        }
+        Program {
+            len: program.len() as u32,
+            instructions,
+        }
+    }
 }
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
 
-impl Filters {
-    /// Compiles the programs for children of this process. Without a tracer, the judge also counts new processes and
-    /// threads by their calls: a fork bomb would outrun one that polls.
-    pub fn new(traced: bool) -> io::Result<Filters> {
-        let compiled = || -> Result<Filters, seccompiler::Error> {
-            Ok(Filters {
-                refused: compile(refused()?, SeccompAction::Errno(libc::EPERM as u32))?,
-                no_clone3: compile(
-                    vec![(libc::SYS_clone3, Vec::new())],
-                    SeccompAction::Errno(libc::ENOSYS as u32),
-                )?,
-                notified: notifying(compile(
-                    notified(traced)?,
-                    SeccompAction::Trace(u32::from(NOTIFY)),
-                )?),
-                no_signals: compile(
-                    signals_to_judge()?,
-                    SeccompAction::Errno(libc::EPERM as u32),
-                )?,
-            })
-        };
-        compiled().map_err(io::Error::other)
+impl Refusals {
+    pub fn new() -> io::Result<Refusals> {
+        let refused = refused().and_then(|rules| failing(rules, libc::EPERM));
+        let no_clone3 = failing(vec![(libc::SYS_clone3, Vec::new())], libc::ENOSYS);
+        Ok(Refusals {
+            refused: refused.map_err(io::Error::other)?.into(),
+            no_clone3: no_clone3.map_err(io::Error::other)?.into(),
+        })
     }
 
-    /// Installs the programs in this process, which is about to exec, and sends the descriptor on which the judge is
-    /// notified through `socket`. Makes only system calls.
+    /// Installs the programs in this process and all that it starts. Makes only system calls.
     ///
     /// A kernel without seccomp, or a sandbox that refuses it, leaves the case without them.
-    pub fn install(&self, socket: RawFd) {
+    pub fn install(&self) {
         let on: libc::c_ulong = 1;
         let zero: libc::c_ulong = 0;
         // SAFETY: the option takes numbers only.
         unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, zero, zero, zero) };
         let _ = load(&self.refused, 0);
         let _ = load(&self.no_clone3, 0);
+    }
+}
+
+impl Reports {
+    /// Compiles the programs for children of `parent`, this process or its zygote. Without a tracer, the judge also counts
+    /// new processes and threads by their calls: a fork bomb would outrun one that polls.
+    pub fn new(parent: Pid, traced: bool) -> io::Result<Reports> {
+        let marked = SeccompAction::Trace(u32::from(NOTIFY));
+        let notified = notified(traced).and_then(|rules| compile(rules, marked));
+        let no_signals =
+            signals_to_judge(parent.as_raw()).and_then(|rules| failing(rules, libc::EPERM));
+        Ok(Reports {
+            notified: notifying(notified.map_err(io::Error::other)?).into(),
+            no_signals: no_signals.map_err(io::Error::other)?.into(),
+        })
+    }
+
+    /// Installs the programs in this process, after those of `Refusals`, and sends the descriptor on which the judge is
+    /// notified through `socket`. Makes only system calls.
+    pub fn install(&self, socket: RawFd) {
         match load(&self.notified, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER) {
-            Ok(listener) => send(socket, listener as RawFd),
+            Ok(listener) => {
+                // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
+                let listener = unsafe { OwnedFd::from_raw_fd(listener as RawFd) };
+                let _ = descriptors::send(socket, &0_u8, [listener.as_raw_fd()]);
+            }
             Err(_) => {
                 let _ = load(&self.no_signals, 0);
             }
         }
     }
+}
+
+fn failing(rules: Rules, error: libc::c_int) -> Result<BpfProgram, seccompiler::Error> {
+    compile(rules, SeccompAction::Errno(error as u32))
 }
 
 fn compile(rules: Rules, on_match: SeccompAction) -> Result<BpfProgram, seccompiler::Error> {
@@ -178,17 +232,18 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
     Ok(rules)
 }
 
-/// Signals to this process, to its parent, to their groups and to everything.
-fn signals_to_judge() -> Result<Rules, seccompiler::Error> {
+/// Signals to this process, to its parent, to the `zygote`, to their groups and to everything.
+fn signals_to_judge(zygote: i32) -> Result<Rules, seccompiler::Error> {
     let (judge, parent, group) = (getpid().as_raw(), getppid().as_raw(), getpgrp().as_raw());
-    let targets = [-1, judge, -judge, parent, -parent, group, -group];
-    let signals = targets.iter().map(|pid| {
+    let named = [judge, parent, group, zygote];
+    let targets = named.iter().flat_map(|pid| [*pid, -pid]).chain([-1]);
+    let signals = targets.map(|pid| {
         SeccompRule::new(vec![
             condition(
                 0,
                 SeccompCmpArgLen::Dword,
                 SeccompCmpOp::Eq,
-                *pid as u32 as u64,
+                pid as u32 as u64,
             )?,
             // Signal 0 only asks whether the process exists.
             condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?,
@@ -197,7 +252,7 @@ fn signals_to_judge() -> Result<Rules, seccompiler::Error> {
     });
     let signals: Vec<_> = signals.collect::<Result<_, _>>()?;
     let process = || {
-        let processes = [judge, parent].into_iter();
+        let processes = [judge, parent, zygote].into_iter();
         processes
             .map(|pid| is(0, pid as u64))
             .collect::<Result<Vec<_>, _>>()
@@ -239,13 +294,13 @@ fn has_bits(index: u8, bits: u64) -> Result<SeccompRule, seccompiler::Error> {
 }
 
 /// Loads the program into this process. Makes one system call.
-fn load(program: &BpfProgram, flags: libc::c_ulong) -> Result<libc::c_long, Errno> {
+fn load(program: &Program, flags: libc::c_ulong) -> Result<libc::c_long, Errno> {
     let program = libc::sock_fprog {
-        len: program.len() as libc::c_ushort,
-        filter: program.as_ptr() as *mut libc::sock_filter,
+        len: program.len as libc::c_ushort,
+        filter: program.instructions.as_ptr().cast_mut(),
     };
-    // SAFETY: `program` describes an array of BPF instructions that outlives the call. seccompiler's type has the
-    // kernel's layout. The kernel checks the program and does not modify it.
+    // SAFETY: `program` describes an array of BPF instructions that outlives the call. The kernel checks the program and
+    // does not modify it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -257,59 +312,12 @@ fn load(program: &BpfProgram, flags: libc::c_ulong) -> Result<libc::c_long, Errn
     Errno::result(result)
 }
 
-/// The room for one control message with one descriptor: a `cmsghdr` and an `int`, padded.
-#[repr(C)]
-struct Control {
-    header: libc::cmsghdr,
-    descriptor: RawFd,
-}
-
-/// Runs `f` with a message of one byte and with room for one descriptor.
-fn with_message<R>(f: impl FnOnce(&mut libc::msghdr, *mut Control) -> R) -> R {
-    let mut byte = 0_u8;
-    let mut part = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
-    };
-    let mut control = Control {
-        // SAFETY: a `cmsghdr` consists of numbers.
-        header: unsafe { zeroed() },
-        descriptor: -1,
-    };
-    // SAFETY: a `msghdr` consists of numbers and pointers, which may be null.
-    let mut message: libc::msghdr = unsafe { zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<Control>() as _;
-    f(&mut message, &raw mut control)
-}
-
-/// Sends `descriptor` through `socket`. Makes one system call.
-fn send(socket: RawFd, descriptor: RawFd) {
-    with_message(|message, control| {
-        // SAFETY: `control` points to the local of `with_message`.
-        let control = unsafe { &mut *control };
-        // SAFETY: the function only computes.
-        control.header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _;
-        control.header.cmsg_level = libc::SOL_SOCKET;
-        control.header.cmsg_type = libc::SCM_RIGHTS;
-        control.descriptor = descriptor;
-        // SAFETY: the message points to locals of `with_message`, which outlive the call.
-        unsafe { libc::sendmsg(socket, ptr::from_mut(message), libc::MSG_NOSIGNAL) };
-    });
-}
-
 /// The descriptor that the child has sent, or `None` if it could not install the filter that notifies.
 pub fn receive(socket: &UnixDatagram) -> Option<OwnedFd> {
-    with_message(|message, control| {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        // SAFETY: the message points to locals of `with_message`, which outlive the call.
-        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), ptr::from_mut(message), flags) };
-        // SAFETY: `control` points to the local of `with_message`.
-        let control = unsafe { &*control };
-        let has_descriptor = received == 1 && control.header.cmsg_type == libc::SCM_RIGHTS;
-        // SAFETY: the kernel has just created the descriptor for this process, and nothing else owns it.
-        has_descriptor.then(|| unsafe { OwnedFd::from_raw_fd(control.descriptor) })
-    })
+    // SAFETY: all bytes are valid for a number.
+    let received =
+        unsafe { descriptors::receive(socket.as_raw_fd(), &mut 0_u8, libc::MSG_DONTWAIT) };
+    let [listener] = received.ok()??;
+    // SAFETY: the kernel has just created the descriptor for this process, and nothing else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(listener) })
 }

@@ -1,7 +1,11 @@
 //! The resource limits of a case's process. They never exceed the hard limits that this process was started with.
 
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
-use nix::unistd::Uid;
+use std::ptr::null_mut;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
+use nix::unistd::{Pid, Uid};
 
 use crate::limits::Limits;
 use crate::{format, procfs};
@@ -63,11 +67,18 @@ impl Rlimits {
         self.files >= FEWEST_FILES
     }
 
-    /// Sets the limits in this process. Makes only system calls.
-    pub fn apply(&self) -> nix::Result<()> {
-        self.limits
-            .iter()
-            .try_for_each(|(resource, limit)| setrlimit(*resource, *limit, *limit))
+    /// Sets the limits of `process`, or of this process. Makes only system calls.
+    pub fn apply(&self, process: Option<Pid>) -> nix::Result<()> {
+        self.limits.iter().try_for_each(|(resource, limit)| {
+            let limit = libc::rlimit {
+                rlim_cur: *limit,
+                rlim_max: *limit,
+            };
+            let pid = process.map_or(0, Pid::as_raw);
+            // SAFETY: the call reads `limit`, and does not write without a place for the former limit.
+            let result = unsafe { libc::prlimit(pid, *resource as _, &limit, null_mut()) };
+            Errno::result(result).map(drop)
+        })
     }
 }
 

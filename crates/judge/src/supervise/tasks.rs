@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
@@ -52,28 +50,6 @@ pub fn wait_any_until(end: Instant) -> Result<Option<(Pid, Change)>, Errno> {
 /// Waits for a change of `pid`.
 pub fn wait_for(pid: Pid) -> Result<Change, Errno> {
     wait(pid.as_raw(), libc::__WALL).map(|(_, change)| change)
-}
-
-/// Makes the tracee `pid`, which is stopped because it has executed its program, one that was attached by
-/// PTRACE_SEIZE. Only then does the kernel keep a stop by job control as it is without a tracer. Returns the status of
-/// `pid` if it was killed meanwhile.
-pub fn seize(pid: Pid, options: Options) -> Result<Option<Status>, Errno> {
-    let seized = ptrace::detach(pid, Signal::SIGSTOP)
-        .and_then(|()| wait(pid.as_raw(), libc::__WALL | libc::WUNTRACED))
-        .and_then(|(_, change)| match change {
-            Change::Ended(status) => Ok(Some(status)),
-            _ => ptrace::seize(pid, options).map(|()| None),
-        });
-    match seized {
-        // Without a SIGCONT it stays stopped.
-        Ok(None) => signal::kill(pid, Signal::SIGCONT)?,
-        Ok(Some(_)) => {}
-        Err(_) => {
-            let _ = signal::kill(pid, Signal::SIGKILL);
-            while !matches!(wait_for(pid)?, Change::Ended(_)) {}
-        }
-    }
-    seized
 }
 
 /// Waits until the child `pid` has ended and leaves it a zombie, so that its id is not reused.

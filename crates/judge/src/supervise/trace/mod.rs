@@ -120,8 +120,19 @@ struct Tracer<'a> {
     first: First,
 }
 
-/// Traces `root`, which has asked this thread to trace it and is about to execute its program. Returns an error if it
-/// cannot be waited for.
+/// How `root` must have been attached, by PTRACE_SEIZE. Only then does the kernel keep a stop by job control as it is
+/// without a tracer.
+pub fn options() -> Options {
+    Options::PTRACE_O_EXITKILL
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACESECCOMP
+}
+
+/// Traces `root`, to which this thread is attached, until it ends. Returns an error if it cannot be waited for.
 pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> Result<Seen, Errno> {
     let mut tracer = Tracer {
         root,
@@ -160,19 +171,6 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> R
 
 impl Tracer<'_> {
     fn until_root_ends(&mut self) -> Result<Status, Errno> {
-        if let Change::Ended(status) = tasks::wait_for(self.root)? {
-            return Ok(status);
-        }
-        let options = Options::PTRACE_O_EXITKILL
-            | Options::PTRACE_O_TRACESYSGOOD
-            | Options::PTRACE_O_TRACEFORK
-            | Options::PTRACE_O_TRACEVFORK
-            | Options::PTRACE_O_TRACECLONE
-            | Options::PTRACE_O_TRACEEXEC
-            | Options::PTRACE_O_TRACESECCOMP;
-        if let Some(status) = tasks::seize(self.root, options)? {
-            return Ok(status);
-        }
         loop {
             let changed = match &self.held {
                 None => Some(tasks::wait_any()?),
