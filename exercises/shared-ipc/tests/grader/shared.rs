@@ -283,7 +283,7 @@ fn aligned_to_less_than_a_page() {
     case(|| {
         let value = Shared::<MaybeUninit<Aligned>>::new();
         if let Ok(value) = &value {
-            let address = value.0.as_ptr().addr();
+            let address = value.as_ptr().addr();
             check!(
                 address.is_multiple_of(align_of::<Aligned>()),
                 "A value aligned to 1 KiB is at address {address:#x}, which is no multiple of 1 KiB."
