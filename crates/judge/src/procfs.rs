@@ -259,7 +259,7 @@ impl MapsLine<'_> {
 /// The contents of a file of /proc. `fs::read_to_string` would ask for its size, which is 0, and then read it in many
 /// small pieces, for each of which the kernel formats the whole file.
 pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
-    let mut text = String::with_capacity(4096);
+    let mut text = String::with_capacity(8 << 10);
     File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
     Ok(text)
 }
