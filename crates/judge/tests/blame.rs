@@ -110,8 +110,8 @@ fn call(address: *const u8) {
 #[test]
 fn a_child_does_not_inherit_what_dontfork_keeps() {
     earns(
-        "A forked child was killed by SIGSEGV: memory was accessed that a forked child does not inherit \
-         (MADV_DONTFORK), 64 KiB into a mapping of 512 KiB.",
+        "A forked child was killed by SIGSEGV: memory that a forked child does not inherit (MADV_DONTFORK) was \
+         accessed, 64 KiB into a mapping of 512 KiB.",
         || {
             let start = map(LEN, BOTH, PRIVATE);
             assert!(advise(start, LEN, libc::MADV_DONTFORK));
@@ -189,7 +189,7 @@ fn the_end_that_mremap_has_cut_off() {
 #[test]
 fn memory_that_map_fixed_has_replaced() {
     earns(
-        "SIGSEGV: memory was written that is mapped without PROT_WRITE, at the first byte of a mapping of 64 KiB.",
+        "SIGSEGV: memory that is mapped without PROT_WRITE was written, at the first byte of a mapping of 64 KiB.",
         || {
             let start = map(LEN, BOTH, PRIVATE);
             unmap(start, LEN);
@@ -202,7 +202,7 @@ fn memory_that_map_fixed_has_replaced() {
 #[test]
 fn memory_without_permissions_is_read() {
     earns(
-        "SIGSEGV: memory was accessed that is mapped with PROT_NONE, 64 KiB into a mapping of 512 KiB.",
+        "SIGSEGV: memory that is mapped with PROT_NONE was accessed, 64 KiB into a mapping of 512 KiB.",
         || {
             peek(map(LEN, libc::PROT_NONE, PRIVATE).wrapping_add(PART));
         },
@@ -212,7 +212,7 @@ fn memory_without_permissions_is_read() {
 #[test]
 fn data_is_executed() {
     earns(
-        "SIGSEGV: memory was executed that is mapped without PROT_EXEC, 64 KiB into a mapping of 512 KiB.",
+        "SIGSEGV: memory that is mapped without PROT_EXEC was executed, 64 KiB into a mapping of 512 KiB.",
         || call(map(LEN, BOTH, PRIVATE).wrapping_add(PART)),
     );
 }
@@ -220,7 +220,7 @@ fn data_is_executed() {
 #[test]
 fn unmapped_code_is_executed() {
     earns(
-        "SIGSEGV: memory was executed after munmap, at the first byte of a mapping of 512 KiB.",
+        "SIGSEGV: memory was executed after it had been unmapped, at the first byte of a mapping of 512 KiB. Unmap it only when nothing uses it any more.",
         || {
             let start = map(LEN, libc::PROT_READ | libc::PROT_EXEC, PRIVATE);
             unmap(start, LEN);
@@ -275,7 +275,7 @@ fn the_program_itself_is_written() {
         poke((poke as fn(*mut u8) as *const u8).cast_mut())
     });
     let sentence = outcome.sentence().unwrap();
-    let begin = "SIGSEGV: memory was written that is mapped without PROT_WRITE, in /";
+    let begin = "SIGSEGV: memory that is mapped without PROT_WRITE was written, in /";
     assert!(sentence.starts_with(begin), "{sentence}");
     assert!(sentence.ends_with(" (r-xp)."), "{sentence}");
 }
@@ -296,7 +296,7 @@ fn system_v(hint: *mut u8, flags: i32) -> *mut u8 {
 #[test]
 fn system_v_memory_that_is_attached_for_reading() {
     earns(
-        "SIGSEGV: memory was written that is mapped without PROT_WRITE, in /SYSV00000000 (r--s).",
+        "SIGSEGV: memory that is mapped without PROT_WRITE was written, in /SYSV00000000 (r--s).",
         || poke(system_v(null_mut(), libc::SHM_RDONLY)),
     );
 }
@@ -304,7 +304,7 @@ fn system_v_memory_that_is_attached_for_reading() {
 #[test]
 fn system_v_memory_that_has_replaced_a_file() {
     earns(
-        "SIGSEGV: memory was written that is mapped without PROT_WRITE, in /SYSV00000000 (r--s).",
+        "SIGSEGV: memory that is mapped without PROT_WRITE was written, in /SYSV00000000 (r--s).",
         || {
             // SAFETY: the name is a C string.
             let file = unsafe { libc::memfd_create(c"file".as_ptr(), 0) };
@@ -327,7 +327,7 @@ fn system_v_memory_where_something_was_unmapped() {
 #[test]
 fn shared_memory_that_mremap_has_grown_past_its_object() {
     earns(
-        "SIGBUS: byte 512 KiB of shared memory was accessed that is 64 KiB long. mremap lengthens only the mapping, not \
+        "SIGBUS: byte 512 KiB of shared memory was accessed, but that memory is only 64 KiB long. mremap lengthens only the mapping, not \
          the memory behind it.",
         || {
             let start = map(PART, BOTH, SHARED);
@@ -340,7 +340,7 @@ fn shared_memory_that_mremap_has_grown_past_its_object() {
 #[test]
 fn a_memfd_that_was_truncated() {
     earns(
-        "SIGBUS: byte 64 KiB of the file behind a mapping was accessed, and the file is 64 KiB long.",
+        "SIGBUS: byte 64 KiB of the file behind a mapping was accessed, but the file is only 64 KiB long.",
         || {
             // SAFETY: the name is a C string.
             let file = unsafe { libc::memfd_create(c"file".as_ptr(), 0) };
@@ -462,7 +462,8 @@ fn a_child_overflows_its_stack() {
 #[test]
 fn text_about_an_overflow_is_none() {
     earns(
-        "SIGABRT: the process was aborted, by abort(3) or by a runtime that has printed the reason.",
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted.",
         || {
             println!("thread 'main' has overflowed its stack");
             std::process::abort();
@@ -743,7 +744,8 @@ fn a_child_exits_where_it_should_return() {
 #[test]
 fn a_grandchild_returns_from_the_code_of_its_parent() {
     earns(
-        "A forked child returned from your function instead of calling _exit, so two processes ran the caller's code.",
+        "A forked child left your function, by returning or by a panic, and ran the caller's code. End it with _exit \
+         on every path, also after a panic.",
         || {
             judge::in_child(|| {
                 // SAFETY: this child has one thread.
@@ -935,7 +937,8 @@ fn many_children_panic_and_are_waited_for() {
 #[test]
 fn an_abort_after_a_caught_panic() {
     earns(
-        "SIGABRT: the process was aborted, by abort(3) or by a runtime that has printed the reason.",
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted.",
         || {
             judge::expect_panics();
             assert!(panic::catch_unwind(|| panic!("caught")).is_err());

@@ -199,7 +199,7 @@ fn without_ptrace_calls_fail_too() {
         return;
     };
     assert_eq!(
-        line["sentence"], "When munmap failed with ENOMEM: It did not cope.",
+        line["sentence"], "The grader made munmap fail with ENOMEM. It did not cope.",
         "{line}"
     );
 }

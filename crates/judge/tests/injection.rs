@@ -106,7 +106,7 @@ fn each_call_fails_once_with_its_errno() {
 #[test]
 fn a_failure_after_a_refusal_names_call_and_errno() {
     earns(
-        "When munmap failed with ENOMEM: Region::drop panicked.",
+        "The grader made munmap fail with ENOMEM. Region::drop panicked.",
         &[("munmap", Errno::ENOMEM)],
         |_| {
             watch(|| {
@@ -131,9 +131,38 @@ fn a_crash_after_a_refusal_names_the_call() {
     );
     let sentence = outcome.sentence().unwrap();
     assert!(
-        sentence.starts_with("When mmap failed with ENOMEM: ") && sentence.contains("SIGSEGV"),
+        sentence.starts_with("The grader made mmap fail with ENOMEM. SIGSEGV: ")
+            && sentence.ends_with(" Check the result of mmap."),
         "{sentence}"
     );
+}
+
+/// Expects this end of the sentence about an answer that calls `end` if munmap fails.
+fn earns_advice(advice: &str, end: fn()) {
+    let outcome = observe_refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            let start = map().unwrap();
+            if refuse(|| unmap(start)).is_err() {
+                end();
+            }
+        },
+        |_| (),
+    );
+    let sentence = outcome.sentence().unwrap();
+    assert!(sentence.ends_with(advice), "{sentence}");
+}
+
+#[test]
+fn a_panic_after_a_refusal_is_advised_against() {
+    earns_advice(": munmap. Handle the error without a panic.", || {
+        panic!("munmap")
+    });
+}
+
+#[test]
+fn an_abort_after_a_refusal_is_advised_against() {
+    earns_advice(" Handle the error instead.", || std::process::abort());
 }
 
 #[test]
@@ -167,7 +196,8 @@ fn what_is_left_after_a_refusal_is_found() {
     );
     let sentence = outcome.sentence().unwrap();
     assert!(
-        sentence.starts_with("When mmap failed with ENOMEM: ") && sentence.contains("512 KiB"),
+        sentence.starts_with("The grader made mmap fail with ENOMEM. ")
+            && sentence.contains("512 KiB"),
         "{sentence}"
     );
 }
@@ -272,7 +302,7 @@ fn a_retry_that_never_gives_up_is_found() {
     );
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("When every munmap failed with ENOMEM: munmap was called 1000 times.")
+        Some("The grader made every munmap fail with ENOMEM. munmap was called 1000 times.")
     );
 }
 
@@ -394,7 +424,9 @@ fn a_check_and_a_count_that_are_two_steps_are_caught() {
     });
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("While another thread was inside mmap: The cap is 1, and two threads passed it.")
+        Some(
+            "The grader held a thread inside mmap while another one ran. The cap is 1, and two threads passed it."
+        )
     );
 }
 

@@ -129,7 +129,8 @@ fn panics() {
 #[test]
 fn child_returns() {
     earns(
-        "A forked child returned from your function instead of calling _exit, so two processes ran the caller's code.",
+        "A forked child left your function, by returning or by a panic, and ran the caller's code. End it with _exit \
+         on every path, also after a panic.",
         || {
             // SAFETY: the case runs on the only active thread of this process.
             if let ForkResult::Parent { child } = unsafe { fork() }.unwrap() {
@@ -232,7 +233,7 @@ fn floods() {
     };
     earns_within(
         limits,
-        "SIGXFSZ: a write made a file, or the output, larger than a case may.",
+        "SIGXFSZ: a write exceeded the limit on the size of a file or of the output.",
         || loop {
             println!("and on and on");
         },
@@ -317,7 +318,7 @@ fn null_pointer() {
 #[test]
 fn after_unmap() {
     earns_for_access(
-        "SIGSEGV: memory was accessed after munmap, 64 KiB into a mapping of 512 KiB.",
+        "SIGSEGV: memory was accessed after it had been unmapped, 64 KiB into a mapping of 512 KiB. Unmap it only when nothing uses it any more.",
         || {
             let start = map(LEN, BOTH);
             // SAFETY: the mapping belongs to this test.
@@ -330,7 +331,7 @@ fn after_unmap() {
 #[test]
 fn read_only() {
     earns_for_access(
-        "SIGSEGV: memory was written that is mapped without PROT_WRITE, at the first byte of a mapping of 512 KiB.",
+        "SIGSEGV: memory that is mapped without PROT_WRITE was written, at the first byte of a mapping of 512 KiB.",
         || poke(map(LEN, libc::PROT_READ)),
     );
 }
@@ -338,7 +339,7 @@ fn read_only() {
 #[test]
 fn guard_page() {
     earns_for_access(
-        "SIGSEGV: memory was accessed that is mapped with PROT_NONE, at the first byte of a mapping of 512 KiB.",
+        "SIGSEGV: memory that is mapped with PROT_NONE was accessed, at the first byte of a mapping of 512 KiB.",
         || poke(map(LEN, libc::PROT_NONE)),
     );
 }
@@ -371,7 +372,8 @@ fn stack_overflow() {
     }
     earns_if_traced(
         "The stack overflowed: a recursion is too deep, or a local variable is too large.",
-        "SIGABRT: the process was aborted, by abort(3) or by a runtime that has printed the reason.",
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted.",
         || {
             std::hint::black_box(deeper(0));
         },
@@ -411,7 +413,8 @@ fn panics_across_a_c_function() {
 #[test]
 fn aborts() {
     earns(
-        "SIGABRT: the process was aborted, by abort(3) or by a runtime that has printed the reason.",
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted.",
         || std::process::abort(),
     );
 }
@@ -429,7 +432,7 @@ fn kills_itself() {
 #[test]
 fn past_the_file() {
     earns_for_access(
-        "SIGBUS: byte 64 KiB of the file behind a mapping was accessed, and the file is 0 bytes long.",
+        "SIGBUS: byte 64 KiB of the file behind a mapping was accessed, but the file is only 0 bytes long.",
         || {
             // SAFETY: the name is a C string.
             let empty = unsafe { libc::memfd_create(c"empty".as_ptr(), 0) };

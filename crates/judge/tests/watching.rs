@@ -362,7 +362,7 @@ fn a_different_ledger_fails_with_its_first_difference() {
     );
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("At the end nothing was still mapped; expected 512 KiB.")
+        Some("At the end, nothing was still mapped; expected 512 KiB.")
     );
     let diff = outcome.diff.expect("a difference");
     assert!(

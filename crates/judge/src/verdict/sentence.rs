@@ -44,8 +44,8 @@ fn failed(failure: &Failure) -> String {
             place(&panic.at),
             message(panic)
         ),
-        Failure::Escaped => "A forked child returned from your function instead of calling _exit, so two processes ran \
-             the caller's code."
+        Failure::Escaped => "A forked child left your function, by returning or by a panic, and ran the caller's \
+                             code. End it with _exit on every path, also after a panic."
             .to_owned(),
         Failure::Zombies(count) => zombies(*count),
         Failure::LeftRunning => "A process that your code had started was still running when the case ended. Wait for \
@@ -90,7 +90,7 @@ fn failed(failure: &Failure) -> String {
                 "The same program without the mistake failed, and it must work first: {sentence}"
             )
         }
-        Failure::During(injection, failure) => during(injection, &failed(failure)),
+        Failure::During(injection, failure) => during(injection, failure),
         Failure::Stale => "This grader was built from another version of your answer and cannot grade the present one. \
              Save the file again, or touch(1) it."
             .to_owned(),
@@ -113,14 +113,34 @@ fn panic_and_message(panic: &Panic) -> String {
 }
 
 /// The sentence of a failure that an injection brought about.
-fn during(injection: &Injection, sentence: &str) -> String {
-    let call = injection.call;
+fn during(injection: &Injection, failure: &Failure) -> String {
+    let (call, sentence) = (injection.call, failed(failure));
     match injection.effect {
-        Effect::Fail(errno) if injection.lasting => {
-            format!("When every {call} failed with {errno:?}: {sentence}")
+        Effect::Fail(errno) => {
+            let every = if injection.lasting { "every " } else { "" };
+            let advice = advice_after(call, failure).unwrap_or_default();
+            format!("The grader made {every}{call} fail with {errno:?}. {sentence}{advice}")
         }
-        Effect::Fail(errno) => format!("When {call} failed with {errno:?}: {sentence}"),
-        Effect::Hold => format!("While another thread was inside {call}: {sentence}"),
+        Effect::Hold => {
+            format!("The grader held a thread inside {call} while another one ran. {sentence}")
+        }
+    }
+}
+
+/// What to do about a failure whose own sentence cannot know that `call` was made to fail.
+fn advice_after(call: &str, failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::Panicked(_) | Failure::ChildPanicked(_) | Failure::AbortedByPanic(_) => {
+            Some(" Handle the error without a panic.".to_owned())
+        }
+        Failure::Killed(libc::SIGABRT, _) | Failure::ChildKilled(libc::SIGABRT, _) => {
+            Some(" Handle the error instead.".to_owned())
+        }
+        Failure::Killed(libc::SIGSEGV | libc::SIGBUS, _)
+        | Failure::ChildKilled(libc::SIGSEGV | libc::SIGBUS, _) => {
+            Some(format!(" Check the result of {call}."))
+        }
+        _ => None,
     }
 }
 
@@ -232,16 +252,17 @@ fn capitalised(text: &str) -> String {
 fn usual_cause(signal: i32) -> &'static str {
     match signal {
         libc::SIGABRT => {
-            "the process was aborted, by abort(3) or by a runtime that has printed the reason"
+            "the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+             aborted"
         }
-        libc::SIGXFSZ => "a write made a file, or the output, larger than a case may",
+        libc::SIGXFSZ => "a write exceeded the limit on the size of a file or of the output",
         libc::SIGKILL => "a process sent the signal, or the machine ran out of memory",
         libc::SIGFPE => "an integer was divided by zero, or the quotient overflowed",
         libc::SIGILL => {
             "an instruction that this processor does not have, or a deliberate trap, was executed"
         }
         libc::SIGSEGV | libc::SIGBUS => "an access to memory was invalid",
-        libc::SIGPIPE => "a pipe or socket was written that has no reader",
+        libc::SIGPIPE => "a pipe or socket without a reader was written to",
         _ => "the signal arrived, and no handler for it was installed",
     }
 }
@@ -271,7 +292,10 @@ fn fault_place(place: &Place) -> Option<String> {
         } => {
             let (done, into) = (verb(*access), into(*offset, *len));
             match how {
-                Gone::Unmapped => format!("memory was {done} after munmap, {into}."),
+                Gone::Unmapped => format!(
+                    "memory was {done} after it had been unmapped, {into}. Unmap it only when \
+                                           nothing uses it any more."
+                ),
                 Gone::Moved => format!(
                     "memory was {done} at its old address after mremap had moved it, {into}. Use the address that \
                      mremap returned."
@@ -280,7 +304,7 @@ fn fault_place(place: &Place) -> Option<String> {
                     format!("memory was {done} after mremap had shortened its mapping, {into}.")
                 }
                 Gone::NotForked => format!(
-                    "memory was {done} that a forked child does not inherit (MADV_DONTFORK), {into}."
+                    "memory that a forked child does not inherit (MADV_DONTFORK) was {done}, {into}."
                 ),
             }
         }
@@ -311,13 +335,13 @@ fn fault_place(place: &Place) -> Option<String> {
                 Access::Unknown => "without PROT_READ",
             };
             format!(
-                "memory was {} that is mapped {mapped}, {}.",
+                "memory that is mapped {mapped} was {}, {}.",
                 verb(*access),
                 of(at)
             )
         }
         Place::ProtectionKey { at } => format!(
-            "memory was accessed whose protection key does not permit it (pkey_mprotect), {}.",
+            "memory was accessed although its protection key does not permit it (pkey_mprotect), {}.",
             of(at)
         ),
         Place::Guarded { at } => format!(
@@ -330,13 +354,13 @@ fn fault_place(place: &Place) -> Option<String> {
             offset,
             anonymous: true,
         } => format!(
-            "byte {} of shared memory was accessed that is {} long. mremap lengthens only the mapping, not the memory \
-             behind it.",
+            "byte {} of shared memory was accessed, but that memory is only {} long. mremap lengthens only the \
+             mapping, not the memory behind it.",
             argument(*offset),
             size(*object)
         ),
         Place::PastObject { object, offset, .. } => format!(
-            "byte {} of the file behind a mapping was accessed, and the file is {} long.",
+            "byte {} of the file behind a mapping was accessed, but the file is only {} long.",
             argument(*offset),
             size(*object)
         ),
@@ -352,7 +376,7 @@ fn fault_place(place: &Place) -> Option<String> {
         }
         Place::Misaligned => "an address was not aligned as the instruction requires.".to_owned(),
         Place::Damaged { at } => format!(
-            "a page was accessed that is marked as damaged (by a memory error, or MADV_HWPOISON), {}.",
+            "a page that is marked as damaged (by a memory error, or MADV_HWPOISON) was accessed, {}.",
             of(at)
         ),
     };
@@ -391,10 +415,13 @@ fn ledger(difference: &Difference) -> String {
         ("mapped", "nothing", _) => format!("Your code mapped {got}; expected no new mapping."),
         ("mapped", ..) => format!("Your code mapped {got}; expected {expected}."),
         ("still mapped", "nothing", _) => {
-            format!("At the end {got} was still mapped; expected nothing. Unmap the whole length.")
+            format!(
+                "{got} were still mapped at the end; expected nothing. Unmap all that your code maps, on every \
+                     path."
+            )
         }
         ("still mapped", ..) => {
-            format!("At the end {got} was still mapped; expected {expected}.")
+            format!("At the end, {got} was still mapped; expected {expected}.")
         }
         ("descriptors left", ..) => match got.parse::<i64>() {
             Ok(closed @ ..0) => {
@@ -403,12 +430,18 @@ fn ledger(difference: &Difference) -> String {
             }
             _ => {
                 let left = numbered(got, "file descriptor");
-                format!("Your code left {left} open; expected {expected}.")
+                format!(
+                    "Your code left {left} open; expected {expected}. Close each descriptor that it opens, on \
+                         every path."
+                )
             }
         },
         ("children left", ..) => {
             let left = numbered(got, "child process");
-            format!("Your code left {left} that it had not waited for; expected {expected}.")
+            format!(
+                "Your code left {left} that it had not waited for; expected {expected}. Call waitpid on every \
+                     path."
+            )
         }
         _ => format!("{key}: {got}; expected {expected}."),
     }
