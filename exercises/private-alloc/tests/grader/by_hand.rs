@@ -30,13 +30,15 @@ fn unmap(start: *mut u8, len: usize) {
     // SAFETY: no reference into the range exists, and no caller uses it afterwards.
     if let Err(error) = unsafe { unmap_by_hand(start, len) } {
         judge::fail(format!(
-            "unmap_by_hand returned an error for a mapping of map_by_hand; expected Ok: {error}."
+            "unmap_by_hand returned the error \"{error}\" for a mapping of {}; expected Ok. Pass start and len to munmap \
+             unchanged.",
+            judge::amount(len)
         ));
     }
 }
 
 #[test]
-fn asks_for_one_mapping() {
+fn makes_the_prescribed_calls() {
     watched(
         || {
             let start = watch(|| map(LEN));
@@ -94,8 +96,8 @@ fn failure_is_an_error() {
                     let expected = io::Error::from_raw_os_error(errno);
                     check!(
                         error.raw_os_error() == Some(errno),
-                        "map_by_hand({name}) returned the error \"{error}\"; expected mmap's: \"{expected}\". Return \
-                         io::Error::last_os_error()."
+                        "map_by_hand({name}) returned the error \"{error}\"; expected mmap's: \"{expected}\". Pass \
+                         the length to mmap unchanged, and return io::Error::last_os_error()."
                     );
                 }
             }
@@ -115,9 +117,9 @@ fn unmapped() {
             let left = mapped_pages(start, len);
             check!(
                 left == 0,
-                "unmap_by_hand returned Ok, but {left} of the {} pages of a mapping of {name} are still mapped. Pass \
-                 munmap the start and the length.",
-                len.div_ceil(page_size())
+                "unmap_by_hand of a mapping of {name} returned Ok, but {} still mapped. Pass start and len to munmap \
+                 unchanged.",
+                pages_of("its", left, len.div_ceil(page_size()))
             );
             neighbours.expect_untouched("unmap_by_hand of a mapping");
         }
@@ -138,8 +140,8 @@ fn unmaps_a_part() {
         let mapped = [0, 1, 2, 3].map(|index| mapped_pages(start.wrapping_add(index * page), 1));
         check!(
             mapped == [1, 0, 0, 1],
-            "Of 4 mapped pages, unmap_by_hand was asked to unmap the 2 in the middle; mapped are now {mapped:?} (1 is \
-             mapped); expected [1, 0, 0, 1]. Pass start and len to munmap unchanged."
+            "unmap_by_hand was called for the 2 middle pages of a mapping of 4 pages. Now the pages are {mapped:?} (1: \
+             mapped, 0: not); expected [1, 0, 0, 1]. Pass start and len to munmap unchanged."
         );
         let kept = [0, 3].map(|index| {
             let page_start = start.wrapping_add(index * page);
@@ -148,7 +150,8 @@ fn unmaps_a_part() {
         });
         check!(
             kept.iter().all(|page| first_change(page).is_none()),
-            "unmap_by_hand changed a page outside of the range that it was asked to unmap."
+            "unmap_by_hand changed the contents of a page outside the range that it was asked to unmap. Pass start \
+             and len to munmap unchanged."
         );
     })
 }
@@ -174,11 +177,13 @@ fn failed_unmap_is_an_error() {
             // SAFETY: munmap fails with EINVAL in all three cases and unmaps nothing.
             match unsafe { unmap_by_hand(start, len) } {
                 Ok(()) => judge::fail(format!(
-                    "{call} returned Ok; munmap fails with EINVAL. Check munmap's result."
+                    "{call} returned Ok; expected munmap's error, EINVAL. Pass start and len to munmap unchanged, and \
+                     check its result."
                 )),
                 Err(error) => check!(
                     error.raw_os_error() == Some(libc::EINVAL),
-                    "{call} returned the error \"{error}\"; munmap's was EINVAL. Return io::Error::last_os_error()."
+                    "{call} returned the error \"{error}\"; expected munmap's error, EINVAL. Return \
+                     io::Error::last_os_error()."
                 ),
             }
         }
@@ -200,7 +205,7 @@ fn calls_that_fail() {
             };
             check!(
                 mapped_pages(start, LEN) > 0,
-                "map_by_hand returned an address at which nothing is mapped. Check mmap's result."
+                "map_by_hand returned Ok, but nothing is mapped at the address. Compare mmap's result with MAP_FAILED."
             );
             // SAFETY: no reference into the mapping exists.
             let unmapped = watch(|| refuse(|| unsafe { unmap_by_hand(start, LEN) }));

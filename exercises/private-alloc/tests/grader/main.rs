@@ -105,9 +105,19 @@ fn is_zero(bytes: &[u8]) -> bool {
 fn expect_zeros(bytes: &[u8]) {
     if let Some(offset) = first_difference(bytes, &ZEROS) {
         judge::fail(format!(
-            "Byte {offset} of a new region is {}; expected 0. The kernel zeroes every page that it maps.",
+            "Byte {offset} of a new region is {}; expected 0. Map new memory for each region: the kernel zeroes every \
+             page that it maps.",
             bytes[offset]
         ));
+    }
+}
+
+/// Describes `count` of a number of pages, as the subject of a sentence about `whose` pages: `its only page is`.
+fn pages_of(whose: &str, count: usize, all: usize) -> String {
+    match (count, all) {
+        (1, 1) => format!("{whose} only page is"),
+        (1, _) => format!("1 of {whose} {all} pages is"),
+        _ => format!("{count} of {whose} {all} pages are"),
     }
 }
 
@@ -116,8 +126,7 @@ fn expect_read_and_write(start: *const u8) {
     let permissions = permissions(start);
     check!(
         permissions.mapped,
-        "Nothing is mapped at the address that your function returned. The memory must stay mapped until it is \
-         unmapped by its owner."
+        "Nothing is mapped at the first byte of the new memory. Keep all of it mapped until its owner unmaps it."
     );
     check!(
         permissions.read,
@@ -129,7 +138,8 @@ fn expect_read_and_write(start: *const u8) {
     );
     check!(
         !permissions.execute,
-        "The memory is executable. Leave out PROT_EXEC, so that data written here cannot run as code."
+        "The memory is mapped with execute permission. Leave out PROT_EXEC, so that data written here cannot run as \
+         code."
     );
 }
 

@@ -20,8 +20,13 @@ fn partly_used() -> [usize; 4] {
     ]
 }
 
-/// Fails the case unless every page can be written without a page fault.
-fn expect_no_fault(bytes: &mut [u8], after: &str) {
+const ALL_AT_ONCE: &str = "Pass MAP_POPULATE to mmap, or write to every page.";
+const EVERY_PAGE: &str = "Populate every page, the last one included.";
+const BY_HAND: &str = "Write to every page, the last one included, with write_volatile: the compiler may leave out a \
+                       plain write.";
+
+/// Fails the case unless every page can be written without a page fault. `advice` is for pages that are not resident.
+fn expect_no_fault(bytes: &mut [u8], after: &str, advice: &str) {
     let what = format!("After {after} the region");
     expect_plain(&what, bytes.as_ptr(), bytes.len(), Kind::MayBeHuge);
     let pages = bytes.len().div_ceil(page_size());
@@ -29,12 +34,13 @@ fn expect_no_fault(bytes: &mut [u8], after: &str) {
     let taken = page_faults(faults_of_writing(bytes, 9));
     check!(
         taken == NONE || resident < pages,
-        "After {after}, all {pages} pages are resident, but writes to each page took {taken}; expected none. Write to \
-         each page: a page that was only read is write-protected."
+        "After {after}, all {pages} pages are resident, but writing to each page took {taken}; expected none. A page \
+         that was only read is still write-protected: write to every page."
     );
     check!(
         taken == NONE,
-        "After {after}, {resident} of {pages} pages are resident, and writes to each page took {taken}; expected none."
+        "After {after}, {resident} of {pages} pages are resident, and writing to each page took {taken}; expected none. \
+         {advice}"
     );
 }
 
@@ -83,16 +89,17 @@ fn prefault(region: &mut Region) {
 fn prefault_without_advice(region: &mut Region) {
     if let Err(error) = region.prefault() {
         judge::fail(format!(
-            "prefault() returned an error {WITHOUT_ADVICE}: {error}. Write to each page instead."
+            "prefault() returned the error \"{error}\" {WITHOUT_ADVICE}; expected Ok. If madvise fails with EINVAL, \
+             write to each page instead."
         ));
     }
 }
 
 #[test]
-fn resident_at_once() {
+fn populated_is_resident() {
     case(|| {
         for len in partly_used() {
-            expect_no_fault(populated(len).as_mut_slice(), "new_populated");
+            expect_no_fault(populated(len).as_mut_slice(), "new_populated", ALL_AT_ONCE);
         }
     })
 }
@@ -105,6 +112,7 @@ fn populated_before_linux_5_14() {
         expect_no_fault(
             region.as_mut_slice(),
             &format!("new_populated {WITHOUT_ADVICE}"),
+            ALL_AT_ONCE,
         );
     })
 }
@@ -154,41 +162,34 @@ fn prefault_keeps_contents() {
                 let spacer = Spacer::new();
                 let mut region = region(len);
                 drop(spacer);
-                let written = |index: usize| index % 4 < 2;
-                let pages = || (0..len).step_by(page).enumerate();
-                for (index, offset) in pages() {
-                    let end = len.min(offset + page);
+                let mut expected = vec![0; len];
+                for (index, bytes) in expected.chunks_mut(page).enumerate() {
+                    let range = index * page..index * page + bytes.len();
                     match index % 4 {
-                        0 => fill(&mut region.as_mut_slice()[offset..end]),
+                        0 => {
+                            fill(bytes);
+                            region.as_mut_slice()[range].copy_from_slice(bytes);
+                        }
                         // Only the last byte of the page.
-                        1 => region.as_mut_slice()[end - 1] = pattern(index),
-                        2 => expect_zeros(&region.as_slice()[offset..end]),
+                        1 => {
+                            *bytes.last_mut().expect("a page has bytes") = pattern(index);
+                            region.as_mut_slice()[range.end - 1] = pattern(index);
+                        }
+                        2 => expect_zeros(&region.as_slice()[range]),
                         _ => {}
                     }
                 }
-                let before = region.as_slice().as_ptr();
-                let neighbours = Neighbours::of(before, len);
+                let neighbours = Neighbours::of(region.as_slice().as_ptr(), len);
                 prefault(&mut region);
-                for (index, offset) in pages() {
-                    let end = len.min(offset + page);
-                    let bytes = &region.as_slice()[offset..end];
-                    let intact = match index % 4 {
-                        0 => first_change(bytes).is_none(),
-                        1 => {
-                            let (last, rest) = bytes.split_last().expect("a page has bytes");
-                            *last == pattern(index) && is_zero(rest)
-                        }
-                        _ => is_zero(bytes),
-                    };
-                    let kind = if written(index) {
-                        "written"
-                    } else {
-                        "unwritten"
-                    };
-                    check!(
-                        intact,
-                        "prefault(){how} changed a {kind} page of the region; expected every byte to be kept."
-                    );
+                if let Some(offset) = first_difference(region.as_slice(), &expected) {
+                    judge::fail(format!(
+                        "prefault(){how} changed byte {} of page {} of the region from {} to {}; expected every byte to \
+                         be kept. Write back the byte that each page holds.",
+                        offset % page,
+                        offset / page,
+                        expected[offset],
+                        region.as_slice()[offset]
+                    ));
                 }
                 neighbours.expect_untouched("prefault() of a region");
             }
@@ -200,12 +201,12 @@ fn prefault_keeps_contents() {
 }
 
 #[test]
-fn prefault_brings_in_every_page() {
+fn prefault_populates_every_page() {
     case(|| {
         for len in partly_used() {
             let mut region = region(len);
             prefault(&mut region);
-            expect_no_fault(region.as_mut_slice(), "prefault()");
+            expect_no_fault(region.as_mut_slice(), "prefault()", EVERY_PAGE);
         }
     })
 }
@@ -218,8 +219,8 @@ fn prefault_after_reads() {
             // Each read maps the shared zero page, which is present but write-protected.
             expect_zeros(region.as_slice());
             prefault(&mut region);
-            let after = format!("reading every page and then prefault(){how}");
-            expect_no_fault(region.as_mut_slice(), &after);
+            let after = format!("reading every page and calling prefault(){how}");
+            expect_no_fault(region.as_mut_slice(), &after, EVERY_PAGE);
         };
         after_reads(prefault, "");
         pretend::no_populate_advice();
@@ -239,7 +240,8 @@ fn prefault_of_a_part() {
         prefault(&mut region);
         expect_no_fault(
             region.as_mut_slice(),
-            "writing the first and the last page, reading 8, and then prefault()",
+            "writing the first and the last page, reading 8 others, and calling prefault()",
+            EVERY_PAGE,
         );
     })
 }
@@ -257,15 +259,16 @@ fn prefault_after_fork() {
                 prefault(&mut region);
                 check!(
                     first_change(region.as_slice()).is_none(),
-                    "prefault() after a fork changed the contents of the region; expected every byte to be kept."
+                    "prefault() in a forked child changed the contents of the region; expected every byte to be kept. \
+                     Write back the byte that each page holds."
                 );
                 faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
             });
             let taken = page_faults(taken.into());
             check!(
                 taken == NONE,
-                "After a fork and prefault() in the child{how}, writes to each of {PAGES} pages took {taken}; expected \
-                 none. After a fork, resident pages are write-protected until they are written."
+                "After a fork and prefault() in the child{how}, writing to each of {PAGES} pages took {taken}; \
+                 expected none. After a fork, resident pages are write-protected: write to every page."
             );
         };
         after_fork(prefault, "");
@@ -282,7 +285,7 @@ fn prefault_before_linux_5_14() {
         for len in partly_used() {
             let mut region = region(len);
             prefault_without_advice(&mut region);
-            expect_no_fault(region.as_mut_slice(), &after);
+            expect_no_fault(region.as_mut_slice(), &after, BY_HAND);
         }
     })
 }
@@ -320,7 +323,7 @@ fn populating_calls_that_fail() {
         &POPULATING,
         |refused| match watch(|| refuse(|| Region::new_populated(PAGES * page_size()))) {
             Ok(mut region) => {
-                expect_no_fault(region.as_mut_slice(), "new_populated");
+                expect_no_fault(region.as_mut_slice(), "new_populated", ALL_AT_ONCE);
                 watch(|| refuse(|| drop(region)));
             }
             Err(error) => expect_errno("new_populated", &error, refused),
@@ -341,14 +344,15 @@ fn prefaulting_calls_that_fail() {
             let (untouched, written) = region.as_slice().split_at(half);
             check!(
                 is_zero(untouched) && first_change(written).is_none(),
-                "prefault() changed the contents of the region; expected every byte to be kept, whatever it returns."
+                "prefault() changed the contents of the region; expected every byte to be kept, whatever prefault() \
+                 returns."
             );
             match result {
                 Ok(()) => {
                     let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
                     check!(
                         taken == NONE,
-                        "prefault() returned Ok, but writes to each of {PAGES} pages then took {taken}; expected none, \
+                        "prefault() returned Ok, but writing to each of {PAGES} pages then took {taken}; expected none, \
                          or an error."
                     );
                 }

@@ -35,6 +35,11 @@ fn zeroed() {
         for _ in 0..2 {
             for (len, name) in lengths() {
                 let mut region = region(len);
+                check!(
+                    region.as_slice().as_ptr() == region.as_mut_slice().as_ptr(),
+                    "as_slice() and as_mut_slice() of a region of {name} begin at different addresses. Both must return \
+                     the mapped memory itself."
+                );
                 expect_read_and_write(region.as_slice().as_ptr());
                 expect_mapped(region.as_slice().as_ptr(), len, name);
                 expect_zeros(region.as_slice());
@@ -52,7 +57,7 @@ fn page_aligned() {
             let offset = region.as_slice().as_ptr().addr() % page_size();
             check!(
                 offset == 0,
-                "A region of {name} begins inside a page; expected the start of a page, as mmap returns it."
+                "A region of {name} begins inside a page; expected the start of a page, where every mapping begins."
             );
         }
     })
@@ -94,8 +99,10 @@ fn writable_to_the_last_byte() {
             let _ = region.as_mut_slice();
             if let Some(offset) = first_change(region.as_slice()) {
                 judge::fail(format!(
-                    "Byte {offset} of a region of {name} was written through as_mut_slice(), and as_slice() shows \
-                     another value. Both views must show the same memory."
+                    "{} was written to byte {offset} of a region of {name} through as_mut_slice(), and as_slice() shows \
+                     {} there. Both must return the mapped memory itself, unchanged.",
+                    pattern(offset),
+                    region.as_slice()[offset]
                 ));
             }
         }
@@ -111,9 +118,9 @@ fn lazy() {
             let resident = resident_pages(region.as_slice().as_ptr(), len);
             check!(
                 resident == 0,
-                "{resident} of {} pages of a new region of {name} are resident before the first access; expected 0. Do \
-                 not populate or write the pages in `new`.",
-                len.div_ceil(page)
+                "Before the first access to a new region of {name}, {} resident; expected none. Do not populate or write \
+                 the pages in `new`.",
+                pages_of("its", resident, len.div_ceil(page))
             );
         }
         let mut region = region(16 * page);
@@ -125,7 +132,8 @@ fn lazy() {
         let after = resident_pages(bytes.as_ptr(), bytes.len());
         check!(
             after == 5,
-            "5 of 16 pages were written, and {after} are resident; expected 5."
+            "5 of the 16 pages of a new region were written, and {after} are resident; expected 5. A page must become \
+             resident only when it is touched."
         );
     })
 }
@@ -154,7 +162,7 @@ fn larger_than_4_gib() {
         bytes[OVER_4_GIB - 1] = 2;
         check!(
             bytes[0] == 1,
-            "In a region of 4 GiB and 64 KiB, a write to the last byte changed the first one."
+            "In a region of 4 GiB and 64 KiB, a write to the last byte changed the first one. Map the whole length."
         );
         drop(region);
         check!(
@@ -198,8 +206,8 @@ fn private() {
         });
         check!(
             code == 0,
-            "After a fork the child reads other bytes in the region than its parent has written; expected a copy of \
-             the parent's. Leave out MADV_WIPEONFORK."
+            "After a fork, the child does not read the bytes that its parent had written to the region; expected a \
+             copy of them. Leave out MADV_WIPEONFORK and MADV_DONTFORK."
         );
         check!(
             first_change(region.as_slice()).is_none(),
@@ -248,7 +256,8 @@ fn expect_kept(region: &Region, name: &str) {
     );
     check!(
         first_change(region.as_slice()).is_none(),
-        "Another region was dropped, and the contents of a region of {name} changed."
+        "Another region was dropped, and the contents of a region of {name} changed. Each region needs a separate \
+         mapping."
     );
 }
 
@@ -266,7 +275,8 @@ fn moved() {
             let mut region = *region;
             check!(
                 first_change(region.as_slice()).is_none(),
-                "A region was moved to another variable, and its contents changed."
+                "A region was moved to another variable, and its contents changed. Keep the bytes in the mapping, not \
+                 in the Region value."
             );
             region.as_mut_slice().fill(0xAA);
             drop(region);
@@ -274,7 +284,8 @@ fn moved() {
                 let start = kept.as_slice().as_ptr();
                 check!(
                     mapped_pages(start, 1) == 1 && first_change(kept.as_slice()).is_none(),
-                    "Of several regions one was dropped, and the contents of another one changed."
+                    "One of several regions was dropped, and another one lost its pages or its contents. Unmap only \
+                     the dropped region's own pages."
                 );
             }
         }
@@ -301,8 +312,8 @@ fn gone_after_drop() {
             let left = mapped_pages(start, len);
             check!(
                 left == 0,
-                "After a region of {name} was dropped, {left} of its {pages} pages are still mapped; expected 0. Unmap \
-                 the whole length in Drop."
+                "After a region of {name} was dropped, {} still mapped; expected none. Unmap the whole length in Drop.",
+                pages_of("its", left, pages)
             );
             neighbours.expect_untouched("The drop of a region");
         }
@@ -322,8 +333,9 @@ fn gone_after_a_panic() {
         let left = mapped_pages(start, LEN);
         check!(
             start.is_null() || left == 0,
-            "A panic unwound the owner of a region, and {left} of its pages are still mapped; expected 0. Unmap in Drop \
-             on every path."
+            "A region of 512 KiB was dropped while its thread was panicking, and {} still mapped; expected none. Unmap \
+             in Drop on every path.",
+            pages_of("its", left, LEN / page_size())
         );
     })
 }
@@ -335,8 +347,8 @@ fn expect_deep(copy: Region) {
         // Its drop would unmap the range once more.
         std::mem::forget(copy);
         judge::fail(
-            "A region was cloned and dropped, and the clone's memory is unmapped, because both have the same address. \
-             A mapping has one owner: do not derive Clone."
+            "A region was cloned, the original was dropped, and the clone's memory is unmapped, too. A mapping has one \
+             owner: do not derive Clone."
                 .to_owned(),
         );
     }

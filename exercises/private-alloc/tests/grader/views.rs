@@ -11,7 +11,8 @@ fn sent_to_a_thread() {
         let _region = region(LEN);
         check!(
             impls::impls!(Region: Send),
-            "Region is not Send, because it contains a raw pointer. Add `unsafe impl Send for Region`."
+            "Region is not Send: a struct with a raw pointer is Send only by an `unsafe impl Send for Region`. Add \
+             it, with a SAFETY comment."
         );
     })
 }
@@ -23,7 +24,8 @@ fn shared_with_a_thread() {
         let _region = region(LEN);
         check!(
             impls::impls!(Region: Sync),
-            "Region is not Sync, because it contains a raw pointer. Add `unsafe impl Sync for Region`."
+            "Region is not Sync: a struct with a raw pointer is Sync only by an `unsafe impl Sync for Region`. Add \
+             it, with a SAFETY comment."
         );
     })
 }
@@ -48,14 +50,16 @@ fn outlives_its_thread() {
         check!(
             mapped_pages(start, len) == len / page_size()
                 && first_change(region.as_slice()).is_none(),
-            "The thread that made a region has ended, and the region's contents are gone."
+            "The thread that made a region has ended, and the region lost its pages or its contents. Unmap them only \
+             in Drop."
         );
         let sent = Sent(region);
         let dropped = thread::spawn(move || drop({ sent }.0));
         let _ = dropped.join();
         check!(
             mapped_pages(start, len) == 0,
-            "A region was dropped by another thread than the one that made it, and it is still mapped."
+            "A region was dropped in a different thread from the one that made it, and it is still mapped. Unmap in \
+             Drop, whichever thread runs it."
         );
     })
 }

@@ -1,4 +1,4 @@
-//! Two mutable views of one region live at once.
+//! Two mutable views of one region are in use at the same time.
 #![allow(unused_mut)] // no warning if the answer's `as_mut_slice` takes `&self`
 use private_alloc::Region;
 
