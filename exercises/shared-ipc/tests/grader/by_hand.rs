@@ -18,7 +18,8 @@ fn expect_answer(answer: fn() -> u64) -> u64 {
     match ask(answer) {
         Ok(answer) => answer,
         Err(error) => judge::fail(format!(
-            "ask_a_child returned an error; expected the child's answer: {error}."
+            "The child answered, and ask_a_child returned the error \"{error}\"; expected the answer. Every u64 is an \
+             answer, 0 too."
         )),
     }
 }
@@ -34,13 +35,14 @@ fn the_answer_arrives() {
         );
         check!(
             answer == 0xFEED_FACE_CAFE_BEEF,
-            "The child answered 0xFEED_FACE_CAFE_BEEF, and ask_a_child returned {answer:#X}."
+            "The child answered 0xFEED_FACE_CAFE_BEEF, and ask_a_child returned {answer:#X}. Pass on all 64 bits."
         );
         // An answer of 0 is an answer, and an answer does not depend on earlier ones.
         let answers = [(|| 0) as fn() -> u64, || u64::MAX, || 1].map(expect_answer);
         check!(
             answers == [0, u64::MAX, 1],
-            "Three children answered 0, u64::MAX and 1, and ask_a_child returned {answers:?}."
+            "Three children answered 0, u64::MAX and 1, and ask_a_child returned {answers:?}. Each call needs a new \
+             child and a new mapping."
         );
     })
 }
@@ -51,7 +53,7 @@ fn the_child_answers() {
         let answer = expect_answer(|| std::process::id().into());
         check!(
             answer != u64::from(std::process::id()),
-            "The parent called `answer` itself. Call it in the child."
+            "`answer` ran in the parent. Call it only in the child."
         );
     })
 }
@@ -114,8 +116,8 @@ fn a_signal_does_not_end_the_wait() {
         match result {
             Ok(answer) => check!(
                 answer == 7,
-                "A signal interrupted the wait for the child, and ask_a_child returned {answer}; the child answered 7. \
-                 Wait again after EINTR."
+                "A signal interrupted the wait for the child, and ask_a_child returned {answer}; expected the child's \
+                 answer, 7. Wait again after EINTR."
             ),
             Err(error) => judge::fail(format!(
                 "A signal interrupted the wait for the child, and ask_a_child returned the error \"{error}\"; expected \
@@ -133,7 +135,7 @@ fn output_is_not_doubled() {
 }
 
 #[test]
-fn asks_for_these_calls() {
+fn makes_the_prescribed_calls() {
     watched(
         || {
             watch(|| expect_answer(|| 1));
@@ -162,7 +164,8 @@ fn calls_that_fail() {
             Ok(answer) => {
                 check!(
                     refused.is_none_or(|refusal| refusal.errno != Errno::ECHILD),
-                    "ask_a_child returned Ok; expected the error, because nobody knows how the child ended."
+                    "ask_a_child returned Ok; expected that error, because without a status nothing is known about \
+                     the child. Check the result of waitpid."
                 );
                 check!(
                     answer == 7,
@@ -172,7 +175,7 @@ fn calls_that_fail() {
             Err(error) => {
                 check!(
                     refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),
-                    "ask_a_child returned the error \"{error}\"; expected it to wait again."
+                    "ask_a_child returned the error \"{error}\"; expected it to call waitpid again after EINTR."
                 );
                 expect_errno("ask_a_child", &error, refused);
             }

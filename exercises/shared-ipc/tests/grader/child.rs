@@ -26,7 +26,7 @@ fn run(numbers: &Shared<Numbers>, f: impl FnOnce(&Numbers)) -> io::Result<()> {
 fn expect_success(result: io::Result<()>) {
     if let Err(error) = result {
         judge::fail(format!(
-            "The closure returned in the child, and run_child returned an error; expected Ok: {error}."
+            "The closure returned in the child, and run_child returned the error \"{error}\"; expected Ok."
         ));
     }
 }
@@ -34,16 +34,20 @@ fn expect_success(result: io::Result<()>) {
 /// Fails the case unless `run_child` returned an error whose message says how the child ended, with one of these texts,
 /// and nothing else.
 fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
+    let advice = match texts {
+        ["panicked"] => "Catch the panic in the child, and end the child with status 101.",
+        _ => "Take the wait status apart with WIFEXITED, WEXITSTATUS, WIFSIGNALED and WTERMSIG.",
+    };
     let message = match result {
         Ok(()) => judge::fail(format!(
-            "The child {how}, and run_child returned Ok; expected an error with `{}`. Check the whole wait status.",
+            "The child {how}, and run_child returned Ok; expected an error with `{}`. {advice}",
             texts[0]
         )),
         Err(error) => error.to_string(),
     };
     check!(
         texts.iter().any(|text| says(&message, text)),
-        "The child {how}, and the message of run_child's error is \"{message}\"; expected it to contain `{}`.",
+        "The child {how}, and the message of run_child's error is \"{message}\"; expected it to contain `{}`. {advice}",
         texts[0]
     );
     let says_number = |word| (0..=255).any(|number| says(&message, &format!("{word} {number}")));
@@ -58,7 +62,7 @@ fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
     let expected = |word: &str| texts.iter().any(|text| text.starts_with(word)) || is_panics(word);
     if let Some((word, _)) = said.iter().find(|(word, said)| *said && !expected(word)) {
         judge::fail(format!(
-            "The child {how}, and the message of run_child's error is \"{message}\"; expected nothing about `{word}`."
+            "The child {how}, and the message of run_child's error is \"{message}\"; expected nothing about `{word}`. {advice}"
         ));
     }
 }
@@ -95,30 +99,32 @@ fn its_writes_arrive() {
             }));
             check!(
                 numbers[numbers.len() - 1].load(SeqCst) == turn,
-                "run_child returned, and the last write of its closure has not arrived. Wait for the child."
+                "run_child returned, but the last write of its closure has not arrived. Wait until the child has \
+                 ended."
             );
             check!(
                 numbers[0].load(SeqCst) != u64::from(parent),
-                "The closure ran in the parent. Run it in a forked child."
+                "The closure ran in the parent. Run it only in a forked child."
             );
             check!(
                 CALLS.load(SeqCst) == 0 && on_the_stack.get() == 0,
-                "The closure changed a variable of its own process, and the caller sees the change. The child must be \
-                 a copy, made by fork: no thread and no vfork."
+                "The closure changed a variable in private memory, and the caller sees the change. Run the closure in \
+                 a child made by fork, not in a thread or after vfork."
             );
             let count = numbers[1].load(SeqCst);
             check!(
                 count == 5 + turn,
-                "A number was 5, and {turn} children incremented it once each; now it is {count}. Pass the closure the \
-                 shared value, and call it once."
+                "A number in the shared value was 5, and {turn} children incremented it once each; now it is {count}. \
+                 Pass the closure the shared value, and call it once."
             );
             check!(
                 numbers[2].load(SeqCst) == address as u64,
-                "The closure got another address than the parent's value has. Pass it the shared value itself."
+                "The value that the closure got has another address than the parent's value. Pass the closure the \
+                 shared value itself."
             );
             check!(
                 numbers[3].load(SeqCst) == u64::from(parent),
-                "The closure's process is no child of the caller's."
+                "The parent of the closure's process is not the caller. Fork once, and run the closure in that child."
             );
         }
     })
@@ -141,7 +147,7 @@ fn output_is_not_doubled() {
 }
 
 #[test]
-fn a_panic_is_told() {
+fn a_panic_is_reported() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
@@ -189,8 +195,8 @@ fn destructors_run_once() {
             let dropped = captured_drops[1].swap(0, SeqCst);
             check!(
                 dropped == 1,
-                "After run_child, a value that the closure captured was dropped {dropped} times in the parent; expected \
-                 once."
+                "After run_child, a value that the closure had captured was dropped {dropped} times in the parent; \
+                 expected once. Drop the closure in the parent, and do not run it there."
             );
             check!(
                 caller_drops[0].load(SeqCst) == 0,
@@ -235,7 +241,7 @@ fn die_of(signal: libc::c_int) {
 }
 
 #[test]
-fn a_signal_is_told() {
+fn a_signal_is_reported() {
     case(|| {
         let numbers = new!(Numbers);
         for signal in FATAL {
@@ -261,14 +267,15 @@ fn a_real_time_signal_is_an_error() {
             // nix has no name for these signals, so the message may say anything.
             check!(
                 run(&numbers, |_| die_of(signal)).is_err(),
-                "The child was killed by signal {signal}, and run_child returned Ok; expected an error."
+                "The child was killed by signal {signal}, and run_child returned Ok; expected an error. Check the \
+                 whole wait status."
             );
         }
     })
 }
 
 #[test]
-fn a_status_is_told() {
+fn a_status_is_reported() {
     case(|| {
         let numbers = new!(Numbers);
         for status in [1, 2, 3, 10, 42, 100, 102, 126, 127, 128, 134, 137, 139, 255] {
@@ -340,8 +347,8 @@ fn a_stopped_child_has_not_ended() {
         });
         check!(
             numbers[1].load(SeqCst) == 1,
-            "The child was stopped and continued, and run_child returned before it had ended. Do not pass WUNTRACED or \
-             WCONTINUED."
+            "The child was stopped and continued, and run_child returned before the child had ended. Do not pass \
+             WUNTRACED or WCONTINUED to waitpid."
         );
         expect_success(result);
     })
@@ -363,13 +370,14 @@ fn children_of_the_child() {
         let said = [0, 1, 2].map(|index| numbers[index].load(SeqCst));
         check!(
             said == [1, 1, 1],
-            "A closure called run_child twice itself, and not every result arrived: {said:?}; expected [1, 1, 1]."
+            "A closure called run_child itself: first with a closure that writes, then with one that exits with \
+             status 9. The write, the Ok and the error that arrived are {said:?} (1: yes, 0: no); expected [1, 1, 1]."
         );
     })
 }
 
 #[test]
-fn other_children_are_left_alone() {
+fn other_children_are_not_waited_for() {
     case(|| {
         let numbers = new!(Numbers);
         // One child of the caller's has ended when `run_child` forks, and one runs until the third number is set.
@@ -392,8 +400,8 @@ fn other_children_are_left_alone() {
         numbers[2].store(1, SeqCst);
         if let Err(error) = result {
             judge::fail(format!(
-                "The closure returned in the child, and run_child returned the error \"{error}\", while another child \
-                 of the caller's ended with status 5. Pass waitpid the child that you forked."
+                "The closure returned in the child, and run_child returned the error \"{error}\"; expected Ok. \
+                 Another child of the caller had ended with status 5. Pass waitpid the PID that fork returned."
             ));
         }
         for other in [ended, running] {
@@ -402,8 +410,8 @@ fn other_children_are_left_alone() {
             let waited = unsafe { libc::waitpid(other, &raw mut status, 0) };
             check!(
                 waited == other && libc::WEXITSTATUS(status) == 5,
-                "run_child took or changed the status of another child of the caller's. Pass waitpid the child that \
-                 you forked."
+                "run_child waited for another child of the caller, so its status is lost. Pass waitpid the PID that \
+                 fork returned."
             );
         }
     })
@@ -454,7 +462,7 @@ fn a_lost_status_is_an_error() {
 }
 
 #[test]
-fn the_closure_has_its_callers_mask_and_group() {
+fn the_closure_keeps_mask_and_group() {
     case(|| {
         let numbers = new!(Numbers);
         let mut mask = SigSet::empty();
@@ -467,11 +475,13 @@ fn the_closure_has_its_callers_mask_and_group() {
         }));
         check!(
             numbers[1].load(SeqCst) == getpgrp().as_raw() as u64,
-            "The closure runs in another process group than the caller of run_child; expected the same."
+            "The closure runs in another process group than the caller of run_child; expected the same one. Leave out \
+             setpgid and setsid."
         );
         check!(
             numbers[0].load(SeqCst) == 1,
-            "The closure runs with another signal mask than the caller of run_child has; expected the same."
+            "The closure runs with another signal mask than the caller of run_child; expected the same one. If you \
+             block signals for the fork, restore the mask in the child, too."
         );
     })
 }
@@ -519,12 +529,13 @@ fn calls_that_fail() {
             match watch(|| refuse(|| run(&numbers, |numbers| numbers[0].store(7, SeqCst)))) {
                 Ok(()) => check!(
                     numbers[0].load(SeqCst) == 7,
-                    "run_child returned Ok, and the closure has not run in a child."
+                    "run_child returned Ok, but the closure's write has not arrived. Return an error if the closure \
+                     did not run in a child."
                 ),
                 Err(error) => {
                     check!(
                         refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),
-                        "run_child returned the error \"{error}\"; expected it to wait again."
+                        "run_child returned the error \"{error}\"; expected it to wait again after EINTR."
                     );
                     expect_errno("run_child", &error, refused);
                 }
@@ -533,7 +544,8 @@ fn calls_that_fail() {
             let waited = unsafe { libc::waitpid(other, std::ptr::null_mut(), 0) };
             check!(
                 waited == other,
-                "run_child waited for another child of the caller's. Check fork's result before you wait."
+                "run_child waited for another child of the caller, so its status is lost. Check fork's result before \
+                 you wait."
             );
             expect_success(run(&numbers, |_| ()));
         },

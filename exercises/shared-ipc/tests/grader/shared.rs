@@ -83,8 +83,8 @@ fn zeroed() {
                 expect_mapped(bytes.as_ptr().cast(), bytes.len(), name);
                 if let Some(offset) = bytes.iter().position(|byte| byte.load(SeqCst) != 0) {
                     judge::fail(format!(
-                        "Byte {offset} of a new value of {name} is {}; expected 0. The kernel zeroes every page that \
-                         it maps.",
+                        "Byte {offset} of a new value of {name} is {}; expected 0. Map new memory for each value: the \
+                         kernel zeroes every page that it maps.",
                         bytes[offset].load(SeqCst)
                     ));
                 }
@@ -109,7 +109,7 @@ fn expect_mapped(start: *const u8, len: usize, name: &str) {
 }
 
 #[test]
-fn mapped_as_asked() {
+fn shared_and_not_executable() {
     case(|| {
         for (len, name, new) in SIZES {
             let value = new();
@@ -121,7 +121,7 @@ fn mapped_as_asked() {
             );
             check!(
                 !first.execute,
-                "The value is mapped executable. Leave out PROT_EXEC."
+                "The value is mapped with execute permission. Leave out PROT_EXEC."
             );
             check!(
                 first.shared,
@@ -142,8 +142,8 @@ fn never_on_the_stack() {
         let resident = resident_pages(start, 64 << 20);
         check!(
             resident == 0,
-            "{resident} pages of a new value of 64 MiB are resident before the first access; expected 0. Do not write \
-             the value: the kernel has zeroed it."
+            "Before the first access to a new value of 64 MiB, {resident} of its pages are resident; expected 0. Do \
+             not write the value: the kernel has zeroed it."
         );
         bytes[(64 << 20) - 1].store(1, SeqCst);
     })
@@ -162,7 +162,8 @@ fn a_childs_writes_arrive() {
             });
             check!(
                 code == 0,
-                "A child reads other bytes in a value of {name} than its parent wrote before the fork."
+                "A child does not read the bytes that its parent wrote to a value of {name} before the fork. Map the \
+                 whole value with MAP_SHARED."
             );
             check!(
                 is_filled(value.bytes(), 100),
@@ -174,7 +175,7 @@ fn a_childs_writes_arrive() {
 }
 
 #[test]
-fn nobody_elses() {
+fn independent() {
     case(|| {
         for (_, name, new) in SIZES {
             let [first, second, third] = [new(), new(), new()];
@@ -213,7 +214,8 @@ fn moved() {
             let moved = Box::new(value);
             check!(
                 is_filled(&**moved, salt),
-                "A value was moved to another variable, and its contents changed."
+                "A value was moved to another variable, and its contents changed. Keep the T in the mapping, not in \
+                 the Shared value."
             );
         }
     })
@@ -272,8 +274,8 @@ fn expect_invalid_input<T>(alignment: &str, result: io::Result<T>) {
 fn expect_aligned(alignment: &str, result: io::Result<()>) {
     if let Err(error) = result {
         judge::fail(format!(
-            "Shared::new() for a type aligned to {alignment}, which is at most a page, returned an error; expected Ok: \
-             {error}."
+            "Shared::new() for a type aligned to {alignment}, which is at most a page, returned the error \
+             \"{error}\"; expected Ok."
         ));
     }
 }
@@ -286,7 +288,8 @@ fn aligned_to_less_than_a_page() {
             let address = value.as_ptr().addr();
             check!(
                 address.is_multiple_of(align_of::<Aligned>()),
-                "A value aligned to 1 KiB is at address {address:#x}, which is no multiple of 1 KiB."
+                "A value whose type is aligned to 1 KiB is at address {address:#x}, which is not a multiple of 1 KiB. \
+                 Put the value at the start of its mapping."
             );
         }
         expect_aligned("1 KiB", value.map(drop));
@@ -299,15 +302,15 @@ fn asks_the_page_size() {
         pretend::page_size(align_of::<PageAligned>());
         if let Err(error) = Shared::<MaybeUninit<PageAligned>>::new() {
             judge::fail(format!(
-                "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned an error; expected Ok: {error}. \
-                 Ask sysconf(_SC_PAGESIZE) for the page size."
+                "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned the error \"{error}\"; \
+                 expected Ok, because mmap aligns to a page. Ask sysconf(_SC_PAGESIZE) for the page size."
             ));
         }
     })
 }
 
 #[test]
-fn of_no_size() {
+fn of_size_zero() {
     case(|| {
         let [first, second] = [new!([AtomicU64; 0]), new!([AtomicU64; 0])];
         let [start, other] = [first.as_ptr().cast(), second.as_ptr().cast()];
@@ -327,7 +330,8 @@ fn of_no_size() {
         );
         check!(
             mapped_pages(other, 1) == 1,
-            "A value of size 0 was dropped, and the page of another one is no longer mapped."
+            "A value of size 0 was dropped, and the page of another one is no longer mapped. Each value needs a \
+             separate mapping."
         );
     })
 }
@@ -362,8 +366,8 @@ fn gone_after_drop() {
             // Its drop would unmap the range once more.
             std::mem::forget(copy);
             judge::fail(
-                "A value was cloned and dropped, and the clone's memory is unmapped, because both have the same \
-                 address. A mapping has one owner: do not implement Clone by copying the pointer."
+                "A value was cloned, the original was dropped, and the clone's memory is unmapped, too. A mapping has \
+                 one owner: do not implement Clone by copying the pointer."
                     .to_owned(),
             );
         }
@@ -405,7 +409,7 @@ fn larger_than_4_gib() {
         value[OVER_4_GIB - 1].store(2, SeqCst);
         check!(
             value[0].load(SeqCst) == 1,
-            "In a value of 4 GiB and 64 KiB, a write to the last byte changed the first one."
+            "In a value of 4 GiB and 64 KiB, a write to the last byte changed the first one. Map the whole size."
         );
         drop(value);
         check!(
@@ -439,7 +443,7 @@ fn has_room(len: usize) -> bool {
 }
 
 #[test]
-fn a_childs_drop_is_its_own() {
+fn dropped_in_a_child() {
     case(|| {
         let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
         fill(&**value, 0);
@@ -456,8 +460,8 @@ fn a_childs_drop_is_its_own() {
         );
         check!(
             is_filled(&**value, 0),
-            "A child dropped its copy of a value, and the contents changed in its parent. Only unmap the memory in \
-             Drop."
+            "A child dropped its copy of a value, and the contents changed in its parent. In Drop, do nothing but \
+             unmap the memory in this process."
         );
         in_child(|| {
             fill(&**value, 100);
@@ -465,7 +469,8 @@ fn a_childs_drop_is_its_own() {
         });
         check!(
             is_filled(&**value, 100),
-            "A child dropped its copy of a value, and the next child's writes do not reach its parent."
+            "A child dropped its copy of a value, and the parent does not see the writes of the next child. Only the \
+             process that drops the value may lose the mapping."
         );
         // SAFETY: the value is not used again.
         unsafe { ManuallyDrop::drop(&mut value) };
@@ -511,7 +516,7 @@ fn calls_that_fail() {
             check!(
                 mapped_pages(other.as_ptr().cast(), other.len()) == pages(other.len())
                     && is_filled(&*other, 0),
-                "Another value lost pages or contents."
+                "Another value lost its pages or its contents. Change and unmap only the value's own mapping."
             );
             drop(new!([AtomicU8; ODD]));
         },

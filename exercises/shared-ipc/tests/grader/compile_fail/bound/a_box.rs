@@ -1,4 +1,4 @@
-//! A Box is shared, which another process would free on its own heap.
+//! A Box is shared, but it points into the heap of one process.
 
 use shared_ipc::Shared;
 

@@ -1,4 +1,4 @@
-//! A Cell is shared, which two processes may change at the same time.
+//! A Cell is shared, but two processes could change it at the same time without synchronisation.
 
 use shared_ipc::Shared;
 

@@ -1,4 +1,4 @@
-//! A Mutex of Rust's is shared, which wakes nobody in another process.
+//! A std::sync::Mutex is shared, but it cannot wake a waiter in another process.
 
 use shared_ipc::Shared;
 

@@ -1,4 +1,4 @@
-//! A pointer is shared, and another process has something else at its address.
+//! An AtomicPtr is shared, but the address in it is valid in one process only.
 
 use shared_ipc::Shared;
 

@@ -1,4 +1,4 @@
-//! A reference is shared, and another process has something else at its address.
+//! A reference is shared, but the address in it is valid in one process only.
 
 use shared_ipc::Shared;
 

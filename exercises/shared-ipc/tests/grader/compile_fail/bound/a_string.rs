@@ -1,4 +1,4 @@
-//! A String is shared, whose pointer leads into one process's heap.
+//! A String is shared, but it points into the heap of one process.
 
 use shared_ipc::Shared;
 

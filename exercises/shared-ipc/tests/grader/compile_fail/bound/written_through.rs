@@ -1,4 +1,4 @@
-//! A value is assigned through a mutable reference, of which two processes would have one each.
+//! The value is assigned through a &mut. Do not implement DerefMut: two processes could each hold a &mut.
 
 use shared_ipc::Shared;
 
