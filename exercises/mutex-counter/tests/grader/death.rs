@@ -11,23 +11,17 @@ fn die_with_the_lock(counter: &Counter, number: u64) {
     .kill();
 }
 
-const NOT_ROBUST: &str = "A process was killed inside with_lock, and the next call never returned. The lock must be \
-                          released when its owner dies (for a mutex, PTHREAD_MUTEX_ROBUST).";
+const NOT_ROBUST: &str =
+    "The lock must be released when its owner dies (for a mutex, PTHREAD_MUTEX_ROBUST).";
 
 /// Fails the case unless `with_lock` in another process passes `expected` and `number`, the counter's value.
 fn expect_entry(when: &str, outcome: Outcome, expected: Entry, number: u64) {
-    let (entry, passed) = match outcome {
-        Outcome::Error(error) => fail(format!(
-            "{when}, with_lock in another process returned an error: {error}. Expected it to lock (for a mutex, after \
-             pthread_mutex_consistent)."
-        )),
-        other => entered(
-            other,
-            &format!("{when}, with_lock in another process"),
-            NOT_ROBUST,
-        ),
-    };
-    expect_same(when, (entry, passed), (expected, number));
+    let call = format!("{when}, with_lock in another process");
+    let never = format!("{call} never returned. {NOT_ROBUST}");
+    let advice = "Expected it to get the lock. For a mutex, EOWNERDEAD means that the caller has the lock: call \
+                  pthread_mutex_consistent.";
+    let passed = entered_or(outcome, &call, &never, advice);
+    expect_same(when, passed, (expected, number));
 }
 
 /// Fails the case unless `with_lock` has passed the expected entry and number.
@@ -38,13 +32,13 @@ fn expect_same(when: &str, (entry, passed): (Entry, u64), (expected, number): (E
     );
     check!(
         passed == number,
-        "{when}, with_lock passed {passed}; expected {number}. The closure must get a reference to the number in shared \
-         memory, and an owner's death must not change the number."
+        "{when}, with_lock passed the number {passed} to its closure; expected {number}, which the last closure \
+         stored. Pass a reference to the number in shared memory, and leave the number as it is."
     );
 }
 
 #[test]
-fn the_next_is_told_once() {
+fn a_death_is_reported_once() {
     case(|| {
         let counter = new_counter();
         die_with_the_lock(&counter, 7);
@@ -62,24 +56,19 @@ fn the_next_is_told_once() {
         let number = get(&counter);
         check!(
             number == 9,
-            "{reported}, get() returned {number}; with_lock passed 9."
+            "{reported}, get() returned {number}; expected 9, the number that with_lock passed."
         );
     })
 }
 
 #[test]
-fn again_and_again() {
+fn repeated_deaths() {
     case(|| {
         let counter = new_counter();
-        for number in [7, 8, 9] {
+        for (nth, number) in [("the first", 7), ("a second", 8), ("a third", 9)] {
             die_with_the_lock(&counter, number);
-            let outcome = add_one_elsewhere(&counter);
-            expect_entry(
-                "After each owner's death",
-                outcome,
-                Entry::OwnerDied,
-                number,
-            );
+            let when = format!("After {nth} owner's death");
+            expect_entry(&when, add_one_elsewhere(&counter), Entry::OwnerDied, number);
         }
         // The second owner dies while it handles the death of the first one.
         die_with_the_lock(&counter, 11);
@@ -106,9 +95,12 @@ fn a_panic_while_handling_a_death() {
         match panicking.end() {
             End::Reported(_) => {}
             End::Died(how) => fail(format!(
-                "The closure that was passed Entry::OwnerDied panicked, and with_lock {how}."
+                "The closure that was passed Entry::OwnerDied panicked, and the process {how}. Expected the same \
+                 panic in the caller of with_lock."
             )),
-            End::Stuck => fail(NOT_ROBUST.to_owned()),
+            End::Stuck => fail(format!(
+                "After an owner's death, with_lock in another process never returned. {NOT_ROBUST}"
+            )),
         }
         // Whether the report counts as made is up to the answer.
         let when = "After the closure that was passed Entry::OwnerDied had panicked";
@@ -127,21 +119,23 @@ fn a_panic_while_handling_a_death() {
 }
 
 #[test]
-fn get_leaves_the_news() {
+fn get_keeps_the_report() {
     case(|| {
         let counter = new_counter();
         let get_elsewhere = || match Caller::read(|| counter.get()).outcome() {
             Outcome::Read(number) => number,
-            Outcome::Stuck => fail(NOT_ROBUST.to_owned()),
+            Outcome::Stuck => fail(format!(
+                "After an owner's death, get() never returned. {NOT_ROBUST}"
+            )),
             other => fail(format!(
-                "After an owner's death, get() {other}. Expected the counter's value."
+                "After an owner's death, get() {other}. Expected the counter's value: recover the lock in get(), too."
             )),
         };
         die_with_the_lock(&counter, 7);
         let read = [get_elsewhere(), get_elsewhere()];
         let here = with_lock(&counter, |number, entry| (entry, *number));
         let when = "After an owner's death and get() in other processes";
-        let advice = "Keep the report in shared memory until a with_lock takes it.";
+        let advice = "Record the death in shared memory, and clear the record only in with_lock.";
         check!(
             here.0 == Entry::OwnerDied,
             "{when}, with_lock passed Entry::Clean; expected Entry::OwnerDied. {advice}"
@@ -149,7 +143,8 @@ fn get_leaves_the_news() {
         expect_same(when, here, (Entry::OwnerDied, 7));
         check!(
             read == [7; 2],
-            "A process stored 7 under the lock and was killed there. with_lock passed 7, but get() returned {} and {}.",
+            "A process stored 7 under the lock and was killed there. with_lock passed 7 to its closure, but get() \
+             returned {} and {}.",
             read[0],
             read[1]
         );
@@ -171,8 +166,8 @@ fn get_leaves_the_news() {
         let here = with_lock(&counter, |_, entry| entry);
         check!(
             here == Entry::Clean,
-            "An owner's death was reported in one process, and again in another one, which had called get() before. \
-             Expected one report. {advice}"
+            "An owner's death was reported in one process, and again in another one, which had called get() before; \
+             expected one report. {advice}"
         );
     })
 }
@@ -197,7 +192,8 @@ fn waiters_take_over() {
                 waiter.outcome(),
                 &format!("{when} with_lock in a waiter"),
                 &format!(
-                    "{when} a waiter was not woken. The lock must be released when its owner dies."
+                    "{when} with_lock in a waiter never returned. The lock must be released when its owner dies, and \
+                     a waiter must be woken."
                 ),
             )
         });
@@ -210,7 +206,8 @@ fn waiters_take_over() {
         );
         check!(
             (one, other) == (7, 8),
-            "{when} each of them added 1 to 7, and with_lock passed {one} and {other}; expected 7 and 8."
+            "{when} each of them added 1 to the number 7, and with_lock passed {one} and {other} to their closures; \
+             expected 7 and 8."
         );
     })
 }
@@ -255,11 +252,16 @@ fn two_locks_of_a_dead_owner() {
             });
         });
         holder.kill();
-        for counter in &counters {
-            let when = "After the death of a process that held the locks of two counters";
-            expect_entry(when, add_one_elsewhere(counter), Entry::OwnerDied, 7);
-            let when = "After the report of that death";
-            expect_entry(when, add_one_elsewhere(counter), Entry::Clean, 8);
+        for (counter, name) in counters.iter().zip(["outer", "inner"]) {
+            let when = format!(
+                "A process was killed inside with_lock of two counters, after it had made a third one. For the {name} \
+                 counter"
+            );
+            expect_entry(&when, add_one_elsewhere(counter), Entry::OwnerDied, 7);
+            let when = format!(
+                "After the death of an owner of two counters had been reported for the {name} one"
+            );
+            expect_entry(&when, add_one_elsewhere(counter), Entry::Clean, 8);
         }
     })
 }
@@ -278,7 +280,7 @@ fn a_failed_recovery() {
                 }
                 (Outcome::Entered(entry, _), Some(_)) => fail(format!(
                     "with_lock passed Entry::{entry:?} to its closure and returned Ok; expected an error, or abort(): \
-                     nobody can lock after it."
+                     after a failed recovery, no process can lock again."
                 )),
                 (Outcome::Error(_), Some(_)) => {}
                 (Outcome::Died(how), Some(_)) if how == "was killed by SIGABRT" => {}

@@ -52,13 +52,14 @@ fn one_process_at_a_time() {
         };
         check!(
             entry == Entry::Clean,
-            "The holder of the lock released it, and the next with_lock passed Entry::OwnerDied; expected Entry::Clean."
+            "A process released the lock, and the next with_lock passed Entry::OwnerDied; expected Entry::Clean, \
+             because no process died."
         );
         let sum = get(&counter);
         check!(
             number == 1 && sum == 2,
-            "Two processes added 1 to a new counter, one after the other. with_lock passed {number} to the second one, \
-             and get() returned {sum}; expected 1 and 2."
+            "Two processes added 1 to a new counter, one after the other. with_lock passed {number} to the closure of \
+             the second one, and then get() returned {sum}; expected 1 and 2."
         );
     })
 }
@@ -101,15 +102,15 @@ fn every_waiter_gets_in() {
                     must_wait(&counter, "with_lock", &Outcome::Stuck);
                 }
                 fail(format!(
-                    "Of three processes that waited for the lock, {already} got it, and the others were not woken when it \
-                     was released again. Each release must wake the next waiter."
+                    "Three processes waited for the lock, and {already} of them got it. The others were not woken \
+                     when the lock was released again. Wake a waiter at every release."
                 ));
             }
             for waiter in &waiters {
                 check!(
                     !inside.arrives_unless_blocked(waiter.0.pid, TRIAL),
-                    "Three processes waited for the lock. After its release, two of them were inside with_lock at the \
-                     same time."
+                    "Three processes waited for the lock. After it was released, two of them were inside with_lock at \
+                     the same time. Only one waiter may get the lock at each release."
                 );
             }
             leave.send();
@@ -129,7 +130,7 @@ fn every_waiter_gets_in() {
 }
 
 #[test]
-fn get_waits_too() {
+fn get_waits() {
     case(|| {
         let counter = new_counter();
         let change_twice = |number: &mut u64, pause: &dyn Fn()| {
@@ -142,15 +143,15 @@ fn get_waits_too() {
             change_twice,
             Waiter::reads,
             TRIAL,
-            "get() returned while another process was inside with_lock: get() must lock, too.",
+            "get() returned while another process was inside with_lock. Take the lock in get(), too.",
         );
         let Outcome::Read(number) = outcome else {
             must_wait(&counter, "get()", &outcome)
         };
         check!(
             number == 2,
-            "A process stored 1 under the lock and then 2, and get(), which waited for it, returned {number}; expected \
-             2."
+            "A process stored 1 and then 2 under the lock while get() waited for the lock. get() returned {number}; \
+             expected 2. Read the number after locking."
         );
     })
 }
@@ -184,8 +185,8 @@ fn a_signal_does_not_end_the_wait() {
         if !handled.arrives() {
             match waiter.outcome() {
                 Outcome::Stuck | Outcome::Entered(..) => fail(
-                    "SIGUSR1 was sent to a process that waited for the lock, and its handler never ran: with_lock must \
-                     not block signals while it waits."
+                    "SIGUSR1 was sent to a process that waited for the lock, and its handler never ran. Do not block \
+                     signals while with_lock waits."
                         .to_owned(),
                 ),
                 outcome => must_wait(&counter, "with_lock", &outcome),
@@ -193,8 +194,8 @@ fn a_signal_does_not_end_the_wait() {
         }
         check!(
             !waiter.passes(),
-            "A signal handler ran in a process that waited for the lock, and the process got past the lock while another \
-             one held it. If the wait was interrupted, wait again."
+            "A signal handler ran in a process that waited for the lock, and the process ran its closure while \
+             another process held the lock. If the wait was interrupted (EINTR), wait again."
         );
         holder.leave();
         match waiter.outcome() {
@@ -255,15 +256,15 @@ fn threads_exclude_each_other() {
         );
         check!(
             !past_the_lock.arrives_unless_blocked(process.0.pid, TRIAL),
-            "Counter is Sync, and a second thread was inside with_lock while the first one was still there. Exclude \
-             threads of one process, too, or leave out the impl of Sync."
+            "Counter is Sync, and a second thread was inside with_lock while the first one was still there. Make the \
+             lock exclude threads of the same process, too, or leave out `impl Sync`."
         );
         leave.send();
         match process.outcome() {
             Outcome::Entered(Entry::Clean, 2) => {}
             Outcome::Entered(entry, number) => fail(format!(
-                "Two threads added 1 to a new counter, one after the other. The second one was passed Entry::{entry:?}, \
-                 and the sum is {number}; expected Entry::Clean and 2."
+                "Two threads added 1 to a new counter, one after the other. with_lock passed Entry::{entry:?} to the \
+                 second one, which changed the number to {number}; expected Entry::Clean and 2."
             )),
             other => fail(format!(
                 "Counter is Sync, and with_lock in a second thread {other}, while the first thread held the lock. \

@@ -22,21 +22,21 @@ fn begins_at_zero_and_counts() {
             with_lock(&counter, |number, entry| {
                 check!(
                     entry == Entry::Clean,
-                    "with_lock passed Entry::OwnerDied, but no process has died."
+                    "with_lock passed Entry::OwnerDied, but no process has died; expected Entry::Clean."
                 );
                 *number = value;
             });
             let number = with_lock(&counter, |number, _| *number);
             check!(
                 number == value,
-                "A closure stored {value}, and the next with_lock passed {number} to its closure. The closure must get a reference to a u64 in shared \
-                 memory."
+                "A closure stored {value}, and the next with_lock passed {number} to its closure. Pass the closure a \
+                 reference to a u64 in shared memory, not a copy."
             );
             for _ in 0..2 {
                 let number = get(&counter);
                 check!(
                     number == value,
-                    "A closure stored {value}, and get() returned {number}."
+                    "A closure stored {value}, and get() returned {number}. Read the number in shared memory."
                 );
             }
         }
@@ -44,7 +44,7 @@ fn begins_at_zero_and_counts() {
 }
 
 #[test]
-fn a_child_counts_on_the_same_number() {
+fn a_child_changes_the_same_number() {
     case(|| {
         let counter = new_counter();
         let added = Event::new();
@@ -69,7 +69,8 @@ fn a_child_counts_on_the_same_number() {
         });
         check!(
             number == 2,
-            "A child added 1 to a new counter and its parent 1, and the sum is {number}; expected 2."
+            "A child and its parent each added 1 to a new counter, and the number is {number}; expected 2. The number \
+             must be in shared memory (MAP_SHARED)."
         );
         added.send();
         let outcome = reader.outcome();
@@ -89,19 +90,20 @@ fn two_counters() {
         let number = get(&other);
         check!(
             number == 0,
-            "A closure stored 5 in one counter, and get() of another counter returned {number}; expected 0. Each \
-             counter must map a number and a lock of its own."
+            "A closure stored 5 in one counter, and get() of another counter returned {number}; expected 0. Map \
+             separate memory for each counter."
         );
         let nested = Caller::enter(|| one.with_lock(|_, _| add_one(&other))?);
-        entered(
+        entered_or(
             nested.outcome(),
             "with_lock inside with_lock of another counter",
-            "with_lock inside with_lock of another counter never returned. Each counter must have a lock of its own.",
+            "with_lock inside with_lock of another counter never returned. Each counter needs a separate lock.",
+            "Expected it to run its closure: only a second lock of the same counter is an error.",
         );
         let number = get(&other);
         check!(
             number == 1,
-            "A child added 1 to a new counter, and get() in its parent returned {number}; expected 1."
+            "A child added 1 to the second of two counters, and get() in its parent returned {number}; expected 1."
         );
         // The lock of a moved counter is the same one.
         let holder = Holder::enter(&other, |_, pause| pause());
@@ -110,19 +112,21 @@ fn two_counters() {
         check!(
             matches!(outcome, Outcome::Entered(Entry::Clean, 5)),
             "While a process held the lock of one counter, with_lock of another counter in another process {outcome}. \
-             Each counter must have a lock of its own."
+             Expected it to run its closure: each counter needs a separate lock."
         );
         holder.leave();
         drop(moved);
         let number = get(&other);
         check!(
             number == 1,
-            "A counter was raised to 1, another counter was dropped, and get() of the first returned {number}."
+            "A counter contained 1, another counter was dropped, and get() of the first one returned {number}; \
+             expected 1. Each counter needs separate memory."
         );
         let number = get(&new_counter());
         check!(
             number == 0,
-            "get() returned {number} for a new counter, after another counter had been used; expected 0."
+            "get() returned {number} for a new counter, after another counter had been used; expected 0. Initialise \
+             the number to 0 in Counter::new."
         );
     })
 }
@@ -149,13 +153,15 @@ fn returns_the_closures_result() {
         });
         check!(
             returned.1 == [7; 512],
-            "with_lock did not return the closure's result: an array of 512 numbers has changed."
+            "The closure returned an array of 512 numbers, and with_lock returned other numbers. Return the closure's \
+             result unchanged."
         );
         drop(returned);
         for (what, drops) in [("result", result.get()), ("captured value", captured.get())] {
             check!(
                 drops == 1,
-                "The closure's {what} was dropped {drops} times; expected once."
+                "The closure's {what} was dropped {drops} times; expected once. Call the closure once, and return its \
+                 result by value."
             );
         }
         let error = with_lock(&counter, |_, _| Err::<(), _>("its own error"));
@@ -182,14 +188,16 @@ fn made_in_two_processes() {
         made.send();
         if let End::Died(how) = child.end() {
             fail(format!(
-                "A child made a counter of its own and added 5, but its process {how}."
+                "A child called Counter::new and added 5 to the new counter, but the child {how}. Expected it to go \
+                 on."
             ));
         }
         let number = get(&counter);
         check!(
             number == 1,
-            "A process and its child each made a counter after the fork. The process added 1, the child 5, and the \
-             process read {number} from its own. Expected 1: each counter needs memory of its own."
+            "A process and its child each called Counter::new after the fork. The process added 1 to its counter, the \
+             child added 5 to the other one, and the process read {number}; expected 1. Map separate memory for each \
+             counter."
         );
     })
 }
@@ -206,16 +214,17 @@ fn dropped_in_one_process() {
         });
         if let End::Died(how) = dropped.end() {
             fail(format!(
-                "A child dropped its counter, and Drop did not return: the process {how}."
+                "A child dropped its counter, and Drop did not return: the child {how}. Expected Drop to unmap the \
+                 memory and return."
             ));
         }
-        let advice = "Drop must leave the lock to the other processes.";
+        let advice = "Do not destroy or release the lock in Drop: other processes still use it.";
         let call = "After a child had dropped its counter, with_lock in another process";
         let never = format!("{call} never returned. {advice}");
-        let (entry, _) = entered(add_one_elsewhere(&counter), call, &never);
+        let (entry, _) = entered_or(add_one_elsewhere(&counter), call, &never, advice);
         check!(
             entry == Entry::Clean,
-            "{call} passed Entry::OwnerDied, but no process died inside."
+            "{call} passed Entry::OwnerDied; expected Entry::Clean, because no process died inside with_lock."
         );
 
         let dropped = Event::new();
@@ -231,10 +240,12 @@ fn dropped_in_one_process() {
         let when = "After the process that made the counter had dropped it,";
         let call = format!("{when} with_lock in another process");
         let never = format!("{call} never returned. {advice}");
-        let [one, other] = callers.map(|caller| entered(caller.outcome(), &call, &never).1);
+        let [one, other] =
+            callers.map(|caller| entered_or(caller.outcome(), &call, &never, advice).1);
         check!(
             one.min(other) == 1 && one.max(other) == 2,
-            "{when} two processes added 1 to a counter of 1, and with_lock passed {one} and {other}; expected 1 and 2."
+            "{when} two processes each added 1 to a counter that contained 1, and with_lock passed {one} and {other} \
+             to their closures; expected 1 and 2."
         );
     })
 }
@@ -283,7 +294,7 @@ fn leaves_nothing() {
                     // An answer may do without this call, or repeat it.
                     (Ok(counter), Some(refusal)) if REPEATABLE.contains(&refusal.call) => counter,
                     (Ok(_), Some(refusal)) => fail(format!(
-                        "Counter::new() returned Ok; expected the error {:?}.",
+                        "Counter::new() returned Ok; expected the error {:?}. Check the result of each call.",
                         refusal.errno
                     )),
                     (Err(error), None) => fail(format!(
@@ -306,11 +317,11 @@ fn leaves_nothing() {
             let ledger = seen.ledger();
             check!(
                 ledger.contains("still mapped: nothing"),
-                "{when} its memory is still mapped: unmap all of it on each path."
+                "{when} its memory is still mapped. Unmap all of it on every path."
             );
             check!(
                 ledger.contains("descriptors left: 0"),
-                "{when} its descriptors are still open: close them on each path."
+                "{when} a descriptor that your code opened is still open. Close it on every path."
             );
             seen.expect_nothing_left();
         },
@@ -343,8 +354,8 @@ fn unmaps_only_its_own_memory() {
         let left = neighbours.iter().filter(is_mapped).count();
         check!(
             left == neighbours.len(),
-            "Dropping the counter unmapped memory beside its own: pages of other mappings, directly before or after it, \
-             are gone. Unmap the length that was mapped."
+            "Dropping the counter also unmapped a page directly before or after its memory, which belongs to another \
+             mapping. Pass munmap the start and the length of your mapping."
         );
         let left = new
             .iter()

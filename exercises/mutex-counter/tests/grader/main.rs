@@ -51,7 +51,8 @@ fn get(counter: &Counter) -> u64 {
 /// The sentence for a call that returned another error than the one with which a call was made to fail.
 fn wrong_error(error: &io::Error, refusal: Refusal, call: &str) -> String {
     format!(
-        "{call} returned the error {error}; expected {:?}. The pthread functions return their error, and do not set errno.",
+        "{call} returned the error \"{error}\"; expected {:?}. The pthread functions return their error and do not \
+         set errno: use io::Error::from_raw_os_error.",
         refusal.errno
     )
 }
@@ -143,10 +144,15 @@ fn add_one_elsewhere(counter: &Counter) -> Outcome {
 /// Returns what `with_lock` passed to its closure, or fails the case. `call` is the subject of the sentence, and `never`
 /// the whole sentence if the call never returned.
 fn entered(outcome: Outcome, call: &str, never: &str) -> (Entry, u64) {
+    entered_or(outcome, call, never, "Expected it to run its closure.")
+}
+
+/// As `entered`. `advice` ends the sentence if the call returned an error or its process ended.
+fn entered_or(outcome: Outcome, call: &str, never: &str, advice: &str) -> (Entry, u64) {
     match outcome {
         Outcome::Entered(entry, number) => (entry, number),
         Outcome::Stuck => fail(never.to_owned()),
-        other => fail(format!("{call} {other}. Expected it to run its closure.")),
+        other => fail(format!("{call} {other}. {advice}")),
     }
 }
 
@@ -198,7 +204,8 @@ impl Holder {
         match Caller(self.process).outcome() {
             Outcome::Entered(..) => {}
             other => fail(format!(
-                "A process left the closure of with_lock, and with_lock {other}. Expected it to release the lock."
+                "The closure returned in a process, and then with_lock {other}. Expected it to release the lock and \
+                 return."
             )),
         }
     }
@@ -279,19 +286,19 @@ impl Waiter {
 fn never_woken(counter: &Counter, call: &str, held: &str) -> String {
     match add_one_elsewhere(counter) {
         Outcome::Entered(..) => format!(
-            "{call} waited for the lock in one process, and never returned after another process had released it: the \
-             lock is free, but the waiter was not woken. The lock must be process-shared (for a mutex, \
+            "{call} in one process waited for the lock, and never returned after another process had released it: the \
+             lock is free, but the waiter was not woken. Make the lock process-shared (for a mutex, \
              PTHREAD_PROCESS_SHARED)."
         ),
         _ => held.to_owned(),
     }
 }
 
-const NOT_RELEASED: &str = "with_lock returned in one process, and no other process can enter with_lock since. Expected \
-                            the lock to be released.";
+const NOT_RELEASED: &str = "with_lock returned in one process, but no other process can lock the counter any more. \
+                            Release the lock when the closure has returned.";
 
-const NOT_EXCLUDED: &str = "A second process was inside with_lock while the first one was still there: the lock does not \
-                            exclude it.";
+const NOT_EXCLUDED: &str = "A second process was inside with_lock while the first one was still there. All processes \
+                            must take the same lock, which is initialised once, in Counter::new.";
 
 judge::answer!();
 

@@ -9,7 +9,7 @@ use super::*;
 struct Payload(u32);
 
 #[test]
-fn a_panic_goes_on_and_the_lock_is_given_back() {
+fn a_panic_continues_and_the_lock_is_released() {
     case(|| {
         judge::expect_panics();
         let counter = new_counter();
@@ -36,13 +36,16 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
                     let sentence = |error| {
                         format!(
                             "After a panic in the closure, with_lock in the same thread returned an error: {error}. \
-                             Expected it to lock."
+                             Release the lock, and clear all that your code records about it, in a Drop."
                         )
                     };
                     return again.map_or_else(String::new, sentence);
                 }
             };
-            format!("{PANICKED} {how}. Expected the same panic in the caller of with_lock.")
+            format!(
+                "{PANICKED} {how}. Expected the same panic in the caller: release the lock in a Drop, and let the \
+                     panic unwind."
+            )
         });
         if !inside.arrives() {
             panicking.kill();
@@ -56,8 +59,8 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
             Outcome::Stuck => never_woken(
                 &counter,
                 "with_lock",
-                "After a panic in the closure, with_lock in another process never returned: release the lock when the \
-                 closure unwinds, too.",
+                "After a panic in the closure, with_lock in another process never returned. Release the lock in a \
+                 Drop, which also runs if the closure panics.",
             ),
             _ => String::new(),
         };
@@ -65,11 +68,12 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
         let sentence = match panicking.end() {
             End::Reported(sentence) => sentence,
             End::Died(how) => format!(
-                "{PANICKED} did not return: its process {how}. Expected the same panic in the \
-                 caller of with_lock."
+                "{PANICKED} did not return: its process {how}. Expected the same panic in the caller: release the \
+                 lock in a Drop, and let the panic unwind."
             ),
             End::Stuck => {
-                "After a panic in the closure, with_lock in the same thread never returned."
+                "After a panic in the closure, with_lock in the same thread never returned. Release the lock in a \
+                 Drop, which also runs if the closure panics."
                     .to_owned()
             }
         };
@@ -89,8 +93,8 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
         );
         check!(
             number == 7,
-            "A closure stored 7 and panicked, and the next with_lock passed {number}. Expected 7: the number stays as \
-             the closure left it."
+            "A closure stored 7 and panicked, and the next with_lock passed {number} to its closure; expected 7. \
+             Leave the number as the closure left it."
         );
         // A panic in the first process, after which the judge compares its state.
         let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -98,7 +102,8 @@ fn a_panic_goes_on_and_the_lock_is_given_back() {
         }));
         check!(
             panicked.is_err(),
-            "{PANICKED} returned. Expected the same panic in the caller of with_lock."
+            "{PANICKED} returned. Expected the same panic in the caller: release the lock in a Drop, and let the \
+             panic unwind."
         );
     })
 }
@@ -133,7 +138,8 @@ fn called_during_a_panic() {
         );
         check!(
             (entry, number) == (Entry::Clean, 1),
-            "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 1."
+            "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 1. A call during a panic must \
+             lock and unlock like any other."
         );
     })
 }
@@ -165,7 +171,7 @@ fn reread(counter: &Counter) -> Relocked {
 }
 
 #[test]
-fn twice_by_one_owner() {
+fn relocking_is_an_error() {
     case(|| {
         let calls: [(&str, Relock, &str); 2] = [
             ("with_lock", relock, "there are two &mut to one number now"),
@@ -185,7 +191,8 @@ fn twice_by_one_owner() {
                         return match add_one(&counter) {
                             Ok(_) => String::new(),
                             Err(error) => format!(
-                                "{after} in the same thread returned an error, too, when the outer one had returned: {error}."
+                                "{after} in the same thread returned an error after the outer call had returned: \
+                                 {error}. Leave the outer call's lock as it is when you refuse the inner call."
                             ),
                         };
                     }
@@ -235,7 +242,7 @@ fn refused_call(call: &str, how: &str) -> String {
 }
 
 #[test]
-fn the_refusal_keeps_the_lock() {
+fn a_refused_call_keeps_the_lock() {
     case(|| {
         let counter = new_counter();
         type Call = fn(&Counter);
@@ -258,8 +265,8 @@ fn the_refusal_keeps_the_lock() {
                 fail(match call {
                     None => NOT_EXCLUDED.to_owned(),
                     Some(call) => format!(
-                        "A process called {call} inside with_lock. Then a second process was inside with_lock while the \
-                         first one was still there: only a call that has locked may unlock."
+                        "A process called {call} inside with_lock. Then a second process was inside with_lock while \
+                         the first one was still there. Unlock only if this call has locked."
                     ),
                 });
             }
@@ -275,7 +282,10 @@ fn the_refusal_keeps_the_lock() {
                 Outcome::Stuck => never_woken(
                     &counter,
                     "with_lock",
-                    &format!("{after}, no other process can enter with_lock."),
+                    &format!(
+                        "{after}, no other process can lock the counter. A refused call must not change the \
+                              lock."
+                    ),
                 ),
                 _ => String::new(),
             };
@@ -356,13 +366,13 @@ fn forked_inside_the_closure() {
         let how = how(parent.end());
         check!(
             how != CHILD_ENTERED,
-            "A process forked inside with_lock, and its child was inside with_lock while the parent was still there. The \
-             child does not own the lock."
+            "A process forked inside with_lock, and a with_lock in its child ran its closure while the parent was \
+             still inside. The child does not own the lock, so its with_lock must wait or fail."
         );
         check!(
             !passed,
-            "{when} Then another process was inside with_lock while the parent was still there. The child does not own \
-             the lock, so it must not release it."
+            "{when} Then another process was inside with_lock while the parent was still there. The child does not \
+             own the lock: abort it instead of releasing the lock."
         );
         check!(
             how.is_empty(),
@@ -372,7 +382,8 @@ fn forked_inside_the_closure() {
             waiter.outcome(),
             &format!("{when} Then with_lock in another process"),
             &format!(
-                "{when} Then the parent left it, too, and with_lock in another process never returned."
+                "{when} Then the parent left it, too, and with_lock in another process never returned. Release the \
+                 lock in the parent."
             ),
         );
     })
@@ -417,7 +428,10 @@ fn a_failed_lock_or_unlock() {
                     "with_lock or get() did not return: its process {how}. Expected {}.",
                     if aborts { "abort()" } else { "an error" }
                 ),
-                End::Stuck => fail("with_lock or get() never returned.".to_owned()),
+                End::Stuck => fail(
+                    "with_lock or get() never returned. Return the error of the call that failed."
+                        .to_owned(),
+                ),
             }
             if !aborts {
                 entered(
@@ -430,8 +444,8 @@ fn a_failed_lock_or_unlock() {
         |seen| {
             check!(
                 seen.count_in_window("pthread_mutex_init") == 0,
-                "with_lock called pthread_mutex_init; expected that only Counter::new does. After a fork, two processes \
-                 could initialise the mutex at the same time."
+                "with_lock or get() called pthread_mutex_init. Initialise the mutex once, in Counter::new: after a \
+                 fork, two processes could initialise it at the same time."
             );
         },
     )
@@ -448,16 +462,17 @@ fn mistake_after(
         .iter()
         .find_map(|(call, result)| Some((*call, result.as_ref().err()?)));
     match (refused, error) {
-        (Some(refusal), None) if refusal.call == "pthread_mutex_unlock" => {
-            Some("with_lock and get() returned Ok; expected abort().".to_owned())
-        }
+        (Some(refusal), None) if refusal.call == "pthread_mutex_unlock" => Some(
+            "with_lock and get() returned Ok, although an unlock failed; expected abort()."
+                .to_owned(),
+        ),
         (Some(refusal), Some((call, error))) if refusal.call == "pthread_mutex_unlock" => {
             let before = match call {
                 "get()" => "with_lock returned Ok, and then ",
                 _ => "",
             };
             Some(format!(
-                "{before}{call} returned an error: {error}. Expected abort()."
+                "{before}{call} returned an error: {error}. Expected abort() when the unlock failed."
             ))
         }
         (Some(refusal), Some((call, error))) if refusal.errno == Errno::EINVAL => {
@@ -472,7 +487,7 @@ fn mistake_after(
             (!same).then(|| wrong_error(error, refusal, call))
         }
         (Some(refusal), None) if refusal.errno == Errno::EINVAL => Some(format!(
-            "with_lock and get() returned Ok; expected the error {:?}.",
+            "with_lock and get() returned Ok; expected the error {:?}. Check the result of each pthread function.",
             refusal.errno
         )),
         (_, Some((call, error))) => Some(format!(

@@ -1,4 +1,4 @@
-//! The counter is accessed after the lock was released, by a reference that the closure kept outside.
+//! The counter is accessed after the lock was released, through a reference that the closure stored outside.
 
 use mutex_counter::Counter;
 

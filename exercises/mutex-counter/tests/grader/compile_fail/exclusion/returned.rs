@@ -1,4 +1,4 @@
-//! The counter is accessed after the lock was released, by the reference that the closure returned.
+//! The counter is accessed after the lock was released, through the reference that the closure returned.
 
 use mutex_counter::Counter;
 
