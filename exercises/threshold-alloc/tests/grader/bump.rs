@@ -17,12 +17,14 @@ fn no_heap_before_the_first_small_block() {
     case(|| {
         check!(
             ALLOC.heap_range().is_none(),
-            "heap_range() returned a heap before the first block was allocated; expected None."
+            "heap_range() returned a heap before the first block was allocated; expected None. Reserve the heap for \
+             the first small block."
         );
         free(alloc(LARGE));
         check!(
             ALLOC.heap_range().is_none(),
-            "heap_range() returned a heap although only a large block has been allocated; expected None."
+            "heap_range() returned a heap although only a large block has been allocated; expected None. Reserve the \
+             heap for the first small block."
         );
         let _small = alloc(100);
         let _ = heap();
@@ -30,14 +32,15 @@ fn no_heap_before_the_first_small_block() {
 }
 
 #[test]
-fn small_blocks_lie_in_the_heap() {
+fn small_blocks_are_in_the_heap() {
     case(|| {
         for (seed, size) in small_sizes().into_iter().enumerate() {
             let block = alloc(size);
             let heap = heap();
             check!(
                 block.is_in(&heap) && block.range().end <= heap.end,
-                "A block of {} is not between the heap's first byte and its break.",
+                "A block of {} is not between the heap's start and its break. Take small blocks from the heap, below \
+                 the break.",
                 amount(size)
             );
             block.fill(seed);
@@ -46,7 +49,7 @@ fn small_blocks_lie_in_the_heap() {
 }
 
 #[test]
-fn a_break_of_its_own() {
+fn the_process_break_stays() {
     watched(
         || {
             watch(|| {
@@ -58,8 +61,8 @@ fn a_break_of_its_own() {
         |seen| {
             check!(
                 seen.calls("brk").is_empty(),
-                "The heap moves the process's break (brk), which belongs to libc's malloc. Reserve addresses with PROT_NONE, \
-                 and keep a separate break there."
+                "Your code called brk or sbrk. The break of the process belongs to libc's malloc. Reserve addresses \
+                 with PROT_NONE, and keep a separate break there."
             );
         },
     )
@@ -71,11 +74,19 @@ fn private() {
         let block = alloc(1000);
         block.fill(1);
         let code = in_child(|| {
-            block.expect(1, "A forked child must have a copy of the heap.");
+            block.expect(
+                1,
+                "The child must have a copy of its parent's heap: map it with MAP_PRIVATE, without \
+                             MADV_WIPEONFORK.",
+            );
             block.fill(2);
             0
         });
-        check!(code == 0, "A forked child must be able to write a block.");
+        check!(
+            code == 0,
+            "A forked child could not write to a block of its parent. Map blocks with MAP_PRIVATE, \
+                           readable and writable."
+        );
         block.expect(
             1,
             "A forked child has written to its copy. The heap must be private (MAP_PRIVATE).",
@@ -84,7 +95,7 @@ fn private() {
 }
 
 #[test]
-fn a_smaller_reservation_where_addresses_are_few() {
+fn a_smaller_reservation_if_addresses_are_limited() {
     case(|| {
         limit_addresses_to(256 * MIB);
         check!(
@@ -112,7 +123,7 @@ fn limit_addresses_to(more: usize) {
 }
 
 #[test]
-fn all_of_it_can_be_touched_and_nothing_beyond() {
+fn accessible_up_to_the_break() {
     case(|| {
         for size in [1, 100, 5000, 100_000, STEP, 3 * STEP + 100, MIB] {
             // Several, so that the break moves.
@@ -141,7 +152,8 @@ fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
         let permissions = permissions(pointer_to(byte));
         check!(
             permissions.read && permissions.write,
-            "{name} is not readable and writable. heap_range() must return the accessible part of the reservation."
+            "{name} is not readable and writable. heap_range() must return the accessible part of the reservation: \
+             store a new break only after mprotect has succeeded."
         );
         check!(
             !permissions.execute,
@@ -151,8 +163,8 @@ fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
     let beyond = permissions(pointer_to(heap.end));
     check!(
         !beyond.read && !beyond.write,
-        "The byte at the heap's break is accessible. Beyond the break the reservation must be PROT_NONE, so that a write \
-         there is a SIGSEGV."
+        "The byte at the heap's break is accessible. heap_range() must end where the accessible part ends, and beyond \
+         the break the reservation must be PROT_NONE."
     );
 }
 
@@ -171,12 +183,14 @@ fn grows_in_place() {
                     let step = now.end.saturating_sub(before.end);
                     check!(
                         now.start == start && now.end >= before.end,
-                        "The heap moved when a block of 8000 bytes was allocated. It must grow at its end."
+                        "The heap moved or shrank when a block of 8000 bytes was allocated. It must grow at its end \
+                         only."
                     );
                     // The first step may be shorter, if steps end at round addresses.
                     check!(
                         step == 0 || step >= STEP || before.end == first_break,
-                        "The break moved up by {}; expected at least 128 KiB, because each step is a system call.",
+                        "The break moved up by {}; expected at least 128 KiB, because each step is a system call. \
+                         Move it in steps of 128 KiB or more.",
                         amount(step)
                     );
                     before = now;
@@ -184,7 +198,7 @@ fn grows_in_place() {
             });
             check!(
                 heap().len() >= 8 * MIB,
-                "8 MiB of small blocks are live, and heap_range() returned a heap of {}.",
+                "8 MiB of small blocks are live, and heap_range() returned a heap of {}; expected at least 8 MiB.",
                 amount(heap().len())
             );
         },
@@ -268,7 +282,8 @@ fn up_to_the_break() {
                 let heap = heap_of(allocator);
                 check!(
                     block.range().end <= heap.end,
-                    "A block of {} ends {} beyond the break.",
+                    "A block of {} ends {} beyond the break. Move the break before you return a block that ends \
+                     beyond it.",
                     amount(size),
                     amount(block.range().end - heap.end)
                 );
@@ -288,7 +303,8 @@ fn lazy() {
         check!(
             // The header of each of the 80 blocks makes a page resident. With 64 KiB pages, that is most of the heap.
             resident <= (2 * MIB).max(96 * page_size()),
-            "8 MB of small blocks were allocated and not accessed, and {} of the heap are resident.",
+            "8 MB of small blocks were allocated and not accessed, and {} of the heap are resident. Do not populate \
+             or write the blocks in alloc.",
             amount(resident)
         );
     })
@@ -319,8 +335,8 @@ fn up_to_the_end_of_the_reservation() {
         let expect_at_most = |len: usize| {
             check!(
                 len <= most,
-                "The configuration reserves 2112 KiB, and heap_range() returned a heap of {}. Beyond the reservation there may \
-                 be another mapping.",
+                "The configuration reserves 2112 KiB, and heap_range() returned a heap of {}. Stop at the end of the \
+                 reservation: beyond it there may be another mapping.",
                 amount(len)
             );
         };
@@ -332,8 +348,9 @@ fn up_to_the_end_of_the_reservation() {
         });
         if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
             judge::fail(format!(
-                "1000 blocks of 10000 bytes were allocated in a reservation of 2112 KiB, and the process was killed by \
-                 {signal}. The break must not move beyond the reservation."
+                "1000 blocks of 10000 bytes were requested from a reservation of 2112 KiB, and the process was killed \
+                 by {signal}; expected null, or a mapping, when the heap is full. The break must not move beyond the \
+                 reservation."
             ));
         }
         // Until the heap is full. A later stage returns a mapping then.
@@ -358,7 +375,10 @@ fn up_to_the_end_of_the_reservation() {
             block.expect(seed, OVERLAP);
         }
         if let Some(beyond) = beyond {
-            beyond.expect(3, "It belongs to a mapping beyond the reservation.");
+            beyond.expect(
+                3,
+                "The bytes belong to a mapping beyond the reservation. Stop at its end.",
+            );
             // SAFETY: `map_at` mapped these pages, and nothing uses them any more.
             unsafe { libc::munmap(beyond.start.cast(), beyond.size()) };
         }
@@ -388,7 +408,8 @@ fn refused_is_null() {
             let block = try_alloc(&ALLOC, layout(size, align));
             check!(
                 block.is_none() || align == 1 << 40,
-                "alloc returned a block aligned to {}. No address space has room for that; expected null.",
+                "alloc returned a block aligned to {}; expected null, because no address space has room for it. Use \
+                 checked arithmetic.",
                 amount(align)
             );
         }
@@ -409,8 +430,8 @@ fn two_allocators() {
                 let block = alloc_from(allocator, layout(size, ALIGN));
                 check!(
                     block.is_in(&heap_of(allocator)),
-                    "Two allocators are in use, and a block of one is not in the range that its heap_range() returned. Each \
-                     allocator must have a separate heap."
+                    "Two allocators are in use, and a block of one is outside its heap_range(). Each allocator must \
+                     have a separate heap."
                 );
                 block.fill(blocks.len());
                 blocks.push(block);
@@ -441,13 +462,14 @@ fn asks_the_page_size() {
         |seen| {
             check!(
                 seen.calls("brk").is_empty(),
-                "The heap moves the process's break (brk), which belongs to libc's malloc."
+                "Your code called brk or sbrk. The break of the process belongs to libc's malloc. Reserve addresses \
+                 with PROT_NONE, and keep a separate break there."
             );
             for call in seen.calls("mprotect") {
                 check!(
                     call.args[1].is_multiple_of(PRETENDED_PAGE as u64)
                         && call.args[0].is_multiple_of(PRETENDED_PAGE as u64),
-                    "With pages of 64 KiB, mprotect was called with a range that is not whole pages. Ask \
+                    "With pages of 64 KiB, mprotect was called with a range that does not consist of whole pages. Ask \
                      sysconf(_SC_PAGESIZE) for the page size."
                 );
             }
@@ -469,7 +491,8 @@ fn mmap_fails() {
                     return;
                 }
                 judge::fail(
-                    "alloc returned null for the first small block. Halve the size of the reservation and try again."
+                    "alloc returned null for the first small block; expected a block. If mmap fails, halve the size \
+                     of the reservation and try again."
                         .to_owned(),
                 );
             };

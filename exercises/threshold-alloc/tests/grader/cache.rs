@@ -30,8 +30,9 @@ fn waits_for_no_lock() {
         let waited = waits_for_a_stopped_thread(40);
         check!(
             !waited,
-            "A thread was stopped inside the allocator, and another thread waited for it, although its cache had a block of the \
-             size that it asked for. Use no lock for cached blocks."
+            "One thread was stopped inside the allocator, and a second thread waited for it, although the second \
+             thread had freed blocks of the size that it requested. Serve requests from the thread's cache without a \
+             lock."
         );
     })
 }
@@ -129,8 +130,9 @@ fn bounded() {
         let moved = heap().end.saturating_sub(before);
         check!(
             moved <= 256 * KIB,
-            "A thread may cache 16 KiB. It freed 10000 blocks of 200 bytes, and for 10000 more in another thread the break moved \
-             up by {}; expected at most 256 KiB.",
+            "With a thread cache of 16 KiB, one thread freed 10000 blocks of 200 bytes, and another thread allocated \
+             10000 more. The break moved up by {}; expected at most 256 KiB. Return to the heap what the cache may \
+             not keep.",
             amount(moved)
         );
         blocks.into_iter().for_each(free);
@@ -140,7 +142,7 @@ fn bounded() {
 }
 
 #[test]
-fn a_thread_that_ends_gives_back() {
+fn a_thread_that_ends_returns_its_blocks() {
     case(|| {
         enable_cache();
         let round = || {
@@ -155,8 +157,8 @@ fn a_thread_that_ends_gives_back() {
         let moved = heap().end.saturating_sub(before);
         check!(
             moved <= 128 * KIB,
-            "30 threads, one after the other, allocated and freed 100 blocks, and the break moved up by {}; expected at most 128 \
-             KiB. Return a thread's cached blocks when it ends.",
+            "30 threads, one after the other, allocated and freed 100 blocks each, and the break moved up by {}; \
+             expected at most 128 KiB. Return a thread's cached blocks to the heap when it ends.",
             amount(moved)
         );
     })
@@ -189,7 +191,7 @@ fn freed_by_another_thread() {
 }
 
 #[test]
-fn of_its_own_allocator() {
+fn separate_for_each_allocator() {
     case(|| {
         static OTHER: ThresholdAlloc = ThresholdAlloc::new(Config {
             reserve: 64 * MIB,
@@ -202,15 +204,15 @@ fn of_its_own_allocator() {
             let block = alloc_from(&OTHER, layout(100, ALIGN));
             check!(
                 block.is_in(&OTHER.heap_range().unwrap_or_default()),
-                "An allocator returned a block from the heap of another allocator. Cache the blocks of one allocator only, or keep them \
-                 apart."
+                "An allocator returned a block from the heap of another allocator. Keep separate caches for different \
+                 allocators, or cache the blocks of one only."
             );
         }
     })
 }
 
 #[test]
-fn trim_empties_it() {
+fn trim_empties_the_cache() {
     case(|| {
         enable_cache();
         let blocks: Vec<_> = (0..5000).map(|_| alloc(100)).collect();
@@ -220,15 +222,16 @@ fn trim_empties_it() {
         let left = heap().len();
         check!(
             left <= 64 * KIB,
-            "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB. trim() must return this thread's cached \
-             blocks.",
+            "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB. Return this thread's \
+             cached blocks to the heap in trim().",
             amount(left)
         );
         fill_cache();
         check!(
             !waits_for_a_stopped_thread(15),
-            "After trim() a thread waited for another one that was stopped inside the allocator, although it had freed blocks \
-             of the size that it asked for. trim() must not turn the cache off."
+            "After trim(), one thread was stopped inside the allocator, and a second thread waited for it, although \
+             the second thread had freed blocks of the size that it requested. The cache must still work after \
+             trim()."
         );
     })
 }
@@ -273,8 +276,8 @@ fn a_longer_block_after_a_shorter_one() {
         });
         if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
             judge::fail(format!(
-                "A thread freed blocks of all sizes up to 300 bytes and allocated slightly longer ones. When it had ended, the \
-                 process was killed by {signal}. A block from the cache must be long enough for the new layout."
+                "A thread freed blocks of all sizes up to 300 bytes, allocated slightly longer ones, and ended. Then \
+                 the process was killed by {signal}. A block from the cache must be long enough for the new layout."
             ));
         }
         blocks();
@@ -282,7 +285,7 @@ fn a_longer_block_after_a_shorter_one() {
 }
 
 #[test]
-fn freed_twice_is_the_end() {
+fn a_double_free_aborts() {
     case(|| {
         enable_cache();
         for size in [1, 100, 5000] {

@@ -1,6 +1,7 @@
 //! Stage 7, bonus: `GlobalAlloc`, threads and fork.
 
 use std::alloc::GlobalAlloc;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -13,6 +14,22 @@ use super::*;
 struct Switch;
 
 static ON: AtomicBool = AtomicBool::new(false);
+
+/// Whether a call of `ALLOC` has called the global allocator.
+static CALLED_ITSELF: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Whether this thread is inside a call of `ALLOC`.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a call of `ALLOC`.
+fn inside<R>(call: impl FnOnce() -> R) -> R {
+    INSIDE.set(true);
+    let result = call();
+    INSIDE.set(false);
+    result
+}
 
 /// The minimum size of the header in front of each block. Its first word records which allocator the block is from.
 const HEADER: usize = 64;
@@ -33,10 +50,15 @@ unsafe impl GlobalAlloc for Switch {
         let Some((total, offset)) = Switch::with_header(layout) else {
             return std::ptr::null_mut();
         };
-        let on = ON.load(SeqCst);
+        let mut on = ON.load(SeqCst);
+        if on && INSIDE.get() {
+            // The system allocator serves this call, which would otherwise recurse without end.
+            CALLED_ITSELF.store(true, SeqCst);
+            on = false;
+        }
         let start = match on {
             // SAFETY: the size is not 0, because of the header.
-            true => unsafe { GlobalAlloc::alloc(&ALLOC, total) },
+            true => inside(|| unsafe { GlobalAlloc::alloc(&ALLOC, total) }),
             // SAFETY: as above.
             false => unsafe { std::alloc::System.alloc(total) },
         };
@@ -59,7 +81,7 @@ unsafe impl GlobalAlloc for Switch {
             // SAFETY: the block is from this allocator, with this layout.
             0 => unsafe { std::alloc::System.dealloc(start, total) },
             // SAFETY: as above.
-            _ => unsafe { GlobalAlloc::dealloc(&ALLOC, start, total) },
+            _ => inside(|| unsafe { GlobalAlloc::dealloc(&ALLOC, start, total) }),
         }
     }
 }
@@ -164,8 +186,14 @@ fn a_program_with_threads() {
         drop(table);
         ON.store(false, SeqCst);
         check!(
+            !CALLED_ITSELF.load(SeqCst),
+            "As the program's global allocator, your allocator called itself inside alloc or dealloc. Use nothing there that \
+             allocates: no String, no Vec, no format!, no println!."
+        );
+        check!(
             intact && !text.is_empty(),
-            "A program with four threads used the allocator, and the contents of its strings changed."
+            "A program with four threads used the allocator, and the contents of its strings changed. Protect the \
+             heap with a lock."
         );
     })
 }
@@ -210,8 +238,8 @@ fn the_cap_holds() {
         let most = MOST.load(SeqCst);
         check!(
             most <= 1,
-            "With a cap of 1, {most} blocks were mapped at the same time. Count a mapping before you call mmap, in one atomic \
-             step with the comparison."
+            "With a cap of 1, {most} blocks were mapped at the same time. Compare the count with the cap and raise it \
+             in one atomic step, before you call mmap."
         );
     })
 }
@@ -241,7 +269,8 @@ fn two_threads_in_the_heap() {
             for (seed, block) in blocks.iter().enumerate() {
                 check!(
                     block.is_in(&heap) && block.range().end <= heap.end,
-                    "A block of {} is outside the heap.",
+                    "Two threads allocated at the same time, and a block of {} is outside the heap. Protect the heap \
+                     with a lock.",
                     amount(block.size())
                 );
                 block.expect(seed, OVERLAP);
@@ -278,7 +307,8 @@ fn two_threads_with_mappings() {
             for (seed, other) in [1, 2, 3].into_iter().zip(others) {
                 check!(
                     other.mapped() >= other.size(),
-                    "A thread allocated an aligned block, and pages of another thread's block were unmapped."
+                    "While one thread allocated an aligned block, pages of another thread's block were unmapped. \
+                     Unmap only pages that the mapping of this block contains."
                 );
                 other.expect(seed, OVERLAP);
             }
@@ -296,7 +326,8 @@ fn two_threads_with_mappings() {
             for other in others {
                 check!(
                     other.mapped() >= other.size(),
-                    "A thread freed a block, and pages of another thread's block were unmapped."
+                    "While one thread freed a block, pages of another thread's block were unmapped. Call munmap once, \
+                     for the block's own pages."
                 );
                 other.expect(5, OVERLAP);
                 free(other);
@@ -360,12 +391,13 @@ fn fail_if_child_failed(failed: Option<WaitStatus>) {
     if let Some(status) = failed {
         check!(
             !matches!(status, WaitStatus::Signaled(_, Signal::SIGALRM, _)),
-            "A process forked while another of its threads was inside the allocator, and alloc did not return in the child \
-             within 3 s. A lock stays locked in the child if the thread that holds it is not copied: hold it during the fork \
-             (pthread_atfork)."
+            "A process forked while another of its threads was inside the allocator, and the child's calls of the \
+             allocator did not return within 3 s. A lock that another thread holds stays locked in the child: hold \
+             the lock during the fork (pthread_atfork)."
         );
         judge::fail(format!(
-            "A process with several threads forked, and its child, which only allocates and frees, {}.",
+            "A process with several threads forked, and its child, which only allocated and freed blocks, {}. Hold \
+             the lock during the fork (pthread_atfork), so that the child gets a consistent heap.",
             describe(status)
         ));
     }

@@ -13,9 +13,26 @@ fn expect_place(block: &Block, mapped: bool, when: &str) {
         ),
         false => check!(
             block.is_in(&heap),
-            "{when}, a block of {size} is not in the heap; expected it there."
+            "{when}, a block of {size} is outside the heap; expected it in the heap."
         ),
     }
+}
+
+/// Returns a new block, which must be a separate mapping, or in the heap, as `mapped` says.
+fn alloc_placed(size: usize, mapped: bool, when: &str) -> Block {
+    let Some(block) = try_alloc(&ALLOC, layout(size, ALIGN)) else {
+        let expected = if mapped {
+            "a separate mapping"
+        } else {
+            "a block in the heap"
+        };
+        judge::fail(format!(
+            "{when}, alloc returned null for {}; expected {expected}.",
+            amount(size)
+        ))
+    };
+    expect_place(&block, mapped, when);
+    block
 }
 
 /// Fails the case unless `stats()` counts this many mapped blocks.
@@ -32,7 +49,7 @@ fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
     let stats = allocator.stats();
     check!(
         (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0.",
+        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0 for both.",
         stats.mapped_blocks,
         stats.mapped_bytes
     );
@@ -68,7 +85,8 @@ fn changed_while_blocks_are_live() {
         free_safely(
             &ALLOC,
             mapped_block,
-            "It is mapped, and the threshold was raised above its size. Decide by the address whether a block is a mapping.",
+            "The block is a mapping, and the threshold was raised above its size. Decide by the address whether a \
+             block is a mapping.",
         );
         check!(
             mapped_block.mapped() == 0,
@@ -81,8 +99,8 @@ fn changed_while_blocks_are_live() {
         free_safely(
             &ALLOC,
             heap_block,
-            "It is in the heap, and the threshold was lowered below its size. Decide by the address whether a block is a \
-             mapping.",
+            "The block is in the heap, and the threshold was lowered below its size. Decide by the address whether a \
+             block is a mapping.",
         );
         check!(
             heap_block.mapped() > 0 && heap().end <= end,
@@ -115,12 +133,13 @@ fn beside_the_reservation() {
             free_safely(
                 &SMALL,
                 block,
-                "It is a mapping beside the reservation of the heap. The end of the reservation is not in the heap.",
+                "The block is a mapping directly below or above the heap's reservation. An address is in the heap \
+                 only from the reservation's first byte to its last.",
             );
             check!(
                 block.mapped() == 0,
-                "A mapped block beside the reservation of the heap was freed, and is still mapped. The end of the reservation \
-                 is not in the heap."
+                "A mapped block directly below or above the heap's reservation was freed, and is still mapped. An \
+                 address is in the heap only from the reservation's first byte to its last."
             );
         }
         small.fill(1);
@@ -130,7 +149,7 @@ fn beside_the_reservation() {
 }
 
 #[test]
-fn all_or_nothing() {
+fn the_lowest_and_the_highest_threshold() {
     case(|| {
         ALLOC.set_threshold(usize::MAX);
         let block_in_heap = alloc(4 * MIB);
@@ -152,24 +171,19 @@ fn all_or_nothing() {
 fn the_cap() {
     case(|| {
         ALLOC.set_max_maps(2);
-        let first = alloc(LARGE);
-        let second = alloc(LARGE);
-        let third = alloc(LARGE);
+        let first = alloc_placed(LARGE, true, "With a cap of 2 and no mapped block");
+        let second = alloc_placed(LARGE, true, "With a cap of 2 and one mapped block");
+        let third = alloc_placed(LARGE, false, "With a cap of 2 and two mapped blocks");
         third.fill(3);
-        expect_place(&first, true, "With a cap of 2 and no mapped block");
-        expect_place(&second, true, "With a cap of 2 and one mapped block");
-        expect_place(&third, false, "With a cap of 2 and two mapped blocks");
         free(first);
-        let fourth = alloc(LARGE);
-        expect_place(
-            &fourth,
+        let fourth = alloc_placed(
+            LARGE,
             true,
             "With a cap of 2, after one of two mapped blocks was freed",
         );
         // `third` is in the heap. Freeing it must not make room for another mapping.
         free(third);
-        let fifth = alloc(LARGE);
-        expect_place(&fifth, false, "With a cap of 2 and two mapped blocks");
+        let fifth = alloc_placed(LARGE, false, "With a cap of 2 and two mapped blocks");
         // Blocks that are mapped already stay mapped.
         fourth.fill(4);
         ALLOC.set_max_maps(1);
@@ -179,11 +193,9 @@ fn the_cap() {
             "After the cap was lowered below the number of mapped blocks",
         );
         free(second);
-        let sixth = alloc(LARGE);
-        expect_place(&sixth, false, "With a cap of 1 and one mapped block");
+        let sixth = alloc_placed(LARGE, false, "With a cap of 1 and one mapped block");
         ALLOC.set_max_maps(2);
-        let seventh = alloc(LARGE);
-        expect_place(&seventh, true, "With a cap of 2 and one mapped block");
+        let seventh = alloc_placed(LARGE, true, "With a cap of 2 and one mapped block");
         [fourth, fifth, sixth, seventh].into_iter().for_each(free);
         expect_nothing_mapped(&ALLOC);
     })
@@ -205,8 +217,8 @@ fn the_cap_holds_for_two_threads() {
                 .count();
             check!(
                 mapped <= 1,
-                "With a cap of 1, {mapped} blocks are mapped. Count a mapping before you call mmap, in one atomic step with \
-                 the comparison."
+                "With a cap of 1, {mapped} blocks are mapped. Compare the count with the cap and raise it in one \
+                 atomic step, before you call mmap."
             );
             expect_mapped_blocks(mapped, "After two threads had allocated a large block each");
             [one, other].into_iter().for_each(free);
@@ -220,9 +232,7 @@ fn the_cap_holds_for_two_threads() {
 fn no_mapping_at_all() {
     case(|| {
         ALLOC.set_max_maps(0);
-        let first = alloc(MIB);
-        expect_place(&first, false, "With a cap of 0");
-        free(first);
+        free(alloc_placed(MIB, false, "With a cap of 0"));
         let before = heap().end;
         for _ in 0..30 {
             let block = alloc(MIB);
@@ -233,8 +243,8 @@ fn no_mapping_at_all() {
         let moved = heap().end.saturating_sub(before);
         check!(
             moved == 0,
-            "With a cap of 0, a block of 1 MiB was allocated and freed 30 times, and the break moved up by {}. Freed memory \
-             must be reused.",
+            "With a cap of 0, a block of 1 MiB was allocated and freed 30 times, and the break moved up by {}; \
+             expected it to stay. Reuse freed memory, also for large blocks.",
             amount(moved)
         );
         let mut blocks = Vec::new();
@@ -255,13 +265,14 @@ fn no_mapping_at_all() {
 }
 
 #[test]
-fn a_refused_mapping_does_not_count() {
+fn a_failed_mapping_is_not_counted() {
     case(|| {
         ALLOC.set_max_maps(1);
         for (size, align) in [(1 << 47, ALIGN), (isize::MAX as usize, 1), (LARGE, 1 << 47)] {
             check!(
                 try_alloc(&ALLOC, layout(size, align)).is_none(),
-                "alloc returned a block of {}, aligned to {}; expected null.",
+                "alloc returned a block of {}, aligned to {}; expected null, because no address space has room for \
+                 it.",
                 amount(size),
                 amount(align)
             );
@@ -287,7 +298,8 @@ fn longer_than_4_gib() {
             let heap = heap();
             check!(
                 !block.is_in(&heap) || block.range().end <= heap.end,
-                "A block of {} is in the heap, and the break is {} beyond its start. A length needs a usize.",
+                "A block of {} is in the heap, and the break is only {} beyond the block's start. Compute lengths in \
+                 a usize.",
                 amount(size),
                 amount(heap.end - block.start.addr())
             );
@@ -296,7 +308,8 @@ fn longer_than_4_gib() {
         for (size, align) in [(1 << 62, ALIGN), (isize::MAX as usize, 1), (1000, 1 << 62)] {
             check!(
                 try_alloc(&ALLOC, layout(size, align)).is_none(),
-                "alloc returned a block of {}, aligned to {}; expected null.",
+                "alloc returned a block of {}, aligned to {}; expected null, because no address space has room for \
+                 it.",
                 amount(size),
                 amount(align)
             );
@@ -308,7 +321,7 @@ fn longer_than_4_gib() {
 }
 
 #[test]
-fn a_full_heap_is_not_the_end() {
+fn a_full_heap_falls_back_to_mappings() {
     case(|| {
         static SMALL: ThresholdAlloc = ThresholdAlloc::new(Config {
             reserve: MIB,
@@ -316,9 +329,16 @@ fn a_full_heap_is_not_the_end() {
         });
         // Ends the case here if stage 4 is not written yet.
         SMALL.set_threshold(128 * KIB);
-        let mut blocks: Vec<_> = (0..30)
-            .map(|_| alloc_from(&SMALL, layout(100 * KIB, ALIGN)))
-            .collect();
+        let next = |_| {
+            try_alloc(&SMALL, layout(100 * KIB, ALIGN)).unwrap_or_else(|| {
+                judge::fail(
+                    "The heap, which may reserve 1 MiB, is full, and alloc returned null for a block of 100 KiB; expected \
+                     a separate mapping."
+                        .to_owned(),
+                )
+            })
+        };
+        let mut blocks: Vec<_> = (0..30).map(next).collect();
         expect_disjoint(&blocks);
         for (seed, block) in blocks.iter().enumerate() {
             block.fill(seed);
@@ -329,14 +349,16 @@ fn a_full_heap_is_not_the_end() {
         let heap = heap_of(&SMALL);
         check!(
             heap.len() <= MIB,
-            "The configuration reserves 1 MiB, and heap_range() returned a heap of {}.",
+            "The configuration reserves 1 MiB, and heap_range() returned a heap of {}. Stop at the end of the \
+             reservation.",
             amount(heap.len())
         );
         let outside = blocks.iter().filter(|block| !block.is_in(&heap)).count();
         let counted = SMALL.stats().mapped_blocks;
         check!(
             counted == outside,
-            "The heap is full, and {outside} small blocks are mapped. stats().mapped_blocks is {counted}."
+            "The heap is full, and {outside} small blocks are mapped, but stats().mapped_blocks is {counted}. Count \
+             these mappings, too."
         );
         // A request that the heap cannot satisfy must not cost free blocks.
         let freed = blocks.swap_remove(0);
@@ -347,8 +369,9 @@ fn a_full_heap_is_not_the_end() {
         let again = alloc_from(&SMALL, freed.layout);
         check!(
             again.is_in(&heap),
-            "A block of 100 KiB in a full heap was freed, then one of 4 MiB was allocated, and then another one of 100 KiB. It \
-             is not in the heap; expected it in the free place."
+            "In a full heap, a block of 100 KiB was freed, then one of 4 MiB was allocated, and then another one of \
+             100 KiB. The last one is outside the heap; expected it where the first one was. A request that the heap \
+             cannot satisfy must not use up free blocks."
         );
         again.fill(0);
         for block in [long, again] {
@@ -358,7 +381,8 @@ fn a_full_heap_is_not_the_end() {
             free_to(&SMALL, block);
             check!(
                 block.is_in(&heap) || block.mapped() == 0,
-                "A small block was mapped because the heap was full. It was freed, and is still mapped."
+                "A small block was mapped because the heap was full. It was freed, and is still mapped. Decide by the \
+                 address whether a block is a mapping."
             );
         }
         expect_nothing_mapped(&SMALL);
@@ -387,7 +411,7 @@ fn counted() {
         }
         check!(
             stats.threshold == THRESHOLD,
-            "stats().threshold is {}; expected 131072, the default.",
+            "stats().threshold is {}; expected the default, 131072.",
             stats.threshold
         );
         blocks.into_iter().for_each(free);
@@ -407,10 +431,14 @@ fn two_allocators() {
         let others = [10_000, LARGE].map(|size| alloc_from(&OTHER, layout(size, ALIGN)));
         let heap_of_other = heap_of(&OTHER);
         let mapped = others.map(|block| !block.is_in(&heap_of_other));
+        let place = |mapped| if mapped { "mapped" } else { "in the heap" };
         check!(
             mapped == [true, false],
-            "Two allocators are in use. One has a threshold of 5000 and a cap of 1, and did not map exactly the first of two \
-             large blocks. Each allocator must have separate settings and counters."
+            "Two allocators are in use. The second one has a threshold of 5000 and a cap of 1, and allocated blocks of 10000 \
+             bytes ({}) and of 512 KiB ({}); expected the first one mapped and the second one in the heap. Each allocator \
+             must have separate settings and counters.",
+            place(mapped[0]),
+            place(mapped[1])
         );
         let (one, other) = (ALLOC.stats(), OTHER.stats());
         let got = (
@@ -421,8 +449,8 @@ fn two_allocators() {
         );
         check!(
             got == (1, THRESHOLD, 1, 5000),
-            "Two allocators are in use with one mapped block each, and thresholds of 131072 and 5000. stats() returned \
-             (mapped_blocks, threshold) = ({}, {}) and ({}, {}).",
+            "Two allocators are in use. stats() returned (mapped_blocks, threshold) = ({}, {}) and ({}, {}); expected \
+             (1, 131072) and (1, 5000). Each allocator must have separate settings and counters.",
             got.0,
             got.1,
             got.2,

@@ -137,7 +137,8 @@ fn check_block(start: *mut u8, layout: Layout, call: &str) -> Result<Block, Stri
     }
     if start.cast() == libc::MAP_FAILED {
         return Err(format!(
-            "{call} returned MAP_FAILED as the address of a block of {}. Compare the result with MAP_FAILED, and return null.",
+            "{call} returned MAP_FAILED as the address of a block of {}. Compare mmap's result with MAP_FAILED, and \
+             return null.",
             size()
         ));
     }
@@ -235,7 +236,8 @@ impl Block {
     fn expect_zeros(&self, call: &str) {
         if let Some(offset) = self.bytes().iter().position(|byte| *byte != 0) {
             judge::fail(format!(
-                "{call} returned a block of {} whose byte {offset} is {}; every byte must be 0.",
+                "{call} returned a block of {} whose byte {offset} is {}; expected 0 in every byte. Clear memory that \
+                 was used before.",
                 amount(self.size()),
                 self.bytes()[offset]
             ));
@@ -330,7 +332,8 @@ fn expect_disjoint(blocks: &[Block]) {
     for pair in sorted.windows(2) {
         check!(
             !pair[0].overlaps(pair[1]),
-            "Two live blocks of {} and {} overlap: the second begins at offset {} of the first.",
+            "Two live blocks of {} and {} overlap: the second begins at offset {} of the first. Blocks must not \
+             overlap.",
             amount(pair[0].size()),
             amount(pair[1].size()),
             pair[1].start.addr() - pair[0].start.addr()
@@ -457,18 +460,19 @@ fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
     match waitpid(pid, None) {
         Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => {}
         Ok(WaitStatus::Signaled(_, signal, _)) => judge::fail(format!(
-            "{freed}, and the process was killed by {signal}; expected dealloc to detect the double free and to abort \
-             (SIGABRT)."
+            "{freed}, and the process was killed by {signal}; expected dealloc to detect the double free and to call \
+             abort (SIGABRT)."
         )),
         Ok(WaitStatus::Exited(_, PANICKED)) => judge::fail(format!(
-            "{freed}, and dealloc panicked. An allocator must not unwind: call std::process::abort."
+            "{freed}, and dealloc panicked; expected SIGABRT. An allocator must not unwind: call std::process::abort."
         )),
         Ok(WaitStatus::Exited(_, SAME_BLOCK)) => judge::fail(format!(
-            "{freed}, and dealloc returned both times. Then alloc returned the same block twice. Detect the double free, \
-             and abort."
+            "{freed}, and dealloc returned both times; then alloc returned the same block twice. Detect the double \
+             free in dealloc, and call abort."
         )),
         _ => judge::fail(format!(
-            "{freed}, and dealloc returned both times; expected it to abort the process."
+            "{freed}, and dealloc returned both times; expected SIGABRT. Detect the double free in dealloc, and call \
+             abort."
         )),
     }
 }
@@ -507,7 +511,7 @@ fn free_safely(allocator: &ThresholdAlloc, block: Block, why: &str) {
     let child = fork_child(|| free_to(allocator, block));
     if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
         judge::fail(format!(
-            "dealloc was killed by {signal} for a block of {}. {why}",
+            "dealloc of a block of {} was killed by {signal}. {why}",
             amount(block.size())
         ));
     }

@@ -17,7 +17,7 @@ fn alloc_mixed(bytes: usize, seed: u64) -> Vec<Block> {
 }
 
 #[test]
-fn empty_in_the_end() {
+fn trim_empties_the_heap() {
     case(|| {
         ALLOC.trim();
         for order in ORDERS {
@@ -29,25 +29,27 @@ fn empty_in_the_end() {
             let left = heap().len();
             check!(
                 left <= 64 * KIB,
-                "Every block was freed {order}, and trim() left a heap of {}; expected at most 64 KiB.",
+                "Every block was freed {order}, and trim() left a heap of {}; expected at most 64 KiB. Join free \
+                 memory at the heap's end, and move the break down to it.",
                 amount(left)
             );
             let resident = resident_bytes(&full);
             check!(
                 resident <= 64 * KIB,
-                "trim() moved the break down, and {} of the old heap are still resident. Return the pages to the kernel.",
+                "trim() moved the break down, but {} of the old heap are still resident; expected at most 64 KiB. \
+                 Return the pages to the kernel.",
                 amount(resident)
             );
             check!(
                 !permissions(pointer_to(heap().end)).write,
-                "trim() moved the break down, and the memory beyond it is still writable. Make it PROT_NONE again."
+                "trim() moved the break down, but the memory beyond it is still writable. Make it PROT_NONE again."
             );
         }
     })
 }
 
 #[test]
-fn the_end_comes_back_by_itself() {
+fn dealloc_returns_the_end() {
     case(|| {
         ALLOC.trim();
         let mut blocks = alloc_mixed(5 * MIB, 12);
@@ -57,21 +59,22 @@ fn the_end_comes_back_by_itself() {
         let left = heap().len();
         check!(
             left <= MIB,
-            "5 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 MiB. If much \
-             memory is free at the heap's end, dealloc must return it to the kernel.",
+            "5 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 \
+             MiB. If much memory is free at the heap's end, return it to the kernel in dealloc.",
             amount(left)
         );
         let resident = resident_bytes(&full);
         check!(
             resident <= MIB,
-            "The break moved down, and {} of the old heap are still resident. Return the pages to the kernel.",
+            "The break moved down, but {} of the old heap are still resident; expected at most 1 MiB. Return the \
+             pages to the kernel.",
             amount(resident)
         );
     })
 }
 
 #[test]
-fn not_at_every_turn() {
+fn dealloc_keeps_some_free_memory() {
     watched(
         || {
             ALLOC.trim();
@@ -107,8 +110,8 @@ fn sizes_in_turn() {
         }
         check!(
             most <= 4 * MIB,
-            "2 MiB of blocks of one size were freed, 2 MiB of another size were allocated, and so on. The heap grew to {}; \
-             expected at most 4 MiB. Freed memory must be reused for other sizes.",
+            "2 MiB of blocks of one size were allocated and freed, then 2 MiB of another size, and so on. The heap \
+             grew to {}; expected at most 4 MiB. Reuse freed memory for other sizes.",
             amount(most)
         );
     })
@@ -160,7 +163,8 @@ fn utilisation() {
         let percent = bytes * 100 / length;
         check!(
             percent >= 70,
-            "After 60000 random calls, {} are live in a heap of {}. That is {percent} %; expected at least 70 %.",
+            "After 60000 random calls, {} of live blocks are in a heap of {}, which is {percent} %; expected at least 70 %. \
+             Do not round sizes up too far, and reuse freed memory for other sizes.",
             amount(bytes),
             amount(length)
         );
@@ -207,11 +211,13 @@ fn trim_fails() {
             let last = permissions(pointer_to(end - 1));
             check!(
                 last.read && last.write,
-                "After trim() the last byte before the break is not readable and writable."
+                "After trim(), the last byte before the break is not readable and writable. Move the break down \
+                 before you make memory PROT_NONE, or leave both as they are."
             );
             check!(
                 !permissions(pointer_to(end)).write,
-                "After trim() the memory beyond the break is writable. If it cannot be made PROT_NONE, the break must stay."
+                "After trim(), the memory beyond the break is writable. If it cannot be made PROT_NONE, leave the \
+                 break where it is."
             );
             kept.expect(1, "trim() must not change a live block.");
             let blocks = alloc_mixed(2 * MIB, 16);
@@ -223,7 +229,8 @@ fn trim_fails() {
             let left = heap().len();
             check!(
                 left <= 64 * KIB,
-                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB.",
+                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB. If a call fails in \
+                 trim(), a later trim() must still work.",
                 amount(left)
             );
         },

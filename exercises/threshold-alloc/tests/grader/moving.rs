@@ -13,35 +13,38 @@ fn past_a_block_that_was_freed() {
         let first = alloc(MIB);
         check!(
             threshold() == 128 * KIB,
-            "The threshold moved to {} when a block was allocated. It must move when a block is freed.",
+            "The threshold moved to {} when a block was allocated. Move it only when a mapped block is freed.",
             threshold()
         );
         free(first);
         check!(
             threshold() > MIB && threshold() <= MIB + 2 * page_size(),
-            "A mapped block of 1 MiB was freed, and the threshold is {}; expected a value just above 1048576.",
+            "A mapped block of 1 MiB was freed, and the threshold is {}; expected a value just above 1048576. Move it \
+             to the mapping's length plus 1.",
             threshold()
         );
         check!(
             first.mapped() == 0,
-            "The first mapped block of 1 MiB was freed, and is still mapped. Only later blocks come from the heap."
+            "A mapped block of 1 MiB was freed, and is still mapped. Unmap it: only later blocks come from the heap."
         );
         let second = alloc(MIB);
         second.fill(1);
         check!(
             second.is_in(&heap()),
-            "A mapped block of 1 MiB was freed, and the next block of that size is not in the heap."
+            "A mapped block of 1 MiB was freed, and the next block of that size is outside the heap; expected it in \
+             the heap."
         );
         let larger = alloc(2 * MIB);
         check!(
             !larger.is_in(&heap()),
-            "A block of 2 MiB is in the heap, although the largest block that was freed has 1 MiB; expected a separate mapping."
+            "A block of 2 MiB is in the heap, although no freed block was larger than 1 MiB; expected a separate \
+             mapping."
         );
     })
 }
 
 #[test]
-fn only_where_it_was_asked_for() {
+fn off_by_default() {
     case(|| {
         let first = alloc(MIB);
         free(first);
@@ -49,7 +52,7 @@ fn only_where_it_was_asked_for() {
         free(alloc(MIB));
         check!(
             threshold() == 128 * KIB,
-            "The dynamic threshold is off, and the threshold moved to {}.",
+            "The dynamic threshold is off, but the threshold moved to {}; expected 131072.",
             threshold()
         );
     })
@@ -63,7 +66,8 @@ fn only_for_mapped_blocks() {
         free(alloc(MIB));
         check!(
             threshold() == THRESHOLD,
-            "A block of 1 MiB in the heap was freed, and the threshold moved to {}. Only mapped blocks move it.",
+            "A block of 1 MiB in the heap was freed, and the threshold moved to {}. Move it only when a mapped block \
+             is freed.",
             threshold()
         );
     })
@@ -79,8 +83,8 @@ fn only_upwards() {
         free(in_heap);
         check!(
             threshold() > 4 * MIB,
-            "Blocks of 4 MiB and then of 1 MiB were freed, and the threshold is {}; expected a value above 4194304. It must only \
-             move up.",
+            "Blocks of 4 MiB and then of 1 MiB were freed, and the threshold is {}; expected a value above 4194304. \
+             Never move it down.",
             threshold()
         );
     })
@@ -93,27 +97,27 @@ fn not_beyond_32_mib() {
         free(alloc(40 * MIB));
         check!(
             threshold() == 128 * KIB,
-            "A block of 40 MiB was freed, and the threshold moved to {}. Blocks of more than 32 MiB must not move it.",
+            "A block of 40 MiB was freed, and the threshold moved to {}. Move it only for blocks of at most 32 MiB.",
             threshold()
         );
         free(alloc(32 * MIB - page_size()));
         check!(
             threshold() > 31 * MIB,
-            "A block of 32 MiB less one page was freed, and the threshold is {}; expected a value above that.",
+            "A block of 32 MiB less one page was freed, and the threshold is {}; expected more than the block's size.",
             threshold()
         );
     })
 }
 
 #[test]
-fn set_by_hand_it_stands_still() {
+fn set_threshold_turns_it_off() {
     case(|| {
         ALLOC.set_moving_threshold(true);
         ALLOC.set_threshold(200 * KIB);
         free(alloc(MIB));
         check!(
             threshold() == 200 * KIB,
-            "After set_threshold(204800) the threshold moved to {}. set_threshold must turn the dynamic threshold off.",
+            "After set_threshold(204800), the threshold moved to {}. Turn the dynamic threshold off in set_threshold.",
             threshold()
         );
     })
@@ -139,8 +143,8 @@ fn no_system_call_afterwards() {
             let calls = seen.transcript().lines().count();
             check!(
                 calls == 0,
-                "The threshold has moved past 1 MiB, and a block of 1 MiB was allocated and freed 100 times with {calls} system \
-                 calls; expected none. Leave twice that size free at the heap's end, as glibc does."
+                "The threshold has moved past 1 MiB, and a block of 1 MiB was allocated and freed 100 times with \
+                 {calls} system calls; expected none. Let twice that size stay free at the heap's end, as glibc does."
             );
         },
     )

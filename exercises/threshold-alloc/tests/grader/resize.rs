@@ -21,7 +21,8 @@ fn resize_filled(block: Block, seed: usize, size: usize) -> Block {
     let kept = resized.prefix(size.min(block.size()));
     if let Some((offset, before, now)) = kept.changed(seed) {
         judge::fail(format!(
-            "A block of {}, aligned to {}, was resized to {}, and byte {offset} changed from {before} to {now}.",
+            "A block of {}, aligned to {}, was resized to {}, and byte {offset} changed from {before} to {now}. Keep \
+             the contents, up to the shorter of both sizes.",
             amount(block.size()),
             amount(block.layout.align()),
             amount(size)
@@ -31,7 +32,7 @@ fn resize_filled(block: Block, seed: usize, size: usize) -> Block {
 }
 
 #[test]
-fn keeps_its_bytes() {
+fn keeps_the_contents() {
     case(|| {
         for align in [1, ALIGN, 256, page_size(), 64 * KIB] {
             let mut block = alloc_aligned(10, align);
@@ -106,7 +107,7 @@ fn every_size_to_every_other() {
 }
 
 #[test]
-fn others_keep_theirs() {
+fn other_blocks_stay() {
     case(|| {
         let mut random = Random(31);
         let mut live: Vec<(Block, usize)> = Vec::new();
@@ -153,7 +154,7 @@ fn one_call_to_grow() {
             );
             check!(
                 remaps <= 6,
-                "A mapped block was doubled six times with {remaps} calls of mremap; expected one each."
+                "A mapped block was doubled six times with {remaps} calls of mremap; expected one for each time."
             );
         },
     )
@@ -198,7 +199,8 @@ fn large_alignments_are_kept() {
                 kept.expect_parts(9, "realloc must keep the contents.");
                 check!(
                     block.overlaps(&old) || old.mapped() == 0,
-                    "A block aligned to {} was moved by realloc, and its old pages are still mapped.",
+                    "realloc moved a block aligned to {}, and its old pages are still mapped. Move them with mremap, \
+                     or unmap them.",
                     amount(align)
                 );
                 block.fill_parts(9);
@@ -206,14 +208,14 @@ fn large_alignments_are_kept() {
             free(block);
             check!(
                 block.mapped() == 0,
-                "A block was resized and freed, and is still mapped."
+                "A block was resized and freed, and is still mapped. Unmap all of its pages in dealloc."
             );
         }
     })
 }
 
 #[test]
-fn the_tail_goes_back() {
+fn shrinking_returns_the_rest() {
     case(|| {
         let before = mapped_by_this_process();
         let long = alloc(8 * MIB);
@@ -222,19 +224,19 @@ fn the_tail_goes_back() {
         let mapped = mapped_by_this_process().saturating_sub(before);
         check!(
             mapped <= MIB + 4 * page_size(),
-            "A mapped block of 8 MiB was resized to 1 MiB, and more than 1 MiB is still mapped for it. Return the rest to the \
-             kernel."
+            "A mapped block of 8 MiB was resized to 1 MiB, and more than 1 MiB is still mapped for it. Return \
+             the rest to the kernel with mremap or munmap."
         );
         free(short);
         check!(
             short.mapped() == 0,
-            "A block was resized and freed, and is still mapped."
+            "A block was resized and freed, and is still mapped. Unmap all of its pages in dealloc."
         );
     })
 }
 
 #[test]
-fn refused_is_null_and_the_old_block_stays() {
+fn a_failure_keeps_the_old_block() {
     case(|| {
         for (size, align) in [(1000, ALIGN), (LARGE, ALIGN), (LARGE, MIB), (1000, 4 * KIB)] {
             for new in [1 << 47, 1 << 62, isize::MAX as usize - align + 1] {
@@ -244,13 +246,11 @@ fn refused_is_null_and_the_old_block_stays() {
                 let start = unsafe { ALLOC.realloc(block.start, block.layout, new) };
                 check!(
                     start.is_null(),
-                    "realloc to {} did not return null. No address space has room for that.",
+                    "realloc to {} returned a block; expected null, because no address space has room for it. Use \
+                     checked arithmetic.",
                     amount(new)
                 );
-                block.expect(
-                    5,
-                    "realloc returned null, so the old block must stay as it is.",
-                );
+                expect_old(&block, 5);
                 free(block);
             }
         }
@@ -258,10 +258,23 @@ fn refused_is_null_and_the_old_block_stays() {
         let zeroed = unsafe { ALLOC.alloc_zeroed(layout(1 << 47, ALIGN)) };
         check!(
             zeroed.is_null(),
-            "alloc_zeroed did not return null for 128 TiB."
+            "alloc_zeroed returned a block of 128 TiB; expected null, because no address space has room for it."
         );
         expect_nothing_mapped();
     })
+}
+
+/// Fails the case unless the block, which `seed` filled, is as it was before `realloc` returned null.
+fn expect_old(block: &Block, seed: usize) {
+    check!(
+        block.mapped() >= block.size(),
+        "realloc returned null, but it unmapped the old block of {}. If realloc fails, leave the old block as it is.",
+        amount(block.size())
+    );
+    block.expect(
+        seed,
+        "realloc returned null, so it must leave the old block as it is.",
+    );
 }
 
 /// Fails the case unless `stats()` counts no mapped block.
@@ -269,7 +282,7 @@ fn expect_nothing_mapped() {
     let stats = ALLOC.stats();
     check!(
         (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0.",
+        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0 for both.",
         stats.mapped_blocks,
         stats.mapped_bytes
     );
@@ -286,7 +299,8 @@ fn counted() {
             let place = if mapped { "a mapping" } else { "the heap" };
             check!(
                 stats.mapped_blocks == usize::from(mapped),
-                "One block is live, resized to {} and in {place}. stats().mapped_blocks is {}.",
+                "One block is live, which was resized to {} and is in {place}, but stats().mapped_blocks is {}. \
+                 Update the counters in realloc.",
                 amount(size),
                 stats.mapped_blocks
             );
@@ -299,7 +313,7 @@ fn counted() {
                 traces::check_mapped_bytes(stats.mapped_bytes, least, stats.mapped_blocks);
             if let Err(sentence) = checked {
                 judge::fail(format!(
-                    "A block was resized to {}. {sentence}",
+                    "A block was resized to {}. {sentence} Update the counters in realloc.",
                     amount(size)
                 ));
             }
@@ -343,14 +357,11 @@ fn realloc_fails() {
                 if start.is_null() {
                     check!(
                         refused.is_some(),
-                        "realloc from {} to {} returned null.",
+                        "realloc from {} to {} returned null, although no call failed; expected a block.",
                         amount(from),
                         amount(to)
                     );
-                    block.expect(
-                        1,
-                        "realloc returned null, so the old block must stay as it is.",
-                    );
+                    expect_old(&block, 1);
                 } else {
                     block = expect_block(start, layout(to, align), "realloc");
                     let kept = block.prefix(from.min(to));

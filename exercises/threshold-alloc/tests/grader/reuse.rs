@@ -14,8 +14,8 @@ fn alloc_and_free(size: usize, align: usize, count: usize) {
     let moved = heap().end.saturating_sub(before.end);
     check!(
         moved == 0,
-        "A block of {}, aligned to {}, was allocated and freed {count} times, and the break moved up by {}. Freed memory \
-         must be reused.",
+        "A block of {}, aligned to {}, was allocated and freed {count} times, and the break moved up by {}; expected \
+         it to stay. Reuse freed memory.",
         amount(size),
         amount(align),
         amount(moved)
@@ -121,8 +121,8 @@ fn freed_in_any_order() {
             let moved = heap().end.saturating_sub(before.end);
             check!(
                 moved == 0,
-                "1000 blocks of 200 bytes were freed {order}, and 1000 more were allocated. The break moved up by {}. All of \
-                 the freed blocks must be reused.",
+                "1000 blocks of 200 bytes were freed {order}, and 1000 more were allocated. The break moved up by {}; \
+                 expected it to stay. Reuse all freed blocks, in whatever order they were freed.",
                 amount(moved)
             );
         }
@@ -148,15 +148,15 @@ fn no_system_call_when_warm() {
             let calls = seen.transcript().lines().count();
             check!(
                 calls == 0,
-                "Small blocks of six sizes were allocated and freed 1000 times, after these sizes had been used before. That \
-                 took {calls} system calls; expected none."
+                "Small blocks of six sizes that had been used before were allocated and freed 1000 times, with \
+                 {calls} system calls; expected none. Reuse freed blocks without a system call."
             );
         },
     )
 }
 
 #[test]
-fn the_others_keep_their_bytes() {
+fn other_blocks_keep_their_contents() {
     case(|| {
         let mut random = Random(5);
         let mut live: Vec<(Block, usize)> = Vec::new();
@@ -186,7 +186,7 @@ enum Neighbour {
 }
 
 #[test]
-fn freed_twice_is_the_end() {
+fn a_double_free_aborts() {
     case(|| {
         // Ends the case here if a stage before this one is not written yet. The children have separate heaps.
         ALLOC.heap_range();

@@ -315,19 +315,20 @@ fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> 
         (report.phase, text)
     });
     let while_ = match phase {
-        phase if phase == Phase::Calling as usize => "in the last of these calls",
+        phase if phase == Phase::Calling as usize => "in the last call",
         phase if phase == Phase::Writing as usize => {
-            "when the block was written that the last of these calls returned"
+            "when the block that the last call returned was written"
         }
         phase if phase == Phase::Checking as usize => {
-            "when the live blocks were read after the last of these calls"
+            "when the live blocks were read after the last call"
         }
-        _ => "when all blocks were freed after these calls",
+        _ => "when all blocks were freed after the last call",
     };
     let sentence = match status {
         Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => {
             format!(
-                "The process had used {CPU_SECONDS} s of CPU time and was stopped (SIGXCPU) {while_}."
+                "The process had used {CPU_SECONDS} s of CPU time and was stopped (SIGXCPU) {while_}. Look for a list \
+                 that forms a cycle."
             )
         }
         Ok(WaitStatus::Signaled(_, signal, _)) => {
@@ -494,7 +495,8 @@ impl Model<'_> {
                 }
                 if zeroed && block.bytes().iter().any(|byte| *byte != 0) {
                     return Err(format!(
-                        "alloc_zeroed returned a block of {} in which not every byte is 0.",
+                        "alloc_zeroed returned a block of {} in which not every byte is 0. Clear memory that was used \
+                         before.",
                         amount(size)
                     ));
                 }
@@ -557,7 +559,7 @@ impl Model<'_> {
         for live in self.live.iter().chain(&other.live) {
             if block.overlaps(&live.block) {
                 return Err(format!(
-                    "A new block of {} overlaps a live block of {}.",
+                    "A new block of {} overlaps a live block of {}. Blocks must not overlap.",
                     amount(block.size()),
                     amount(live.block.size())
                 ));
@@ -567,7 +569,8 @@ impl Model<'_> {
         let mapped = !block.is_in(&heap);
         if !mapped && block.range().end > heap.end {
             return Err(format!(
-                "A block of {} in the heap ends {} beyond the break.",
+                "A block of {} in the heap ends {} beyond the break. Move the break before you return a block that \
+                 ends beyond it.",
                 amount(block.size()),
                 amount(block.range().end - heap.end)
             ));
@@ -655,7 +658,8 @@ impl Model<'_> {
         match left <= 64 * KIB {
             true => Ok(()),
             false => Err(format!(
-                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB.",
+                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB. Join \
+                 free memory at the heap's end, and move the break down to it.",
                 amount(left)
             )),
         }
@@ -696,7 +700,7 @@ impl Live {
         match self.block.mapped() {
             0 => Ok(()),
             left => Err(format!(
-                "A mapped block of {} was {how}, and {} of it are still mapped.",
+                "A mapped block of {} was {how}, and {} of its old pages are still mapped. Unmap all of them.",
                 amount(self.block.size()),
                 amount(left)
             )),

@@ -1,4 +1,4 @@
-//! An allocator is copied, and two of them would move one break.
+//! An allocator is copied, so that two of them manage the same heap. Do not implement Copy.
 
 use threshold_alloc::{Config, ThresholdAlloc};
 

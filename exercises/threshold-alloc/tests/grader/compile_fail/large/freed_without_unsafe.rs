@@ -1,4 +1,4 @@
-//! Safe code frees a block, and nothing says who vouches that it is one.
+//! Safe code frees a block. Keep dealloc an unsafe fn: nothing checks that the pointer is a live block.
 
 use std::alloc::Layout;
 
