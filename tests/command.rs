@@ -327,8 +327,10 @@ fn a_grader_that_ends_without_verdicts_could_not_grade() {
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
     assert_eq!(document["failed"], document["possible"], "{stdout}");
-    let sentence = "Could not grade: the grader exited with status 0, then exited with status 0 without a verdict on this case.";
+    let sentence = "Could not grade: the grader exited with status 98, then exited with status 98 without a verdict on this case.";
     assert!(stdout.contains(sentence), "{stdout}");
+    let printed = "code of the answer that runs before main (.init_array) called exit. Remove it.";
+    assert!(stdout.contains(printed), "{stdout}");
     assert!(stderr.contains("nothing was recorded"), "{stderr}");
 }
 

@@ -139,6 +139,34 @@ fn lazy() {
 }
 
 #[test]
+fn gone_after_drop() {
+    case(|| {
+        let original = region(LEN);
+        let copy = Cloned::<Region>::copy_of(&original);
+        drop(original);
+        if let Some(copy) = copy {
+            expect_deep(copy);
+        }
+        for (len, name) in lengths() {
+            let spacer = Spacer::new();
+            let region = region(len);
+            drop(spacer);
+            let start = region.as_slice().as_ptr();
+            let pages = len.div_ceil(page_size());
+            let neighbours = Neighbours::of(start, len);
+            drop(region);
+            let left = mapped_pages(start, len);
+            check!(
+                left == 0,
+                "After a region of {name} was dropped, {} still mapped; expected none. Unmap the whole length in Drop.",
+                pages_of("its", left, pages)
+            );
+            neighbours.expect_untouched("The drop of a region");
+        }
+    })
+}
+
+#[test]
 fn larger_than_4_gib() {
     case_with(data_limit(16 << 30), || {
         if !has_room(OVER_4_GIB) {
@@ -288,34 +316,6 @@ fn moved() {
                      the dropped region's own pages."
                 );
             }
-        }
-    })
-}
-
-#[test]
-fn gone_after_drop() {
-    case(|| {
-        let original = region(LEN);
-        let copy = Cloned::<Region>::copy_of(&original);
-        drop(original);
-        if let Some(copy) = copy {
-            expect_deep(copy);
-        }
-        for (len, name) in lengths() {
-            let spacer = Spacer::new();
-            let region = region(len);
-            drop(spacer);
-            let start = region.as_slice().as_ptr();
-            let pages = len.div_ceil(page_size());
-            let neighbours = Neighbours::of(start, len);
-            drop(region);
-            let left = mapped_pages(start, len);
-            check!(
-                left == 0,
-                "After a region of {name} was dropped, {} still mapped; expected none. Unmap the whole length in Drop.",
-                pages_of("its", left, pages)
-            );
-            neighbours.expect_untouched("The drop of a region");
         }
     })
 }
