@@ -332,7 +332,7 @@ fn unlink(name: &CStr) {
 #[test]
 fn a_call_on_which_the_judge_decides_is_made_to_fail() {
     earns(
-        "When open failed with EMFILE: The file was not created.",
+        "The grader made open fail with EMFILE. The file was not created.",
         &[("open", Errno::EMFILE)],
         |_| {
             let file = refuse(|| open_shared(&name()));
@@ -383,14 +383,14 @@ fn an_object_that_a_failing_path_leaves_is_blamed() {
         }
         watch(|| ());
     };
-    let sentence = "When mmap failed with ENOMEM: Your code created a file in /dev/shm and did not remove it; expected nothing that outlives the process. Call shm_unlink, also if a later call fails.";
+    let sentence = "The grader made mmap fail with ENOMEM. Your code created a file in /dev/shm and did not remove it; expected nothing that outlives the process. Call shm_unlink, also if a later call fails.";
     earns(sentence, &[("mmap", Errno::ENOMEM)], body);
 }
 
 #[test]
 fn a_segment_that_a_failing_shmat_leaves_is_blamed() {
     earns(
-        "When shmat failed with ENOMEM: Your code created System V shared memory (shmget) and did not remove it; expected nothing that outlives the process. Call shmctl(IPC_RMID), also if a later call fails.",
+        "The grader made shmat fail with ENOMEM. Your code created System V shared memory (shmget) and did not remove it; expected nothing that outlives the process. Call shmctl(IPC_RMID), also if a later call fails.",
         &[("shmat", Errno::ENOMEM)],
         |_| {
             let id = system_v().unwrap();
