@@ -161,7 +161,7 @@ fn check_fails_in_child() {
 #[test]
 fn zombie() {
     earns(
-        "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child.",
+        "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child, or waitid without WNOWAIT.",
         || {
             child(|| ());
         },

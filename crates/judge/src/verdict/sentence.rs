@@ -209,11 +209,12 @@ fn swallowed(panic: &Panic) -> String {
 
 fn zombies(count: u32) -> String {
     match count {
-        1 => "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child."
+        1 => "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child, or \
+              waitid without WNOWAIT."
             .to_owned(),
         count => format!(
             "Your code left {count} zombies: children that have ended and were not waited for. Call waitpid for each \
-             child."
+             child, or waitid without WNOWAIT."
         ),
     }
 }

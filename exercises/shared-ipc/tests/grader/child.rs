@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::{Read, Write};
 use std::panic;
 use std::process;
 use std::sync::atomic::AtomicU32;
@@ -457,6 +458,25 @@ fn a_lost_status_is_an_error() {
             result.is_err(),
             "SIGCHLD is ignored, so waitpid fails with ECHILD and the child's status is lost; run_child returned Ok, \
              although the child ended with status 3. Return the error."
+        );
+    })
+}
+
+#[test]
+fn the_closure_keeps_descriptors() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        expect_success(run(&numbers, |numbers| {
+            numbers[0].store((&writer).write_all(b"here").is_ok().into(), SeqCst);
+        }));
+        drop(writer);
+        let mut text = String::new();
+        let read = reader.read_to_string(&mut text);
+        check!(
+            numbers[0].load(SeqCst) == 1 && read.is_ok() && text == "here",
+            "The closure wrote to a pipe that the caller of run_child had opened, and the text did not arrive. The \
+             child must keep its parent's descriptors open."
         );
     })
 }

@@ -20,8 +20,8 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
     let count = text.matches("once").count();
     check!(
         count == 1,
-        "Text that was in the buffer of standard output before the fork was written {count} times; expected once. End \
-         the child with _exit, which flushes no buffer."
+        "Text that was in the buffer of standard output before the fork was written {count} times; expected once. Do \
+         not flush in the child, and end it with _exit, which flushes no buffer."
     );
     check!(
         !text.contains("handler"),
