@@ -1,5 +1,6 @@
 //! Shows verdicts to people: each stage as soon as it is complete, and a progress line meanwhile.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -207,7 +208,7 @@ fn show_cases(cases: &[&Case]) {
 fn show_details(exercise: &Exercise, stage: &Stage, case: &Case, prompt: Prompt) {
     // The diff contains all calls.
     if let Some(diff) = &case.diff {
-        for line in diff.lines() {
+        for line in shortened(diff) {
             say!("      {line}");
         }
     } else if let Some(transcript) = &case.transcript {
@@ -235,9 +236,21 @@ fn show_calls(title: &str, calls: &str) {
     if calls.trim().is_empty() {
         say!("        (nothing)");
     }
-    for line in calls.lines() {
+    for line in shortened(calls) {
         say!("        {line}");
     }
+}
+
+/// The lines of `calls`. A loop around a call makes thousands of them; only the first and the last ones are of use.
+fn shortened(calls: &str) -> Vec<Cow<'_, str>> {
+    const KEPT: usize = 20;
+    let mut lines: Vec<_> = calls.lines().map(Cow::from).collect();
+    if lines.len() > 2 * KEPT + 1 {
+        let left_out = KEPT..lines.len() - KEPT;
+        let text = format!("… {} more", left_out.len());
+        lines.splice(left_out, [text.into()]);
+    }
+    lines
 }
 
 /// Returns the calls of the solution in that case, as the exam has recorded them.
@@ -316,6 +329,15 @@ fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_list_of_calls_is_shortened() {
+        let calls = "P: munmap(A, 4 KiB) = 0\n".repeat(100_000);
+        let lines = shortened(&calls);
+        assert_eq!(lines.len(), 41);
+        assert_eq!(lines[20], "… 99960 more");
+        assert_eq!(shortened("a\nb"), ["a", "b"]);
+    }
 
     #[test]
     fn a_case_without_calls_does_not_show_another_cases_calls() {

@@ -198,8 +198,9 @@ fn finish(
 /// The interval at which the end of a program is polled.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long to wait for the rest of the output after every writer was killed.
-const DRAIN_TIME: Duration = Duration::from_millis(500);
+/// How long to wait for the rest of the output after every writer was killed. On a busy machine, the thread that reads may
+/// have to wait for a processor.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// How long to wait for killed processes to disappear.
 const KILL_TIME: Duration = Duration::from_secs(2);

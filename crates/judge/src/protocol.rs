@@ -153,6 +153,15 @@ impl Panic {
     pub fn aborts(&self) -> bool {
         self.at.contains("core/src/panicking.rs:")
     }
+
+    /// What a function requires, if a debug assertion of the standard library has found that it was violated. Such a
+    /// panic aborts the process.
+    pub fn undefined_behaviour(&self) -> Option<&str> {
+        let violated = self
+            .message
+            .strip_prefix("unsafe precondition(s) violated: ")?;
+        violated.lines().next()
+    }
 }
 
 /// Who panicked, and why.

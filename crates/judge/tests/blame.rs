@@ -921,6 +921,20 @@ fn a_panic_that_aborts_after_many_caught_panics() {
 }
 
 #[test]
+fn undefined_behaviour_that_the_standard_library_finds() {
+    earns(
+        "The standard library found undefined behaviour: ptr::copy_nonoverlapping requires that both pointer arguments \
+         are aligned and non-null and the specified memory ranges do not overlap.",
+        || {
+            let mut bytes = std::hint::black_box([0_u8; 8]);
+            let start = bytes.as_mut_ptr();
+            // SAFETY: not sound, on purpose: the ranges overlap.
+            unsafe { start.copy_to_nonoverlapping(start.wrapping_add(1), 4) };
+        },
+    );
+}
+
+#[test]
 fn many_children_panic_and_are_waited_for() {
     earns("It is wrong.", || {
         judge::expect_panics();

@@ -131,7 +131,14 @@ impl Evidence {
 
     /// The panic of the first process that could not unwind: core panics once more then, in its own source.
     fn panic_that_aborted(&self) -> Option<&Panic> {
-        let mut panics = self.panics().filter(|panic| !panic.in_child).rev();
+        let mut panics = self
+            .panics()
+            .filter(|panic| !panic.in_child)
+            .rev()
+            .peekable();
+        if let Some(panic) = panics.next_if(|panic| panic.undefined_behaviour().is_some()) {
+            return Some(panic);
+        }
         let second = panics.find(|panic| panic.aborts())?;
         let reported = |panic: &&Panic| !panic.aborts() && panic.what != Panicked::Unreported;
         panics.find(reported).or(Some(second))

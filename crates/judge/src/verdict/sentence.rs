@@ -38,12 +38,15 @@ fn failed(failure: &Failure) -> String {
             format!("A forked child panicked{}", panic_and_message(panic))
         }
         Failure::SwallowedPanic(panic) => swallowed(panic),
-        Failure::AbortedByPanic(panic) => format!(
-            "The code panicked{} where a panic cannot unwind (in Drop during another panic, or in an extern \"C\" \
-             function), so the process aborted: {}",
-            place(&panic.at),
-            message(panic)
-        ),
+        Failure::AbortedByPanic(panic) => match panic.undefined_behaviour() {
+            Some(required) => format!("The standard library found undefined behaviour: {required}."),
+            None => format!(
+                "The code panicked{} where a panic cannot unwind (in Drop during another panic, or in an extern \"C\" \
+                 function), so the process aborted: {}",
+                place(&panic.at),
+                message(panic)
+            ),
+        },
         Failure::Escaped => "A forked child left your function, by returning or by a panic, and ran the caller's \
                              code. End it with _exit on every path, also after a panic."
             .to_owned(),

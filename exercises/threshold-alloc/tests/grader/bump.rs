@@ -535,6 +535,11 @@ fn mprotect_fails() {
                 block.fill(blocks.len());
                 blocks.push(block);
             }
+            check!(
+                blocks[blocks.len() - 1].is_in(&heap()),
+                "mprotect works again, and a block of 50000 bytes is outside the heap. Try to move the break again in \
+                 each call."
+            );
             expect_accessible_up_to_the_break(&heap());
             expect_disjoint(&blocks);
             for (seed, block) in blocks.iter().enumerate() {
