@@ -3,6 +3,7 @@
 //! Each test starts this binary again for one test, under other limits, and reads the report of that process.
 
 mod common {
+    pub mod fork;
     pub mod rerun;
 }
 
@@ -11,10 +12,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use common::fork;
 use common::rerun::rerun;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::waitpid;
 use serde_json::Value;
 
 /// The report on `case`, which ran under these limits; `None` in the inner process.
@@ -247,4 +250,41 @@ fn a_user_without_processes_is_not_blamed() {
             "{most}: {text}"
         );
     }
+}
+
+fn ignoring_sigchld(command: &mut Command) {
+    let ignore = || {
+        // SAFETY: an ignored signal has no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure only makes a system call.
+    unsafe { command.pre_exec(ignore) };
+}
+
+fn waits_for_a_child() {
+    judge::case(|| {
+        let status = waitpid(fork::child(|| ()), None);
+        judge::check!(status.is_ok(), "waitpid returned {status:?}.");
+    });
+}
+
+#[test]
+fn a_case_can_wait_where_sigchld_is_ignored() {
+    let Some(line) = reported_with(ignoring_sigchld, waits_for_a_child) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
+}
+
+#[test]
+fn without_ptrace_a_case_can_wait_where_sigchld_is_ignored() {
+    let configure = |command: &mut Command| {
+        without_ptrace(command);
+        ignoring_sigchld(command);
+    };
+    let Some(line) = reported_with(configure, waits_for_a_child) else {
+        return;
+    };
+    assert_eq!(line["verdict"], "passed", "{line}");
 }

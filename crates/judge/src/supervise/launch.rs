@@ -268,6 +268,9 @@ pub fn spawn(
     };
     // SAFETY: between fork and exec the closure only makes system calls: it neither allocates nor takes a lock.
     unsafe { command.pre_exec(before_exec) };
+    // An ignored SIGCHLD is inherited, and then neither the judge nor the case can wait for its children.
+    // SAFETY: the default action has no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let spawned = command.spawn();
     drop(command); // with this process's end of the pipe, so that the read below ends
     spawned.map_err(|error| launch_error(error, &mut failed))
