@@ -538,7 +538,7 @@ fn a_saved_answer_changes_the_verdict_on_the_open_page() {
     turns("failed");
     page.shows(
         "[data-stage=views]",
-        "A &Region cannot be shared with another thread",
+        "Region is not Sync",
     );
     copy.answer(&right);
     turns("passed");
