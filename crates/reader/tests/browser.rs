@@ -536,10 +536,7 @@ fn a_saved_answer_changes_the_verdict_on_the_open_page() {
         within(patience, to, || page.js(verdict) == to);
     };
     turns("failed");
-    page.shows(
-        "[data-stage=views]",
-        "Region is not Sync",
-    );
+    page.shows("[data-stage=views]", "Region is not Sync");
     copy.answer(&right);
     turns("passed");
     page.shows("wb-grade .wb-head", "Solved.");
