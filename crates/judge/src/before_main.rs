@@ -50,7 +50,8 @@ static TIMER: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 /// The address of `main`.
 static MAIN: AtomicUsize = AtomicUsize::new(0);
 
-type Strings = *mut *mut c_char;
+/// Pointers to C strings, and null at the end.
+pub(crate) type Strings = *mut *mut c_char;
 /// An entry of `.preinit_array`.
 pub type Entry = unsafe extern "C" fn(c_int, Strings, Strings);
 type Main = unsafe extern "C" fn(c_int, Strings, Strings) -> c_int;
@@ -61,7 +62,8 @@ type Main = unsafe extern "C" fn(c_int, Strings, Strings) -> c_int;
 /// `environment` is the array that the kernel passes to a program: C strings, then null.
 pub unsafe extern "C" fn begin(_: c_int, _: Strings, environment: Strings) {
     // SAFETY: the caller's contract is the same.
-    if unsafe { has_any(environment, &[CHILD, CHECK_ANSWER]) } {
+    let is_set = |name| unsafe { value_of(environment, name) }.is_some();
+    if is_set(CHILD) || is_set(CHECK_ANSWER) {
         return;
     }
     for (signal, _) in CRASHES {
@@ -226,25 +228,23 @@ fn is_traced() -> bool {
     field.is_some_and(|bytes| !bytes.ends_with(b"0"))
 }
 
-/// Whether the environment has a variable with one of these names.
+/// The value of the variable `name` in `environment`.
 ///
 /// # Safety
 /// As for `begin`.
-unsafe fn has_any(mut environment: Strings, names: &[&str]) -> bool {
+pub(crate) unsafe fn value_of(mut environment: Strings, name: &str) -> Option<*mut c_char> {
     loop {
         // SAFETY: the array ends with null, where the loop ends as well.
         let variable = unsafe { environment.read() };
         if variable.is_null() {
-            return false;
+            return None;
         }
         // SAFETY: the elements are C strings.
-        let variable = unsafe { CStr::from_ptr(variable) }.to_bytes();
-        let is = |name: &&str| {
-            let value = variable.strip_prefix(name.as_bytes());
-            value.is_some_and(|value| value.starts_with(b"="))
-        };
-        if names.iter().any(is) {
-            return true;
+        let bytes = unsafe { CStr::from_ptr(variable) }.to_bytes();
+        let value = bytes.strip_prefix(name.as_bytes());
+        if value.is_some_and(|value| value.starts_with(b"=")) {
+            // SAFETY: the name and the sign are part of the string.
+            return Some(unsafe { variable.add(name.len() + 1) });
         }
         // SAFETY: this element was not the last one.
         environment = unsafe { environment.add(1) };

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::fork::exit_now;
+use crate::before_main::{Strings, value_of};
 use crate::descriptors;
 use crate::injection::INJECT;
 use crate::protocol::CHILD;
@@ -103,8 +104,6 @@ pub fn waits_at(socket: RawFd) -> String {
     place(&format!("{WAITS}{socket}"))
 }
 
-type Strings = *mut *mut c_char;
-
 // The lowest number, so that it comes before the constructors of the answer.
 // SAFETY: libc calls each function of this section once, before `main`, with the arguments of `main`.
 #[used]
@@ -139,29 +138,6 @@ unsafe extern "C" fn begin(_: c_int, arguments: Strings, environment: Strings) {
         unsafe { replace(child, &request.child) };
         // SAFETY: as above.
         unsafe { replace(injection, &request.injection) };
-    }
-}
-
-/// The value of the variable `name` in `environment`.
-///
-/// # Safety
-/// As for `begin`.
-unsafe fn value_of(mut environment: Strings, name: &str) -> Option<*mut c_char> {
-    loop {
-        // SAFETY: the array ends with null, where the loop ends as well.
-        let variable = unsafe { environment.read() };
-        if variable.is_null() {
-            return None;
-        }
-        // SAFETY: the elements are C strings.
-        let bytes = unsafe { CStr::from_ptr(variable) }.to_bytes();
-        let value = bytes.strip_prefix(name.as_bytes());
-        if value.is_some_and(|value| value.starts_with(b"=")) {
-            // SAFETY: the name and the sign are part of the string.
-            return Some(unsafe { variable.add(name.len() + 1) });
-        }
-        // SAFETY: this element was not the last one.
-        environment = unsafe { environment.add(1) };
     }
 }
 

@@ -84,7 +84,7 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
             }
         }
     }
-    let why = "the process that forks the cases ends at once";
+    let why = "the process that forks the cases ends immediately";
     Err(LaunchError::Other(why.to_owned()))
 }
 
