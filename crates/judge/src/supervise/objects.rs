@@ -6,7 +6,6 @@ use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -106,42 +105,36 @@ impl Objects {
     /// object may have been killed.
     pub fn remove(&self) -> Vec<Left> {
         let created = self.lock();
-        let nothing: *mut libc::c_void = null_mut();
         let mut all = Vec::new();
         let mut add = |existed, by_first, what, removed_by| {
             if existed && by_first {
                 all.push(Left { what, removed_by });
             }
         };
-        for (id, by_first) in &created.memory {
-            // SAFETY: removing takes no structure. The case has created this object.
-            let removed = unsafe { libc::shmctl(*id, libc::IPC_RMID, null_mut()) };
-            add(
-                removed == 0,
-                *by_first,
+        let system_v = [
+            (
+                &created.memory,
+                libc::SYS_shmctl,
                 "System V shared memory (shmget)",
                 "shmctl(IPC_RMID)",
-            );
-        }
-        for (id, by_first) in &created.semaphores {
-            // SAFETY: removing takes no structure. The case has created this object.
-            let removed = unsafe { libc::semctl(*id, 0, libc::IPC_RMID, nothing) };
-            add(
-                removed == 0,
-                *by_first,
+            ),
+            (
+                &created.semaphores,
+                libc::SYS_semctl,
                 "a System V semaphore (semget)",
                 "semctl(IPC_RMID)",
-            );
-        }
-        for (id, by_first) in &created.queues {
-            // SAFETY: removing takes no structure. The case has created this object.
-            let removed = unsafe { libc::msgctl(*id, libc::IPC_RMID, null_mut()) };
-            add(
-                removed == 0,
-                *by_first,
+            ),
+            (
+                &created.queues,
+                libc::SYS_msgctl,
                 "a System V message queue (msgget)",
                 "msgctl(IPC_RMID)",
-            );
+            ),
+        ];
+        for (ids, call, what, removed_by) in system_v {
+            for (id, by_first) in ids {
+                add(remove_system_v(call, *id), *by_first, what, removed_by);
+            }
         }
         for (name, by_first) in &created.named_queues {
             // SAFETY: the name is a C string that outlives the call.
@@ -177,6 +170,18 @@ fn execute(call: libc::c_long, [a, b, c]: [u64; 3]) -> Result<i32, Errno> {
     // SAFETY: the three calls take numbers, and map nothing.
     let id = unsafe { libc::syscall(call, a, b, c) };
     Errno::result(id).map(|id| id as i32)
+}
+
+/// Removes the object `id`, which the case has created, with `shmctl`, `semctl` or `msgctl`. Returns whether it existed.
+fn remove_system_v(call: libc::c_long, id: i32) -> bool {
+    // semctl(2) has the number of a semaphore before the command.
+    let arguments = match call {
+        libc::SYS_semctl => [0, libc::IPC_RMID],
+        _ => [libc::IPC_RMID, 0],
+    };
+    let [second, third] = arguments.map(libc::c_long::from);
+    // SAFETY: removing accesses no memory of this process.
+    unsafe { libc::syscall(call, libc::c_long::from(id), second, third, 0_usize) == 0 }
 }
 
 /// The bytes of the System V memory `ids` that are resident or swapped.
