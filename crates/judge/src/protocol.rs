@@ -154,13 +154,20 @@ impl Panic {
         self.at.contains("core/src/panicking.rs:")
     }
 
-    /// What a function requires, if a debug assertion of the standard library has found that it was violated. Such a
-    /// panic aborts the process.
+    /// What was wrong, if a check for undefined behaviour has failed: one of the standard library or one that the compiler
+    /// has added. Such a panic aborts the process.
     pub fn undefined_behaviour(&self) -> Option<&str> {
+        const CHECKS: [&str; 3] = [
+            "misaligned pointer dereference",
+            "null pointer dereference occurred",
+            "trying to construct an enum from an invalid value",
+        ];
         let violated = self
             .message
-            .strip_prefix("unsafe precondition(s) violated: ")?;
-        violated.lines().next()
+            .strip_prefix("unsafe precondition(s) violated: ");
+        let is_check = || CHECKS.iter().any(|check| self.message.starts_with(check));
+        let what = violated.or_else(|| is_check().then_some(self.message.as_str()));
+        what?.lines().next()
     }
 }
 

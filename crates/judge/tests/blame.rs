@@ -923,13 +923,43 @@ fn a_panic_that_aborts_after_many_caught_panics() {
 #[test]
 fn undefined_behaviour_that_the_standard_library_finds() {
     earns(
-        "The standard library found undefined behaviour: ptr::copy_nonoverlapping requires that both pointer arguments \
-         are aligned and non-null and the specified memory ranges do not overlap.",
+        "A check for undefined behaviour failed, so the process aborted: \
+         ptr::copy_nonoverlapping requires that both pointer arguments are aligned and non-null and the specified memory \
+         ranges do not overlap.",
+        copy_over_itself,
+    );
+}
+
+fn copy_over_itself() {
+    let mut bytes = std::hint::black_box([0_u8; 8]);
+    let start = bytes.as_mut_ptr();
+    // SAFETY: not sound, on purpose: the ranges overlap.
+    unsafe { start.copy_to_nonoverlapping(start.wrapping_add(1), 4) };
+}
+
+#[test]
+fn undefined_behaviour_that_the_compiled_code_finds() {
+    earns(
+        "A check for undefined behaviour failed at crates/judge/tests/blame.rs:LINE, so the process aborted: misaligned \
+         pointer dereference: address must be a multiple of 0x4 but is 0x1.",
         || {
-            let mut bytes = std::hint::black_box([0_u8; 8]);
-            let start = bytes.as_mut_ptr();
-            // SAFETY: not sound, on purpose: the ranges overlap.
-            unsafe { start.copy_to_nonoverlapping(start.wrapping_add(1), 4) };
+            let odd = std::hint::black_box(std::ptr::without_provenance::<u32>(1));
+            // SAFETY: not sound, on purpose: the address is not aligned.
+            std::hint::black_box(unsafe { *odd });
+        },
+    );
+}
+
+#[test]
+fn undefined_behaviour_in_a_child() {
+    earns(
+        "In a forked child: A check for undefined behaviour failed, so the process aborted: ptr::copy_nonoverlapping \
+         requires that both pointer arguments are aligned and non-null and the specified memory ranges do not overlap.",
+        || {
+            judge::in_child(|| {
+                copy_over_itself();
+                0
+            });
         },
     );
 }

@@ -118,7 +118,7 @@ impl Evidence {
             if self.fault.as_ref().is_some_and(overflow) {
                 return Failure::StackOverflow;
             }
-            if let Some(panic) = self.panic_that_aborted() {
+            if let Some(panic) = self.panic_that_aborted(false) {
                 return Failure::AbortedByPanic(panic.clone());
             }
         }
@@ -129,11 +129,12 @@ impl Evidence {
         }
     }
 
-    /// The panic of the first process that could not unwind: core panics once more then, in its own source.
-    fn panic_that_aborted(&self) -> Option<&Panic> {
+    /// The panic of the first process, or of a child, that could not unwind. It is a failed check for undefined behaviour,
+    /// or core panics once more then, in its own source.
+    fn panic_that_aborted(&self, in_child: bool) -> Option<&Panic> {
         let mut panics = self
             .panics()
-            .filter(|panic| !panic.in_child)
+            .filter(|panic| panic.in_child == in_child)
             .rev()
             .peekable();
         if let Some(panic) = panics.next_if(|panic| panic.undefined_behaviour().is_some()) {
@@ -189,7 +190,10 @@ impl Evidence {
                 Panicked::Check => Failure::CheckInChild(panic.message),
                 _ => Failure::ChildPanicked(panic),
             },
-            (None, Some((signal, fault))) => Failure::ChildKilled(*signal, fault.clone()),
+            (None, Some((signal, fault))) => match self.panic_that_aborted(true) {
+                Some(panic) if *signal == libc::SIGABRT => Failure::ChildPanicked(panic.clone()),
+                _ => Failure::ChildKilled(*signal, fault.clone()),
+            },
             (None, None) => Failure::Check(passed_on.message.clone()),
         })
     }

@@ -34,19 +34,19 @@ fn failed(failure: &Failure) -> String {
         ),
         Failure::CheckInChild(sentence) => format!("In a forked child: {sentence}"),
         Failure::Panicked(panic) => format!("The code panicked{}", panic_and_message(panic)),
-        Failure::ChildPanicked(panic) => {
-            format!("A forked child panicked{}", panic_and_message(panic))
-        }
+        Failure::ChildPanicked(panic) => match undefined_behaviour(panic) {
+            Some(sentence) => format!("In a forked child: {sentence}"),
+            None => format!("A forked child panicked{}", panic_and_message(panic)),
+        },
         Failure::SwallowedPanic(panic) => swallowed(panic),
-        Failure::AbortedByPanic(panic) => match panic.undefined_behaviour() {
-            Some(required) => format!("The standard library found undefined behaviour: {required}."),
-            None => format!(
+        Failure::AbortedByPanic(panic) => undefined_behaviour(panic).unwrap_or_else(|| {
+            format!(
                 "The code panicked{} where a panic cannot unwind (in Drop during another panic, or in an extern \"C\" \
                  function), so the process aborted: {}",
                 place(&panic.at),
                 message(panic)
-            ),
-        },
+            )
+        }),
         Failure::Escaped => "A forked child left your function, by returning or by a panic, and ran the caller's \
                              code. End it with _exit on every path, also after a panic."
             .to_owned(),
@@ -113,6 +113,21 @@ fn place(at: &str) -> String {
 
 fn panic_and_message(panic: &Panic) -> String {
     format!("{}: {}", place(&panic.at), message(panic))
+}
+
+/// The sentence on a failed check for undefined behaviour.
+fn undefined_behaviour(panic: &Panic) -> Option<String> {
+    let what = panic.undefined_behaviour()?;
+    // The place of a check of the standard library is its own source.
+    let is_own = !panic.at.starts_with("core/src/");
+    let place = if is_own {
+        place(&panic.at)
+    } else {
+        String::new()
+    };
+    Some(format!(
+        "A check for undefined behaviour failed{place}, so the process aborted: {what}."
+    ))
 }
 
 /// The sentence of a failure that an injection brought about.
