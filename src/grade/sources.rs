@@ -89,45 +89,48 @@ fn check_included(exercise: &Exercise, path: &Path) -> Result<()> {
 /// could not read either includes nothing.
 fn included(source: &str) -> Vec<String> {
     let mut paths = Vec::new();
-    let mut streams: Vec<TokenStream> = source.parse().into_iter().collect();
-    while let Some(stream) = streams.pop() {
+    // A stream of tokens, and whether it is part of an attribute.
+    let mut streams: Vec<(TokenStream, bool)> = Vec::new();
+    streams.extend(source.parse().map(|stream| (stream, false)));
+    while let Some((stream, in_attribute)) = streams.pop() {
         let tokens: Vec<_> = stream.into_iter().collect();
         for (index, token) in tokens.iter().enumerate() {
-            let literal = match (token, tokens.get(index + 1), tokens.get(index + 2)) {
-                (TokenTree::Group(group), ..) => {
-                    streams.push(group.stream());
-                    continue;
-                }
-                (
-                    TokenTree::Ident(name),
-                    Some(TokenTree::Punct(mark)),
-                    Some(TokenTree::Group(group)),
-                ) if mark.as_char() == '!' => {
-                    let includes = ["include", "include_str", "include_bytes"];
-                    let includes = includes.iter().any(|known| name == known);
-                    includes
-                        .then(|| group.stream().into_iter().next())
-                        .flatten()
-                }
-                (TokenTree::Punct(mark), Some(TokenTree::Group(group)), _)
-                    if mark.as_char() == '#' =>
-                {
-                    let attribute: Vec<_> = group.stream().into_iter().collect();
-                    match &attribute[..] {
-                        [TokenTree::Ident(name), _, path] if name == "path" => Some(path.clone()),
-                        _ => None,
-                    }
-                }
-                _ => None,
-            };
-            if let Some(TokenTree::Literal(literal)) = literal
-                && let Lit::Str(path) = Lit::new(literal)
-            {
-                paths.push(path.value());
+            if let TokenTree::Group(group) = token {
+                let begins = index > 0 && is_mark(&tokens[index - 1], '#');
+                streams.push((group.stream(), in_attribute || begins));
             }
+            paths.extend(named_by(&tokens[index..], in_attribute));
         }
     }
     paths
+}
+
+/// The path, if `tokens` begin with `include!("path")`, or in an attribute with `path = "path"`.
+fn named_by(tokens: &[TokenTree], in_attribute: bool) -> Option<String> {
+    let [TokenTree::Ident(name), mark, value, ..] = tokens else {
+        return None;
+    };
+    let includes = ["include", "include_str", "include_bytes"];
+    let literal = match value {
+        TokenTree::Group(group)
+            if is_mark(mark, '!') && includes.iter().any(|known| name == known) =>
+        {
+            group.stream().into_iter().next()?
+        }
+        literal if is_mark(mark, '=') && in_attribute && name == "path" => literal.clone(),
+        _ => return None,
+    };
+    match literal {
+        TokenTree::Literal(literal) => match Lit::new(literal) {
+            Lit::Str(path) => Some(path.value()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_mark(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
 fn expect_file(root: &Path, path: &Path, kind: FileType) -> Result<()> {
@@ -162,12 +165,14 @@ mod tests {
             fn f() { let path = "not this"; std::include!{r"b.rs"} }
             #[path = "../c.rs"]
             mod c;
+            #[cfg_attr(all(), path = "../d.rs")]
+            mod d;
             // include_str!("a comment")
-            const D: &str = include_str!(concat!("d", ".txt"));
+            const D: &str = include_str!(concat!("e", ".txt"));
         "##;
         let mut found = included(source);
         found.sort();
-        assert_eq!(found, ["../c.rs", "/dev/zero", "b.rs"]);
+        assert_eq!(found, ["../c.rs", "../d.rs", "/dev/zero", "b.rs"]);
         assert!(included("fn unfinished( {").is_empty());
     }
 }
