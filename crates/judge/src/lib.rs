@@ -96,6 +96,7 @@ use std::panic;
 
 pub use child::neighbours::{Neighbours, Spacer};
 pub use child::panics::{expect_panics, skip};
+pub use child::steps::{Steps, go_on, places, until_stopped};
 pub use child::window::{meanwhile, refuse};
 pub use child::{in_child, pretend, probe, rebase_state, watch};
 pub use injection::Refusal;

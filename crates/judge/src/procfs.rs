@@ -185,6 +185,16 @@ pub fn program_code(pid: i32) -> Vec<Range<u64>> {
         .collect()
 }
 
+/// The mappings of the process `pid` that it can write to and shares with others.
+pub fn shared_memory(pid: i32) -> Vec<Range<u64>> {
+    let maps = read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let lines = maps.lines().filter_map(MapsLine::parse);
+    lines
+        .filter(|line| line.permissions.contains('w') && line.permissions.ends_with('s'))
+        .map(|line| line.range)
+        .collect()
+}
+
 /// Whether `pid` is still in the process table: running, or a zombie.
 pub fn exists(pid: i32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap_or(false)

@@ -16,7 +16,8 @@ pub const TRACED: &str = "JUDGE_TRACED";
 /// A `prctl` option that no kernel has. The call fails, and the tracer sees it.
 pub const MARK: u64 = 0x6a75_6467;
 
-/// The second argument of that `prctl`. The third one is a value, the fourth the address of libc's function `syscall`.
+/// The second argument of that `prctl`. The third one is a value, the fourth the address of libc's function `syscall`, the
+/// fifth the address of more values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// A `watch` begins or ends. The value is the end of the heap.
@@ -35,10 +36,23 @@ pub enum Mark {
     Brk,
     /// The pipe to the judge is gone. The exit status alone could be that of the answer.
     PipeGone,
+    /// Execute this thread step by step up to the place with this number, or to the end for `NO_PLACE`. The memory holds
+    /// the start and the end of what is watched.
+    Steps,
+    StepsEnd,
+    /// How many places were found?
+    Places,
+    /// Wait until a thread has stopped at its place.
+    UntilStopped,
+    /// Let that thread go on.
+    GoOn,
 }
 
+/// The value of `Mark::Steps` that finds all places.
+pub const NO_PLACE: usize = usize::MAX;
+
 impl Mark {
-    const ALL: [Mark; 9] = [
+    const ALL: [Mark; 14] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
@@ -48,6 +62,11 @@ impl Mark {
         Mark::Release,
         Mark::Brk,
         Mark::PipeGone,
+        Mark::Steps,
+        Mark::StepsEnd,
+        Mark::Places,
+        Mark::UntilStopped,
+        Mark::GoOn,
     ];
 
     /// The mark with this number.

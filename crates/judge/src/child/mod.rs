@@ -10,6 +10,7 @@ pub mod pretend;
 pub mod probe;
 mod smaps;
 mod state;
+pub mod steps;
 mod watch;
 pub mod window;
 pub mod zygote;

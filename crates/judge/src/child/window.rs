@@ -143,6 +143,11 @@ impl Untraced {
 
 /// Sends a mark to the tracer and returns its answer, which is not positive without a tracer. Leaves errno as it is.
 pub fn mark(mark: Mark, value: usize) -> i32 {
+    mark_memory(mark, value, &[])
+}
+
+/// Like `mark`. The tracer reads `memory` as well.
+pub fn mark_memory(mark: Mark, value: usize, memory: &[usize]) -> i32 {
     let before = Errno::last_raw();
     // SAFETY: no kernel knows the option, so the call does nothing but fail.
     let answer = unsafe {
@@ -151,7 +156,7 @@ pub fn mark(mark: Mark, value: usize) -> i32 {
             mark as libc::c_ulong,
             value,
             syscall(),
-            0,
+            memory.as_ptr(),
         )
     };
     Errno::set_raw(before);

@@ -101,14 +101,24 @@ pub fn listen(pid: Pid) {
     unsafe { libc::ptrace(libc::PTRACE_LISTEN, pid.as_raw(), nothing, nothing) };
 }
 
-/// Resumes a stopped task and delivers `signal` (0 for none). With `to_exit` it stops again when its current call
-/// returns. Does nothing if the task has been killed meanwhile.
-pub fn resume(pid: Pid, to_exit: bool, signal: i32) {
-    let request = match to_exit {
-        true => libc::PTRACE_SYSCALL,
-        false => libc::PTRACE_CONT,
+/// When a task that is resumed stops again.
+pub enum Until {
+    /// At a signal or an event.
+    Event,
+    /// Also at the exit of its current call.
+    Exit,
+    /// After one instruction, with SIGTRAP.
+    NextInstruction,
+}
+
+/// Resumes a stopped task and delivers `signal` (0 for none). Does nothing if the task has been killed meanwhile.
+pub fn resume(pid: Pid, until: Until, signal: i32) {
+    let request = match until {
+        Until::Event => libc::PTRACE_CONT,
+        Until::Exit => libc::PTRACE_SYSCALL,
+        Until::NextInstruction => libc::PTRACE_SINGLESTEP,
     };
     let nothing: *mut libc::c_void = std::ptr::null_mut();
-    // SAFETY: both requests take no address and a signal number; they touch no memory of this process.
+    // SAFETY: the requests take no address and a signal number; they touch no memory of this process.
     unsafe { libc::ptrace(request, pid.as_raw(), nothing, signal as libc::c_long) };
 }

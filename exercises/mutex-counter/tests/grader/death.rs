@@ -237,6 +237,135 @@ fn a_waiter_dies() {
     })
 }
 
+/// How long a process that polls may do so until it counts as one that waits for the lock.
+const SHORT_TRIAL: Duration = Duration::from_millis(10);
+
+/// Kills a process at each place of `call`, which runs a closure under the lock that sends `begun` and `ended`, or none.
+/// With `owner_died` an owner has died before, which was not reported yet.
+///
+/// The lock is held at a place if another process has to wait there. What must happen then does not depend on how the
+/// lock is made.
+fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn(), &dyn Fn())) {
+    let counter = new_counter();
+    let [begun, ended] = [(); 2].map(|()| Event::new());
+    let steps = Steps::of(&(), || {
+        call(&counter, &|| begun.send(), &|| ended.send());
+        String::new()
+    });
+    let prepare = || {
+        if owner_died {
+            die_with_the_lock(&counter, 7);
+        }
+    };
+    // The first call of a function in libc executes the dynamic linker.
+    call(&counter, &|| begun.send(), &|| ended.send());
+    let _ = [begun.take(), ended.take()];
+    prepare();
+    Process::fork(|| steps.find()).end();
+    let _ = [begun.take(), ended.take()];
+    for place in 0..judge::places() {
+        add_one_elsewhere(&counter);
+        prepare();
+        let stopped = Process::fork(|| steps.stop_at(place));
+        if !judge::until_stopped() {
+            stopped.end();
+            let _ = [begun.take(), ended.take()];
+            continue;
+        }
+        let (begun, ended) = (begun.take(), ended.take());
+        let unreported = owner_died && !begun;
+        let at = match (begun, ended) {
+            (false, _) if name == "get()" => format!("in {name}"),
+            (false, _) => format!("in {name}, before its closure ran"),
+            (true, false) => "in its closure".to_owned(),
+            (true, true) => format!("in {name}, after its closure had returned"),
+        };
+        let before = match owner_died {
+            true => "An owner died, and the death was not reported yet. ",
+            false => "",
+        };
+        let other = Waiter::adds(&counter);
+        let passes = other.passes_within(SHORT_TRIAL);
+        check!(!(passes && begun && !ended), "{NOT_EXCLUDED}");
+        let when = match passes {
+            true => format!("{before}A process was {at}, and did not hold the lock"),
+            false => format!("{before}A process was killed {at}"),
+        };
+        let outcome = if passes {
+            let outcome = other.outcome();
+            stopped.kill();
+            outcome
+        } else {
+            stopped.kill();
+            other.outcome()
+        };
+        let call = format!("{when}. Then with_lock in another process");
+        let never = format!("{call} never returned. {NOT_ROBUST}");
+        let advice = "Expected it to get the lock.";
+        let (entry, _) = entered_or(outcome, &call, &never, advice);
+        let expected = match () {
+            () if unreported => Some((
+                Entry::OwnerDied,
+                "No process had been told. Keep the record of the death, and the lock, until the closure runs.",
+            )),
+            () if begun && !ended => Some((
+                Entry::OwnerDied,
+                "Record the owner in shared memory before the closure runs.",
+            )),
+            () if passes => Some((Entry::Clean, "No process died with the lock.")),
+            // It held the lock, but its closure did not run.
+            () => None,
+        };
+        if let Some((expected, why)) = expected {
+            check!(
+                entry == expected,
+                "{call} passed Entry::{entry:?}; expected Entry::{expected:?}. {why}"
+            );
+        }
+        let outcome = add_one_elsewhere(&counter);
+        let call = match passes {
+            true => format!("{when}. It was killed, and with_lock in another process"),
+            false => format!("{when}. A second with_lock after its death"),
+        };
+        let never = format!("{call} never returned. {NOT_ROBUST}");
+        let (entry, _) = entered_or(outcome, &call, &never, advice);
+        check!(
+            entry == Entry::Clean,
+            "{call} passed Entry::OwnerDied; expected Entry::Clean. {}",
+            match passes {
+                true => "Remove the record of the owner before the lock is released.",
+                false => "Each death is reported once.",
+            }
+        );
+    }
+}
+
+#[test]
+fn killed_anywhere_in_with_lock() {
+    case(|| {
+        for owner_died in [false, true] {
+            killed_anywhere("with_lock", owner_died, |counter, begun, ended| {
+                let _ = counter.with_lock(|number, _| {
+                    begun();
+                    *number = number.wrapping_add(1);
+                    ended();
+                });
+            });
+        }
+    })
+}
+
+#[test]
+fn killed_anywhere_in_get() {
+    case(|| {
+        for owner_died in [false, true] {
+            killed_anywhere("get()", owner_died, |counter, _, _| {
+                let _ = counter.get();
+            });
+        }
+    })
+}
+
 #[test]
 fn two_locks_of_a_dead_owner() {
     case(|| {

@@ -165,6 +165,15 @@ impl Event {
         readable(&self.reader, Duration::ZERO)
     }
 
+    /// Whether the event has been sent. It counts as waited for.
+    pub fn take(&self) -> bool {
+        let arrived = self.has_arrived();
+        if arrived {
+            self.wait();
+        }
+        arrived
+    }
+
     /// Waits for the event until `process`, which would send it, is blocked, or has slept or run for `trial`.
     pub fn arrives_unless_blocked(&self, process: Pid, trial: Duration) -> bool {
         let begun = Instant::now();

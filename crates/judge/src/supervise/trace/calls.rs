@@ -124,7 +124,9 @@ impl Tracer<'_> {
         match self.window.count(name) {
             None => Next::Resume,
             Some(Effect::Fail(errno)) => {
-                self.force(pid, number, error(errno));
+                if self.force(pid, number, error(errno)) {
+                    self.window.has_injected();
+                }
                 Next::Resume
             }
             Some(Effect::Hold) => {
@@ -134,12 +136,12 @@ impl Tracer<'_> {
         }
     }
 
-    /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit.
-    fn force(&mut self, pid: Pid, number: i64, value: i64) {
+    /// Skips the call at whose entry `pid` is stopped, and gives it this result at its exit. Returns false if the kernel
+    /// does not permit it.
+    pub(super) fn force(&mut self, pid: Pid, number: i64, value: i64) -> bool {
         if inject::skip(pid).is_err() {
-            return; // the kernel does not permit it, so nothing was injected
+            return false;
         }
-        self.window.has_injected();
         if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
             let call = task.call.get_or_insert(Executing {
                 number,
@@ -149,5 +151,6 @@ impl Tracer<'_> {
             });
             call.forced = Some(value);
         }
+        true
     }
 }

@@ -44,7 +44,7 @@ impl Tracer<'_> {
     pub(super) fn mark(
         &mut self,
         pid: Pid,
-        [option, number, value, syscall, ..]: [u64; 6],
+        [option, number, value, syscall, memory, _]: [u64; 6],
     ) -> Next {
         let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
             return Next::Resume;
@@ -85,8 +85,21 @@ impl Tracer<'_> {
             }
             Mark::Release => self.release(),
             Mark::PipeGone => self.first.pipe_gone = true,
+            Mark::Steps => self.begin_steps(pid, value, memory),
+            Mark::StepsEnd => self.end_steps(pid),
+            Mark::Places => {
+                let number = self.number_of_places();
+                self.answer(pid, number);
+            }
+            Mark::UntilStopped => return self.until_stopped(pid),
+            Mark::GoOn => self.go_on(),
         }
         Next::Resume
+    }
+
+    /// Gives the mark that `pid` has sent this result.
+    pub(super) fn answer(&mut self, pid: Pid, value: i64) {
+        self.force(pid, libc::SYS_prctl, value);
     }
 
     fn watch(&mut self, pid: Pid, heap: u64) {

@@ -3,6 +3,7 @@
 mod calls;
 mod inject;
 mod marks;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::kill;
 use super::shared::Shared;
-use super::tasks::{self, Change};
+use super::tasks::{self, Change, Until};
 use super::window::Window;
 use crate::limits::{LIBTEST, Limits, Stop};
 use crate::procfs;
@@ -23,6 +24,7 @@ use crate::record::Record;
 use crate::record::fault::{self, Fault};
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
+use steps::Steps;
 
 /// What was seen of a case.
 pub struct Seen {
@@ -116,6 +118,7 @@ struct Tracer<'a> {
     held: Option<Held>,
     /// The task that waits for another one to be held.
     awaiting: Option<Pid>,
+    steps: Steps,
     child_killed: Option<(i32, Option<Fault>)>,
     first: First,
 }
@@ -148,6 +151,7 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> R
         code: Vec::new(),
         held: None,
         awaiting: None,
+        steps: Steps::default(),
         child_killed: None,
         first: First::default(),
     };
@@ -217,6 +221,7 @@ impl Tracer<'_> {
         let pid = pid.as_raw();
         self.shared.remove(pid);
         self.window.set(pid, false);
+        self.end_steps(Pid::from_raw(pid));
         self.newborn.remove(&pid);
         let Some(task) = self.tasks.remove(&pid) else {
             return;
@@ -249,6 +254,9 @@ impl Tracer<'_> {
         self.newborn.remove(&pid.as_raw());
         self.shared.halt(pid.as_raw(), change == Change::Halted);
         match change {
+            Change::Signal(libc::SIGTRAP) if self.steps.is_running(pid) => {
+                next = self.stepped(pid);
+            }
             Change::Signal(number) => {
                 self.signal(pid, number);
                 signal = number;
@@ -274,8 +282,12 @@ impl Tracer<'_> {
 
     fn resume(&self, pid: Pid, signal: i32) {
         let task = self.tasks.get(&pid.as_raw());
-        let in_call = task.is_some_and(|task| task.call.is_some());
-        tasks::resume(pid, in_call, signal);
+        let until = match task {
+            Some(Task { call: Some(_), .. }) => Until::Exit,
+            _ if self.steps.steps(pid) => Until::NextInstruction,
+            _ => Until::Event,
+        };
+        tasks::resume(pid, until, signal);
     }
 
     /// Handles an execve, which replaces the address space and ends all other threads of the process.
@@ -331,7 +343,7 @@ impl Tracer<'_> {
         }
         self.add(child, name);
         match self.newborn.remove(&child) {
-            true => tasks::resume(Pid::from_raw(child), false, 0),
+            true => tasks::resume(Pid::from_raw(child), Until::Event, 0),
             false => {
                 self.newborn.insert(child);
             }

@@ -1,0 +1,102 @@
+//! Stops a thread or a process at each place where it changes what others can see.
+//!
+//! A lock, a counter or a list is shared memory that several threads change in several steps. What another thread, or the
+//! death of this one, can do between two steps is decided in a window of a few instructions. No amount of repetition
+//! finds such a window for certain. Here the tracer executes the code instruction by instruction, notes each one that
+//! changes the shared memory, and stops the code just before it.
+//!
+//! ```ignore
+//! let steps = Steps::of(&counter, || counter.get());
+//! steps.find();
+//! for place in 0..judge::places() {
+//!     let child = fork(|| steps.stop_at(place));
+//!     if judge::until_stopped() {
+//!         // The child is in the middle of `get`. Do what others could do now, and kill it, or let it go on.
+//!         judge::go_on();
+//!     }
+//! }
+//! ```
+
+use std::ptr::from_ref;
+
+use super::panics;
+use super::window::mark_memory;
+use crate::protocol::{Mark, NO_PLACE};
+
+/// Why a case is skipped that needs steps.
+const REFUSED: &str = "the code cannot be executed step by step, because ptrace is refused here";
+const EXCLUSIVE: &str = "the code cannot be executed step by step: this processor has no atomic instructions, only \
+                         exclusive loads and stores (Armv8.0)";
+
+/// Code that is executed instruction by instruction.
+///
+/// Its places are the instructions that change `state`, or memory that the process shares with others, and its system
+/// calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
+pub struct Steps<'a, T, F> {
+    state: &'a T,
+    code: F,
+}
+
+impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
+    /// `code`, which changes `state`. In a case about processes that may be `&()`.
+    pub fn of(state: &'a T, code: F) -> Steps<'a, T, F> {
+        Steps { state, code }
+    }
+
+    /// Runs the code in this thread, and finds its places.
+    pub fn find(&self) -> R {
+        self.run(NO_PLACE)
+    }
+
+    /// Runs the code in this thread. It stops before the place with this number until `go_on`.
+    pub fn stop_at(&self, place: usize) -> R {
+        self.run(place)
+    }
+
+    fn run(&self, place: usize) -> R {
+        /// Ends the steps, also if the code panics.
+        struct End;
+        impl Drop for End {
+            fn drop(&mut self) {
+                mark_memory(Mark::StepsEnd, 0, &[]);
+            }
+        }
+        let start = from_ref(self.state).addr();
+        let _end = End;
+        mark_memory(Mark::Steps, place, &[start, start + size_of::<T>()]);
+        self.call()
+    }
+
+    /// A place is the address of an instruction, so all runs must execute the same copy of the code.
+    #[inline(never)]
+    fn call(&self) -> R {
+        (self.code)()
+    }
+}
+
+/// The number of places that the last `Steps::find` has found, in this process or another one of the case.
+///
+/// # Panics
+/// If the code cannot be executed step by step. That ends the case as skipped.
+pub fn places() -> usize {
+    match mark_memory(Mark::Places, 0, &[]) {
+        -1 => panics::skip(REFUSED),
+        0 => panics::skip(EXCLUSIVE),
+        // The tracer adds one, because a mark cannot return zero.
+        number => number as usize - 1,
+    }
+}
+
+/// Waits until a thread is stopped in `stop_at`. Returns false if it has left `stop_at` without reaching its place, or if
+/// it has ended.
+pub fn until_stopped() -> bool {
+    mark_memory(Mark::UntilStopped, 0, &[]) == STOPPED
+}
+
+/// The answer of the tracer to `Mark::UntilStopped` if the thread is stopped.
+pub const STOPPED: i32 = 2;
+
+/// Lets the thread go on that is stopped in `stop_at`, without steps.
+pub fn go_on() {
+    mark_memory(Mark::GoOn, 0, &[]);
+}

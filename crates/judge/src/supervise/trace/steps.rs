@@ -1,0 +1,336 @@
+//! Executes a thread instruction by instruction, and stops it before one that changes what others can see.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+use super::{Next, Tracer};
+use crate::child::steps::STOPPED;
+use crate::procfs;
+use crate::protocol::NO_PLACE;
+
+/// The most instructions in a row that are executed step by step. One step takes about 5 µs.
+const MOST_STEPS: usize = 200_000;
+/// How much of each shared mapping is watched, in bytes.
+const WATCHED: u64 = 64 << 10;
+
+/// The thread that is executed step by step, and the places that were found.
+#[derive(Default)]
+pub(super) struct Steps {
+    running: Option<Running>,
+    places: Vec<Place>,
+    /// Whether the code has an instruction that cannot be executed in a single step.
+    impossible: bool,
+    /// The thread that is stopped at its place.
+    stopped: Option<Pid>,
+    /// Whether the last thread has stopped at its place. `None` until it is known, and after it has been asked for.
+    has_stopped: Option<bool>,
+    /// The task that waits for a thread to stop.
+    awaiting: Option<Pid>,
+}
+
+/// Just before an instruction is executed for the nth time, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    instruction: u64,
+    nth: usize,
+}
+
+struct Running {
+    pid: Pid,
+    /// The place to stop at; `None` to find all.
+    until: Option<Place>,
+    /// The memory of the process.
+    memory: File,
+    watched: Vec<Range<u64>>,
+    contents: Vec<u8>,
+    /// How often each instruction was reached.
+    reached: BTreeMap<u64, usize>,
+    steps: usize,
+    /// The instruction that is executed next.
+    next: Option<Place>,
+    /// Whether the processor stops the thread at the instruction of `until`, without single steps.
+    breakpoint: bool,
+}
+
+impl Steps {
+    pub(super) fn is_running(&self, pid: Pid) -> bool {
+        self.running.as_ref().is_some_and(|run| run.pid == pid)
+    }
+
+    /// Whether the thread `pid` must be resumed for a single instruction.
+    pub(super) fn steps(&self, pid: Pid) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|run| run.pid == pid && !run.breakpoint)
+    }
+}
+
+impl Tracer<'_> {
+    /// Begins to execute `pid` step by step, up to the place with the number `place`.
+    pub(super) fn begin_steps(&mut self, pid: Pid, place: u64, values: u64) {
+        let until = match place {
+            _ if place == NO_PLACE as u64 => None,
+            number => match self.steps.places.get(number as usize) {
+                Some(place) => Some(*place),
+                None => return,
+            },
+        };
+        self.steps.running = Running::new(pid, until, values).ok();
+        if until.is_none() {
+            self.steps.places.clear();
+            self.steps.impossible = self.steps.running.is_none();
+        }
+        self.steps.has_stopped = None;
+    }
+
+    /// The thread `pid` has left the part that is executed step by step, or has ended.
+    pub(super) fn end_steps(&mut self, pid: Pid) {
+        if self.steps.stopped == Some(pid) {
+            self.steps.stopped = None;
+        }
+        let Some(run) = self.steps.running.take_if(|run| run.pid == pid) else {
+            return;
+        };
+        if run.breakpoint {
+            let _ = arch::clear_breakpoint(pid);
+        }
+        if run.until.is_some() {
+            self.report_stop(false);
+        }
+    }
+
+    /// The answer to `Mark::Places`.
+    pub(super) fn number_of_places(&self) -> i64 {
+        match self.steps.impossible {
+            true => 0,
+            false => self.steps.places.len() as i64 + 1,
+        }
+    }
+
+    /// Answers the task `pid`, which waits until a thread has stopped.
+    pub(super) fn until_stopped(&mut self, pid: Pid) -> Next {
+        match self.steps.has_stopped.take() {
+            Some(stopped) => {
+                self.answer(pid, stopped_or_not(stopped));
+                Next::Resume
+            }
+            None => {
+                self.steps.awaiting = Some(pid);
+                Next::Keep
+            }
+        }
+    }
+
+    /// Lets the stopped thread go on.
+    pub(super) fn go_on(&mut self) {
+        if let Some(pid) = self.steps.stopped.take() {
+            self.resume(pid, 0);
+        }
+    }
+
+    fn report_stop(&mut self, stopped: bool) {
+        match self.steps.awaiting.take() {
+            Some(awaiting) => {
+                self.answer(awaiting, stopped_or_not(stopped));
+                self.resume(awaiting, 0);
+            }
+            None => self.steps.has_stopped = Some(stopped),
+        }
+    }
+
+    /// Handles the trap after one instruction.
+    pub(super) fn stepped(&mut self, pid: Pid) -> Next {
+        let Some(run) = self.steps.running.as_mut() else {
+            return Next::Resume;
+        };
+        match run.step() {
+            Ok(Step::Goes) => Next::Resume,
+            Ok(Step::Changed(place)) => {
+                self.steps.places.push(place);
+                Next::Resume
+            }
+            Ok(Step::Arrived) => {
+                if run.breakpoint {
+                    // Fails only if the thread was killed meanwhile.
+                    let _ = arch::clear_breakpoint(pid);
+                }
+                self.steps.running = None;
+                self.steps.stopped = Some(pid);
+                self.report_stop(true);
+                Next::Keep
+            }
+            Ok(Step::Impossible) | Err(_) => {
+                self.steps.impossible = true;
+                self.end_steps(pid);
+                Next::Resume
+            }
+        }
+    }
+}
+
+fn stopped_or_not(stopped: bool) -> i64 {
+    match stopped {
+        true => STOPPED.into(),
+        false => 0,
+    }
+}
+
+/// What one step has shown.
+enum Step {
+    Goes,
+    /// The instruction at this place has changed what others can see.
+    Changed(Place),
+    /// The next instruction is the one to stop at.
+    Arrived,
+    /// The next instruction cannot be executed in a single step, or there are too many steps.
+    Impossible,
+}
+
+impl Running {
+    /// `values` is the address of the start and the end of the memory to watch.
+    fn new(pid: Pid, until: Option<Place>, values: u64) -> std::io::Result<Running> {
+        let memory = File::open(format!("/proc/{pid}/mem"))?;
+        let mut bytes = [0; 16];
+        memory.read_exact_at(&mut bytes, values)?;
+        let (start, end) = bytes.split_at(8);
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        let mut watched = procfs::shared_memory(pid.as_raw());
+        for range in &mut watched {
+            range.end = range.end.min(range.start + WATCHED);
+        }
+        watched.push(number(start)..number(end));
+        Ok(Running {
+            pid,
+            until,
+            memory,
+            watched,
+            contents: Vec::new(),
+            reached: BTreeMap::new(),
+            steps: 0,
+            next: None,
+            breakpoint: until
+                .is_some_and(|place| arch::set_breakpoint(pid, place.instruction).is_ok()),
+        })
+    }
+
+    fn step(&mut self) -> Result<Step, Errno> {
+        self.steps += 1;
+        let instruction = ptrace::syscall_info(self.pid)?.instruction_pointer;
+        let reached = self.reached.entry(instruction).or_default();
+        let next = Place {
+            instruction,
+            nth: *reached,
+        };
+        *reached += 1;
+        if self.until == Some(next) {
+            return Ok(Step::Arrived);
+        }
+        if self.until.is_some() {
+            return Ok(Step::Goes);
+        }
+        if self.steps > MOST_STEPS || arch::is_exclusive(self.code(instruction)) {
+            return Ok(Step::Impossible);
+        }
+        let executed = self.next.replace(next);
+        let contents = self.contents();
+        let changed = self.steps > 1 && contents != self.contents;
+        self.contents = contents;
+        Ok(match executed {
+            Some(place) if changed || arch::is_call(self.code(place.instruction)) => {
+                Step::Changed(place)
+            }
+            _ => Step::Goes,
+        })
+    }
+
+    /// The first bytes of the instruction at this address.
+    fn code(&self, instruction: u64) -> [u8; 4] {
+        let mut bytes = [0; 4];
+        // The instruction may be shorter, at the end of its mapping.
+        let _ = self.memory.read_at(&mut bytes, instruction);
+        bytes
+    }
+
+    /// What is in the watched memory; what is no longer mapped counts as empty.
+    fn contents(&self) -> Vec<u8> {
+        let mut contents = Vec::new();
+        for range in &self.watched {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            if self.memory.read_exact_at(&mut bytes, range.start).is_ok() {
+                contents.append(&mut bytes);
+            }
+        }
+        contents
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod arch {
+    use std::mem::offset_of;
+
+    use nix::errno::Errno;
+    use nix::libc;
+    use nix::sys::ptrace;
+    use nix::unistd::Pid;
+
+    /// The thread stops before each execution of this instruction. In a virtual machine that is much cheaper than single
+    /// steps, because each trap leaves the machine.
+    pub fn set_breakpoint(pid: Pid, instruction: u64) -> Result<(), Errno> {
+        const ENABLED: i64 = 1;
+        write_debug_register(pid, 0, instruction as i64)?;
+        write_debug_register(pid, 7, ENABLED)
+    }
+
+    pub fn clear_breakpoint(pid: Pid) -> Result<(), Errno> {
+        write_debug_register(pid, 7, 0)
+    }
+
+    fn write_debug_register(pid: Pid, number: usize, value: i64) -> Result<(), Errno> {
+        let registers = offset_of!(libc::user, u_debugreg);
+        let address = registers + number * size_of::<u64>();
+        ptrace::write_user(pid, address as ptrace::AddressType, value)
+    }
+
+    /// Whether this is `syscall`.
+    pub fn is_call(code: [u8; 4]) -> bool {
+        code[..2] == [0x0f, 0x05]
+    }
+
+    /// Every instruction can be executed in a single step.
+    pub fn is_exclusive(_: [u8; 4]) -> bool {
+        false
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arch {
+    use nix::errno::Errno;
+    use nix::unistd::Pid;
+
+    /// A thread that continues from a breakpoint here would stop at it again, so single steps are taken.
+    pub fn set_breakpoint(_: Pid, _: u64) -> Result<(), Errno> {
+        Err(Errno::ENOTSUP)
+    }
+
+    pub fn clear_breakpoint(_: Pid) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Whether this is `svc #0`.
+    pub fn is_call(code: [u8; 4]) -> bool {
+        u32::from_le_bytes(code) == 0xd400_0001
+    }
+
+    /// Whether this is a load-exclusive: `ldxr`, `ldaxr`, `ldxp` or `ldaxp`. The trap after it clears the monitor, so the
+    /// store-exclusive would fail for ever (Arm Architecture Reference Manual, C4.1, "Load/store exclusive").
+    pub fn is_exclusive(code: [u8; 4]) -> bool {
+        let code = u32::from_le_bytes(code);
+        let is_casp = code & 0x8020_0000 == 0x0020_0000;
+        code & 0x3fc0_0000 == 0x0840_0000 && !is_casp
+    }
+}
