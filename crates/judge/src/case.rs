@@ -6,7 +6,7 @@ use std::env;
 
 use crate::answer;
 use crate::child::{self, panics::CheckFailed};
-use crate::injection::{self, Effect, INJECT, Injection, Refusal, Run};
+use crate::injection::{self, INJECT, Plan, Refusal, Run};
 use crate::limits::Limits;
 use crate::role::{self, Role};
 use crate::seen::{Differs, Seen, snapshot};
@@ -19,9 +19,6 @@ pub type Body<'a> = &'a mut dyn FnMut(Option<Refusal>);
 
 /// The grader's check of what was recorded.
 pub type Check<'a> = &'a dyn Fn(&Seen);
-
-/// The calls to inject, in turn, and what happens to each.
-pub type Plan<'a> = &'a [(&'static str, Effect)];
 
 /// `body` as a `FnMut` that is called once.
 pub fn once(body: impl FnOnce(Option<Refusal>)) -> impl FnMut(Option<Refusal>) {
@@ -58,9 +55,8 @@ fn grade(
     let case = match role::current() {
         Role::Child { channel } => {
             let value = env::var(INJECT).unwrap_or_default();
-            let injection = injection::from_variable(&value, plan);
-            let refusal = injection.and_then(Injection::refusal);
-            child::run(channel, injection, &mut || body(refusal))
+            let refusal = injection::from_variable(&value, plan);
+            child::run(channel, refusal, &mut || body(refusal))
         }
         Role::Inline => {
             body(None);

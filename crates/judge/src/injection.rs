@@ -1,8 +1,8 @@
-//! Calls that the judge makes to fail, or holds, to see what the answer does then.
+//! Calls that the judge makes to fail, to see what the answer does then.
 //!
 //! A case with a plan runs once as it is, and the judge counts the calls that the answer makes inside the window that
-//! `refuse` or `meanwhile` opens. Then it runs once more for each of these calls, with an effect on that call alone, and
-//! once for each name with all calls of that name failing.
+//! `refuse` opens. Then it runs once more for each of these calls, with that call made to fail, and once for each name
+//! with all calls of that name failing.
 //! SQLite is tested in the same way: <https://www.sqlite.org/testing.html>, "I/O error testing".
 
 use std::collections::BTreeMap;
@@ -17,28 +17,10 @@ pub const PLAIN: &str = "plain";
 /// The most runs of a case, besides the first one.
 const MOST_RUNS: usize = 12;
 
-/// What happens to one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// It is not executed, and returns this error.
-    Fail(Errno),
-    /// Its thread stops at its entry until `meanwhile` has run its second closure.
-    Hold,
-}
+/// Calls, by the names of their manual pages, and the errors with which they fail.
+pub type Plan<'a> = &'a [(&'static str, Errno)];
 
-/// One call that fails or is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Injection {
-    /// The name of its manual page.
-    pub call: &'static str,
-    pub effect: Effect,
-    /// The number of calls with this name in the window before this one.
-    pub index: usize,
-    /// Whether all later calls with this name fail as well.
-    pub lasting: bool,
-}
-
-/// A call that was made to fail, as the body of `refusals` sees it.
+/// A call that is made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The name of its manual page.
@@ -57,7 +39,7 @@ pub enum Run {
     Plain,
     /// Nothing is injected. The calls in the window are counted.
     Count,
-    Inject(Injection),
+    Inject(Refusal),
 }
 
 impl Run {
@@ -66,20 +48,17 @@ impl Run {
         match self {
             Run::Plain => PLAIN.to_owned(),
             Run::Count => "count".to_owned(),
-            Run::Inject(Injection {
+            Run::Inject(Refusal {
                 call,
-                effect,
+                errno,
                 index,
                 lasting,
-            }) => match effect {
-                Effect::Fail(errno) => format!("{call} {index} {} {lasting}", errno as i32),
-                Effect::Hold => format!("{call} {index} hold {lasting}"),
-            },
+            }) => format!("{call} {index} {} {lasting}", errno as i32),
         }
     }
 
     /// The injection of this run.
-    pub fn injection(self) -> Option<Injection> {
+    pub fn injection(self) -> Option<Refusal> {
         match self {
             Run::Inject(injection) => Some(injection),
             Run::Plain | Run::Count => None,
@@ -88,16 +67,13 @@ impl Run {
 }
 
 /// The injection in a value of `INJECT`, if the call is in the plan.
-pub fn from_variable(value: &str, plan: &[(&'static str, Effect)]) -> Option<Injection> {
+pub fn from_variable(value: &str, plan: Plan) -> Option<Refusal> {
     let mut fields = value.split(' ');
-    let (call, index, effect) = (fields.next()?, fields.next()?, fields.next()?);
+    let (call, index, errno) = (fields.next()?, fields.next()?, fields.next()?);
     let (call, _) = plan.iter().find(|(known, _)| *known == call)?;
-    Some(Injection {
+    Some(Refusal {
         call,
-        effect: match effect {
-            "hold" => Effect::Hold,
-            errno => Effect::Fail(Errno::from_raw(errno.parse().ok()?)),
-        },
+        errno: Errno::from_raw(errno.parse().ok()?),
         index: index.parse().ok()?,
         lasting: fields.next() == Some("true"),
     })
@@ -105,18 +81,15 @@ pub fn from_variable(value: &str, plan: &[(&'static str, Effect)]) -> Option<Inj
 
 /// The injections for a case whose window contains these numbers of calls. First the first call of each name fails alone,
 /// then that one and all later ones, then each later one alone, up to a limit on the number of runs.
-pub fn injections(
-    plan: &[(&'static str, Effect)],
-    counts: &BTreeMap<String, usize>,
-) -> Vec<Injection> {
+pub fn injections(plan: Plan, counts: &BTreeMap<String, usize>) -> Vec<Refusal> {
     let at = |index, lasting| {
-        let named = move |(call, effect): &(&'static str, Effect)| Injection {
+        let named = move |(call, errno): &(&'static str, Errno)| Refusal {
             call,
-            effect: *effect,
+            errno: *errno,
             index,
             lasting,
         };
-        let occurs = move |injection: &Injection| {
+        let occurs = move |injection: &Refusal| {
             counts
                 .get(injection.call)
                 .is_some_and(|count| index < *count)
@@ -125,37 +98,21 @@ pub fn injections(
     };
     let most = counts.values().copied().max().unwrap_or(0);
     at(0, false)
-        .chain(at(0, true).filter(Injection::can_last))
+        .chain(at(0, true).filter(Refusal::can_last))
         .chain((1..most).flat_map(|index| at(index, false)))
         .take(MOST_RUNS)
         .collect()
 }
 
-impl Injection {
+impl Refusal {
     /// Whether the call may fail like this again and again. An interrupted call may be repeated until it is not.
     fn can_last(&self) -> bool {
-        match self.effect {
-            Effect::Fail(errno) => ![Errno::EINTR, Errno::ETIMEDOUT].contains(&errno),
-            Effect::Hold => false,
-        }
+        ![Errno::EINTR, Errno::ETIMEDOUT].contains(&self.errno)
     }
 
     /// Whether this is to happen to the call with this name and index.
     pub fn hits(&self, call: &str, index: usize) -> bool {
         self.call == call && (index == self.index || self.lasting && index > self.index)
-    }
-
-    /// The refusal that the body of `refusals` sees.
-    pub fn refusal(self) -> Option<Refusal> {
-        match self.effect {
-            Effect::Fail(errno) => Some(Refusal {
-                call: self.call,
-                errno,
-                index: self.index,
-                lasting: self.lasting,
-            }),
-            Effect::Hold => None,
-        }
     }
 }
 
@@ -163,10 +120,10 @@ impl Injection {
 mod tests {
     use super::*;
 
-    const PLAN: [(&str, Effect); 3] = [
-        ("mmap", Effect::Fail(Errno::ENOMEM)),
-        ("munmap", Effect::Fail(Errno::ENOMEM)),
-        ("fork", Effect::Hold),
+    const PLAN: [(&str, Errno); 3] = [
+        ("mmap", Errno::ENOMEM),
+        ("munmap", Errno::ENOMEM),
+        ("fork", Errno::EAGAIN),
     ];
 
     fn counted(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {

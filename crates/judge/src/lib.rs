@@ -65,7 +65,7 @@
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
 //!   there. `child::zygote` waits before `main`. `protocol` defines the messages between the two sides, and
 //!   `descriptors` passes open files.
-//! - `injection` plans which calls fail or are held, one in each run of a case.
+//! - `injection` plans which calls fail, one in each run of a case.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
 //! - `verdict` derives the verdict from the evidence, phrases its sentence and reports it. `format` formats sizes and
@@ -97,7 +97,7 @@ use std::panic;
 pub use child::neighbours::{Neighbours, Spacer};
 pub use child::panics::{expect_panics, skip};
 pub use child::steps::{Steps, go_on, places, until_stopped};
-pub use child::window::{meanwhile, refuse};
+pub use child::window::refuse;
 pub use child::{in_child, pretend, probe, rebase_state, watch};
 pub use injection::Refusal;
 pub use limits::Limits;
@@ -107,7 +107,6 @@ pub use seen::Seen;
 pub use verdict::report::Outcome;
 
 use case::once;
-use injection::Effect;
 
 /// Grades `body`, the whole of a `#[test]`.
 ///
@@ -151,23 +150,7 @@ pub fn refusals(
     body: impl FnOnce(Option<Refusal>),
     check: impl Fn(&Seen),
 ) {
-    case::settle(&failing(plan), &mut once(body), Some(&check));
-}
-
-/// Grades `body` as `watched` does, and then once more for each call in the window of `meanwhile` that `calls` names,
-/// with a thread held at that call.
-///
-/// # Panics
-/// If the case did not pass. The reason has been printed by then.
-pub fn interleavings(calls: &[&'static str], body: impl FnOnce(), check: impl Fn(&Seen)) {
-    let plan: Vec<_> = calls.iter().map(|call| (*call, Effect::Hold)).collect();
-    case::settle(&plan, &mut once(|_| body()), Some(&check));
-}
-
-fn failing(plan: &[(&'static str, Errno)]) -> Vec<(&'static str, Effect)> {
-    plan.iter()
-        .map(|(call, errno)| (*call, Effect::Fail(*errno)))
-        .collect()
+    case::settle(plan, &mut once(body), Some(&check));
 }
 
 /// Runs `body` as a case and returns its result, for the judge's own tests.
@@ -186,19 +169,7 @@ pub fn observe_refusals(
     body: impl FnOnce(Option<Refusal>),
     check: impl Fn(&Seen),
 ) -> Outcome {
-    let plan = failing(plan);
-    case::observe(&Limits::default(), &plan, &mut once(body), Some(&check))
-}
-
-/// Like `observe`, for a case that `interleavings` would grade.
-pub fn observe_interleavings(calls: &[&'static str], body: impl FnOnce()) -> Outcome {
-    let plan: Vec<_> = calls.iter().map(|call| (*call, Effect::Hold)).collect();
-    case::observe(
-        &Limits::default(),
-        &plan,
-        &mut once(|_| body()),
-        Some(&|_| ()),
-    )
+    case::observe(&Limits::default(), plan, &mut once(body), Some(&check))
 }
 
 /// The grader's assertion: if the condition is false, the case fails with this sentence.

@@ -69,12 +69,21 @@ pub fn filters(pid: i32) -> Option<usize> {
     status_field(pid, "Seccomp_filters:")?.parse().ok()
 }
 
-/// How long a task has been ready to run while others ran; zero if the kernel does not count it
-/// (/proc/PID/schedstat: Documentation/scheduler/sched-stats.rst).
+/// How long a task has been ready to run while others ran; zero if the kernel does not count it.
 pub fn waited_for_a_cpu(tid: i32) -> Duration {
+    scheduled(tid, 1)
+}
+
+/// How long a task has run; zero if the kernel does not count it.
+pub fn ran(tid: i32) -> Duration {
+    scheduled(tid, 0)
+}
+
+/// A field of /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst).
+fn scheduled(tid: i32, field: usize) -> Duration {
     let text = read(format!("/proc/{tid}/schedstat")).unwrap_or_default();
-    let waited = text.split_whitespace().nth(1);
-    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+    let nanoseconds = text.split_whitespace().nth(field);
+    Duration::from_nanos(nanoseconds.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 /// Bytes resident in the process `pid`.
@@ -185,13 +194,17 @@ pub fn program_code(pid: i32) -> Vec<Range<u64>> {
         .collect()
 }
 
-/// The mappings of the process `pid` that it can write to and shares with others.
-pub fn shared_memory(pid: i32) -> Vec<Range<u64>> {
+/// The mappings that the process `pid` can write to, and that are shared with other processes or hold the statics of its
+/// program.
+pub fn shared_memory_and_statics(pid: i32) -> Vec<Range<u64>> {
     let maps = read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let lines = maps.lines().filter_map(MapsLine::parse);
-    lines
-        .filter(|line| line.permissions.contains('w') && line.permissions.ends_with('s'))
-        .map(|line| line.range)
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let is_program = |line: &str| line.ends_with(&*program.to_string_lossy());
+    maps.lines()
+        .filter_map(|line| Some((MapsLine::parse(line)?, is_program(line))))
+        .filter(|(line, _)| line.permissions.contains('w'))
+        .filter(|(line, is_program)| line.permissions.ends_with('s') || *is_program)
+        .map(|(line, _)| line.range)
         .collect()
 }
 

@@ -28,10 +28,6 @@ pub enum Mark {
     Close,
     /// The thread calls the `pthread` function with this index. The tracer may return an error for it.
     Call,
-    /// Wait until a thread is held, or no thread is in the window.
-    Await,
-    /// Let the held thread go on.
-    Release,
     /// The answer's next call of `brk` is not malloc's.
     Brk,
     /// The pipe to the judge is gone. The exit status alone could be that of the answer.
@@ -52,14 +48,12 @@ pub enum Mark {
 pub const NO_PLACE: usize = usize::MAX;
 
 impl Mark {
-    const ALL: [Mark; 14] = [
+    const ALL: [Mark; 12] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
         Mark::Close,
         Mark::Call,
-        Mark::Await,
-        Mark::Release,
         Mark::Brk,
         Mark::PipeGone,
         Mark::Steps,

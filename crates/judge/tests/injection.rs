@@ -1,17 +1,11 @@
-//! Calls that the judge makes to fail, and threads that it holds at a call.
+//! Calls that the judge makes to fail.
 
-use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use judge::{
-    Errno, Outcome, Refusal, Seen, check, meanwhile, observe_interleavings, observe_refusals,
-    refuse, watch,
-};
+use judge::{Errno, Outcome, Refusal, Seen, check, observe_refusals, refuse, watch};
 use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
@@ -404,49 +398,4 @@ fn a_segment_that_a_failing_shmat_leaves_is_blamed() {
             watch(|| ());
         },
     );
-}
-
-#[test]
-fn a_check_and_a_count_that_are_two_steps_are_caught() {
-    let outcome = observe_interleavings(&["mmap"], || {
-        let count = AtomicU32::new(0);
-        let take = || {
-            if count.load(SeqCst) < 1 {
-                unmap(map().unwrap()).unwrap();
-                count.fetch_add(1, SeqCst);
-            }
-        };
-        meanwhile(take, take);
-        check!(
-            count.load(SeqCst) <= 1,
-            "The cap is 1, and two threads passed it."
-        );
-    });
-    assert_eq!(
-        outcome.sentence().as_deref(),
-        Some(
-            "The grader held a thread inside mmap while another one ran. The cap is 1, and two threads passed it."
-        )
-    );
-}
-
-#[test]
-fn a_lock_around_the_call_passes() {
-    let outcome = observe_interleavings(&["mmap", "munmap", "madvise"], || {
-        let count = Mutex::new(0);
-        let order = Cell::new(0);
-        let take = || {
-            let mut count = count.lock().unwrap();
-            if *count < 1 {
-                unmap(map().unwrap()).unwrap();
-                *count += 1;
-            }
-        };
-        meanwhile(take, || {
-            take();
-            order.set(1);
-        });
-        assert_eq!((*count.lock().unwrap(), order.get()), (1, 1));
-    });
-    assert_eq!(outcome.sentence(), None, "{outcome:#?}");
 }

@@ -1,5 +1,6 @@
 //! Code that is executed step by step and stopped at each place where it changes what others can see.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -113,6 +114,41 @@ fn a_thread_that_ends_before_its_place_is_no_longer_awaited() {
             scope.spawn(|| steps.stop_at(0));
             check!(!judge::until_stopped(), "It stopped.");
         });
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+#[test]
+fn a_crash_beside_a_stopped_thread_names_the_thread() {
+    let body = || {
+        let number = AtomicUsize::new(0);
+        let steps = Steps::of(&number, || number.fetch_add(1, SeqCst));
+        steps.find_in_thread();
+        check!(judge::places() == 1, "{}", judge::places());
+        steps.beside(0, || std::process::abort());
+    };
+    let sentence = "The grader stopped a thread or process inside your code while another one ran. SIGABRT: the \
+                    process aborted. Look for a call of abort(), or for a message that a library printed before it \
+                    aborted.";
+    assert_eq!(
+        observe(Limits::default(), body).sentence().as_deref(),
+        Some(sentence)
+    );
+}
+
+#[test]
+fn a_second_thread_that_waits_for_the_first_one_lets_it_go_on() {
+    let body = || {
+        let number = Mutex::new(0);
+        let steps = Steps::of(&number, || *number.lock().unwrap() += 1);
+        steps.find_in_thread();
+        check!(judge::places() >= 3, "{}", judge::places());
+        for place in 0..judge::places() {
+            steps.beside(place, || *number.lock().unwrap() += 1);
+        }
+        let added = 1 + 2 * judge::places();
+        let sum = *number.lock().unwrap();
+        check!(sum == added, "{sum} of {added}");
     };
     assert_eq!(observe(Limits::default(), body).sentence(), None);
 }

@@ -31,7 +31,7 @@ pub use fork::in_child;
 pub use state::rebase_state;
 pub use watch::watch;
 
-use crate::injection::{INJECT, Injection, PLAIN};
+use crate::injection::{INJECT, PLAIN, Refusal};
 use crate::limits::LIBTEST;
 use crate::procfs;
 use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event, Mark};
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(5);
 
 /// Runs `body` as the case; never returns.
-pub fn run(channel: Channel, injection: Option<Injection>, body: &mut dyn FnMut()) -> ! {
+pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut()) -> ! {
     let me = process::id();
     let traced = env::var_os(protocol::TRACED).is_some();
     let injects = env::var(INJECT).is_ok_and(|run| run != PLAIN);

@@ -17,10 +17,17 @@
 //! }
 //! ```
 
+use std::panic;
 use std::ptr::from_ref;
+use std::sync::mpsc;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Pid, gettid};
 
 use super::panics;
 use super::window::mark_memory;
+use crate::procfs;
 use crate::protocol::{Mark, NO_PLACE};
 
 /// Why a case is skipped that needs steps.
@@ -30,8 +37,8 @@ const EXCLUSIVE: &str = "the code cannot be executed step by step: this processo
 
 /// Code that is executed instruction by instruction.
 ///
-/// Its places are the instructions that change `state`, or memory that the process shares with others, and its system
-/// calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
+/// Its places are the instructions that change `state`, the program's statics, or memory that the process shares with
+/// others, and its system calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
 pub struct Steps<'a, T, F> {
     state: &'a T,
     code: F,
@@ -53,6 +60,45 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
         self.run(place)
     }
 
+    /// Runs the code up to the place with this number in a thread, then `second` in another one, and then the rest of the
+    /// code. If `second` waits for the code, for a lock that it holds for example, or takes long, the code goes on
+    /// meanwhile.
+    ///
+    /// # Panics
+    /// If the code or `second` panics.
+    pub fn beside<B: Send>(&self, place: usize, second: impl FnOnce() -> B + Send) -> (R, B)
+    where
+        Self: Sync,
+        R: Send,
+    {
+        thread::scope(|scope| {
+            let first = scope.spawn(|| self.stop_at(place));
+            until_stopped();
+            let (sender, receiver) = mpsc::channel();
+            let second = scope.spawn(move || {
+                let _ = sender.send(gettid());
+                second()
+            });
+            if let Ok(tid) = receiver.recv() {
+                wait_while_it_runs(tid, || second.is_finished());
+            }
+            go_on();
+            (joined(first), joined(second))
+        })
+    }
+
+    /// As `find`, in a new thread.
+    ///
+    /// # Panics
+    /// If the code panics.
+    pub fn find_in_thread(&self) -> R
+    where
+        Self: Sync,
+        R: Send,
+    {
+        thread::scope(|scope| joined(scope.spawn(|| self.find())))
+    }
+
     fn run(&self, place: usize) -> R {
         /// Ends the steps, also if the code panics.
         struct End;
@@ -71,6 +117,34 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
     #[inline(never)]
     fn call(&self) -> R {
         (self.code)()
+    }
+}
+
+/// The result of a thread. Panics if it has panicked.
+fn joined<R>(thread: ScopedJoinHandle<R>) -> R {
+    thread
+        .join()
+        .unwrap_or_else(|payload| panic::resume_unwind(payload))
+}
+
+/// How much processor time the second thread of `beside` may use, and how long it may take in all, before the first one
+/// goes on.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Waits until the thread `tid` has finished, waits for something, or has run for a while.
+fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
+    let tid = tid.as_raw();
+    let begun = Instant::now();
+    let mut asleep = 0;
+    while !is_finished() && asleep < 2 {
+        if procfs::ran(tid) >= PATIENCE.0 || begun.elapsed() >= PATIENCE.1 {
+            return;
+        }
+        asleep = match procfs::sleeps(tid) {
+            Some(true) => asleep + 1,
+            _ => 0,
+        };
+        thread::sleep(Duration::from_micros(200));
     }
 }
 

@@ -1,15 +1,15 @@
-//! Opens the window in which calls of the answer may fail or be held.
+//! Opens the window in which calls of the answer may fail.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::{panic, process, thread};
+use std::process;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::libc;
 
 use super::interpose::PTHREAD;
-use crate::injection::{Effect, Injection};
+use crate::injection::Refusal;
 use crate::protocol::{Channel, Event, MARK, Mark};
 
 thread_local! {
@@ -23,48 +23,9 @@ pub fn refuse<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Runs `first` in another thread, in the window of `interleavings`, and `second` in this thread.
-///
-/// While the case runs again, `first` is held at the entry of one of its calls, and `second` runs meanwhile. If `second`
-/// waits for `first`, for a lock that it holds for example, `first` goes on after 100 ms. In the first run `second` begins
-/// when `first` has returned.
-///
-/// # Panics
-/// If `first` or `second` panics.
-pub fn meanwhile<A: Send, B>(
-    first: impl FnOnce() -> A + Send,
-    second: impl FnOnce() -> B,
-) -> (A, B) {
-    /// Lets the held thread go on, also if `second` panics.
-    struct Release;
-    impl Drop for Release {
-        fn drop(&mut self) {
-            mark(Mark::Release, 0);
-        }
-    }
-    let (sender, opened) = mpsc::channel();
-    thread::scope(|scope| {
-        let first = scope.spawn(move || {
-            let _window = Window::open();
-            let _ = sender.send(());
-            first()
-        });
-        let _ = opened.recv();
-        let second = {
-            let _release = Release;
-            mark(Mark::Await, 0);
-            second()
-        };
-        match first.join() {
-            Ok(first) => (first, second),
-            Err(payload) => panic::resume_unwind(payload),
-        }
-    })
-}
-
 /// Prepares for a run with `INJECT`. Without a tracer this process counts the calls and makes them fail itself, those that
 /// it can: the ones through functions that `interpose` overrides.
-pub fn prepare(channel: &Channel, injection: Option<Injection>, traced: bool) {
+pub fn prepare(channel: &Channel, injection: Option<Refusal>, traced: bool) {
     if !traced {
         let _ = UNTRACED.set(Untraced {
             channel: channel.clone(),
@@ -110,7 +71,7 @@ static UNTRACED: OnceLock<Untraced> = OnceLock::new();
 /// What the tracer does otherwise.
 struct Untraced {
     channel: Channel,
-    injection: Option<Injection>,
+    injection: Option<Refusal>,
     counts: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -134,10 +95,7 @@ impl Untraced {
             let _ = self.channel.send(&Event::Injected);
         }
         Errno::set_raw(before);
-        match hit?.effect {
-            Effect::Fail(errno) => Some(errno as i32),
-            Effect::Hold => None,
-        }
+        Some(hit?.errno as i32)
     }
 }
 

@@ -35,7 +35,7 @@ impl Seen {
         self.record.calls.iter().filter(named).collect()
     }
 
-    /// The number of calls with this name in the window of `refuse` or `meanwhile`, `pthread_mutex` functions included.
+    /// The number of calls with this name in the window of `refuse`, `pthread_mutex` functions included.
     pub fn count_in_window(&self, name: &str) -> usize {
         self.record.counts.get(name).copied().unwrap_or(0)
     }

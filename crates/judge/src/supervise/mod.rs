@@ -131,8 +131,12 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         leftovers: seen.leftovers,
         objects_left,
     };
+    let verdict = match evidence.verdict() {
+        Verdict::Failed(failure) if seen.interrupted => Verdict::Failed(failure.interrupted()),
+        verdict => verdict,
+    };
     Finished {
-        verdict: evidence.verdict(),
+        verdict,
         output,
         record: seen.record,
         counts,
@@ -185,6 +189,7 @@ fn follow_untraced(
         fault: None,
         child_killed: None,
         first: None,
+        interrupted: false,
         record: None,
     })
 }

@@ -19,7 +19,6 @@ use super::family;
 use super::objects::Objects;
 use super::shared::Shared;
 use super::window::Window;
-use crate::injection::Effect;
 use crate::limits::{LIBTEST, Stop};
 use crate::{format, procfs};
 
@@ -168,13 +167,9 @@ impl Notified<'_> {
         if !self.window.contains(caller) {
             return None;
         }
-        match self.window.count(name(number)?) {
-            Some(Effect::Fail(errno)) => {
-                self.window.has_injected();
-                Some(errno)
-            }
-            _ => None,
-        }
+        let errno = self.window.count(name(number)?)?;
+        self.window.has_injected();
+        Some(errno)
     }
 
     /// Whether `caller` is a thread of the case's first process.

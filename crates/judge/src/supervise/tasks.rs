@@ -1,8 +1,5 @@
 //! Waits for the tasks of a case and resumes them. nix's `waitpid` and `ptrace` do not know the real-time signals.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -30,21 +27,6 @@ pub const EVENT_STOP: i32 = 128;
 /// Waits for a change of any child or tracee of this thread. Each test thread waits only for its own case.
 pub fn wait_any() -> Result<(Pid, Change), Errno> {
     wait(-1, libc::__WALL | libc::__WNOTHREAD)
-}
-
-/// Like `wait_any`, until `end`. Returns `None` then.
-pub fn wait_any_until(end: Instant) -> Result<Option<(Pid, Change)>, Errno> {
-    loop {
-        let flags = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
-        match wait(-1, flags)? {
-            (pid, _) if pid.as_raw() == 0 => {}
-            changed => return Ok(Some(changed)),
-        }
-        if Instant::now() >= end {
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Waits for a change of `pid`.

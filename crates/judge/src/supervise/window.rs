@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::injection::{Effect, Injection};
+use nix::errno::Errno;
+
+use crate::injection::Refusal;
 
 #[derive(Debug)]
 pub struct Window {
-    injection: Option<Injection>,
+    injection: Option<Refusal>,
     state: Mutex<State>,
 }
 
@@ -20,7 +22,7 @@ struct State {
 }
 
 impl Window {
-    pub fn new(injection: Option<Injection>) -> Window {
+    pub fn new(injection: Option<Refusal>) -> Window {
         Window {
             injection,
             state: Mutex::default(),
@@ -40,18 +42,14 @@ impl Window {
         self.lock().open.contains(&tid)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.lock().open.is_empty()
-    }
-
-    /// Counts a call, and returns what the plan says shall happen to it.
-    pub fn count(&self, name: &str) -> Option<Effect> {
+    /// Counts a call, and returns the error with which the plan says that it fails.
+    pub fn count(&self, name: &str) -> Option<Errno> {
         let mut state = self.lock();
         let count = state.counts.entry(name.to_owned()).or_default();
         let index = *count;
         *count += 1;
         let injection = self.injection.filter(|planned| planned.hits(name, index));
-        injection.map(|injection| injection.effect)
+        injection.map(|injection| injection.errno)
     }
 
     /// Notes that the injection has taken place.

@@ -4,7 +4,7 @@ pub mod evidence;
 pub mod report;
 pub mod sentence;
 
-use crate::injection::Injection;
+use crate::injection::Refusal;
 use crate::limits::Stop;
 use crate::protocol::Panic;
 use crate::record::fault::Fault;
@@ -91,8 +91,10 @@ pub enum Failure {
     OtherError(String),
     /// The legal twin of a compile-fail case did not pass. The text is the twin's sentence.
     Twin(String),
-    /// The case failed while the judge made a call fail, or held a thread at it.
-    During(Injection, Box<Failure>),
+    /// The case failed while the judge made a call fail.
+    During(Refusal, Box<Failure>),
+    /// The case failed after the judge had stopped code of the answer while other code ran.
+    Interrupted(Box<Failure>),
     /// The case could not be graded, because the grader was built from another version of the answer.
     Stale,
     /// The case could not be graded, for this reason: the grader, the judge or the machine is at fault.
@@ -100,8 +102,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// This failure of a case in which the judge has stopped code of the answer. A check of the grader says so itself.
+    pub fn interrupted(self) -> Failure {
+        match self {
+            Failure::Panicked(_)
+            | Failure::AbortedByPanic(_)
+            | Failure::Killed(..)
+            | Failure::StackOverflow
+            | Failure::Stopped(_) => Failure::Interrupted(Box::new(self)),
+            failure => failure,
+        }
+    }
+
     /// This failure of a run with an injection. A fault of the judge or the machine stays what it is.
-    pub fn during(self, injection: Injection) -> Failure {
+    pub fn during(self, injection: Refusal) -> Failure {
         match self {
             Failure::Grader(_) | Failure::Stale => self,
             failure => Failure::During(injection, Box::new(failure)),

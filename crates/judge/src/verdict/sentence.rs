@@ -3,7 +3,7 @@
 use nix::libc;
 
 use crate::format::{self, size};
-use crate::injection::{Effect, Injection};
+use crate::injection::Refusal;
 use crate::limits::{Overrun, Stop};
 use crate::protocol::{Panic, Panicked};
 use crate::record::call::argument;
@@ -94,6 +94,7 @@ fn failed(failure: &Failure) -> String {
             )
         }
         Failure::During(injection, failure) => during(injection, failure),
+        Failure::Interrupted(failure) => interrupted(failure),
         Failure::Stale => "This grader was built from another version of your answer and cannot grade the present one. \
              Save the file again, or touch(1) it."
             .to_owned(),
@@ -130,19 +131,26 @@ fn undefined_behaviour(panic: &Panic) -> Option<String> {
     ))
 }
 
+/// The sentence of a failure after code was stopped.
+fn interrupted(failure: &Failure) -> String {
+    let sentence = failed(failure);
+    format!(
+        "The grader stopped a thread or process inside your code while another one ran. {sentence}"
+    )
+}
+
 /// The sentence of a failure that an injection brought about.
-fn during(injection: &Injection, failure: &Failure) -> String {
-    let (call, sentence) = (injection.call, failed(failure));
-    match injection.effect {
-        Effect::Fail(errno) => {
-            let every = if injection.lasting { "every " } else { "" };
-            let advice = advice_after(call, failure).unwrap_or_default();
-            format!("The grader made {every}{call} fail with {errno:?}. {sentence}{advice}")
-        }
-        Effect::Hold => {
-            format!("The grader held a thread inside {call} while another one ran. {sentence}")
-        }
-    }
+fn during(injection: &Refusal, failure: &Failure) -> String {
+    let Refusal {
+        call,
+        errno,
+        lasting,
+        ..
+    } = *injection;
+    let every = if lasting { "every " } else { "" };
+    let sentence = failed(failure);
+    let advice = advice_after(call, failure).unwrap_or_default();
+    format!("The grader made {every}{call} fail with {errno:?}. {sentence}{advice}")
 }
 
 /// What to do about a failure whose own sentence cannot know that `call` was made to fail.
@@ -512,7 +520,7 @@ pub fn kind(verdict: &Verdict) -> &'static str {
 
 fn kind_of(failure: &Failure) -> &'static str {
     match failure {
-        Failure::During(_, failure) => kind_of(failure),
+        Failure::During(_, failure) | Failure::Interrupted(failure) => kind_of(failure),
         Failure::Check(_) => "check",
         Failure::CheckInChild(_) => "check-in-child",
         Failure::Panicked(_) => "panic",

@@ -250,60 +250,101 @@ fn reserved() -> Range<usize> {
     start..start + 64 * MIB
 }
 
-#[test]
-fn two_threads_in_the_heap() {
-    judge::interleavings(
-        &["mmap", "mprotect"],
-        || {
-            expect_global_alloc();
-            let blocks =
-                || [100, 50_000, 100_000, 1000].map(|size| alloc_from(&FRESH, layout(size, ALIGN)));
-            // The first thread reserves the heap, then moves the break.
-            let (one, other) = judge::meanwhile(blocks, blocks);
-            let blocks = [one, other].concat();
-            expect_disjoint(&blocks);
-            for (seed, block) in blocks.iter().enumerate() {
-                block.fill(seed);
-            }
-            let heap = heap_of(&FRESH);
-            for (seed, block) in blocks.iter().enumerate() {
-                check!(
-                    block.is_in(&heap) && block.range().end <= heap.end,
-                    "Two threads allocated at the same time, and a block of {} is outside the heap. Protect the heap \
-                     with a lock.",
-                    amount(block.size())
-                );
-                block.expect(seed, OVERLAP);
-                free_to(&FRESH, *block);
-            }
-        },
-        |_| (),
-    )
+type Code = fn(&ThresholdAlloc) -> Vec<Block>;
+
+/// Allocates blocks from the heap.
+fn allocate(allocator: &ThresholdAlloc) -> Vec<Block> {
+    let sizes = [100, 50_000, 100_000, 1000].into_iter();
+    sizes
+        .map(|size| alloc_from(allocator, layout(size, ALIGN)))
+        .collect()
 }
 
-/// An allocator that no thread has used before.
-static FRESH: ThresholdAlloc = ThresholdAlloc::new(SHORT);
+/// Allocates blocks from the heap, and frees some of them.
+fn allocate_and_free(allocator: &ThresholdAlloc) -> Vec<Block> {
+    let mut blocks = allocate(allocator);
+    free_to(allocator, blocks.remove(1));
+    free_to(allocator, blocks.remove(0));
+    blocks.extend(allocate(allocator));
+    blocks
+}
+
+/// An allocator that no thread has used before. It is never dropped, so the process's handlers for fork may keep its
+/// address.
+fn fresh() -> &'static ThresholdAlloc {
+    Box::leak(Box::new(ThresholdAlloc::new(SHORT)))
+}
+
+#[test]
+fn two_threads_in_the_heap() {
+    case(|| {
+        expect_global_alloc();
+        // Without a heap, the code reserves one first.
+        let codes: [(Code, bool); 3] = [
+            (allocate, true),
+            (allocate_and_free, true),
+            (allocate, false),
+        ];
+        for (code, has_heap) in codes {
+            let new = || {
+                let allocator = fresh();
+                if has_heap {
+                    free_to(allocator, alloc_from(allocator, layout(1, 1)));
+                }
+                allocator
+            };
+            let steps = |allocator| Steps::of(allocator, move || code(allocator));
+            steps(new()).find_in_thread();
+            for place in 0..judge::places() {
+                let allocator = new();
+                let (one, other) = steps(allocator).beside(place, || code(allocator));
+                expect_separate(allocator, &[one, other].concat());
+            }
+        }
+    })
+}
+
+/// Fails the case unless the blocks, which two threads have allocated, are separate blocks of the heap. Frees them.
+fn expect_separate(allocator: &ThresholdAlloc, blocks: &[Block]) {
+    const WHEN: &str =
+        "The grader stopped a thread inside the allocator while another thread used it. Then";
+    let heap = heap_of(allocator);
+    for (index, block) in blocks.iter().enumerate() {
+        check!(
+            !blocks[..index].iter().any(|other| other.overlaps(block)),
+            "{WHEN} two live blocks overlap. Protect the heap with a lock."
+        );
+        check!(
+            block.is_in(&heap) && block.range().end <= heap.end,
+            "{WHEN} a block of {} is outside the heap. Protect the heap with a lock.",
+            amount(block.size())
+        );
+    }
+    for (seed, block) in blocks.iter().enumerate() {
+        block.fill(seed);
+    }
+    for (seed, block) in blocks.iter().enumerate() {
+        block.expect(seed, OVERLAP);
+        free_to(allocator, *block);
+    }
+}
 
 #[test]
 fn two_threads_with_mappings() {
-    judge::interleavings(
-        &["mmap", "munmap"],
-        || {
-            expect_global_alloc();
-            let others = || {
-                [1, 2, 3].map(|seed| {
-                    let block = alloc(150 * KIB);
-                    block.fill(seed);
-                    block
-                })
-            };
-            let aligned = || {
-                let block = alloc_aligned(150 * KIB, 64 * KIB);
-                block.fill(4);
+    case(|| {
+        expect_global_alloc();
+        let others = || {
+            [1, 2, 3].map(|seed| {
+                let block = alloc(150 * KIB);
+                block.fill(seed);
                 block
-            };
-            let (block, others) = judge::meanwhile(aligned, others);
-            block.expect(4, OVERLAP);
+            })
+        };
+        let allocated = Steps::of(&ALLOC, || alloc_aligned(150 * KIB, 64 * KIB));
+        free(allocated.find_in_thread());
+        for place in 0..judge::places() {
+            let (block, others) = allocated.beside(place, others);
+            block.fill(4);
             for (seed, other) in [1, 2, 3].into_iter().zip(others) {
                 check!(
                     other.mapped() >= other.size(),
@@ -311,18 +352,28 @@ fn two_threads_with_mappings() {
                      Unmap only pages that the mapping of this block contains."
                 );
                 other.expect(seed, OVERLAP);
+                free(other);
             }
-            let ((), others) = judge::meanwhile(
-                move || free(block),
-                || {
-                    others.map(|other| {
-                        free(other);
-                        let block = alloc(150 * KIB);
-                        block.fill(5);
-                        block
-                    })
-                },
-            );
+            block.expect(4, OVERLAP);
+            free(block);
+        }
+        let block = Mutex::new(None);
+        let aligned = || alloc_aligned(150 * KIB, 64 * KIB);
+        let freed = Steps::of(&ALLOC, || free(take(&block)));
+        put(&block, aligned());
+        freed.find_in_thread();
+        for place in 0..judge::places() {
+            put(&block, aligned());
+            let blocks = others();
+            let again = move || {
+                blocks.map(|other| {
+                    free(other);
+                    let block = alloc(150 * KIB);
+                    block.fill(5);
+                    block
+                })
+            };
+            let ((), others) = freed.beside(place, again);
             for other in others {
                 check!(
                     other.mapped() >= other.size(),
@@ -332,32 +383,35 @@ fn two_threads_with_mappings() {
                 other.expect(5, OVERLAP);
                 free(other);
             }
-        },
-        |_| (),
-    )
+        }
+    })
 }
 
 #[test]
 fn a_fork_while_a_thread_is_inside() {
-    judge::interleavings(
-        &["mmap", "mprotect", "munmap"],
-        || {
-            expect_global_alloc();
-            let inside = || {
+    case(|| {
+        expect_global_alloc();
+        let steps = |allocator| {
+            Steps::of(allocator, move || {
                 free(alloc(LARGE));
-                free_to(&FRESH, alloc_from(&FRESH, layout(100_000, ALIGN)));
-            };
-            let (_, failed) = judge::meanwhile(inside, || failure(fork_child_that_allocates()));
+                free_to(allocator, alloc_from(allocator, layout(100_000, ALIGN)));
+            })
+        };
+        steps(fresh()).find_in_thread();
+        for place in 0..judge::places() {
+            let allocator = fresh();
+            let forks = || failure(fork_child_that_allocates(allocator));
+            let ((), failed) = steps(allocator).beside(place, forks);
             fail_if_child_failed(failed);
-        },
-        |_| (),
-    )
+        }
+    })
 }
 
 #[test]
 fn a_fork_among_threads() {
     case(|| {
         expect_global_alloc();
+        let allocator = fresh();
         static DONE: AtomicBool = AtomicBool::new(false);
         /// Whether the threads allocate. They pause while a child runs.
         static ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -375,7 +429,7 @@ fn a_fork_among_threads() {
             let failed = (0..12).find_map(|_| {
                 ACTIVE.store(true, SeqCst);
                 thread::sleep(Duration::from_micros(200));
-                let child = fork_child_that_allocates();
+                let child = fork_child_that_allocates(allocator);
                 ACTIVE.store(false, SeqCst);
                 failure(child)
             });
@@ -403,13 +457,13 @@ fn fail_if_child_failed(failed: Option<WaitStatus>) {
     }
 }
 
-fn fork_child_that_allocates() -> Pid {
+fn fork_child_that_allocates(allocator: &ThresholdAlloc) -> Pid {
     fork_child(|| {
         // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
         unsafe { libc::alarm(3) };
         random_calls(99, 50, 2000);
         free(alloc(LARGE));
-        free_to(&FRESH, alloc_from(&FRESH, layout(1000, ALIGN)));
+        free_to(allocator, alloc_from(allocator, layout(1000, ALIGN)));
     })
 }
 

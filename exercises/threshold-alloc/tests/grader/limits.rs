@@ -203,13 +203,14 @@ fn the_cap() {
 
 #[test]
 fn the_cap_holds_for_two_threads() {
-    judge::interleavings(
-        &["mmap"],
-        || {
-            ALLOC.set_max_maps(1);
-            // The heap is set up, so that the calls of mmap are those for large blocks.
-            free(alloc(100));
-            let (one, other) = judge::meanwhile(|| alloc(LARGE), || alloc(LARGE));
+    case(|| {
+        ALLOC.set_max_maps(1);
+        // The heap is set up, so that the code is the same each time.
+        free(alloc(100));
+        let steps = Steps::of(&ALLOC, || alloc(LARGE));
+        free(steps.find_in_thread());
+        for place in 0..judge::places() {
+            let (one, other) = steps.beside(place, || alloc(LARGE));
             let heap = heap();
             let mapped = [one, other]
                 .iter()
@@ -217,15 +218,51 @@ fn the_cap_holds_for_two_threads() {
                 .count();
             check!(
                 mapped <= 1,
-                "With a cap of 1, {mapped} blocks are mapped. Compare the count with the cap and raise it in one \
-                 atomic step, before you call mmap."
+                "The grader stopped a thread inside alloc while another thread called alloc. With a cap of 1, {mapped} \
+                 blocks are mapped. Compare the count with the cap and raise it in one atomic step, before you call \
+                 mmap."
             );
-            expect_mapped_blocks(mapped, "After two threads had allocated a large block each");
             [one, other].into_iter().for_each(free);
             expect_nothing_mapped(&ALLOC);
-        },
-        |_| (),
-    )
+        }
+    })
+}
+
+#[test]
+fn counted_by_two_threads() {
+    case(|| {
+        free(alloc(LARGE));
+        let expect_counts = |call: &str, blocks: &[Block]| {
+            let stats = ALLOC.stats();
+            let bytes = blocks.len() * LARGE.next_multiple_of(page_size());
+            check!(
+                (stats.mapped_blocks, stats.mapped_bytes) == (blocks.len(), bytes),
+                "The grader stopped a thread inside {call} while another thread called {call}. Then stats() returned \
+                 mapped_blocks {} and mapped_bytes {}; expected {} and {bytes}. Change each count in one atomic step, \
+                 or under a lock.",
+                stats.mapped_blocks,
+                stats.mapped_bytes,
+                blocks.len()
+            );
+        };
+        let allocated = Steps::of(&ALLOC, || alloc(LARGE));
+        free(allocated.find_in_thread());
+        for place in 0..judge::places() {
+            let (one, other) = allocated.beside(place, || alloc(LARGE));
+            expect_counts("alloc", &[one, other]);
+            [one, other].into_iter().for_each(free);
+        }
+        let block = Mutex::new(None);
+        let freed = Steps::of(&ALLOC, || free(take(&block)));
+        put(&block, alloc(LARGE));
+        freed.find_in_thread();
+        for place in 0..judge::places() {
+            let other = alloc(LARGE);
+            put(&block, alloc(LARGE));
+            freed.beside(place, move || free(other));
+            expect_counts("dealloc", &[]);
+        }
+    })
 }
 
 #[test]

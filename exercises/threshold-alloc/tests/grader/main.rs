@@ -5,10 +5,11 @@
 
 use std::alloc::Layout;
 use std::ops::Range;
+use std::sync::Mutex;
 use std::thread::ScopedJoinHandle;
 
 use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
-use judge::{Errno, amount, case, check, in_child, pretend, watch, watched};
+use judge::{Errno, Steps, amount, case, check, in_child, pretend, watch, watched};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -89,6 +90,16 @@ struct Block {
 
 // SAFETY: any thread may access the memory of a block, and only one thread at a time has the block.
 unsafe impl Send for Block {}
+
+/// Takes the block that `put` has left for another thread.
+fn take(place: &Mutex<Option<Block>>) -> Block {
+    let block = place.lock().expect("no thread panics here").take();
+    block.expect("the block was left for this thread")
+}
+
+fn put(place: &Mutex<Option<Block>>, block: Block) {
+    *place.lock().expect("no thread panics here") = Some(block);
+}
 
 fn alloc(size: usize) -> Block {
     alloc_aligned(size, ALIGN)

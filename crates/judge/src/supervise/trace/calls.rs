@@ -6,7 +6,6 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::{Executing, Next, Tracer, inject};
-use crate::injection::Effect;
 use crate::record::Made;
 use crate::record::call::{self, ATTACHES, FORKS, MADE_BY_LIBC, NOTED};
 use crate::record::process::FIRST;
@@ -28,7 +27,10 @@ impl Tracer<'_> {
                         self.note(pid, number);
                         Next::Resume
                     }
-                    number => self.entry(pid, number, entry.args, info.instruction_pointer),
+                    number => {
+                        self.entry(pid, number, entry.args, info.instruction_pointer);
+                        Next::Resume
+                    }
                 }
             }
             libc::PTRACE_SYSCALL_INFO_EXIT => {
@@ -54,14 +56,14 @@ impl Tracer<'_> {
         }
     }
 
-    fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) -> Next {
+    fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) {
         let forks = call::forks(number, &args);
         if FORKS.contains(&number) && !forks {
-            return Next::Resume; // it starts a thread
+            return; // it starts a thread
         }
         let from_program = self.code.iter().any(|code| code.contains(&instruction));
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
-            return Next::Resume;
+            return;
         };
         let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
         let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
@@ -74,9 +76,8 @@ impl Tracer<'_> {
                 forced: None,
             });
         }
-        match ours && self.window.contains(pid.as_raw()) {
-            true => self.inject(pid, number, call::name(number), |errno| -(errno as i64)),
-            false => Next::Resume,
+        if ours && self.window.contains(pid.as_raw()) {
+            self.inject(pid, number, call::name(number), |errno| -(errno as i64));
         }
     }
 
@@ -112,27 +113,18 @@ impl Tracer<'_> {
         }
     }
 
-    /// Counts a call in the window, and makes it fail or holds its thread if the plan says so. `error` is the result that
-    /// reports an error.
+    /// Counts a call in the window, and makes it fail if the plan says so. `error` is the result that reports an error.
     pub(super) fn inject(
         &mut self,
         pid: Pid,
         number: i64,
         name: &'static str,
         error: fn(Errno) -> i64,
-    ) -> Next {
-        match self.window.count(name) {
-            None => Next::Resume,
-            Some(Effect::Fail(errno)) => {
-                if self.force(pid, number, error(errno)) {
-                    self.window.has_injected();
-                }
-                Next::Resume
-            }
-            Some(Effect::Hold) => {
-                self.window.has_injected();
-                self.hold(pid)
-            }
+    ) {
+        if let Some(errno) = self.window.count(name)
+            && self.force(pid, number, error(errno))
+        {
+            self.window.has_injected();
         }
     }
 

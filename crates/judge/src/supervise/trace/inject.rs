@@ -1,4 +1,4 @@
-//! Makes a system call fail, or hold its thread: the tracer's part of an injection.
+//! Makes a system call fail: the tracer's part of an injection.
 
 use nix::errno::Errno;
 use nix::libc;

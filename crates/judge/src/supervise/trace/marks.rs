@@ -1,46 +1,19 @@
 //! Handles the marks that the case sends by `prctl`: the parts that are watched, the window of injected calls, and the
-//! threads that are held at a call.
-
-use std::time::{Duration, Instant};
+//! threads that are executed step by step.
 
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::{Held, Next, Process, Tracer};
+use super::{Next, Process, Tracer};
 use crate::child::interpose::PTHREAD;
 use crate::procfs;
 use crate::protocol::{MARK, Mark};
 use crate::record::process::FIRST;
 
-/// How long a held thread waits for another one to arrive beside it, and how long that one then may run.
-const HELD_ALONE: Duration = Duration::from_secs(1);
-const HELD: Duration = Duration::from_millis(100);
-
 /// The length of libc's function `syscall`, in bytes; the true one is shorter.
 const SYSCALL_CODE: u64 = 64;
 
 impl Tracer<'_> {
-    pub(super) fn hold(&mut self, pid: Pid) -> Next {
-        let patience = match self.awaiting.take() {
-            Some(awaiting) => {
-                self.resume(awaiting, 0);
-                HELD
-            }
-            None => HELD_ALONE,
-        };
-        self.held = Some(Held {
-            pid,
-            until: Instant::now() + patience,
-        });
-        Next::Keep
-    }
-
-    pub(super) fn release(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.resume(held.pid, 0);
-        }
-    }
-
     pub(super) fn mark(
         &mut self,
         pid: Pid,
@@ -57,13 +30,7 @@ impl Tracer<'_> {
             Mark::Watch => self.watch(pid, value),
             Mark::Unwatch => self.unwatch(pid),
             Mark::Open => self.window.set(pid.as_raw(), true),
-            Mark::Close => {
-                self.window.set(pid.as_raw(), false);
-                // The thread has not been held, so nothing is to be awaited.
-                if let Some(awaiting) = self.awaiting.take() {
-                    self.resume(awaiting, 0);
-                }
-            }
+            Mark::Close => self.window.set(pid.as_raw(), false),
             Mark::Brk => {
                 if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
                     task.moves_the_break = true;
@@ -72,18 +39,9 @@ impl Tracer<'_> {
             Mark::Call => {
                 if let Some(name) = PTHREAD.get(value as usize) {
                     // A `pthread` function returns its error.
-                    return self.inject(pid, libc::SYS_prctl, name, |errno| errno as i64);
+                    self.inject(pid, libc::SYS_prctl, name, |errno| errno as i64);
                 }
             }
-            Mark::Await => {
-                if let Some(held) = &mut self.held {
-                    held.until = Instant::now() + HELD;
-                } else if !self.window.is_empty() {
-                    self.awaiting = Some(pid);
-                    return Next::Keep;
-                }
-            }
-            Mark::Release => self.release(),
             Mark::PipeGone => self.first.pipe_gone = true,
             Mark::Steps => self.begin_steps(pid, value, memory),
             Mark::StepsEnd => self.end_steps(pid),

@@ -7,7 +7,6 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -37,6 +36,8 @@ pub struct Seen {
     pub child_killed: Option<(i32, Option<Fault>)>,
     /// What the first process did before it ended; `None` where `record` is.
     pub first: Option<First>,
+    /// Whether code has been stopped at one of its places.
+    pub interrupted: bool,
     /// `None` without a tracer, and on a kernel that does not report calls to a tracer (gVisor).
     pub record: Option<Record>,
 }
@@ -69,12 +70,6 @@ struct Executing {
     ours: bool,
     /// The result that the judge gives it; the call itself is skipped.
     forced: Option<i64>,
-}
-
-/// A thread that is held at the entry of a call.
-struct Held {
-    pid: Pid,
-    until: Instant,
 }
 
 /// What happens to a task that has stopped.
@@ -115,9 +110,6 @@ struct Tracer<'a> {
     window: &'a Window,
     /// The code of the program, and libc's `syscall`: calls from here are the answer's.
     code: Vec<Range<u64>>,
-    held: Option<Held>,
-    /// The task that waits for another one to be held.
-    awaiting: Option<Pid>,
     steps: Steps,
     child_killed: Option<(i32, Option<Fault>)>,
     first: First,
@@ -149,8 +141,6 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> R
         calls_unknown: false,
         window,
         code: Vec::new(),
-        held: None,
-        awaiting: None,
         steps: Steps::default(),
         child_killed: None,
         first: First::default(),
@@ -168,6 +158,7 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> R
             .remove(FIRST)
             .and_then(|process| process.fault),
         child_killed: tracer.child_killed,
+        interrupted: tracer.steps.have_stopped(),
         first: (!tracer.calls_unknown).then_some(tracer.first),
         record: (!tracer.calls_unknown).then_some(tracer.record),
     })
@@ -176,14 +167,7 @@ pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> R
 impl Tracer<'_> {
     fn until_root_ends(&mut self) -> Result<Status, Errno> {
         loop {
-            let changed = match &self.held {
-                None => Some(tasks::wait_any()?),
-                Some(held) => tasks::wait_any_until(held.until)?,
-            };
-            let Some((pid, change)) = changed else {
-                self.release();
-                continue;
-            };
+            let (pid, change) = tasks::wait_any()?;
             match change {
                 Change::Ended(status) => {
                     self.ended(pid, status);

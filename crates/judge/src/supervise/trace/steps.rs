@@ -14,9 +14,10 @@ use crate::child::steps::STOPPED;
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
-/// The most instructions in a row that are executed step by step. One step takes about 5 µs.
-const MOST_STEPS: usize = 200_000;
-/// How much of each shared mapping is watched, in bytes.
+/// The most instructions that are executed step by step. Places behind them are not found. A step takes 5 to 50 µs, the
+/// most in a virtual machine.
+const MOST_STEPS: usize = 10_000;
+/// How much of each mapping is watched, in bytes.
 const WATCHED: u64 = 64 << 10;
 
 /// The thread that is executed step by step, and the places that were found.
@@ -30,6 +31,8 @@ pub(super) struct Steps {
     stopped: Option<Pid>,
     /// Whether the last thread has stopped at its place. `None` until it is known, and after it has been asked for.
     has_stopped: Option<bool>,
+    /// Whether any thread has stopped at its place.
+    have_stopped: bool,
     /// The task that waits for a thread to stop.
     awaiting: Option<Pid>,
 }
@@ -61,6 +64,10 @@ struct Running {
 impl Steps {
     pub(super) fn is_running(&self, pid: Pid) -> bool {
         self.running.as_ref().is_some_and(|run| run.pid == pid)
+    }
+
+    pub(super) fn have_stopped(&self) -> bool {
+        self.have_stopped
     }
 
     /// Whether the thread `pid` must be resumed for a single instruction.
@@ -161,8 +168,13 @@ impl Tracer<'_> {
                 }
                 self.steps.running = None;
                 self.steps.stopped = Some(pid);
+                self.steps.have_stopped = true;
                 self.report_stop(true);
                 Next::Keep
+            }
+            Ok(Step::TooMany) => {
+                self.end_steps(pid);
+                Next::Resume
             }
             Ok(Step::Impossible) | Err(_) => {
                 self.steps.impossible = true;
@@ -187,7 +199,8 @@ enum Step {
     Changed(Place),
     /// The next instruction is the one to stop at.
     Arrived,
-    /// The next instruction cannot be executed in a single step, or there are too many steps.
+    TooMany,
+    /// The next instruction cannot be executed in a single step.
     Impossible,
 }
 
@@ -199,7 +212,7 @@ impl Running {
         memory.read_exact_at(&mut bytes, values)?;
         let (start, end) = bytes.split_at(8);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-        let mut watched = procfs::shared_memory(pid.as_raw());
+        let mut watched = procfs::shared_memory_and_statics(pid.as_raw());
         for range in &mut watched {
             range.end = range.end.min(range.start + WATCHED);
         }
@@ -230,11 +243,14 @@ impl Running {
         if self.until == Some(next) {
             return Ok(Step::Arrived);
         }
+        if self.steps > MOST_STEPS {
+            return Ok(Step::TooMany);
+        }
+        if arch::is_exclusive(self.code(instruction)) {
+            return Ok(Step::Impossible);
+        }
         if self.until.is_some() {
             return Ok(Step::Goes);
-        }
-        if self.steps > MOST_STEPS || arch::is_exclusive(self.code(instruction)) {
-            return Ok(Step::Impossible);
         }
         let executed = self.next.replace(next);
         let contents = self.contents();
