@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, Once, PoisonError, mpsc};
 use std::thread::{self, Builder};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -73,6 +74,14 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
                 return Ok(started);
             }
             Err(ForkError::Gone) => zygote.kill(),
+            Err(ForkError::Silent) => {
+                zygote.kill();
+                let why = format!(
+                    "the process that forks the cases has not answered for {} s",
+                    PATIENCE.as_secs()
+                );
+                return Err(LaunchError::Other(why));
+            }
             Err(ForkError::PtraceRefused) => {
                 zygote.kill();
                 *state = State::PtraceRefused;
@@ -91,9 +100,14 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
 /// How often a zygote is started for a case. It may have been killed, for want of memory.
 const ATTEMPTS: usize = 3;
 
+/// How long a zygote may take to fork. On a busy machine that may be seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 enum ForkError {
     /// The zygote has ended, or its child has.
     Gone,
+    /// The zygote does not answer.
+    Silent,
     PtraceRefused,
     Other(LaunchError),
 }
@@ -159,8 +173,16 @@ impl Zygote {
         let sent = descriptors::send(self.socket.as_raw_fd(), &*self.request, descriptors);
         drop(control_of_case);
         let mut reply = [0; size_of::<Reply>()];
-        if sent.is_err() || (&control).read_exact(&mut reply).is_err() {
+        if sent.is_err() {
             return Err(ForkError::Gone);
+        }
+        control.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+        match (&control).read_exact(&mut reply) {
+            Ok(()) => control.set_read_timeout(None).map_err(other)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(ForkError::Silent);
+            }
+            Err(_) => return Err(ForkError::Gone),
         }
         let pid = match Reply::from_ne_bytes(reply) {
             pid @ 1.. => Pid::from_raw(pid),
