@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
-use judge::{Errno, Refusal, Steps, case, check, fail, refusals, refuse, watch};
+use judge::{Errno, Limits, Refusal, Steps, case, case_with, check, fail, refusals, refuse, watch};
 use mutex_counter::{Counter, Entry};
 use processes::{End, Event, LONG_TRIAL, Process, TRIAL};
 
