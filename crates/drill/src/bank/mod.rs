@@ -52,7 +52,7 @@ impl Bank {
         for (name, is_folder) in entries(questions)? {
             let path = format!("{FOLDER}/{name}");
             match (&*name, is_folder) {
-                ("code", true) | ("README.md", false) => {}
+                ("code", true) | ("README.md" | "coverage.toml", false) => {}
                 (topic, true) if TOPICS.contains(&topic) => {
                     bank.read_topic(&questions.join(topic), topic, &mut paths)?;
                 }
