@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 16] = [
+pub const TOPICS: [&str; 17] = [
+    "address-space",
     "anonymous",
     "private",
     "demand-paging",
