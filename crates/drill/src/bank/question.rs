@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 17] = [
+pub const TOPICS: [&str; 18] = [
     "address-space",
     "anonymous",
     "private",
@@ -11,6 +11,7 @@ pub const TOPICS: [&str; 17] = [
     "populate",
     "overcommit",
     "fork",
+    "processes",
     "shared",
     "where-it-shows",
     "mutex",
