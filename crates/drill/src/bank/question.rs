@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 18] = [
+pub const TOPICS: [&str; 19] = [
     "address-space",
     "anonymous",
     "private",
@@ -15,6 +15,7 @@ pub const TOPICS: [&str; 18] = [
     "shared",
     "where-it-shows",
     "mutex",
+    "synchronisation",
     "choosing",
     "malloc",
     "free",
