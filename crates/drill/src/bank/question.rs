@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 19] = [
+pub const TOPICS: [&str; 20] = [
     "address-space",
     "anonymous",
     "private",
@@ -19,6 +19,7 @@ pub const TOPICS: [&str; 19] = [
     "choosing",
     "malloc",
     "free",
+    "c-memory",
     "neighbourhood",
     "embedded",
     "threshold-alloc",
