@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 20] = [
+pub const TOPICS: [&str; 21] = [
     "address-space",
     "anonymous",
     "private",
@@ -21,6 +21,7 @@ pub const TOPICS: [&str; 20] = [
     "free",
     "c-memory",
     "neighbourhood",
+    "reclaim",
     "embedded",
     "threshold-alloc",
     "unsafe",
