@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The topics, in the book's order. The folder of a question names its topic.
-pub const TOPICS: [&str; 21] = [
+pub const TOPICS: [&str; 22] = [
     "address-space",
     "anonymous",
     "private",
@@ -23,6 +23,7 @@ pub const TOPICS: [&str; 21] = [
     "neighbourhood",
     "reclaim",
     "embedded",
+    "drivers",
     "threshold-alloc",
     "unsafe",
 ];
