@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use drill::bank::Bank;
-use drill::bank::question::{Kind, TOPICS};
+use drill::bank::question::{Kind, Language, Question, TOPICS};
 
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -91,5 +91,63 @@ fn the_questions_cover_the_book() {
         bank.uncorrected_claims(),
         BTreeSet::new(),
         "claims that no question corrects"
+    );
+}
+
+fn is_choice(question: &&Question) -> bool {
+    matches!(question.kind, Kind::Choice { .. })
+}
+
+/// Returns whether the learner writes C, or finds a mistake in C.
+fn is_c(question: &&Question) -> bool {
+    match &question.kind {
+        Kind::Write { language, .. } => *language == Language::C,
+        Kind::Bug { .. } => {
+            let listing = question.listing.as_ref();
+            listing.is_some_and(|listing| listing.file.ends_with(".c"))
+        }
+        _ => false,
+    }
+}
+
+/// Recognising an answer is easier than giving one, and an interview asks for code.
+#[test]
+fn the_mix_is_that_of_an_interview() {
+    let root = course::root::find().expect("a clone");
+    let bank = Bank::read(&root).expect("a bank");
+    let all = bank.questions.len();
+    let choices = bank.questions.iter().filter(is_choice).count();
+    assert!(
+        choices * 100 <= all * 35,
+        "{choices} of {all} questions are multiple choice; at most 35 % may be"
+    );
+    let in_c = bank.questions.iter().filter(is_c).count();
+    assert!(in_c >= 40, "{in_c} questions are about C code; at least 40");
+}
+
+/// `cargo run -- drill --level 1` is a deck for the first week: it has cards of every topic, and needs no exercise.
+#[test]
+fn every_topic_begins_with_the_first_week() {
+    let root = course::root::find().expect("a clone");
+    let bank = Bank::read(&root).expect("a bank");
+    let first_week = bank.questions.iter().filter(|one| one.level == 1);
+    let first_week: Vec<_> = first_week.filter(|one| !one.is_mock()).collect();
+    for topic in TOPICS {
+        assert!(
+            first_week.iter().any(|one| one.topic == topic),
+            "{topic} has no question of level 1"
+        );
+    }
+    let choices = first_week.iter().copied().filter(is_choice).count();
+    assert!(
+        choices * 100 <= first_week.len() * 35,
+        "{choices} of {} questions of level 1 are multiple choice",
+        first_week.len()
+    );
+    let locked = first_week.iter().filter(|one| one.needs.is_some());
+    let locked: Vec<_> = locked.map(|one| &one.id).collect();
+    assert!(
+        locked.is_empty(),
+        "questions of level 1 that need an exercise: {locked:?}"
     );
 }
