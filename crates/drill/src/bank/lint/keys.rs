@@ -128,14 +128,49 @@ impl Linter<'_> {
     }
 
     pub(super) fn say(&mut self) -> Option<String> {
-        /// As many words as a speaker says in about thirty seconds.
-        const MOST: usize = 90;
+        /// As many words as a speaker says in about twenty seconds.
+        const MOST_WORDS: usize = 55;
+        const MOST_SENTENCES: usize = 3;
         let (line, text) = self.value(&self.front.say)?;
         let words = text.split_whitespace().count();
-        if words > MOST {
-            let problem = format!("say has {words} words; {MOST} fit into thirty seconds");
+        if words > MOST_WORDS {
+            let problem = format!("say has {words} words; {MOST_WORDS} can be said in one go");
+            self.report(line, problem);
+        }
+        let sentences = sentences(&text);
+        if sentences > MOST_SENTENCES {
+            let problem = format!(
+                "say has {sentences} sentences; {MOST_SENTENCES} are enough, and the rest is a follow-up"
+            );
             self.report(line, problem);
         }
         Some(text)
+    }
+}
+
+/// Returns the number of sentences. A semicolon ends one, too: who speaks pauses there.
+fn sentences(text: &str) -> usize {
+    let ends = |word: &&str| {
+        let word = word.trim_end_matches(['"', ')']);
+        word.ends_with(['.', '!', '?', ';'])
+    };
+    let ended = text.split_whitespace().filter(ends).count();
+    let last_is_open = text
+        .split_whitespace()
+        .last()
+        .is_some_and(|word| !ends(&word));
+    ended + usize::from(last_is_open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_end_at_full_stops_and_semicolons() {
+        assert_eq!(sentences(""), 0);
+        assert_eq!(sentences("Yes"), 1);
+        assert_eq!(sentences("Linux 6.1 has it."), 1);
+        assert_eq!(sentences("One; two. \"Three?\" Four"), 4);
     }
 }
