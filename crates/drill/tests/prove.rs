@@ -124,7 +124,7 @@ fn wrong_variants(question: &Question) -> Vec<(String, Question)> {
             ("return error;", ";"),
             ("return NULL;", ";"),
             ("return errno;", ";"),
-            ("sysconf(_SC_PAGESIZE)", "4096"),
+            ("sysconf(_SC_PAGESIZE)", "(1 << 12)"),
             ("(start + len - 1)", "(start + len)"),
             ("- first + 1", "- first"),
             ("waitpid(child, &status", "waitpid(-1, &status"),
