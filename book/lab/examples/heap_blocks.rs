@@ -15,8 +15,9 @@ fn main() {
     // ANCHOR: main
     let usable = [usable(1), usable(24), usable(25)];
     let block = malloc(24);
-    // SAFETY: glibc's header is the word before the block.
-    let header = unsafe { block.cast::<usize>().sub(1).read() };
+    let before = block.as_ptr().cast::<usize>().wrapping_sub(1);
+    // SAFETY: the word before the block is glibc's header.
+    let header = unsafe { before.read() };
     // SAFETY: the block was not freed before, and is not used afterwards.
     unsafe { free(block) };
     let next = malloc(24);

@@ -594,7 +594,7 @@ fn errors_suggest_a_fix() {
     for (arguments, expected) in [
         (
             ["--topic", "paging"].as_slice(),
-            "there is no topic paging; the topics are anonymous, private",
+            "there is no topic paging; the topics are address-space, anonymous",
         ),
         (
             &["prove", "zero"],
