@@ -21,6 +21,16 @@ pub struct Limits {
     pub file: u64,
 }
 
+impl Limits {
+    /// More time, for a case that executes code step by step. In an emulator a step takes milliseconds.
+    pub fn with_steps() -> Limits {
+        Limits {
+            wall: Duration::from_secs(30),
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

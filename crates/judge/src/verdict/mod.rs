@@ -109,7 +109,7 @@ impl Failure {
             | Failure::AbortedByPanic(_)
             | Failure::Killed(..)
             | Failure::StackOverflow
-            | Failure::Stopped(_) => Failure::Interrupted(Box::new(self)),
+            | Failure::Stopped(Stop::Deadlock(_)) => Failure::Interrupted(Box::new(self)),
             failure => failure,
         }
     }

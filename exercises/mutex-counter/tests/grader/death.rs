@@ -349,17 +349,9 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
     }
 }
 
-/// For cases that start many processes and execute some of them step by step. That takes long in an emulator.
-fn more_time() -> Limits {
-    Limits {
-        wall: Duration::from_secs(30),
-        ..Limits::default()
-    }
-}
-
 #[test]
 fn killed_anywhere_in_with_lock() {
-    case_with(more_time(), || {
+    case_with(Limits::with_steps(), || {
         for owner_died in [false, true] {
             killed_anywhere("with_lock", owner_died, |counter, begun, ended| {
                 let _ = counter.with_lock(|number, _| {
@@ -374,7 +366,7 @@ fn killed_anywhere_in_with_lock() {
 
 #[test]
 fn killed_anywhere_in_get() {
-    case_with(more_time(), || {
+    case_with(Limits::with_steps(), || {
         killed_anywhere("get()", true, |counter, _, _| {
             let _ = counter.get();
         });

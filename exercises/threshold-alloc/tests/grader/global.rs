@@ -277,7 +277,7 @@ fn fresh() -> &'static ThresholdAlloc {
 
 #[test]
 fn two_threads_in_the_heap() {
-    case(|| {
+    case_with(Limits::with_steps(), || {
         expect_global_alloc();
         // Without a heap, the code reserves one first.
         let codes: [(Code, bool); 3] = [
@@ -331,7 +331,7 @@ fn expect_separate(allocator: &ThresholdAlloc, blocks: &[Block]) {
 
 #[test]
 fn two_threads_with_mappings() {
-    case(|| {
+    case_with(Limits::with_steps(), || {
         expect_global_alloc();
         let others = || {
             [1, 2, 3].map(|seed| {
@@ -389,7 +389,7 @@ fn two_threads_with_mappings() {
 
 #[test]
 fn a_fork_while_a_thread_is_inside() {
-    case(|| {
+    case_with(Limits::with_steps(), || {
         expect_global_alloc();
         let steps = |allocator| {
             Steps::of(allocator, move || {

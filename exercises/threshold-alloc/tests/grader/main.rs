@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use std::thread::ScopedJoinHandle;
 
 use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
-use judge::{Errno, Steps, amount, case, check, in_child, pretend, watch, watched};
+use judge::{
+    Errno, Limits, Steps, amount, case, case_with, check, in_child, pretend, watch, watched,
+};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
