@@ -16,22 +16,6 @@ pub fn one_space(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns whether one of the answers occurs, as whole words, in one of the lines.
-pub fn is_shown(answers: &[String], lines: &[String]) -> bool {
-    answers
-        .iter()
-        .any(|answer| lines.iter().any(|line| has_words(line, answer)))
-}
-
-fn has_words(line: &str, answer: &str) -> bool {
-    let (line, answer) = (one_space(line), one_space(answer));
-    let is_edge = |letter: Option<char>| !letter.is_some_and(char::is_alphanumeric);
-    line.match_indices(&*answer).any(|(start, _)| {
-        is_edge(line[..start].chars().next_back())
-            && is_edge(line[start + answer.len()..].chars().next())
-    })
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quantity {
     /// In bytes if `has_size_unit`.

@@ -3,8 +3,11 @@
 #[allow(dead_code, reason = "nothing is typed here")]
 mod learner;
 
+use std::collections::BTreeSet;
+
 use drill::bank::Bank;
 use drill::bank::question::{Kind, Question};
+use drill::matching::one_space;
 use drill::proof::{Proof, Prover, check_written};
 use learner::Learner;
 use serde_json::Value;
@@ -59,7 +62,10 @@ fn a_wrong_answer_is_not_proved() {
     let mut tried = 0;
     let mut held = Vec::new();
     for question in questions {
-        for (change, wrong) in wrong_variants(question) {
+        let Proof::Proved { lines, .. } = prover.prove(question).expect("a result") else {
+            continue;
+        };
+        for (change, wrong) in wrong_variants(question, &lines) {
             tried += 1;
             if matches!(
                 prover.prove(&wrong).expect("a result"),
@@ -77,24 +83,31 @@ fn a_wrong_answer_is_not_proved() {
     assert!(tried > 0);
 }
 
-/// Returns variants with a wrong line, a wrong answer or wrong code, each with a description.
-fn wrong_variants(question: &Question) -> Vec<(String, Question)> {
+/// Returns variants with a wrong line, a wrong answer or wrong code, each with a description. `printed` is the output
+/// of the question's program.
+fn wrong_variants(question: &Question, printed: &[String]) -> Vec<(String, Question)> {
     let mut all = Vec::new();
     for index in 0..question.shows.len() {
         let mut wrong = question.clone();
         wrong.shows[index] = changed(&question.shows[index]);
         all.push((format!("shows: {}", wrong.shows[index]), wrong));
     }
-    let mut wrong = question.clone();
-    match &mut wrong.kind {
+    match &question.kind {
+        // The accepted answers stay right: the expected one alone is wrong.
         Kind::Output { answers } | Kind::Estimate { answers, .. } => {
-            for answer in answers.iter_mut() {
-                *answer = changed(answer);
+            for answer in wrong_answers(&answers[0], printed) {
+                let mut wrong = question.clone();
+                if let Kind::Output { answers } | Kind::Estimate { answers, .. } = &mut wrong.kind {
+                    answers[0].clone_from(&answer);
+                }
+                all.push((format!("answer: {answer}"), wrong));
             }
-            all.push((format!("answer: {}", answers.join(" | ")), wrong));
         }
-        Kind::Write { answer, .. } => {
-            answer.clear();
+        Kind::Write { .. } => {
+            let mut wrong = question.clone();
+            if let Kind::Write { answer, .. } = &mut wrong.kind {
+                answer.clear();
+            }
             all.push(("no code".to_owned(), wrong));
         }
         _ => {}
@@ -185,6 +198,20 @@ fn wrong_variants(question: &Question) -> Vec<(String, Question)> {
         }
     }
     all
+}
+
+/// Returns wrong answers: the right one with a mistake, and everything else that the program prints.
+fn wrong_answers(right: &str, printed: &[String]) -> BTreeSet<String> {
+    let lines = printed.iter().map(|line| one_space(line));
+    let words = printed.iter().flat_map(|line| line.split_whitespace());
+    let words = words.flat_map(|word| {
+        let bare = word.trim_matches(|letter: char| !letter.is_alphanumeric());
+        [word, bare].map(str::to_owned)
+    });
+    let mut wrong: BTreeSet<String> = lines.chain(words).chain([changed(right)]).collect();
+    wrong.remove(&one_space(right));
+    wrong.remove("");
+    wrong
 }
 
 fn holds(question: &Question, answer: &str) -> bool {

@@ -39,6 +39,9 @@ pub const LEVELS: [&str; 4] = [
 /// The line of a check program that the learner's code replaces.
 pub const ANSWER: &str = "// ANSWER";
 
+/// The place of the expected answer in a line that the program must print.
+pub const PLACE: &str = "{answer}";
+
 #[derive(Debug, Clone)]
 pub struct Question {
     /// The name of its file without `.md`. It never changes, so that an edited question keeps the learner's progress.
@@ -62,7 +65,7 @@ pub struct Question {
     pub fragment: Option<String>,
     /// The lab program that proves the answer.
     pub prove: Option<String>,
-    /// The lines that the program must print.
+    /// The lines that the program must print, with [`PLACE`] where the expected answer stands.
     pub shows: Vec<String>,
     /// The number of the wrong statement in the errata that this question corrects.
     pub claim: Option<u32>,
@@ -192,6 +195,17 @@ impl Question {
     /// Returns whether a program can prove the answer.
     pub fn has_proof(&self) -> bool {
         self.prove.is_some() || matches!(self.kind, Kind::Write { .. })
+    }
+
+    /// Returns the lines that the program must print. They contain the expected answer in its place, so the proof
+    /// fails if the answer is wrong, even if another line contains it.
+    pub fn expected_lines(&self) -> Vec<String> {
+        let answer = match &self.kind {
+            Kind::Output { answers } | Kind::Estimate { answers, .. } => &*answers[0],
+            _ => PLACE,
+        };
+        let lines = self.shows.iter();
+        lines.map(|line| line.replace(PLACE, answer)).collect()
     }
 
     /// Returns whether `w` has something to show after the answer.

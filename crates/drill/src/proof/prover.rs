@@ -13,7 +13,7 @@ use course::process::{Limits, Ran, run};
 use super::result::{Proof, describe_end};
 use super::written::check_written;
 use crate::bank::question::{Kind, Question};
-use crate::matching::{is_shown, one_space};
+use crate::matching::one_space;
 
 const LIMITS: Limits = Limits::time(Duration::from_secs(60));
 
@@ -147,7 +147,8 @@ fn compare(question: &Question, ran: &Ran) -> Proof {
         return Proof::Differs { why, lines };
     }
     let mut shown = Vec::new();
-    for expected in question.shows.iter().map(|line| one_space(line)) {
+    for expected in question.expected_lines() {
+        let expected = one_space(&expected);
         match lines.iter().find(|line| one_space(line) == expected) {
             Some(line) => shown.push(line.clone()),
             None => {
@@ -155,12 +156,6 @@ fn compare(question: &Question, ran: &Ran) -> Proof {
                 return Proof::Differs { why, lines };
             }
         }
-    }
-    if let Kind::Output { answers } | Kind::Estimate { answers, .. } = &question.kind
-        && !is_shown(answers, &shown)
-    {
-        let why = format!("no line that the program printed contains {}", answers[0]);
-        return Proof::Differs { why, lines };
     }
     Proof::Proved { shown, lines }
 }

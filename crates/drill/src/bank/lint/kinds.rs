@@ -1,9 +1,9 @@
 //! Reads what only some types of questions have.
 
 use super::linter::Linter;
-use crate::bank::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing};
+use crate::bank::question::{ANSWER, Choice, FollowUp, Kind, Language, Listing, PLACE};
 use crate::bank::source::{Section, split_reason};
-use crate::matching::{self, is_shown};
+use crate::matching;
 
 impl Linter<'_> {
     pub(super) fn items(&mut self, title: &str) -> Vec<String> {
@@ -200,18 +200,17 @@ impl Linter<'_> {
         }
     }
 
-    /// A typed answer must be in one of the lines that the proof prints, or nothing proves it.
+    /// A line that the program prints must contain a typed answer, and `shows` must say where. Otherwise nothing proves
+    /// the answer, or another number in the line does.
     pub(super) fn check_that_proof_shows_answer(&mut self, kind: &Kind) {
-        let (Kind::Output { answers } | Kind::Estimate { answers, .. }) = kind else {
-            return;
-        };
+        let is_typed = matches!(kind, Kind::Output { .. } | Kind::Estimate { .. });
         let shows = self.shows();
-        if shows.is_empty() || is_shown(answers, shows) {
+        if !is_typed || shows.is_empty() || shows.iter().any(|line| line.contains(PLACE)) {
             return;
         }
-        if let Some(answer) = &self.front.answer {
-            let problem = "no line of shows contains the answer, so nothing proves it";
-            self.report(self.line_of(answer), problem);
+        if let Some((line, _)) = self.value(&self.front.shows) {
+            let problem = format!("write {PLACE} in shows where the program prints the answer");
+            self.report(line, problem);
         }
     }
 }
