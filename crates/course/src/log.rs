@@ -23,8 +23,10 @@ pub struct Log {
 pub struct Lines {
     /// In the order in which they were written.
     pub records: Vec<Record>,
-    /// The numbers, from 1, of the lines that are not records, because their writer was killed or the disk was full.
+    /// The numbers, from 1, of the lines that end too early, because their writer was killed or the disk was full.
     pub torn: Vec<usize>,
+    /// The numbers, from 1, of the other lines that are not records: something else has changed the file.
+    pub damaged: Vec<usize>,
 }
 
 /// One line. All times are in seconds since 1970.
@@ -174,6 +176,9 @@ pub struct Grade {
     /// How sure the learner was, from 1 (guess) to 3 (certain).
     pub sure: u8,
     pub right: bool,
+    /// Whether a part of an answer that is not right was right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partly: bool,
     /// How long the answer took.
     pub seconds: i64,
     /// When the question is due again, as shown to the learner.
@@ -324,16 +329,20 @@ fn write_line(file: &mut File, record: &Record) -> Result<()> {
 
 /// Parses the lines of a log.
 pub fn parse(text: &[u8]) -> Lines {
-    // Some editors begin a file with a byte-order mark.
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut lines = Lines::default();
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        // Some editors begin a file with a byte-order mark. It is inside if two such files were joined.
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         // A record without its newline was not acknowledged, even if it parses.
-        let record = line.strip_suffix(b"\n").map(serde_json::from_slice);
-        match record {
-            Some(Ok(record)) => lines.records.push(record),
-            Some(Err(_)) if line.trim_ascii().is_empty() => {}
-            _ => lines.torn.push(index + 1),
+        let Some(complete) = line.strip_suffix(b"\n") else {
+            lines.torn.push(index + 1);
+            continue;
+        };
+        match serde_json::from_slice(complete) {
+            Ok(record) => lines.records.push(record),
+            Err(_) if complete.trim_ascii().is_empty() => {}
+            Err(error) if error.is_eof() => lines.torn.push(index + 1),
+            Err(_) => lines.damaged.push(index + 1),
         }
     }
     lines
@@ -394,10 +403,21 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_not_part_of_the_first_record() {
+    fn a_byte_order_mark_is_not_part_of_a_record() {
         let line = serde_json::to_string(&record(1)).expect("JSON");
-        let lines = parse(format!("\u{feff}{line}\n").as_bytes());
-        assert_eq!((lines.records, lines.torn), (vec![record(1)], vec![]));
+        let file = format!("\u{feff}{line}\n");
+        let lines = parse(format!("{file}{file}\u{feff}\n").as_bytes());
+        assert_eq!(lines.records, [record(1), record(1)]);
+        assert!(lines.torn.is_empty() && lines.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_line_is_not_called_torn() {
+        let line = serde_json::to_string(&record(1)).expect("JSON");
+        let text = format!("{line}\n{}\nnonsense\n\"text\"\n{line}", &line[..20]);
+        let lines = parse(text.as_bytes());
+        assert_eq!(lines.records, [record(1)]);
+        assert_eq!((lines.torn, lines.damaged), (vec![2, 5], vec![3, 4]));
     }
 
     #[test]

@@ -42,14 +42,12 @@ pub fn list_plan(drill: &Drill, scope: &Scope) -> Result<()> {
 }
 
 pub fn list_cram(drill: &Drill, scope: &Scope, count: usize) -> Result<()> {
-    let mut questions = plan::cram(drill.bank, &drill.state()?, drill.clock, scope);
-    questions.truncate(count);
+    let questions = plan::cram(drill.bank, &drill.state()?, drill.clock, scope, count);
     print_json(&json!({ "questions": ids(&questions) }))
 }
 
 pub fn list_mock(drill: &Drill, scope: &Scope, count: usize, minutes: usize) -> Result<()> {
-    let mut questions = plan::mock(drill.bank, &drill.state()?, scope);
-    questions.truncate(count);
+    let questions = plan::mock(drill.bank, &drill.state()?, scope, count);
     print_json(&json!({ "questions": ids(&questions), "minutes": minutes }))
 }
 

@@ -3,6 +3,7 @@
 pub mod bank;
 pub mod clock;
 pub mod export;
+pub mod input;
 pub mod matching;
 pub mod progress;
 pub mod proof;

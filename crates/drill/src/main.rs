@@ -2,7 +2,7 @@
 
 mod commands;
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use course::log::Log;
 use course::root;
 use drill::bank::Bank;
 use drill::clock::Clock;
+use drill::input::{INTERRUPTED, Input, was_interrupted};
 use drill::progress::plan::Scope;
 use drill::session::Drill;
 use drill::terminal::{Look, Terminal, counted};
@@ -21,7 +22,8 @@ use jiff::civil::Date;
 ///
 /// Without a command, ask what is due and a few new questions. Each grade is written to .workbook/log.jsonl before
 /// the next question is asked (WORKBOOK_HOME moves the folder). Some questions are asked only after you have solved
-/// an exercise. If an exercise fails, its questions come first.
+/// an exercise. If an exercise fails, its questions come first. Ctrl-C stops like Ctrl-D, with a summary, and the exit
+/// status is 130.
 #[derive(Parser)]
 #[command(name = "drill", bin_name = "cargo run -- drill")]
 struct Arguments {
@@ -134,9 +136,17 @@ fn run(Arguments { command, options }: Arguments) -> Result<ExitCode> {
     );
     let root = root::find()?;
     let mut bank = Bank::read(&root)?;
-    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    let mut terminal = options.terminal(&mut input, &mut output);
     let json = options.json;
+    let asks = matches!(
+        command,
+        None | Some(Command::Cram { .. } | Command::Mock { .. })
+    );
+    let mut input: Box<dyn BufRead> = match asks && !json {
+        true => Box::new(BufReader::new(Input::until_interrupt()?)),
+        false => Box::new(io::empty()),
+    };
+    let mut output = io::stdout().lock();
+    let mut terminal = options.terminal(&mut input, &mut output);
     match command {
         Some(Command::Lint) => return commands::lint(&bank, json, &mut terminal),
         Some(Command::Pages) => {
@@ -184,7 +194,10 @@ fn run(Arguments { command, options }: Arguments) -> Result<ExitCode> {
         Some(Command::Export { anki }) => commands::export(&bank, &anki, json, &mut terminal)?,
         Some(Command::Lint | Command::Pages) => unreachable!("they returned above"),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match was_interrupted() {
+        true => ExitCode::from(INTERRUPTED),
+        false => ExitCode::SUCCESS,
+    })
 }
 
 impl Options {

@@ -102,27 +102,39 @@ fn leading_number(text: &str) -> Option<(f64, &str)> {
 /// Compares a typed number with the answers. If the answers' unit is a size such as KiB, a typed number without a
 /// unit may be in that unit or in bytes.
 pub fn number(typed: &str, answers: &[String], unit: Option<&str>, tolerance: f64) -> Match {
-    let Some(typed) = quantity(typed) else {
-        return Match::Wrong;
+    let right = answers.iter().any(|answer| {
+        let near = |(typed, answer): (f64, f64)| {
+            (typed - answer).abs() <= answer.abs() * tolerance + f64::EPSILON
+        };
+        readings(typed, answer, unit).into_iter().any(near)
+    });
+    if right { Match::Right } else { Match::Wrong }
+}
+
+/// Returns the factor, from 1, by which a typed number is larger or smaller than the answer. Returns `None` if there is
+/// no such factor, because one of them is 0 or their signs differ.
+pub fn factor(typed: &str, answer: &str, unit: Option<&str>) -> Option<f64> {
+    let readings = readings(typed, answer, unit).into_iter();
+    let factors = readings.filter(|(typed, answer)| typed * answer > 0.0);
+    let factors = factors.map(|(typed, answer)| (typed / answer).max(answer / typed));
+    factors.min_by(f64::total_cmp)
+}
+
+/// Returns what a typed number may mean, each time with the value of the answer; nothing if one is no number.
+fn readings(typed: &str, answer: &str, unit: Option<&str>) -> Vec<(f64, f64)> {
+    let (Some(typed), Some(answer)) = (quantity(typed), quantity(answer)) else {
+        return Vec::new();
     };
     let unit = unit.and_then(|unit| quantity(&format!("1 {unit}")));
     let unit = unit
         .filter(|unit| unit.has_size_unit)
-        .map(|unit| unit.value);
-    let readings = |number: Quantity| match unit {
-        Some(unit) if !number.has_size_unit => vec![number.value * unit, number.value],
-        _ => vec![number.value],
+        .map_or(1.0, |unit| unit.value);
+    let in_unit = |number: Quantity| match number.has_size_unit {
+        true => number.value,
+        false => number.value * unit,
     };
-    let right = answers
-        .iter()
-        .filter_map(|answer| quantity(answer))
-        .any(|answer| {
-            let answer = readings(answer)[0];
-            let near =
-                |typed: f64| (typed - answer).abs() <= answer.abs() * tolerance + f64::EPSILON;
-            readings(typed).into_iter().any(near)
-        });
-    if right { Match::Right } else { Match::Wrong }
+    let answer = in_unit(answer);
+    vec![(in_unit(typed), answer), (typed.value, answer)]
 }
 
 /// The words that are names of functions, constants and the like. A typo in them is an error.

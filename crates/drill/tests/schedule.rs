@@ -1,9 +1,11 @@
 //! When a question comes back, and what is asked today. Each test replays a log under a stopped clock.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use course::log::{Count, Grade, Graded, Lines, Mock, Record, StageCount};
 use drill::bank::Bank;
+use drill::bank::question::Question;
 use drill::clock::{Clock, days_after, days_between};
 use drill::progress::plan::{self, Plan, Scope};
 use drill::progress::schedule::{Limits, Scheduler, recall};
@@ -23,10 +25,13 @@ const DAY: i64 = 24 * HOUR;
 
 impl Learner {
     fn new() -> Learner {
-        let clone = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone");
+        Learner::in_clone(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clone"))
+    }
+
+    fn in_clone(clone: &Path) -> Learner {
         let now: Timestamp = "2026-11-25T10:00:00Z".parse().expect("a time");
         Learner {
-            bank: Bank::read(&clone).expect("a bank"),
+            bank: Bank::read(clone).expect("a bank"),
             clock: Clock::fixed(now, TimeZone::UTC),
             records: Vec::new(),
         }
@@ -39,7 +44,7 @@ impl Learner {
     fn state(&self) -> State {
         let lines = Lines {
             records: self.records.clone(),
-            torn: Vec::new(),
+            ..Lines::default()
         };
         State::replay(lines, &self.clock)
     }
@@ -61,6 +66,7 @@ impl Learner {
             grade,
             sure: 2,
             right: grade > 1,
+            partly: false,
             seconds: 20,
             due: due.as_second(),
             cram: false,
@@ -89,7 +95,7 @@ impl Learner {
 
     fn plan(&self, scope: &Scope) -> (Vec<&str>, Vec<&str>, Vec<&str>) {
         let plan = Plan::new(&self.bank, &self.state(), &self.clock, scope);
-        let ids = |questions: Vec<&drill::bank::question::Question>| {
+        let ids = |questions: Vec<&Question>| {
             let ids = questions.iter().map(|question| &*question.id);
             let ids: Vec<&str> = ids
                 .map(|id| &*self.bank.get(id).expect("the question exists").id)
@@ -407,14 +413,29 @@ fn cram_begins_with_the_weakest_and_most_asked_questions() {
     let mut learner = Learner::new();
     learner.grade("zeros", 4);
     let state = learner.state();
-    let crammed = plan::cram(&learner.bank, &state, &learner.clock, &Scope::default());
+    let crammed = plan::cram(
+        &learner.bank,
+        &state,
+        &learner.clock,
+        &Scope::default(),
+        100,
+    );
     let crammed: Vec<_> = crammed.iter().map(|question| &*question.id).collect();
     assert_eq!(
         crammed[..2],
         ["faults", "which"],
         "most asked, and never seen"
     );
-    assert_eq!(crammed.last(), Some(&"zeros"), "known, although most asked");
+    let others = crammed.len() - 1;
+    let weakest = plan::cram(
+        &learner.bank,
+        &state,
+        &learner.clock,
+        &Scope::default(),
+        others,
+    );
+    let is_known = |question: &&Question| question.id == "zeros";
+    assert!(!weakest.iter().any(is_known), "known, although most asked");
     assert!(crammed.contains(&"locked"));
     assert!(!crammed.contains(&"talk"), "mock questions are left out");
 }
@@ -430,7 +451,13 @@ fn cram_repeats_wrong_answers_before_right_ones() {
     }
     let crammed = |learner: &Learner| {
         let state = learner.state();
-        let crammed = plan::cram(&learner.bank, &state, &learner.clock, &Scope::default());
+        let crammed = plan::cram(
+            &learner.bank,
+            &state,
+            &learner.clock,
+            &Scope::default(),
+            100,
+        );
         crammed.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
     };
     let tonight = crammed(&learner);
@@ -458,4 +485,65 @@ fn a_scope_limits_topic_and_level() {
         ..Scope::default()
     };
     assert!(nowhere.check(&learner.clock).is_err());
+}
+
+/// A week with the book's own questions. Every other answer is wrong, so that many questions are due.
+fn topics_of_a_week() -> Vec<String> {
+    let root = course::root::find().expect("a clone");
+    let mut learner = Learner::in_clone(&root);
+    let mut topics: Vec<String> = Vec::new();
+    let mut due = 0;
+    for _ in 0..7 {
+        for _ in 0..20 {
+            let state = learner.state();
+            let plan = Plan::new(&learner.bank, &state, &learner.clock, &Scope::default());
+            let part = [&plan.due, &plan.new]
+                .into_iter()
+                .find(|part| !part.is_empty());
+            let (Some(part), Some(first)) = (part, plan.first()) else {
+                break;
+            };
+            due += plan.due.len().min(1);
+            let last = topics.last();
+            let is_same = |question: &&&Question| Some(&question.topic) == last;
+            let same = part.iter().filter(is_same).count();
+            assert!(
+                Some(&first.topic) != last || same == part.len(),
+                "{} twice, although others are left",
+                first.topic
+            );
+            let grade = if topics.len().is_multiple_of(2) { 3 } else { 1 };
+            let (id, topic) = (first.id.clone(), first.topic.clone());
+            topics.push(topic);
+            learner.grade(&id, grade);
+            learner.wait(MINUTE);
+        }
+        learner.wait(DAY);
+    }
+    assert!(due > 20, "only {due} questions were due");
+    topics
+}
+
+#[test]
+fn topics_alternate() {
+    let topics = topics_of_a_week();
+    assert!(topics.len() > 50, "{topics:?}");
+    let first_day: BTreeSet<_> = topics[..plan::NEW_A_DAY].iter().collect();
+    assert!(first_day.len() > 4, "{first_day:?}");
+    assert_eq!(topics, topics_of_a_week(), "the order is always the same");
+}
+
+#[test]
+fn cram_and_mock_alternate_topics() {
+    let root = course::root::find().expect("a clone");
+    let learner = Learner::in_clone(&root);
+    let (bank, state, scope) = (&learner.bank, learner.state(), Scope::default());
+    let cram = plan::cram(bank, &state, &learner.clock, &scope, 20);
+    let mock = plan::mock(bank, &state, &scope, 5);
+    for questions in [cram, mock] {
+        let mut pairs = questions.windows(2);
+        let same = pairs.find(|pair| pair[0].topic == pair[1].topic);
+        let ids = same.map(|pair| [&pair[0].id, &pair[1].id]);
+        assert_eq!(ids, None, "two questions on one topic in a row");
+    }
 }

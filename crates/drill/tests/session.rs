@@ -3,13 +3,17 @@
 mod learner;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use learner::{Learner, finish};
+use learner::{Learner, Ran, finish};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+
+/// Only the questions on one topic, so that `which` follows `zeros`.
+const ANONYMOUS: [&str; 2] = ["--topic", "anonymous"];
 
 /// Removes what differs between machines.
 fn portable(text: &str) -> String {
@@ -23,49 +27,52 @@ fn a_whole_session() {
     let ran = learner.run(
         &["--new", "20", "--topic", "anonymous", "--topic", "private"],
         &[
-            // zeros: recall
+            // zeros: recall, spoken
             "",
             "2",
             "p",
             "w",
             "l",
             "3",
-            // which: choice, wrong and certain, counted as wrong
-            "a",
+            // faults: estimate, wrong and certain, counted as right
+            "512",
             "3",
             "c",
             "u",
-            // again: zeros was undone
-            "",
+            // again: zeros was undone; a typed answer
+            "Because the kernel clears it.",
             "1",
             "2",
-            // which, right
-            "b, c",
-            "3",
-            "",
-            // prints: output, with a typo in no name
-            "Bytes 0",
-            "",
-            "",
-            // faults: estimate, wrong, certain
+            // faults again, wrong
             "512",
             "3",
             "w",
             "p",
             "",
+            // which: choice, partly right
+            "a",
+            "3",
+            "",
             // leak: bug
             "line 5",
             "2",
             "4",
-            // steps: order
+            // prints: output, with a typo in no name
+            "Bytes 0",
+            "",
+            "",
+            // steps: order, partly right
             "abcd",
             "1",
             "5",
             "",
-            // call: write
+            // call: write, wrong, not compiled, given up
             "return 6;",
             ".",
             "2",
+            "return 7",
+            ".",
+            ":g",
             "p",
             "",
             // broken, cannot, fails: recall with proofs of all kinds
@@ -93,7 +100,7 @@ fn the_end_of_the_input_ends_a_session_at_any_prompt() {
     let typed = ["", "2", "3", "b c", "3", "3"];
     for count in 0..typed.len() {
         let learner = Learner::new();
-        let ran = learner.run(&[], &typed[..count]);
+        let ran = learner.run(&ANONYMOUS, &typed[..count]);
         assert_eq!(ran.status, Some(0), "{count}: {}", ran.stderr);
         let done = format!("\nDone {}:", count / 3);
         assert!(ran.stdout.contains(&done), "{count}: {}", ran.stdout);
@@ -120,7 +127,7 @@ fn a_pipe_gets_no_escape_sequences() {
 #[test]
 fn the_learners_grade_is_recorded_immediately() {
     let learner = Learner::new();
-    learner.run(&[], &["", "2", "3", "a", "2", "c", "3", "nothing"]);
+    learner.run(&ANONYMOUS, &["", "2", "3", "b", "2", "c", "3", "nothing"]);
     let records = learner.records();
     assert_eq!(
         learner.grades(),
@@ -133,7 +140,7 @@ fn the_learners_grade_is_recorded_immediately() {
 #[test]
 fn a_certain_but_wrong_answer_is_due_after_ten_minutes() {
     let learner = Learner::new();
-    let ran = learner.run(&[], &["", "2", "3", "a", "3", "3"]);
+    let ran = learner.run(&ANONYMOUS, &["", "2", "3", "b", "3", "3"]);
     assert!(
         ran.stdout
             .contains("You were certain, so this question comes back today."),
@@ -164,27 +171,184 @@ fn undo_survives_the_session() {
     );
 }
 
+/// Types these lines at the question that asks for code.
+fn write(learner: &Learner, typed: &[&str]) -> Ran {
+    learner.run(&["--topic", "private", "--level", "3"], typed)
+}
+
 #[test]
 fn a_written_answer_is_compiled_and_run() {
-    let learner = Learner::new();
     let write = |lines: &[&str]| {
         let typed = [lines, &[".", "2", ":q"]].concat();
-        learner
-            .run(&["--topic", "private", "--level", "3"], &typed)
-            .stdout
+        write(&Learner::new(), &typed).stdout
     };
     assert!(write(&["int seven = 7;", "return seven;"]).contains("RIGHT."));
-    assert!(write(&["return 8;"]).contains("Your code: it is not seven."));
+    assert!(write(&["return 8;"]).contains("NOT YET: it is not seven."));
     let output = write(&["int seven = 7", "return seven;"]);
-    assert!(
-        output.contains("Your code: it does not compile."),
-        "{output}"
-    );
+    assert!(output.contains("NOT YET: it does not compile."), "{output}");
     assert!(
         output.contains("answer.c:2:1: error:"),
         "lines are counted in the answer: {output}"
     );
     assert!(write(&["for (;;) __builtin_trap();"]).contains("the program was killed by SIG"));
+}
+
+#[test]
+fn written_code_can_be_corrected_until_it_passes() {
+    let learner = Learner::new();
+    let ran = write(
+        &learner,
+        &["return 8;", ".", "2", "return 7", ".", "return 7;", ".", ""],
+    );
+    let (before, after) = ran
+        .stdout
+        .split_once("RIGHT after 3 attempts.")
+        .unwrap_or_else(|| panic!("{}", ran.stdout));
+    assert!(before.contains("NOT YET: it is not seven."), "{before}");
+    assert!(before.contains("error:"), "{before}");
+    assert!(
+        !before.contains("For example"),
+        "the answer was shown: {before}"
+    );
+    assert!(after.contains("For example:\n  return 7;"), "{after}");
+    assert_eq!(learner.grades(), [("call".to_owned(), 2)], "hard");
+    assert_eq!(learner.records()[0]["right"], true);
+}
+
+#[test]
+fn giving_up_shows_the_answer() {
+    let learner = Learner::new();
+    let ran = write(&learner, &["return 8;", ".", "2", ":g", ""]);
+    assert!(
+        ran.stdout.contains("WRONG.\nFor example:"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(learner.records()[0]["right"], false);
+    let ran = write(&Learner::new(), &[":g", ":q"]);
+    assert!(
+        ran.stdout.contains("NO ANSWER.\nFor example:"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// Many and long errors must not hide the question.
+#[test]
+fn the_compilers_output_is_bounded() {
+    let long = format!("int {} = ;", "x".repeat(1000));
+    let typed = [vec![&*long; 30], vec![".", "2", ":q"]].concat();
+    let ran = write(&Learner::new(), &typed);
+    let (_, after) = ran.stdout.split_once("NOT YET").expect("a verdict");
+    let (told, _) = after.split_once("Try again").expect("a prompt");
+    assert!(told.contains("error:"), "{told}");
+    assert!(told.lines().count() <= 14, "{told}");
+    assert!(told.lines().all(|line| line.len() < 200), "{told}");
+}
+
+#[test]
+fn unfinished_code_is_kept() {
+    // The end of the input, in a line, at the question about the certainty, and after a wrong attempt.
+    for typed in [
+        ["int seven = 7;", "return seven;"].as_slice(),
+        &["int seven = 7;", "return seven;", ":q"],
+        &["int seven = 7;", "return seven;", "."],
+        &["return 8;", ".", "2", "int seven = 7;", "return seven;"],
+    ] {
+        let learner = Learner::new();
+        let ran = write(&learner, typed);
+        assert_eq!(ran.status, Some(0));
+        assert!(
+            ran.stdout.contains("Your code is kept in "),
+            "{typed:?}: {}",
+            ran.stdout
+        );
+        assert!(ran.stdout.contains("Done 0:"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("For example"), "{}", ran.stdout);
+        let ran = write(&learner, &[".", "2", ""]);
+        let kept = "checks again:\n   1  int seven = 7;\n   2  return seven;\n";
+        assert!(ran.stdout.contains(kept), "{}", ran.stdout);
+        assert!(ran.stdout.contains("RIGHT."), "{}", ran.stdout);
+        let drafts = learner.log().with_file_name("drafts");
+        let left = std::fs::read_dir(drafts).expect("a folder").count();
+        assert_eq!(left, 0, "graded code is not kept");
+    }
+}
+
+#[test]
+fn a_stopped_correction_keeps_the_last_attempt() {
+    let learner = Learner::new();
+    write(&learner, &["return 8;", ".", "2", "oops"]);
+    let draft = |name| std::fs::read_to_string(learner.log().with_file_name("drafts").join(name));
+    assert_eq!(draft("call.c").expect("a draft"), "oops\n");
+    assert_eq!(draft("call.c~").expect("the last attempt"), "return 8;\n");
+}
+
+#[test]
+fn an_editor_corrects_the_code() {
+    let learner = Learner::new();
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    command.env_remove("VISUAL").env("EDITOR", "sed -i s/8/7/");
+    let ran = finish(&mut command, &["return 8;", ".", "2", ":e", ":q"]);
+    assert!(
+        ran.stdout.contains("RIGHT after 2 attempts."),
+        "{}",
+        ran.stdout
+    );
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    command.env_remove("VISUAL").env("EDITOR", "false");
+    let ran = finish(&mut command, &["return 7;", ":e", ".", "2", ":q"]);
+    assert!(
+        ran.stdout.contains("the editor false failed"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("RIGHT."),
+        "the code was kept: {}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_typed_recall_is_shown_beside_the_expected_answer() {
+    let typed = ["The kernel clears it.", "2", "3"];
+    let learner = Learner::new();
+    let ran = learner.run(&ANONYMOUS, &typed);
+    let both = "Your answer: The kernel clears it.\nExpected answer:\nThe frame may have held another's data.";
+    assert!(ran.stdout.contains(both), "{}", ran.stdout);
+    assert_eq!(learner.grades(), [("zeros".to_owned(), 3)]);
+    let ran = Learner::new().run(&ANONYMOUS, &["", "2", "3"]);
+    assert!(
+        !ran.stdout.contains("Your answer:"),
+        "it was spoken: {}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_partly_right_answer_is_neither_right_nor_wrong() {
+    let learner = Learner::new();
+    let ran = learner.run(&ANONYMOUS, &["", "2", "3", "a", "3", ""]);
+    assert!(
+        ran.stdout.contains("PARTLY RIGHT. The answer: a d."),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("comes back today"), "{}", ran.stdout);
+    let done = "Done 2: 1 right, 1 partly right, 0 wrong. 0 proved. 0 certain but wrong.";
+    assert!(ran.stdout.contains(done), "{}", ran.stdout);
+    let record = &learner.records()[1];
+    assert_eq!(
+        (&record["right"], &record["partly"]),
+        (&false.into(), &true.into())
+    );
+    let ran = Learner::new().run(&ANONYMOUS, &["", "2", "3", "b", "1", ""]);
+    assert!(
+        ran.stdout.contains("\nWRONG. The answer: a d."),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -221,7 +385,8 @@ fn a_mistyped_answer_is_asked_for_again() {
 fn a_repeated_proof_counts_once() {
     let ran = Learner::new().run(&[], &["", "2", "p", "p", "3"]);
     assert!(
-        ran.stdout.contains("Done 1: 1 right, 1 proved,"),
+        ran.stdout
+            .contains("Done 1: 1 right, 0 partly right, 0 wrong. 1 proved."),
         "{}",
         ran.stdout
     );
@@ -232,7 +397,7 @@ fn an_answer_may_be_skipped() {
     let learner = Learner::new();
     let ran = learner.run(&["--topic", "private", "--level", "2"], &["", "", ":q"]);
     assert!(
-        ran.stdout.contains("NO ANSWER: 256 faults."),
+        ran.stdout.contains("NO ANSWER. The answer: 256 faults."),
         "{}",
         ran.stdout
     );
@@ -250,14 +415,14 @@ fn an_answer_may_be_skipped() {
 fn a_partly_right_order_is_reported() {
     let typed = ["256", "2", "", "5", "2", "", "d b a c", "2"];
     let ran = Learner::new().run(&["--topic", "private", "--level", "2"], &typed);
-    let expected = "Your first 2 steps are right.\nWRONG: d b c a.\n  d) map\n  b) touch\n";
+    let expected = "PARTLY RIGHT. The answer: d b c a. 1 of 3 steps are followed by the right one.\n  d) map\n";
     assert!(ran.stdout.contains(expected), "{}", ran.stdout);
 }
 
 #[test]
 fn stats_and_export_respect_the_scope() {
     let learner = Learner::new();
-    learner.run(&[], &["", "2", "3", "a", "3", "1", ":q"]);
+    learner.run(&ANONYMOUS, &["", "2", "3", "b", "3", "1", ":q"]);
     let ran = learner.run(&["stats", "--json", "--topic", "private"], &[]);
     let stats: Value = serde_json::from_str(&ran.stdout).expect("one document");
     assert_eq!(
@@ -316,14 +481,32 @@ fn every_command_prints_json() {
 }
 
 #[test]
-fn cram_leaves_the_schedule_unchanged() {
+fn cram_says_that_it_leaves_the_schedule_unchanged() {
     let learner = Learner::new();
     let before = learner.run(&["--json"], &[]).stdout;
-    let ran = learner.run(&["cram", "-n", "2"], &["", "2", "2", "256", "2", "3"]);
-    assert!(ran.stdout.contains("Done 2: 2 right"), "{}", ran.stdout);
+    // The second answer is wrong and certain.
+    let ran = learner.run(
+        &["cram", "-n", "2", "--topic", "anonymous"],
+        &["", "2", "2", "b", "3", "1"],
+    );
+    for said in [
+        "Cramming does not change the schedule",
+        "WRONG. The answer: a d.\n",
+        "Grade: 1 again 2 hard 3 good 4 easy u undo [1] >",
+        "Done 2: 1 right, 0 partly right, 1 wrong.",
+        "The schedule has not changed: every question is due when it was due before.",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("comes back"), "{}", ran.stdout);
     assert_eq!(learner.grades().len(), 2);
     let after = learner.run(&["--json"], &[]).stdout;
-    let new = |plan: &str| serde_json::from_str::<Value>(plan).expect("a document")["new"].clone();
+    let new = |plan: &str| {
+        let plan: Value = serde_json::from_str(plan).expect("a document");
+        let mut ids: Vec<_> = plan["new"].as_array().expect("a list").clone();
+        ids.sort_by_key(Value::to_string);
+        (ids, plan["due"].clone(), plan["soon"].clone())
+    };
     assert_eq!(new(&before), new(&after));
 }
 
@@ -360,10 +543,38 @@ fn a_mock_begins_with_the_question_that_was_asked_least() {
 fn a_mock_can_end_at_any_prompt() {
     let typed = ["", "1", "", "y", "", "", "", ""];
     for count in 0..typed.len() {
-        let ran = Learner::new().run(&["mock", "-n", "2"], &typed[..count]);
+        let learner = Learner::new();
+        let ran = learner.run(&["mock", "-n", "2"], &typed[..count]);
         assert_eq!(ran.status, Some(0), "{count}: {}", ran.stderr);
-        let scored = format!("{} of 2 questions", count / 4);
+        // Once the rubric is ticked, it counts.
+        let questions = count / 4 + usize::from(count % 4 > 1);
+        let scored = format!("{questions} of 2 questions");
         assert!(ran.stdout.contains(&scored), "{count}: {}", ran.stdout);
+        assert_eq!(learner.records().len(), questions, "{count}");
+    }
+}
+
+#[test]
+fn a_mock_that_stops_at_a_follow_up_keeps_what_was_ticked() {
+    for typed in [["", "1"].as_slice(), &["", "1", ""], &["", "1", ":q"]] {
+        let learner = Learner::new();
+        let ran = learner.run(&["mock"], typed);
+        assert!(
+            ran.stdout
+                .contains("This question was scored up to here: 2 points."),
+            "{}",
+            ran.stdout
+        );
+        assert!(
+            ran.stdout.contains("Scorecard: 1 of 2 points"),
+            "{}",
+            ran.stdout
+        );
+        let record = &learner.records()[0];
+        assert_eq!(
+            (&record["made"], &record["points"]),
+            (&serde_json::json!([1]), &2.into())
+        );
     }
 }
 
@@ -390,7 +601,7 @@ fn an_interview_date_shows_the_predicted_recall() {
 #[test]
 fn stats_show_the_progress() {
     let learner = Learner::new();
-    learner.run(&[], &["", "2", "3", "a", "3", "1", ":q"]);
+    learner.run(&ANONYMOUS, &["", "2", "3", "b", "3", "1", ":q"]);
     learner.run(&["mock", "-n", "1"], &["", "1", "", "y"]);
     let ran = learner.run(&["stats"], &[]);
     insta::assert_snapshot!(ran.stdout);
@@ -406,12 +617,41 @@ fn a_torn_line_is_reported() {
     learner.run(&[], &["", "2", "3"]);
     let text = std::fs::read_to_string(learner.log()).expect("a log");
     std::fs::write(learner.log(), format!("{text}{{\"what\":\"gra")).expect("a torn line");
-    let ran = learner.run(&[], &["b c", "2", "3"]);
-    assert!(ran.stdout.contains("incomplete line 2."), "{}", ran.stdout);
+    let ran = learner.run(&ANONYMOUS, &["b c", "2", "3"]);
+    assert!(
+        ran.stdout.contains("line 2 was not written completely."),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("Done 1:"), "{}", ran.stdout);
     let ran = learner.run(&["stats", "--json"], &[]);
     let stats: Value = serde_json::from_str(&ran.stdout).expect("one document");
     assert_eq!(stats["seen"], 2, "the record after the torn line counts");
+}
+
+#[test]
+fn a_damaged_line_is_not_called_incomplete() {
+    let learner = Learner::new();
+    learner.run(&[], &["", "2", "3"]);
+    let text = std::fs::read_to_string(learner.log()).expect("a log");
+    // The log's line is read although an editor has put a byte-order mark before it.
+    std::fs::write(
+        learner.log(),
+        format!("\u{feff}{text}oops\n{text}nonsense\n"),
+    )
+    .expect("a log");
+    let ran = learner.run(&ANONYMOUS, &[]);
+    assert!(
+        ran.stdout.contains("lines 2 and 4 were edited or damaged"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("completely"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("[1/2]"),
+        "zeros is known: {}",
+        ran.stdout
+    );
 }
 
 /// Runs a shell script in which `"$@"` is the drill with these arguments.
@@ -472,10 +712,10 @@ fn an_unwritable_log_is_reported_before_the_first_question() {
 #[test]
 fn a_full_disk_loses_no_acknowledged_grade() {
     let learner = Learner::new();
-    learner.run(&[], &["", "2", "3"]);
+    learner.run(&ANONYMOUS, &["", "2", "3"]);
     let before = std::fs::read(learner.log()).expect("a log");
     let typed = ["b c", "3", "3"].repeat(4);
-    let ran = finish(&mut on_a_full_disk(&learner, &[]), &typed);
+    let ran = finish(&mut on_a_full_disk(&learner, &ANONYMOUS), &typed);
     assert_eq!(ran.status, Some(2), "{}", ran.stdout);
     assert!(
         ran.stderr.contains("log.jsonl cannot be written"),
@@ -531,6 +771,18 @@ impl Running {
         }
     }
 
+    fn interrupt(&self) {
+        let pid = Pid::from_raw(self.session.id().cast_signed());
+        kill(pid, Signal::SIGINT).expect("the session runs");
+    }
+
+    /// Waits for the session's end, while its input stays open. Returns the rest of the output.
+    fn wait(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("the rest");
+        (self.session.wait().expect("the session ends"), rest)
+    }
+
     /// Ends the input, and returns the rest of the output.
     fn finish(mut self) -> String {
         drop(self.stdin);
@@ -545,11 +797,11 @@ impl Running {
 #[test]
 fn two_concurrent_sessions_record_one_grade() {
     let learner = Learner::new();
-    let mut first = Running::new(learner.command(&[]));
+    let mut first = Running::new(learner.command(&ANONYMOUS));
     first.type_lines("\n2\n");
     first.wait_for("In thirty seconds");
     // Meanwhile the other session grades this question and the next one.
-    let second = learner.run(&[], &["", "2", "4", "b c", "3", "3"]);
+    let second = learner.run(&ANONYMOUS, &["", "2", "4", "b c", "3", "3"]);
     assert!(second.stdout.contains("Done 2:"), "{}", second.stdout);
     first.type_lines("1\n");
     let rest = first.finish();
@@ -567,17 +819,38 @@ fn two_concurrent_sessions_record_one_grade() {
     );
 }
 
+/// At every kind of prompt, Ctrl-C ends the session with its summary, and the status tells a shell that it was Ctrl-C.
 #[test]
-fn ctrl_c_loses_no_acknowledged_grade() {
-    let learner = Learner::new();
-    let mut running = Running::new(learner.command(&[]));
-    running.type_lines("\n2\n3\n");
-    running.wait_for("[2/");
-    let pid = Pid::from_raw(running.session.id().cast_signed());
-    kill(pid, Signal::SIGINT).expect("the session runs");
-    let status = running.session.wait().expect("the session ends");
-    assert_eq!(status.signal(), Some(Signal::SIGINT as i32));
-    assert_eq!(learner.grades(), [("zeros".to_owned(), 3)]);
+fn ctrl_c_ends_a_session_with_its_summary() {
+    let mock = ["mock", "-n", "2"].as_slice();
+    let code = ["--topic", "private", "--level", "3"].as_slice();
+    for (arguments, typed, shown, summary, records) in [
+        (ANONYMOUS.as_slice(), "", "Stop at any time", "Done 0:", 0),
+        (&ANONYMOUS, "\n", "Why is fresh memory", "Done 0:", 0),
+        (&ANONYMOUS, "\n2\n", "In thirty seconds", "Done 0:", 0),
+        (&ANONYMOUS, "\n2\n3\n", "[2/", "Done 1: 1 right", 1),
+        (&["cram"], "\n2\n3\n", "[2/", "Done 1: 1 right", 1),
+        (
+            mock,
+            "\n1\n",
+            "The interviewer goes on",
+            "1 of 2 questions",
+            1,
+        ),
+        (code, "return 7;\n", "In C.", "Your code is kept", 0),
+    ] {
+        let learner = Learner::new();
+        let mut running = Running::new(learner.command(arguments));
+        running.type_lines(typed);
+        running.wait_for(shown);
+        // The session may still be on its way to the prompt, where it has to notice the signal, too.
+        thread::sleep(Duration::from_millis(50));
+        running.interrupt();
+        let (status, rest) = running.wait();
+        assert_eq!(status.code(), Some(130), "{typed:?}: {rest}");
+        assert!(rest.contains(summary), "{typed:?}: {rest}");
+        assert_eq!(learner.records().len(), records, "{typed:?}");
+    }
 }
 
 #[test]

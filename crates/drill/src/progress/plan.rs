@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::interleave::interleave;
 use super::schedule::{Card, recall};
 use super::state::{State, timestamp};
 use crate::bank::Bank;
@@ -128,7 +129,8 @@ impl<'a> Plan<'a> {
             .interview
             .map(|date| Interview::new(date, &seen, unseen.len(), begun_today, clock));
         plan.add_seen(&seen, state, clock);
-        plan.add_new(unseen, begun_today, state, clock, scope);
+        plan.add_new(unseen, begun_today, bank, state, clock, scope);
+        plan.mix_topics(bank, state, clock);
         plan.count_forward(state, clock);
         let seconds = state.seconds_per_answer().unwrap_or(SECONDS_PER_ANSWER);
         plan.minutes = (plan.count() as i64 * seconds + 59) / 60;
@@ -163,10 +165,12 @@ impl<'a> Plan<'a> {
         &mut self,
         mut unseen: Vec<&'a Question>,
         begun_today: usize,
+        bank: &Bank,
         state: &State,
         clock: &Clock,
         scope: &Scope,
     ) {
+        let turns = turns_of_topics(bank);
         let interview = self.interview.as_ref();
         let a_day = interview.map_or(NEW_A_DAY, |interview| interview.new_a_day);
         let left = scope.new.unwrap_or(a_day).saturating_sub(begun_today);
@@ -177,14 +181,30 @@ impl<'a> Plan<'a> {
                 !comes_forward(question, state, clock),
                 asked,
                 question.level,
+                turns[&*question.id],
                 question.topic_index(),
-                Reverse(question.asked),
-                question.id.clone(),
             )
         });
         self.more = (unseen.len() > left).then_some(begun_today + left + NEW_A_DAY);
         unseen.truncate(left);
         self.new = unseen;
+    }
+
+    /// Changes the order so that topics alternate, also with the last question that was asked. What comes first because
+    /// an exercise failed stays first.
+    fn mix_topics(&mut self, bank: &'a Bank, state: &State, clock: &Clock) {
+        let last = state.grades.last();
+        let last = last.and_then(|grade| bank.get(&grade.question));
+        let mut last = last.map(|question| &*question.topic);
+        for questions in [&mut self.due, &mut self.new] {
+            let (forward, others): (Vec<&Question>, Vec<_>) = std::mem::take(questions)
+                .into_iter()
+                .partition(|question| comes_forward(question, state, clock));
+            for part in [forward, others] {
+                questions.extend(interleave(part, last));
+                last = questions.last().map(|question| &*question.topic).or(last);
+            }
+        }
     }
 
     fn count_forward(&mut self, state: &State, clock: &Clock) {
@@ -206,6 +226,20 @@ impl<'a> Plan<'a> {
         let mut all = self.due.iter().chain(&self.new).chain(&self.soon);
         all.next().copied()
     }
+}
+
+/// Returns which questions of their topic and level come first, second and so on, by their ids. It counts all questions,
+/// so that a question keeps its turn when others have been asked.
+fn turns_of_topics(bank: &Bank) -> BTreeMap<&str, usize> {
+    let mut questions: Vec<_> = bank.questions.iter().collect();
+    questions.sort_by_key(|question| (Reverse(question.asked), &question.id));
+    let mut next: BTreeMap<_, usize> = BTreeMap::new();
+    let turns = questions.into_iter().map(|question| {
+        let turn = next.entry((&question.topic, question.level)).or_default();
+        *turn += 1;
+        (&*question.id, *turn)
+    });
+    turns.collect()
 }
 
 /// Returns whether a question comes first because its exercise failed. It does so once a day.
@@ -244,9 +278,15 @@ impl Interview {
     }
 }
 
-/// Returns the questions for the night before an interview: the weakest and most asked first. Locked
+/// Returns `count` questions for the night before an interview: the weakest and most asked, about in this order. Locked
 /// questions are included.
-pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> Vec<&'a Question> {
+pub fn cram<'a>(
+    bank: &'a Bank,
+    state: &State,
+    clock: &Clock,
+    scope: &Scope,
+    count: usize,
+) -> Vec<&'a Question> {
     let mut last = BTreeMap::new();
     for grade in &state.grades {
         last.insert(&*grade.question, grade);
@@ -270,12 +310,13 @@ pub fn cram<'a>(bank: &'a Bank, state: &State, clock: &Clock, scope: &Scope) -> 
             question.id.clone(),
         )
     });
-    questions
+    questions.truncate(count);
+    interleave(questions, None)
 }
 
-/// Returns the questions for a mock interview: those asked least often in one first, then what interviewers ask most.
-/// Recall questions make up for missing mock questions.
-pub fn mock<'a>(bank: &'a Bank, state: &State, scope: &Scope) -> Vec<&'a Question> {
+/// Returns `count` questions for a mock interview: those asked least often in one, then what interviewers ask most. Recall
+/// questions make up for missing mock questions.
+pub fn mock<'a>(bank: &'a Bank, state: &State, scope: &Scope, count: usize) -> Vec<&'a Question> {
     let is_spoken = |question: &&Question| {
         matches!(question.kind, Kind::Mock { .. } | Kind::Recall { .. }) && scope.contains(question)
     };
@@ -291,5 +332,6 @@ pub fn mock<'a>(bank: &'a Bank, state: &State, scope: &Scope) -> Vec<&'a Questio
             question.id.clone(),
         )
     });
-    questions
+    questions.truncate(count);
+    interleave(questions, None)
 }

@@ -23,8 +23,10 @@ pub struct State {
     pub failed: BTreeMap<String, Timestamp>,
     /// The last result of each question's proof.
     pub proofs: BTreeMap<String, String>,
-    /// The numbers of the log's lines that are not records.
+    /// The numbers of the log's lines that end too early.
     pub torn: Vec<usize>,
+    /// The numbers of the log's other lines that are not records.
+    pub damaged: Vec<usize>,
 }
 
 impl State {
@@ -45,6 +47,7 @@ impl State {
         let scheduler = Scheduler::default();
         let mut state = State {
             torn: lines.torn,
+            damaged: lines.damaged,
             ..State::default()
         };
         for record in lines.records {

@@ -70,7 +70,7 @@ impl Stats {
         let certain_but_wrong = questions.iter().filter(|question| {
             let mut grades = state.grades.iter().rev();
             let last = grades.find(|grade| grade.question == question.id);
-            last.is_some_and(|grade| !grade.right && grade.sure == 3)
+            last.is_some_and(|grade| !grade.right && !grade.partly && grade.sure == 3)
         });
         let mocks = state.mocks.iter();
         let mocks: Vec<_> = mocks.filter(|mock| in_bank(&mock.question)).collect();

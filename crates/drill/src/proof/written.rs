@@ -13,6 +13,10 @@ use crate::bank::question::{ANSWER, Language};
 
 const COMPILER_LIMITS: Limits = Limits::time(Duration::from_secs(60));
 
+/// How much of the compiler's output is shown.
+const MOST_LINES: usize = 12;
+const LONGEST_LINE: usize = 160;
+
 /// The learner's code may contain an endless loop.
 const CHECK_LIMITS: Limits = Limits::time(Duration::from_secs(10));
 
@@ -87,7 +91,9 @@ fn compiler_errors(stderr: &str, folder: &Path) -> Vec<String> {
     let stderr = stderr.replace(&format!("{}/", folder.display()), "");
     let lines = stderr.lines();
     let lines = lines.skip_while(|line| line.starts_with("In file included"));
-    lines.take(12).map(str::to_owned).collect()
+    let lines = lines.take(MOST_LINES);
+    let lines = lines.map(|line| line.chars().take(LONGEST_LINE).collect());
+    lines.collect()
 }
 
 /// Returns the comment beside `return 3;` in the check if the program exited with status 3.

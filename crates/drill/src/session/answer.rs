@@ -1,38 +1,53 @@
 //! Parses and judges a typed answer.
 
-use anyhow::Result;
-
-use crate::bank::question::{Kind, Language, Question};
+use crate::bank::question::{Choice, Kind, Question};
 use crate::matching::{self, Match, Names};
-use crate::proof::{Proof, check_written};
+use crate::terminal::counted;
+
+/// How good an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    /// Some of it is right.
+    Partly,
+    Wrong,
+}
 
 pub(super) struct Judgement {
     /// `None` if only the learner can decide.
-    pub(super) right: Option<bool>,
-    /// Whether a proof has confirmed the answer.
-    pub(super) proved: bool,
-    /// Whether the learner typed nothing where an answer was to be typed.
-    pub(super) skipped: bool,
+    pub(super) verdict: Option<Verdict>,
+    /// What is right in it, or how it should be spelled.
     pub(super) remark: Option<String>,
 }
 
 impl Judgement {
-    fn new(right: impl Into<Option<bool>>) -> Judgement {
+    /// Only the learner can decide.
+    pub(super) const OPEN: Judgement = Judgement {
+        verdict: None,
+        remark: None,
+    };
+
+    pub(super) fn new(verdict: Verdict) -> Judgement {
         Judgement {
-            right: right.into(),
-            proved: false,
-            skipped: false,
+            verdict: Some(verdict),
             remark: None,
         }
     }
 
-    fn with_remark(self, remark: impl Into<String>) -> Judgement {
+    pub(super) fn with_remark(self, remark: impl Into<String>) -> Judgement {
         Judgement {
             remark: Some(remark.into()),
             ..self
         }
     }
 }
+
+/// An estimate is partly right if it differs by less than this factor. Twice or half the number is usually a
+/// misunderstanding, such as to count the page faults of reads as well.
+const FACTOR: f64 = 2.0;
+
+/// Smaller numbers are counted and not estimated, so they are right or wrong.
+const SMALLEST_ESTIMATE: f64 = 10.0;
 
 /// Returns what is wrong with the form of an answer; `None` if it can be judged.
 pub(super) fn mistake(question: &Question, answer: &str) -> Option<String> {
@@ -64,50 +79,20 @@ pub(super) fn mistake(question: &Question, answer: &str) -> Option<String> {
     }
 }
 
-/// Judges an answer that has no [`mistake`].
-pub(super) fn judge(
-    question: &Question,
-    turn: usize,
-    answer: &str,
-    names: &Names,
-) -> Result<Judgement> {
-    if let Kind::Recall { .. } | Kind::Mock { .. } = question.kind {
-        return Ok(Judgement::new(None));
-    }
-    if answer.trim().is_empty() {
-        return Ok(Judgement {
-            skipped: true,
-            ..Judgement::new(false)
-        });
-    }
-    Ok(match &question.kind {
-        Kind::Choice { options } => {
-            let chosen = chosen(question, turn, answer);
-            let right =
-                (0..options.len()).all(|index| chosen.contains(&index) == options[index].right);
-            Judgement::new(right)
-        }
+/// Judges an answer that has no [`mistake`] and is not empty.
+pub(super) fn judge(question: &Question, turn: usize, answer: &str, names: &Names) -> Judgement {
+    match &question.kind {
+        Kind::Choice { options } => choice(options, &chosen(question, turn, answer)),
         Kind::Order { .. } => order(&chosen(question, turn, answer)),
-        Kind::Bug { lines, .. } => Judgement::new(numbers(answer) == sorted(lines.clone())),
-        Kind::Output { answers } => match names.text(answer, answers) {
-            Match::Right => Judgement::new(true),
-            Match::Typo => Judgement::new(true)
-                .with_remark(format!("With a typo; it is spelled {}.", answers[0])),
-            Match::Wrong => Judgement::new(false),
-        },
+        Kind::Bug { lines, .. } => selection(&numbers(answer), &sorted(lines.clone()), "line"),
+        Kind::Output { answers } => output(answer, answers, names),
         Kind::Estimate {
             answers,
             unit,
             tolerance,
-        } => {
-            let found = matching::number(answer, answers, unit.as_deref(), *tolerance);
-            Judgement::new(found == Match::Right)
-        }
-        Kind::Write {
-            language, check, ..
-        } => written(*language, check, answer)?,
-        Kind::Recall { .. } | Kind::Mock { .. } => Judgement::new(None),
-    })
+        } => estimate(answer, answers, unit.as_deref(), *tolerance),
+        Kind::Recall { .. } | Kind::Mock { .. } | Kind::Write { .. } => Judgement::OPEN,
+    }
 }
 
 /// Returns the indices of the options or steps that the letters of an answer name.
@@ -117,29 +102,83 @@ fn chosen(question: &Question, turn: usize, answer: &str) -> Vec<usize> {
     places.into_iter().map(|place| order[place].1).collect()
 }
 
+fn choice(options: &[Choice], chosen: &[usize]) -> Judgement {
+    let right = (0..options.len()).filter(|index| options[*index].right);
+    selection(chosen, &right.collect::<Vec<_>>(), "option")
+}
+
+/// Judges a choice of options or lines. To name everything is not partly right, so the wrong ones must not be more than
+/// the right ones.
+fn selection(chosen: &[usize], right: &[usize], noun: &str) -> Judgement {
+    let hits = chosen.iter().filter(|one| right.contains(one)).count();
+    let misses = chosen.len() - hits;
+    if hits == right.len() && misses == 0 {
+        return Judgement::new(Verdict::Right);
+    }
+    if hits == 0 || misses > hits {
+        return Judgement::new(Verdict::Wrong);
+    }
+    let of = counted(right.len(), &format!("right {noun}"));
+    let mut remark = format!("You found {hits} of {of}");
+    if misses > 0 {
+        remark += &format!(" and chose {}", counted(misses, &format!("wrong {noun}")));
+    }
+    Judgement::new(Verdict::Partly).with_remark(remark + ".")
+}
+
 fn order(steps: &[usize]) -> Judgement {
-    let right = (0..).zip(steps).take_while(|(place, step)| place == *step);
-    match right.count() {
-        count if count == steps.len() => Judgement::new(true),
-        0 => Judgement::new(false),
-        1 => Judgement::new(false).with_remark("Your first step is right."),
-        count => Judgement::new(false).with_remark(format!("Your first {count} steps are right.")),
+    let pairs = steps.windows(2);
+    let right = pairs.clone().filter(|pair| pair[1] == pair[0] + 1).count();
+    match right {
+        count if count == pairs.len() => Judgement::new(Verdict::Right),
+        0 => Judgement::new(Verdict::Wrong),
+        count => Judgement::new(Verdict::Partly).with_remark(format!(
+            "{count} of {} steps are followed by the right one.",
+            pairs.len()
+        )),
     }
 }
 
-fn written(language: Language, check: &str, answer: &str) -> Result<Judgement> {
-    Ok(match check_written(language, check, answer)? {
-        Proof::Proved { .. } => Judgement {
-            proved: true,
-            ..Judgement::new(true)
-        },
-        Proof::Differs { why, lines } => {
-            let remark = [vec![format!("Your code: {why}.")], lines].concat();
-            Judgement::new(false).with_remark(remark.join("\n"))
+fn output(answer: &str, answers: &[String], names: &Names) -> Judgement {
+    match names.text(answer, answers) {
+        Match::Right => return Judgement::new(Verdict::Right),
+        Match::Typo => {
+            let remark = format!("With a typo; it is spelled {}.", answers[0]);
+            return Judgement::new(Verdict::Right).with_remark(remark);
         }
-        Proof::Skipped(why) => Judgement::new(None)
-            .with_remark(format!("Your code was not run: {why}. Grade it yourself.")),
-    })
+        Match::Wrong => {}
+    }
+    let expected: Vec<_> = answers[0].lines().collect();
+    let typed: Vec<_> = answer.lines().collect();
+    let is_right = |index: &usize| {
+        let typed = typed.get(*index).copied().unwrap_or_default();
+        names.text(typed, &[expected[*index].to_owned()]) != Match::Wrong
+    };
+    let right: Vec<usize> = (0..expected.len()).filter(is_right).collect();
+    if right.is_empty() {
+        return Judgement::new(Verdict::Wrong);
+    }
+    let numbers: Vec<_> = right.iter().map(|index| (index + 1).to_string()).collect();
+    Judgement::new(Verdict::Partly).with_remark(format!(
+        "Right: {} {} of {}.",
+        if right.len() == 1 { "line" } else { "lines" },
+        numbers.join(", "),
+        expected.len()
+    ))
+}
+
+fn estimate(answer: &str, answers: &[String], unit: Option<&str>, tolerance: f64) -> Judgement {
+    if matching::number(answer, answers, unit, tolerance) == Match::Right {
+        return Judgement::new(Verdict::Right);
+    }
+    let large = matching::quantity(&answers[0]);
+    let large = large.is_some_and(|answer| answer.value.abs() >= SMALLEST_ESTIMATE);
+    match matching::factor(answer, &answers[0], unit) {
+        Some(factor) if large && factor < FACTOR => {
+            Judgement::new(Verdict::Partly).with_remark("The order of magnitude is right.")
+        }
+        _ => Judgement::new(Verdict::Wrong),
+    }
 }
 
 /// Returns the numbers in a text, sorted, each once.
@@ -171,7 +210,13 @@ fn letters(typed: &str, count: usize) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use super::Verdict::{Partly, Right, Wrong};
     use super::*;
+
+    fn told(judgement: Judgement) -> (Verdict, String) {
+        let verdict = judgement.verdict.expect("a verdict");
+        (verdict, judgement.remark.unwrap_or_default())
+    }
 
     #[test]
     fn letters_may_be_separated_in_any_way() {
@@ -182,5 +227,59 @@ mod tests {
         for typed in ["ad", "aa", "1", "the third"] {
             assert_eq!(letters(typed, 3), None, "{typed}");
         }
+    }
+
+    #[test]
+    fn some_right_options_are_partly_right() {
+        let judge = |chosen: &[usize]| told(selection(chosen, &[0, 2], "option"));
+        assert_eq!(judge(&[2, 0]), (Right, String::new()));
+        let one = "You found 1 of 2 right options.";
+        assert_eq!(judge(&[2]), (Partly, one.to_owned()));
+        let both = "You found 2 of 2 right options and chose 1 wrong option.";
+        assert_eq!(judge(&[0, 1, 2]), (Partly, both.to_owned()));
+        assert_eq!(judge(&[1]), (Wrong, String::new()));
+        assert_eq!(
+            judge(&[0, 1, 3]).0,
+            Wrong,
+            "more wrong ones than right ones"
+        );
+    }
+
+    #[test]
+    fn some_right_neighbours_are_a_partly_right_order() {
+        let judge = |steps: &[usize]| told(order(steps));
+        assert_eq!(judge(&[0, 1, 2, 3]).0, Right);
+        let two = "2 of 3 steps are followed by the right one.";
+        assert_eq!(judge(&[3, 0, 1, 2]), (Partly, two.to_owned()));
+        assert_eq!(judge(&[3, 2, 1, 0]), (Wrong, String::new()));
+    }
+
+    #[test]
+    fn an_output_is_compared_line_by_line() {
+        let names = Names::default();
+        let judge =
+            |typed: &str| told(output(typed, &["one 1\ntwo 2\nthree 3".to_owned()], &names));
+        assert_eq!(judge("one 1\ntwo 2\nthree 3").0, Right);
+        let lines = "Right: lines 1, 3 of 3.";
+        assert_eq!(judge("one 1\ntwo 3\nthree 3"), (Partly, lines.to_owned()));
+        assert_eq!(judge("one 1").0, Partly);
+        assert_eq!(judge("two 2\none 1").0, Wrong, "in other lines");
+    }
+
+    #[test]
+    fn a_near_estimate_is_partly_right() {
+        let judge = |typed: &str, answer: &str, unit| {
+            told(estimate(typed, &[answer.to_owned()], unit, 0.0)).0
+        };
+        assert_eq!(judge("256", "256", None), Right);
+        for typed in ["300", "129", "511"] {
+            assert_eq!(judge(typed, "256", None), Partly, "{typed}");
+        }
+        for typed in ["512", "128", "0", "-256"] {
+            assert_eq!(judge(typed, "256", None), Wrong, "{typed}");
+        }
+        assert_eq!(judge("3", "4", None), Wrong, "a small number");
+        assert_eq!(judge("30 MiB", "32", Some("MiB")), Partly);
+        assert_eq!(judge("5", "0", None), Wrong);
     }
 }

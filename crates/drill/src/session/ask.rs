@@ -4,7 +4,10 @@ use std::io;
 
 use anyhow::Result;
 
-use super::answer::{Judgement, judge, mistake};
+use super::answer::{Judgement, Verdict, judge, mistake};
+use super::draft::Draft;
+use super::drill::Drill;
+use super::write::{Written, ask_code};
 use crate::bank::question::{Kind, Question};
 use crate::matching::Names;
 use crate::terminal::Terminal;
@@ -20,52 +23,118 @@ pub(super) struct Answered {
     /// From 1 (guess) to 3 (certain).
     pub(super) sure: u8,
     /// `None` if only the learner can decide.
-    pub(super) right: Option<bool>,
+    pub(super) verdict: Option<Verdict>,
     /// Whether a proof has confirmed the answer.
     pub(super) proved: bool,
+    /// Whether it took more than one attempt.
+    pub(super) retried: bool,
 }
 
-/// What the learner typed.
-enum Typed {
+/// What the learner typed at a prompt.
+pub(super) enum Reply {
     Text(String),
     Undo,
     Stop,
 }
 
-/// Asks a question. `turn` counts how often it was asked before.
+/// Asks a question. `turn` counts how often it was asked before. `scheduled` says whether the grade decides when it
+/// comes back.
 pub(super) fn ask(
+    drill: &Drill,
     question: &Question,
     turn: usize,
+    scheduled: bool,
     names: &Names,
     terminal: &mut Terminal,
 ) -> Result<Asked> {
     show(question, turn, terminal)?;
+    if let Kind::Write {
+        language, check, ..
+    } = &question.kind
+    {
+        let draft = Draft::of(drill, question, *language);
+        return match ask_code(*language, check, &draft, terminal)? {
+            Ok(written) => Ok(Asked::Answered(reveal_code(question, written, terminal)?)),
+            Err(asked) => Ok(asked),
+        };
+    }
     let answer = match read_answer(question, terminal)? {
-        Typed::Text(answer) => answer,
-        Typed::Undo => return Ok(Asked::Undo),
-        Typed::Stop => return Ok(Asked::Stop),
+        Reply::Text(answer) => answer,
+        Reply::Undo => return Ok(Asked::Undo),
+        Reply::Stop => return Ok(Asked::Stop),
     };
-    let judgement = judge(question, turn, &answer, names)?;
-    let sure = match judgement.skipped {
-        true => 1,
+    let is_open = matches!(question.kind, Kind::Recall { .. } | Kind::Mock { .. });
+    let skipped = answer.trim().is_empty() && !is_open;
+    let (judgement, sure) = match skipped {
+        true => (Judgement::new(Verdict::Wrong), 1),
         false => match read_certainty(terminal)? {
-            Ok(sure) => sure,
+            Ok(sure) => (judge(question, turn, &answer, names), sure),
             Err(asked) => return Ok(asked),
         },
     };
-    for line in judgement.remark.iter().flat_map(|remark| remark.lines()) {
-        terminal.line(line)?;
+    if let Some(verdict) = judgement.verdict {
+        let mut line = if skipped { "NO ANSWER" } else { word(verdict) }.to_owned();
+        line += &match (short_answer(question, turn), verdict) {
+            (Some(answer), Verdict::Right) => format!(": {answer}."),
+            (Some(answer), _) => format!(". The answer: {answer}."),
+            (None, _) => ".".to_owned(),
+        };
+        if let Some(remark) = &judgement.remark {
+            line += &format!(" {remark}");
+        }
+        if verdict == Verdict::Wrong && sure == 3 && scheduled {
+            line += " You were certain, so this question comes back today.";
+        }
+        terminal.strong(&line)?;
     }
-    let verdict = verdict(question, turn, &judgement, sure);
-    if !verdict.is_empty() {
-        terminal.strong(&verdict)?;
+    if is_open && !answer.trim().is_empty() {
+        terminal.text(&format!("Your answer: {}", answer.trim()))?;
+        terminal.line("Expected answer:")?;
     }
-    reveal(question, turn, judgement.right, terminal)?;
+    reveal(question, turn, judgement.verdict, terminal)?;
     Ok(Asked::Answered(Answered {
         sure,
-        right: judgement.right,
-        proved: judgement.proved,
+        verdict: judgement.verdict,
+        proved: false,
+        retried: false,
     }))
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Right => "RIGHT",
+        Verdict::Partly => "PARTLY RIGHT",
+        Verdict::Wrong => "WRONG",
+    }
+}
+
+/// Prints the result of the last attempt, and the answer.
+fn reveal_code(
+    question: &Question,
+    written: Written,
+    terminal: &mut Terminal,
+) -> io::Result<Answered> {
+    let Written {
+        judgement,
+        sure,
+        proved,
+        attempts,
+    } = written;
+    match (judgement.verdict, attempts) {
+        (None, _) => terminal.text(judgement.remark.as_deref().unwrap_or_default())?,
+        (Some(_), 0) => terminal.strong("NO ANSWER.")?,
+        (Some(verdict), 1) => terminal.strong(&format!("{}.", word(verdict)))?,
+        (Some(verdict), _) => {
+            terminal.strong(&format!("{} after {attempts} attempts.", word(verdict)))?;
+        }
+    }
+    reveal(question, 0, judgement.verdict, terminal)?;
+    Ok(Answered {
+        sure,
+        verdict: judgement.verdict,
+        proved,
+        retried: attempts > 1,
+    })
 }
 
 fn show(question: &Question, turn: usize, terminal: &mut Terminal) -> io::Result<()> {
@@ -84,57 +153,58 @@ fn show(question: &Question, turn: usize, terminal: &mut Terminal) -> io::Result
     terminal.line("")
 }
 
-fn read(prompt: &str, terminal: &mut Terminal) -> io::Result<Typed> {
+pub(super) fn read(prompt: &str, terminal: &mut Terminal) -> io::Result<Reply> {
     let typed = terminal.ask(prompt)?;
     Ok(match typed {
-        None => Typed::Stop,
-        Some(line) if line.trim() == ":q" => Typed::Stop,
-        Some(line) if line.trim() == ":u" => Typed::Undo,
-        Some(line) => Typed::Text(line),
+        None => Reply::Stop,
+        Some(line) if line.trim() == ":q" => Reply::Stop,
+        Some(line) if line.trim() == ":u" => Reply::Undo,
+        Some(line) => Reply::Text(line),
     })
 }
 
 /// Reads an answer. Asks again after a mistyped answer, so that a typing mistake does not count as wrong.
-fn read_answer(question: &Question, terminal: &mut Terminal) -> io::Result<Typed> {
+fn read_answer(question: &Question, terminal: &mut Terminal) -> io::Result<Reply> {
     let prompt = match &question.kind {
-        Kind::Recall { .. } | Kind::Mock { .. } => "Say it aloud, then press Enter ",
+        Kind::Recall { .. } | Kind::Mock { .. } => "Say or type your answer, then press Enter ",
         Kind::Choice { .. } => "Letters of all right options ",
         Kind::Order { .. } => "Letters in the right order ",
         Kind::Bug { .. } => "Number of the wrong line ",
-        Kind::Output { .. } | Kind::Estimate { .. } => "",
-        Kind::Write { language, .. } => return read_code(language.title(), terminal),
+        Kind::Output { answers } if answers[0].contains('\n') => return read_lines(terminal),
+        Kind::Output { .. } | Kind::Estimate { .. } | Kind::Write { .. } => "Your answer ",
     };
     loop {
         match read(prompt, terminal)? {
-            Typed::Text(answer) => match mistake(question, &answer) {
+            Reply::Text(answer) => match mistake(question, &answer) {
                 Some(remark) => terminal.text(&remark)?,
-                None => return Ok(Typed::Text(answer)),
+                None => return Ok(Reply::Text(answer)),
             },
             other => return Ok(other),
         }
     }
 }
 
-fn read_code(language: &str, terminal: &mut Terminal) -> io::Result<Typed> {
-    terminal.faint(&format!(
-        "In {language}. End with a line that has only a full stop."
-    ))?;
+/// Reads the lines of an output. An empty line alone skips the question.
+fn read_lines(terminal: &mut Terminal) -> io::Result<Reply> {
+    terminal.faint("Several lines. End with a line that has only a full stop.")?;
     let mut lines = Vec::new();
     loop {
         match read("", terminal)? {
-            Typed::Text(line) if line.trim() == "." => return Ok(Typed::Text(lines.join("\n"))),
-            Typed::Text(line) => lines.push(line),
+            Reply::Text(line) if line.trim() == "." || (lines.is_empty() && line.is_empty()) => {
+                return Ok(Reply::Text(lines.join("\n")));
+            }
+            Reply::Text(line) => lines.push(line),
             other => return Ok(other),
         }
     }
 }
 
-fn read_certainty(terminal: &mut Terminal) -> io::Result<Result<u8, Asked>> {
+pub(super) fn read_certainty(terminal: &mut Terminal) -> io::Result<Result<u8, Asked>> {
     loop {
         let line = match read("How sure? 1 guess  2 think  3 certain [2] ", terminal)? {
-            Typed::Text(line) => line,
-            Typed::Undo => return Ok(Err(Asked::Undo)),
-            Typed::Stop => return Ok(Err(Asked::Stop)),
+            Reply::Text(line) => line,
+            Reply::Undo => return Ok(Err(Asked::Undo)),
+            Reply::Stop => return Ok(Err(Asked::Stop)),
         };
         match line.trim() {
             "1" => return Ok(Ok(1)),
@@ -143,24 +213,6 @@ fn read_certainty(terminal: &mut Terminal) -> io::Result<Result<u8, Asked>> {
             _ => terminal.line("Type 1, 2 or 3.")?,
         }
     }
-}
-
-/// Returns the line that says whether the answer was right, with the right answer if it is short.
-fn verdict(question: &Question, turn: usize, judgement: &Judgement, sure: u8) -> String {
-    let word = match judgement.right {
-        _ if judgement.skipped => "NO ANSWER",
-        Some(true) => "RIGHT",
-        Some(false) => "WRONG",
-        None => return String::new(),
-    };
-    let mut verdict = match short_answer(question, turn) {
-        Some(answer) => format!("{word}: {answer}."),
-        None => format!("{word}."),
-    };
-    if judgement.right == Some(false) && sure == 3 {
-        verdict += " You were certain, so this question comes back today.";
-    }
-    verdict
 }
 
 fn short_answer(question: &Question, turn: usize) -> Option<String> {
@@ -194,7 +246,7 @@ fn letter_of(index: usize, letters: &[(char, usize)]) -> char {
 fn reveal(
     question: &Question,
     turn: usize,
-    right: Option<bool>,
+    verdict: Option<Verdict>,
     terminal: &mut Terminal,
 ) -> io::Result<()> {
     let letters = question.lettered(turn);
@@ -206,7 +258,7 @@ fn reveal(
                 terminal.item(&format!("{letter}) {word}:"), &option.why)?;
             }
         }
-        Kind::Order { steps } if right == Some(false) => {
+        Kind::Order { steps } if verdict != Some(Verdict::Right) => {
             for (step, text) in steps.iter().enumerate() {
                 terminal.item(&format!("{})", letter_of(step, &letters)), text)?;
             }

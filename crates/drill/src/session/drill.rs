@@ -29,15 +29,31 @@ impl Drill<'_> {
     pub(super) fn begin(&self, terminal: &mut Terminal) -> Result<State> {
         self.log.append_if(|_| None)?;
         let state = self.state()?;
+        let path = self.log.path().display();
         if !state.torn.is_empty() {
-            let numbers: Vec<_> = state.torn.iter().map(usize::to_string).collect();
+            let lines = name_lines(&state.torn);
             terminal.text(&format!(
-                "Skipped in {}: incomplete {} {}. No acknowledged grade is lost.",
-                self.log.path().display(),
-                if numbers.len() == 1 { "line" } else { "lines" },
-                numbers.join(", ")
+                "Skipped in {path}: {lines} not written completely. No acknowledged grade is lost."
+            ))?;
+        }
+        if !state.damaged.is_empty() {
+            let lines = name_lines(&state.damaged);
+            terminal.text(&format!(
+                "Skipped in {path}: {lines} edited or damaged, and cannot be read."
             ))?;
         }
         Ok(state)
+    }
+}
+
+/// Returns the subject of a sentence: `line 2 was`, `lines 2 and 5 were`.
+fn name_lines(numbers: &[usize]) -> String {
+    match numbers {
+        [number] => format!("line {number} was"),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(usize::to_string).collect();
+            format!("lines {} and {last} were", first.join(", "))
+        }
+        [] => String::new(),
     }
 }

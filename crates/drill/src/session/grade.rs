@@ -4,6 +4,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::answer::Verdict;
 use super::ask::Answered;
 use crate::bank::question::Question;
 use crate::clock::{Clock, days_between};
@@ -37,16 +38,22 @@ pub(super) struct Turn<'q> {
 
 impl Turn<'_> {
     pub(super) fn was_certain_and_wrong(&self) -> bool {
-        self.answer.right == Some(false) && self.answer.sure == 3
+        self.answer.verdict == Some(Verdict::Wrong) && self.answer.sure == 3
     }
 
     /// Returns the grade for an empty line; `None` if only the learner can decide.
     fn suggestion(&self) -> Option<u8> {
-        match (self.answer.right?, self.answer.sure) {
-            (false, _) => Some(1),
-            (true, 1) => Some(2),
-            (true, _) => Some(3),
+        match (self.answer.verdict?, self.answer.sure) {
+            (Verdict::Wrong | Verdict::Partly, _) => Some(1),
+            (Verdict::Right, _) if self.answer.retried => Some(2),
+            (Verdict::Right, 1) => Some(2),
+            (Verdict::Right, _) => Some(3),
         }
+    }
+
+    /// Returns whether the drill takes the answer for wrong, at least in part. The learner may know better.
+    fn can_be_counted_as_right(&self) -> bool {
+        matches!(self.answer.verdict, Some(Verdict::Partly | Verdict::Wrong))
     }
 
     /// Asks for a grade. `due` has the time when the question comes back for each grade.
@@ -67,7 +74,7 @@ impl Turn<'_> {
                 (Some("3"), _) => Choice::Grade(3),
                 (Some("4"), _) => Choice::Grade(4),
                 (Some(""), Some(grade)) => Choice::Grade(grade),
-                (Some("c"), _) if self.answer.right == Some(false) => Choice::CountAsRight,
+                (Some("c"), _) if self.can_be_counted_as_right() => Choice::CountAsRight,
                 (Some("p"), _) => Choice::Prove,
                 (Some("w"), _) => Choice::Explain,
                 (Some("l"), _) => Choice::Lesson,
@@ -90,7 +97,7 @@ impl Turn<'_> {
             menu.push("w why");
         }
         menu.push("l lesson");
-        if self.answer.right == Some(false) {
+        if self.can_be_counted_as_right() {
             menu.push("c count as right");
         }
         format!("  {}", menu.join("  "))

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use course::log::{Mock, Record};
 
 use super::drill::Drill;
-use crate::bank::question::{Kind, Question};
+use crate::bank::question::{FollowUp, Kind, Question};
 use crate::progress::plan::{self, Scope};
 use crate::terminal::{Terminal, counted};
 
@@ -38,8 +38,7 @@ impl Drill<'_> {
         terminal: &mut Terminal,
     ) -> Result<()> {
         let state = self.begin(terminal)?;
-        let mut questions = plan::mock(self.bank, &state, scope);
-        questions.truncate(count);
+        let questions = plan::mock(self.bank, &state, scope, count);
         ensure!(
             !questions.is_empty(),
             "no question of that topic and level is answered aloud; leave out --topic or --level"
@@ -49,7 +48,8 @@ impl Drill<'_> {
             counted(questions.len(), "question"),
             counted(minutes as usize, "minute")
         ))?;
-        terminal.faint("Stop with :q or Ctrl-D; every answered question is kept.")?;
+        terminal
+            .faint("Stop with :q, Ctrl-D or Ctrl-C; every point that you have ticked is kept.")?;
         let mut interview = Interview {
             drill: self,
             begin: self.clock.now().as_second(),
@@ -98,11 +98,17 @@ impl<'a> Interview<'a> {
                 question.topic
             ))?;
             let begin = self.drill.clock.now().as_second();
-            let Some(points) = ask(question, terminal)? else {
+            let Some(Heard { points, stopped }) = ask(question, terminal)? else {
                 terminal.line("This question was not scored.")?;
                 break;
             };
+            let scored = points.len();
             self.record(question, points, begin)?;
+            if stopped {
+                let points = counted(scored, "point");
+                terminal.line(&format!("This question was scored up to here: {points}."))?;
+                break;
+            }
         }
         Ok(())
     }
@@ -186,8 +192,15 @@ impl Scored<'_> {
     }
 }
 
-/// Asks one question. Returns `None` if the learner stops.
-fn ask(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<Point>>> {
+/// The points of a question that the learner has been asked about.
+struct Heard {
+    points: Vec<Point>,
+    /// Whether the learner stopped before the last follow-up.
+    stopped: bool,
+}
+
+/// Asks one question. Returns `None` if the learner stops before the rubric is ticked.
+fn ask(question: &Question, terminal: &mut Terminal) -> Result<Option<Heard>> {
     terminal.markdown(&question.prompt)?;
     if read("Speak, then press Enter ", terminal)?.is_none() {
         return Ok(None);
@@ -198,21 +211,28 @@ fn ask(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<Point>
     let Some(mut points) = ask_rubric(question, terminal)? else {
         return Ok(None);
     };
+    let mut stopped = false;
     for follow_up in &question.follow_ups {
-        terminal.text(&format!("The interviewer goes on: {}", follow_up.question))?;
-        if read("Speak, then press Enter ", terminal)?.is_none() {
-            return Ok(None);
-        }
-        terminal.item("-", &follow_up.answer)?;
-        let Some(made) = ask_yes_or_no("Did you say that? y/n [n] ", terminal)? else {
-            return Ok(None);
+        let Some(made) = ask_follow_up(follow_up, terminal)? else {
+            stopped = true;
+            break;
         };
         points.push(Point {
             text: follow_up.question.clone(),
             made,
         });
     }
-    Ok(Some(points))
+    Ok(Some(Heard { points, stopped }))
+}
+
+/// Returns whether the learner knew the answer; `None` if the learner stops.
+fn ask_follow_up(follow_up: &FollowUp, terminal: &mut Terminal) -> Result<Option<bool>> {
+    terminal.text(&format!("The interviewer goes on: {}", follow_up.question))?;
+    if read("Speak, then press Enter ", terminal)?.is_none() {
+        return Ok(None);
+    }
+    terminal.item("-", &follow_up.answer)?;
+    ask_yes_or_no("Did you say that? y/n [n] ", terminal)
 }
 
 fn ask_rubric(question: &Question, terminal: &mut Terminal) -> Result<Option<Vec<Point>>> {

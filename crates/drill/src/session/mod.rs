@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod draft;
 mod drill;
 mod grade;
 mod lesson;
@@ -9,5 +10,6 @@ mod mock;
 mod review;
 mod run;
 mod tally;
+mod write;
 
 pub use drill::Drill;

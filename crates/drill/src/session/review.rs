@@ -9,7 +9,7 @@ use crate::progress::plan::{self, Interview, Plan, Scope};
 use crate::progress::schedule::Limits;
 use crate::terminal::{Terminal, counted};
 
-const HELP: &str = "Stop at any time with :q or Ctrl-D; every grade is kept. :u undoes the last grade. Press Enter \
+const HELP: &str = "Stop at any time with :q, Ctrl-D or Ctrl-C; every grade is kept. :u undoes the last grade. Press Enter \
                     alone to skip a typed answer.";
 
 impl Drill<'_> {
@@ -46,10 +46,10 @@ impl Drill<'_> {
     /// Returns an error if the log cannot be read or written, or if the terminal fails.
     pub fn cram(&self, scope: &Scope, count: usize, terminal: &mut Terminal) -> Result<()> {
         let state = self.begin(terminal)?;
-        let mut waiting = plan::cram(self.bank, &state, self.clock, scope);
-        waiting.truncate(count);
+        let mut waiting = plan::cram(self.bank, &state, self.clock, scope, count);
         terminal.text(&format!(
-            "{} to cram, the weakest and most asked first. The schedule does not change.",
+            "{} to cram, the weakest and most asked first. Cramming does not change the schedule: a grade here only \
+             decides what the next cram asks first.",
             counted(waiting.len(), "question")
         ))?;
         terminal.faint(HELP)?;
@@ -67,7 +67,10 @@ impl Drill<'_> {
             asked = Some(question);
             let (state, left) = (self.state()?, waiting.len() + 1);
             session.ask(question, &state, left, None).map(Some)
-        })
+        })?;
+        terminal
+            .text("The schedule has not changed: every question is due when it was due before.")?;
+        Ok(())
     }
 
     fn print_plan(&self, plan: &Plan, terminal: &mut Terminal) -> Result<()> {

@@ -6,12 +6,14 @@ use anyhow::Result;
 use course::log::{Grade, Record};
 use jiff::Timestamp;
 
+use super::answer::Verdict;
 use super::ask::{self, Asked};
+use super::draft::Draft;
 use super::drill::Drill;
 use super::grade::{Choice, Turn};
 use super::lesson;
 use super::tally::Tally;
-use crate::bank::question::Question;
+use crate::bank::question::{Kind, Question};
 use crate::matching::Names;
 use crate::progress::schedule::{Card, Limits, Scheduler};
 use crate::progress::state::{State, new_id};
@@ -96,7 +98,16 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
         ))?;
         let begin = self.drill.clock.now();
         let turn = state.times_asked(&question.id);
-        let answer = match ask::ask(question, turn, &self.names, self.terminal)? {
+        let scheduled = limits.is_some();
+        let asked = ask::ask(
+            self.drill,
+            question,
+            turn,
+            scheduled,
+            &self.names,
+            self.terminal,
+        );
+        let answer = match asked? {
             Asked::Answered(answer) => answer,
             Asked::Undo => return self.undo(question),
             Asked::Stop => return Ok(Outcome::Stopped),
@@ -129,7 +140,7 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
                 }
                 Choice::CountAsRight => {
                     self.terminal.line("Counted as right.")?;
-                    turn.answer.right = Some(true);
+                    turn.answer.verdict = Some(Verdict::Right);
                 }
                 Choice::Prove => self.prove(&mut turn)?,
                 Choice::Explain => lesson::print_explanation(turn.question, self.terminal)?,
@@ -149,7 +160,11 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
             grade,
             sure: turn.answer.sure,
             // If only the learner can decide, the grade says whether the answer was right.
-            right: turn.answer.right.unwrap_or(grade > 1),
+            right: match turn.answer.verdict {
+                Some(verdict) => verdict == Verdict::Right,
+                None => grade > 1,
+            },
+            partly: turn.answer.verdict == Some(Verdict::Partly),
             seconds: turn.seconds,
             due: due.map_or(0, |due| due[usize::from(grade) - 1].as_second()),
             cram: due.is_none(),
@@ -160,6 +175,9 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
             let is_first = last_grade(state.cards.get(&grade.question)) == last_grade(turn.card);
             (grade.cram || is_first).then(|| Record::Grade(grade.clone()))
         })?;
+        if let Kind::Write { language, .. } = turn.question.kind {
+            Draft::of(self.drill, turn.question, language).remove();
+        }
         match recorded {
             true => self.tally.add_grade(grade),
             false => self

@@ -37,21 +37,23 @@ impl Tally {
     }
 
     pub(super) fn print(&self, bank: &Bank, terminal: &mut Terminal) -> io::Result<()> {
-        let right = self.grades.iter().filter(|grade| grade.right).count();
-        let certain_but_wrong = self.grades.iter();
-        let certain_but_wrong = certain_but_wrong.filter(|one| !one.right && one.sure == 3);
+        let count = |is: fn(&Grade) -> bool| self.grades.iter().filter(|one| is(one)).count();
         terminal.line("")?;
         terminal.strong(&format!(
-            "Done {}: {right} right, {} proved, {} certain but wrong.",
+            "Done {}: {} right, {} partly right, {} wrong. {} proved. {} certain but wrong.",
             self.grades.len(),
+            count(|grade| grade.right),
+            count(|grade| grade.partly),
+            count(|grade| !grade.right && !grade.partly),
             self.proved,
-            certain_but_wrong.count()
+            count(|grade| !grade.right && !grade.partly && grade.sure == 3)
         ))?;
         for (topic, grades) in self.by_topic(bank) {
             let right = grades.iter().filter(|grade| grade.right).count();
             if right * 2 <= grades.len() {
                 let link = link(&grades, bank);
-                terminal.text(&format!("Weak: {topic} {right}/{}{link}", grades.len()))?;
+                let of = grades.len();
+                terminal.text(&format!("Weak: {topic}, {right} of {of} right. {link}"))?;
             }
         }
         Ok(())
@@ -74,9 +76,9 @@ fn link(grades: &[&Grade], bank: &Bank) -> String {
     let Some(question) = wrong.and_then(|grade| bank.get(&grade.question)) else {
         return String::new();
     };
-    let page = format!(": book/src/{}", question.page);
+    let page = format!("Read book/src/{}", question.page);
     match &question.exercise {
-        Some(exercise) => format!("{page}, exercise {exercise}"),
-        None => page,
+        Some(exercise) => format!("{page}, and practise with exercises/{exercise}."),
+        None => format!("{page}."),
     }
 }

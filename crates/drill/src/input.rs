@@ -1,0 +1,84 @@
+//! Standard input that ends at Ctrl-C. A session then stops as it does at the end of the input: it keeps what was typed,
+//! and prints its summary.
+
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The exit status of a shell's command that Ctrl-C has ended.
+pub const INTERRUPTED: u8 = 130;
+
+static WAS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether another program uses the terminal, to which Ctrl-C belongs.
+static IS_LENT: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether Ctrl-C, SIGTERM or SIGHUP has ended the input.
+pub fn was_interrupted() -> bool {
+    WAS_INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Runs a program that uses the terminal. Ctrl-C meanwhile is that program's own business.
+pub fn lend_terminal<T>(run: impl FnOnce() -> T) -> T {
+    IS_LENT.store(true, Ordering::Relaxed);
+    let result = run();
+    IS_LENT.store(false, Ordering::Relaxed);
+    result
+}
+
+/// Standard input until Ctrl-C. It is not buffered.
+pub struct Input {
+    stdin: File,
+    /// Readable after an interrupt.
+    interrupts: PipeReader,
+}
+
+impl Input {
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on. A second one ends the program, which may be waiting for a proof.
+    ///
+    /// # Errors
+    /// Returns an error if a handler is installed already, or if no file descriptor is left.
+    pub fn until_interrupt() -> Result<Input> {
+        let (interrupts, mut writer) = io::pipe()?;
+        ctrlc::set_handler(move || {
+            if IS_LENT.load(Ordering::Relaxed) {
+                return;
+            }
+            if WAS_INTERRUPTED.swap(true, Ordering::Relaxed) {
+                process::exit(INTERRUPTED.into());
+            }
+            // Fails only if the reader is gone, together with the session.
+            let _ = writer.write_all(&[0]);
+        })
+        .context("Ctrl-C cannot be handled")?;
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok(Input {
+            stdin: stdin.into(),
+            interrupts,
+        })
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut both = [self.stdin.as_fd(), self.interrupts.as_fd()]
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+            match poll(&mut both, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            // The byte is never read, so the input has ended for good.
+            if both[1].any() == Some(true) {
+                return Ok(0);
+            }
+            return self.stdin.read(buffer);
+        }
+    }
+}
