@@ -115,7 +115,8 @@ fn main() -> ExitCode {
         // The reader of the pipe has closed it, as in `drill stats | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("drill: {error:#}.");
+            // `eprintln!` would panic if the terminal was closed.
+            let _ = writeln!(io::stderr(), "drill: {error:#}.");
             ExitCode::from(2)
         }
     }

@@ -356,7 +356,7 @@ fn a_mistyped_answer_is_asked_for_again() {
     for (level, typed, expected) in [
         (
             ["anonymous", "1"],
-            ["", "2", "3", "e", "b b"].as_slice(),
+            ["", "2", "3", "e", "b b", "."].as_slice(),
             "Type letters from a to d, each at most once.",
         ),
         (

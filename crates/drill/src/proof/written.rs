@@ -39,7 +39,7 @@ pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Pr
     if !compiled.success() {
         return Ok(Proof::Differs {
             why: "it does not compile".to_owned(),
-            lines: compiler_errors(&compiled.stderr, folder.path()),
+            lines: compiler_errors(language, check, answer, &compiled.stderr, folder.path()),
         });
     }
     let mut command = Command::new(&program);
@@ -79,7 +79,14 @@ fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -
             "cc",
             &["-std=c17", "-D_GNU_SOURCE", "-O1", "-pthread", "-w"],
         ),
-        Language::Rust => ("rustc", &["--edition=2024", "--cap-lints=allow"]),
+        Language::Rust => (
+            "rustc",
+            &[
+                "--edition=2024",
+                "--cap-lints=allow",
+                "--error-format=short",
+            ],
+        ),
     };
     let mut command = Command::new(compiler);
     command.args(arguments).arg(source);
@@ -87,13 +94,38 @@ fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -
 }
 
 /// Returns the first lines of the compiler's output, without the temporary folder's name.
-fn compiler_errors(stderr: &str, folder: &Path) -> Vec<String> {
+fn compiler_errors(
+    language: Language,
+    check: &str,
+    answer: &str,
+    stderr: &str,
+    folder: &Path,
+) -> Vec<String> {
     let stderr = stderr.replace(&format!("{}/", folder.display()), "");
     let lines = stderr.lines();
     let lines = lines.skip_while(|line| line.starts_with("In file included"));
+    let lines = lines.filter(|line| !line.starts_with("error: aborting"));
+    let lines = lines.map(|line| match language {
+        Language::C => line.to_owned(),
+        Language::Rust => with_line_of_answer(line, check, answer),
+    });
     let lines = lines.take(MOST_LINES);
     let lines = lines.map(|line| line.chars().take(LONGEST_LINE).collect());
     lines.collect()
+}
+
+/// Replaces `check.rs:12:5:` by `answer.rs:2:5:` if the line is one of the answer's, which replaced a line of the check.
+fn with_line_of_answer(error: &str, check: &str, answer: &str) -> String {
+    let replaced = || -> Option<String> {
+        let (number, rest) = error.strip_prefix("check.rs:")?.split_once(':')?;
+        let number: usize = number.parse().ok()?;
+        let before = check.lines().position(|line| line.trim() == ANSWER)?;
+        let number = number.checked_sub(before)?;
+        (1..=answer.lines().count())
+            .contains(&number)
+            .then(|| format!("answer.rs:{number}:{rest}"))
+    };
+    replaced().unwrap_or_else(|| error.to_owned())
 }
 
 /// Returns the comment beside `return 3;` in the check if the program exited with status 3.
@@ -103,4 +135,33 @@ fn comment_on_status(check: &str, ran: &Ran) -> Option<String> {
     let (_, comment) = line.split_once("/*").or(line.split_once("//"))?;
     let comment = comment.trim_end().trim_end_matches("*/");
     Some(comment.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_errors_are_counted_in_the_answer() {
+        let check = "fn main() {\n    // ANSWER\n}\n";
+        let line =
+            |number| with_line_of_answer(&format!("check.rs:{number}:5: error: no"), check, "a\nb");
+        assert_eq!(line(1), "check.rs:1:5: error: no");
+        assert_eq!(line(2), "answer.rs:1:5: error: no");
+        assert_eq!(line(3), "answer.rs:2:5: error: no");
+        assert_eq!(line(4), "check.rs:4:5: error: no");
+    }
+
+    #[test]
+    fn rustc_names_the_line_of_the_answer() {
+        let check = "fn main() {\n// ANSWER\n}\n";
+        let proof = check_written(Language::Rust, check, "let one = 1;\nlet two = ;");
+        match proof.expect("a result") {
+            Proof::Differs { lines, .. } => {
+                assert!(lines[0].starts_with("answer.rs:2:"), "{lines:?}");
+                assert_eq!(lines.len(), 1, "{lines:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

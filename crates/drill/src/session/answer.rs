@@ -57,9 +57,11 @@ pub(super) fn mistake(question: &Question, answer: &str) -> Option<String> {
     let count = question.items().len();
     let last_letter = ('a'..).nth(count.saturating_sub(1)).unwrap_or('z');
     match &question.kind {
-        Kind::Choice { .. } => letters(answer, count)
-            .is_none()
-            .then(|| format!("Type letters from a to {last_letter}, each at most once.")),
+        Kind::Choice { .. } => {
+            let is_choice = letters(answer, count).is_some_and(|found| !found.is_empty());
+            (!is_choice)
+                .then(|| format!("Type letters from a to {last_letter}, each at most once."))
+        }
         Kind::Order { .. } => {
             let is_complete = letters(answer, count).is_some_and(|found| found.len() == count);
             (!is_complete).then(|| format!("Type every letter from a to {last_letter} once."))

@@ -114,6 +114,7 @@ fn read_code(draft: &Draft, terminal: &mut Terminal) -> Result<Entry> {
             (".", false) => return Ok(Entry::Code(lines.join("\n"))),
             // Nothing was typed: check the last attempt again. Without one, this gives up.
             (".", true) => return Ok(draft.read().map_or(Entry::GiveUp, Entry::Code)),
+            ("", true) => {}
             (_, is_first) => {
                 if is_first {
                     draft.set_aside();
