@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use drill::bank::Bank;
 use drill::bank::question::Question;
-use drill::export::{anki, pages};
+use drill::export::{anki, package, pages};
 use drill::progress::plan::{self, Plan, Scope};
 use drill::progress::stats::Stats;
 use drill::proof::{Proof, Prover, machine};
@@ -59,15 +59,27 @@ pub fn stats(drill: &Drill, json: bool, terminal: &mut Terminal) -> Result<()> {
     }
 }
 
-pub fn export(bank: &Bank, anki: &Path, json: bool, terminal: &mut Terminal) -> Result<()> {
-    let written = fs::write(anki, anki::export(bank));
-    written.with_context(|| format!("{} cannot be written", anki.display()))?;
+/// A deck to write.
+pub enum Export<'a> {
+    Package(&'a Path),
+    Text(&'a Path),
+}
+
+pub fn export(bank: &Bank, deck: Export, json: bool, terminal: &mut Terminal) -> Result<()> {
+    let (Export::Package(file) | Export::Text(file)) = deck;
+    match deck {
+        Export::Package(file) => package::write(bank, &bank.book.root, file)?,
+        Export::Text(file) => {
+            let written = fs::write(file, anki::export(bank));
+            written.with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+    }
     let count = bank.questions.len();
     if json {
-        return print_json(&json!({ "questions": count, "file": anki }));
+        return print_json(&json!({ "questions": count, "file": file }));
     }
     let questions = counted(count, "question");
-    Ok(terminal.line(&format!("{questions} in {}.", anki.display()))?)
+    Ok(terminal.line(&format!("{questions} in {}.", file.display()))?)
 }
 
 /// The exit status is 1 if there are problems.

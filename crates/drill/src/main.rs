@@ -6,8 +6,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use commands::Export;
 use course::log::Log;
 use course::root;
 use drill::bank::Bank;
@@ -86,11 +87,18 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Write the questions for another program.
+    /// Write the questions for Anki. Importing an edited deck keeps the progress of its cards.
+    #[command(group = ArgGroup::new("format").args(["apkg", "anki"]).required(true))]
     Export {
-        /// A file that Anki imports (File, Import). Importing an edited deck keeps the progress of its cards.
+        /// A package, with a style for the phone. Open it in Anki, AnkiDroid or AnkiMobile.
+        ///
+        /// If you have imported the deck as text before, tick "Merge note types" in the import: your cards keep
+        /// their progress.
+        #[arg(long, value_name = "FILE.apkg")]
+        apkg: Option<PathBuf>,
+        /// A text file with tab-separated columns, for Anki's File, Import.
         #[arg(long, value_name = "FILE.tsv")]
-        anki: PathBuf,
+        anki: Option<PathBuf>,
     },
     /// Report every problem in the files of the questions.
     Lint,
@@ -192,7 +200,12 @@ fn run(Arguments { command, options }: Arguments) -> Result<ExitCode> {
         Some(Command::Prove { id, .. }) => {
             return commands::prove(&bank, id.as_deref(), &scope, json, &mut terminal);
         }
-        Some(Command::Export { anki }) => commands::export(&bank, &anki, json, &mut terminal)?,
+        Some(Command::Export { apkg, anki }) => {
+            let file = apkg.as_deref().map(Export::Package);
+            let file = file.or(anki.as_deref().map(Export::Text));
+            let file = file.context("clap requires one of them")?;
+            commands::export(&bank, file, json, &mut terminal)?;
+        }
         Some(Command::Lint | Command::Pages) => unreachable!("they returned above"),
     }
     Ok(match was_interrupted() {

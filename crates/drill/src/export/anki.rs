@@ -1,28 +1,75 @@
-//! The questions as a file that Anki imports. It has tab-separated columns. The first one is an id, so that importing
-//! an edited deck updates its cards and keeps their progress.
+//! The questions as Anki's notes: as a file with tab-separated columns, and for a package. Each note has an id, so that
+//! importing an edited deck updates its cards and keeps their progress.
+
+use std::time::SystemTime;
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd, html};
+use serde::Serialize;
 
 use super::markdown;
 use crate::bank::Bank;
 use crate::bank::question::Question;
 use crate::bank::source;
+use crate::progress::plan::in_order_of_introduction;
 
 /// The prefix of the ids, so that they differ from those of other decks.
 const DECK: &str = "anonymous-mappings";
 
-/// Returns the contents of the file. The note type is Anki's own `Basic`, which every collection has.
+const DECK_NAME: &str = "Anonymous mappings";
+
+/// The deck that the program `apkg` turns into a package.
+#[derive(Debug, Serialize)]
+pub struct Deck<'a> {
+    name: &'static str,
+    /// In seconds since 1970.
+    modified: i64,
+    notes: Vec<Note<'a>>,
+}
+
+/// The package and the file with columns have the same notes.
+#[derive(Debug, Serialize)]
+struct Note<'a> {
+    guid: String,
+    id: &'a str,
+    front: String,
+    back: String,
+    tags: String,
+}
+
+impl<'a> Note<'a> {
+    fn new(bank: &Bank, question: &'a Question) -> Note<'a> {
+        Note {
+            guid: format!("{DECK}/{}", question.id),
+            id: &question.id,
+            front: html(&markdown::prompt(question, listing)),
+            back: back(bank, question),
+            tags: tags(question),
+        }
+    }
+}
+
+/// Returns the deck with its new cards in the order in which the drill asks new questions. `modified` is when the questions
+/// last changed.
+pub fn deck(bank: &Bank, modified: SystemTime) -> Deck<'_> {
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH);
+    let questions = in_order_of_introduction(bank).into_iter();
+    Deck {
+        name: DECK_NAME,
+        modified: since.map_or(0, |since| since.as_secs().cast_signed()),
+        notes: questions
+            .map(|question| Note::new(bank, question))
+            .collect(),
+    }
+}
+
+/// Returns the contents of the file with columns. The note type is Anki's own `Basic`, which every collection has.
 pub fn export(bank: &Bank) -> String {
-    let mut text = String::from(
-        "#separator:tab\n#html:true\n#guid column:1\n#notetype:Basic\n#deck:Anonymous mappings\n#tags column:4\n",
+    let mut text = format!(
+        "#separator:tab\n#html:true\n#guid column:1\n#notetype:Basic\n#deck:{DECK_NAME}\n#tags column:4\n",
     );
     for question in &bank.questions {
-        let columns = [
-            format!("{DECK}/{}", question.id),
-            html(&markdown::prompt(question, listing)),
-            back(bank, question),
-            tags(question),
-        ];
+        let note = Note::new(bank, question);
+        let columns = [note.guid, note.front, note.back, note.tags];
         let columns = columns.map(|column| format!("\"{}\"", column.replace('"', "\"\"")));
         text += &columns.join("\t");
         text.push('\n');

@@ -242,6 +242,17 @@ fn turns_of_topics(bank: &Bank) -> BTreeMap<&str, usize> {
     turns.collect()
 }
 
+/// Returns all questions in the order in which a learner without an interview meets them.
+pub fn in_order_of_introduction(bank: &Bank) -> Vec<&Question> {
+    let turns = turns_of_topics(bank);
+    let mut questions: Vec<_> = bank.questions.iter().collect();
+    questions.sort_by_key(|question| {
+        let turn = turns[&*question.id];
+        (question.level, turn, question.topic_index())
+    });
+    interleave(questions, None)
+}
+
 /// Returns whether a question comes first because its exercise failed. It does so once a day.
 fn comes_forward(question: &Question, state: &State, clock: &Clock) -> bool {
     let exercise = question.exercise.as_ref();

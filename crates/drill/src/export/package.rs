@@ -1,0 +1,106 @@
+//! Writes the questions as an Anki package. A program of its own does that, because it needs SQLite, which takes as long to
+//! compile as the whole drill.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use course::cargo::{self, NO_CARGO};
+
+use super::anki;
+use crate::bank::{self, Bank};
+
+/// The folders from which the contents of the cards come.
+const SOURCES: [&str; 2] = [bank::FOLDER, "book/lab/examples"];
+
+/// Builds the program and writes the package to a file.
+///
+/// # Errors
+/// Returns an error if the program does not build, or if the file cannot be written.
+pub fn write(bank: &Bank, root: &Path, file: &Path) -> Result<()> {
+    let deck = serde_json::to_vec(&anki::deck(bank, modified(root)))?;
+    let target = cargo::separate_target(root);
+    let target = env::var_os("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
+    let mut command = cargo::command();
+    command.args(["run", "--package", "apkg", "--manifest-path"]);
+    command.arg(cargo::second_workspace(root));
+    command.arg("--target-dir").arg(&target);
+    if target.join("debug/apkg").is_file() {
+        command.arg("--quiet");
+    } else {
+        eprintln!(
+            "Building the program that writes Anki packages. This takes about half a minute."
+        );
+    }
+    let mut child = command
+        .arg("--")
+        .arg(file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context(NO_CARGO)?;
+    let written = child.stdin.take().map(|mut stdin| {
+        // Dropping it ends the input.
+        io::Write::write_all(&mut stdin, &deck)
+    });
+    let status = child.wait()?;
+    ensure!(
+        status.success() && matches!(written, Some(Ok(()))),
+        "{} was not written",
+        file.display()
+    );
+    Ok(())
+}
+
+/// Returns when the questions last changed. Anki updates a card only if the deck is newer than the imported one. In clones
+/// of the same commit the time is the same, and so are the bytes of the package.
+fn modified(root: &Path) -> SystemTime {
+    let seconds = |seconds: &str| Some(Duration::from_secs(seconds.trim().parse().ok()?));
+    // https://reproducible-builds.org/specs/source-date-epoch/
+    let set = env::var("SOURCE_DATE_EPOCH").ok();
+    if let Some(time) = set.as_deref().and_then(seconds) {
+        return SystemTime::UNIX_EPOCH + time;
+    }
+    let committed = git(root, &["log", "-1", "--format=%ct"]);
+    let committed = committed.as_deref().and_then(seconds);
+    let committed = committed.map(|time| SystemTime::UNIX_EPOCH + time);
+    let changes = git(
+        root,
+        &["status", "--porcelain", "--", SOURCES[0], SOURCES[1]],
+    );
+    match (committed, changes.as_deref()) {
+        (Some(time), Some("")) => time,
+        (time, _) => {
+            let files = SOURCES
+                .iter()
+                .filter_map(|folder| newest(&root.join(folder)));
+            let newest = files.max().unwrap_or(SystemTime::UNIX_EPOCH);
+            time.map_or(newest, |time| newest.max(time))
+        }
+    }
+}
+
+/// Returns the output of a git command; `None` if it fails, as it does outside of a repository.
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(root).args(arguments);
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let text = || String::from_utf8(output.stdout).ok();
+    output.status.success().then(text).flatten()
+}
+
+/// Returns the newest modification time of the files in a folder and its subfolders.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let times = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        match metadata.is_dir() {
+            true => newest(&entry.path()),
+            false => metadata.modified().ok(),
+        }
+    });
+    times.max()
+}
