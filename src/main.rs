@@ -72,7 +72,8 @@ fn cli() -> Command {
                 )
                 .long_about(
                     "Answer interview questions, repeated at the right time, with the answers proved on this \
-                     machine.\n\n`drill --help` shows its own options. The first time, the drill is built.",
+                     machine.\n\n`drill --help` shows its own options. The drill is built first, which takes about half a minute the \
+                     first time.",
                 )
                 .disable_help_flag(true)
                 .arg(

@@ -6,6 +6,8 @@ mod copy;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -35,6 +37,39 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     } = command.output().expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (status.code(), text(stdout), text(stderr))
+}
+
+/// Writes an executable shell script.
+fn script(path: &Path, lines: &str) {
+    fs::write(path, format!("#!/bin/sh\n{lines}\n")).expect("a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("its permissions");
+}
+
+/// A stand-in for cargo takes two seconds, or none, and reports a stand-in for the drill.
+#[test]
+fn a_build_of_the_drill_is_announced() {
+    let copy = copy();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (drill, cargo) = (folder.path().join("drill"), folder.path().join("cargo"));
+    script(&drill, r#"echo "drill: $*"; exit 7"#);
+    let artifact = serde_json::json!({
+        "reason": "compiler-artifact", "manifest_path": "", "filenames": [], "executable": drill,
+        "target": { "kind": ["bin"], "name": "drill", "edition": "2024" },
+    });
+    for (seconds, announced) in [(2, true), (0, false)] {
+        script(&cargo, &format!("sleep {seconds}; echo '{artifact}'"));
+        let mut command = workbook(&copy, &["drill", "--help"]);
+        let (status, stdout, stderr) = run(command.env("CARGO", &cargo));
+        assert_eq!((status, &*stdout), (Some(7), "drill: --help\n"), "{stderr}");
+        assert_eq!(
+            stderr.contains("Building the drill."),
+            announced,
+            "{stderr}"
+        );
+    }
+    script(&cargo, "echo 'error: no' >&2; exit 101");
+    let (status, stdout, stderr) = run(workbook(&copy, &["drill"]).env("CARGO", &cargo));
+    assert_eq!((status, &*stdout, &*stderr), (Some(2), "", "error: no\n"));
 }
 
 /// Two clones with the same version may share a target directory. Cargo then runs the grader of one clone for the

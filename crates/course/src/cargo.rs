@@ -6,6 +6,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -127,15 +130,65 @@ pub fn target_of(root: &Path, program: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The target directory of preprocessor, reader, drill, benchmark and the book's programs. In the learner's own target directory, a
-/// grading would wait for cargo's lock until they are built.
+/// The target directory of the second workspace and of the book's programs. In the learner's own target directory, a grading
+/// would wait for cargo's lock until they are built.
 pub fn separate_target(root: &Path) -> PathBuf {
     root::home(root).join("target")
 }
 
-/// The manifest of the second workspace, which holds preprocessor, reader, drill and benchmark.
+/// The manifest of the second workspace, which holds what a grading does not need.
 pub fn second_workspace(root: &Path) -> PathBuf {
     root.join("crates/Cargo.toml")
+}
+
+/// A build that takes longer is announced. Without changes, cargo takes a fraction of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Builds the program of a package in the second workspace, and returns its path. Returns `None` if it does not build; cargo
+/// then prints why. `announce` is called if the build takes more than a moment.
+///
+/// # Errors
+/// Returns an error if cargo cannot be started.
+pub fn build_program(
+    root: &Path,
+    target: &Path,
+    package: &str,
+    announce: impl FnOnce() + Send + 'static,
+) -> Result<Option<PathBuf>> {
+    let mut command = command();
+    command.arg("build");
+    // The first build takes so long that cargo should show its progress.
+    if target.join("debug").join(package).is_file() {
+        command.arg("--quiet");
+    }
+    let mut child = command
+        .args(["--package", package, "--bin", package])
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--manifest-path")
+        .arg(second_workspace(root))
+        .arg("--target-dir")
+        .arg(target)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context(NO_CARGO)?;
+    let stdout = child.stdout.take().expect("a pipe was requested");
+    let (end, ended) = mpsc::channel::<()>();
+    let announcer = thread::spawn(move || {
+        if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            announce();
+        }
+    });
+    let programs = messages(stdout).filter_map(|message| match message {
+        Message::Artifact { executable, .. } => executable,
+        _ => None,
+    });
+    let program = programs.last();
+    let status = child.wait()?;
+    drop(end);
+    // Without it, the announcement could come after the program's first line.
+    let _ = announcer.join();
+    Ok(program.filter(|_| status.success()))
 }
 
 /// Downloads the crates that the lock file names and that are missing, for this kind of machine. Needs no network if

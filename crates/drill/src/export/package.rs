@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use course::cargo::{self, NO_CARGO};
+use course::cargo;
 
 use super::anki;
 use crate::bank::{self, Bank};
@@ -25,23 +25,17 @@ pub fn write(bank: &Bank, root: &Path, file: &Path) -> Result<()> {
     let deck = serde_json::to_vec(&anki::deck(bank, modified(root)))?;
     let target = cargo::separate_target(root);
     let target = env::var_os("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
-    let mut command = cargo::command();
-    command.args(["run", "--package", "apkg", "--manifest-path"]);
-    command.arg(cargo::second_workspace(root));
-    command.arg("--target-dir").arg(&target);
-    if target.join("debug/apkg").is_file() {
-        command.arg("--quiet");
-    } else {
+    let program = cargo::build_program(root, &target, "apkg", || {
         eprintln!(
-            "Building the program that writes Anki packages. This takes about half a minute."
+            "Building the program that writes packages. The first time, this takes half a minute."
         );
-    }
-    let mut child = command
-        .arg("--")
+    });
+    let program = program?.context("the program that writes packages does not build")?;
+    let mut child = Command::new(program)
         .arg(file)
         .stdin(Stdio::piped())
         .spawn()
-        .context(NO_CARGO)?;
+        .context("the program that writes packages cannot be started")?;
     let written = child.stdin.take().map(|mut stdin| {
         // Dropping it ends the input.
         io::Write::write_all(&mut stdin, &deck)

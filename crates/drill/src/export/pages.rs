@@ -97,7 +97,7 @@ cargo run -- drill cram                     the weakest and most asked questions
 cargo run -- drill mock -n 5 --minutes 20   a mock interview, aloud, with a scorecard
 cargo run -- drill prove ID                 prove an answer on your machine
 cargo run -- drill stats                    your progress
-cargo run -- drill export --anki FILE.tsv   a deck for Anki
+cargo run -- drill export --apkg FILE.apkg  a deck for Anki, also on a phone
 ```
 
 | Topic | Questions | With a proof |
