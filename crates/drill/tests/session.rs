@@ -327,6 +327,19 @@ fn a_typed_recall_is_shown_beside_the_expected_answer() {
 }
 
 #[test]
+fn the_last_question_is_not_repeated_at_once() {
+    let learner = Learner::new();
+    // zeros is not known; which and prints are; zeros is asked again, and is not known again.
+    let typed = [
+        "", "2", "1", "a d", "2", "3", "bytes 0", "2", "3", "", "2", "1",
+    ];
+    let ran = learner.run(&ANONYMOUS, &typed);
+    assert!(ran.stdout.contains("[4/4]"), "{}", ran.stdout);
+    let end = "\nNothing else is due before 2026-11-25 10:10.\n\nDone 4:";
+    assert!(ran.stdout.contains(end), "{}", ran.stdout);
+}
+
+#[test]
 fn a_partly_right_answer_is_neither_right_nor_wrong() {
     let learner = Learner::new();
     let ran = learner.run(&ANONYMOUS, &["", "2", "3", "a", "3", ""]);

@@ -131,6 +131,7 @@ impl<'a> Plan<'a> {
         plan.add_seen(&seen, state, clock);
         plan.add_new(unseen, begun_today, bank, state, clock, scope);
         plan.mix_topics(bank, state, clock);
+        plan.drop_repetition(state);
         plan.count_forward(state, clock);
         let seconds = state.seconds_per_answer().unwrap_or(SECONDS_PER_ANSWER);
         plan.minutes = (plan.count() as i64 * seconds + 59) / 60;
@@ -156,8 +157,13 @@ impl<'a> Plan<'a> {
             let forward = comes_forward(question, state, clock);
             (!forward, (recall * 1000.0) as u32, question.id.clone())
         });
+        // Of those that are due at the same time, the one that was asked longest ago comes first.
+        let asked = |question: &&Question| {
+            let mut grades = state.grades.iter();
+            grades.rposition(|grade| grade.question == question.id)
+        };
         self.soon
-            .sort_by_key(|question| state.cards[&question.id].due);
+            .sort_by_cached_key(|question| (state.cards[&question.id].due, asked(question)));
     }
 
     /// Adds as many new questions as are left for today.
@@ -204,6 +210,18 @@ impl<'a> Plan<'a> {
                 questions.extend(interleave(part, last));
                 last = questions.last().map(|question| &*question.topic).or(last);
             }
+        }
+    }
+
+    /// Postpones the last question that is left if it has just been asked: its answer is still on the screen.
+    fn drop_repetition(&mut self, state: &State) {
+        let (&[question], Some(last)) = (&*self.soon, state.grades.last()) else {
+            return;
+        };
+        if self.count() == 1 && last.question == question.id {
+            self.soon.clear();
+            let due = state.cards[&question.id].due;
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         }
     }
 

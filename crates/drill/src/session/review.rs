@@ -29,6 +29,7 @@ impl Drill<'_> {
             let plan = Plan::new(self.bank, &state, self.clock, scope);
             let again = again.and_then(|id| self.bank.get(id));
             let Some(question) = again.or(plan.first()) else {
+                session.say_when(plan.next_due)?;
                 return Ok(None);
             };
             let limits = Limits {

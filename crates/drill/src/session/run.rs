@@ -77,6 +77,17 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
         Ok(())
     }
 
+    /// Says when the next question is due, after the last one.
+    pub(super) fn say_when(&mut self, due: Option<Timestamp>) -> io::Result<()> {
+        let Some(due) = due else {
+            return Ok(());
+        };
+        let due = self.drill.clock.local(due);
+        self.terminal.line("")?;
+        self.terminal
+            .line(&format!("Nothing else is due before {due}."))
+    }
+
     /// Asks one question and grades it. `left` counts the questions that are left, with this one. Without limits the
     /// schedule is unchanged.
     pub(super) fn ask(
