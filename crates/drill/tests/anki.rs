@@ -5,10 +5,12 @@ mod learner;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::{Duration, UNIX_EPOCH};
 
 use drill::bank::Bank;
 use drill::export::anki;
 use learner::{Learner, clone};
+use serde_json::Value;
 
 #[test]
 fn a_line_has_an_id_a_front_a_back_and_tags() {
@@ -55,6 +57,36 @@ fn a_line_has_an_id_a_front_a_back_and_tags() {
         "each question has its own id"
     );
     insta::assert_snapshot!(text);
+}
+
+/// So a learner who has imported one of them gets no duplicates from the other.
+#[test]
+fn the_package_has_the_notes_of_the_text() {
+    let root = course::root::find().expect("a clone");
+    let bank = Bank::read(&root).expect("a bank");
+    let time = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let deck = serde_json::to_value(anki::deck(&bank, time)).expect("JSON");
+    assert_eq!(deck["modified"], 1_800_000_000);
+    let notes = deck["notes"].as_array().expect("a list");
+    let columns = |note: &Value| {
+        let columns = ["guid", "front", "back", "tags"].map(|name| {
+            let text = note[name].as_str().expect("a text");
+            format!("\"{}\"", text.replace('"', "\"\""))
+        });
+        columns.join("\t")
+    };
+    let in_package: BTreeSet<_> = notes.iter().map(columns).collect();
+    let text = anki::export(&bank);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let in_text: BTreeSet<_> = lines.map(str::to_owned).collect();
+    assert_eq!(in_package, in_text);
+    // A phone introduces the topics in turn, too.
+    let topics = notes.iter().map(|note| {
+        let tags = note["tags"].as_str().expect("a text");
+        tags.split(' ').next().expect("a topic")
+    });
+    let first: BTreeSet<_> = topics.take(8).collect();
+    assert!(first.len() > 4, "{first:?}");
 }
 
 #[test]
