@@ -880,7 +880,7 @@ fn errors_suggest_a_fix() {
     for (arguments, expected) in [
         (
             ["--topic", "paging"].as_slice(),
-            "there is no topic paging; the topics are address-space, anonymous",
+            "there is no topic paging; the topics are ",
         ),
         (
             &["prove", "zero"],

@@ -329,14 +329,15 @@ pub fn cram<'a>(
             1.0 - card.map_or(0.0, |card| recall(card, clock.tomorrow(), clock))
         }
     };
+    let turns = turns_of_topics(bank);
     let mut questions: Vec<_> = scope.scheduled(bank).collect();
     questions.sort_by_cached_key(|question| {
         let weight = f32::from(question.asked) * forgotten(question) * 1000.0;
         (
             Reverse(weight as u32),
             question.level,
+            turns[&*question.id],
             question.topic_index(),
-            question.id.clone(),
         )
     });
     questions.truncate(count);
