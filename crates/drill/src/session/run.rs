@@ -14,6 +14,7 @@ use super::grade::{Choice, Turn};
 use super::lesson;
 use super::tally::Tally;
 use crate::bank::question::{Kind, Question};
+use crate::input::was_interrupted;
 use crate::matching::Names;
 use crate::progress::schedule::{Card, Limits, Scheduler};
 use crate::progress::state::{State, new_id};
@@ -230,6 +231,10 @@ impl<'a, 't, 'io> Session<'a, 't, 'io> {
                 .faint(&format!("  cargo run -q -p lab --example {name}"))?;
         }
         let proof = self.prover.prove(question)?;
+        if was_interrupted() {
+            // Ctrl-C has ended cargo as well, which says nothing about the answer.
+            return Ok(());
+        }
         print_proof(&proof, self.terminal)?;
         self.drill.log.append(&Record::Proof {
             at: self.drill.clock.now().as_second(),
