@@ -428,7 +428,7 @@ fn an_answer_may_be_skipped() {
 fn a_partly_right_order_is_reported() {
     let typed = ["256", "2", "", "5", "2", "", "d b a c", "2"];
     let ran = Learner::new().run(&["--topic", "private", "--level", "2"], &typed);
-    let expected = "PARTLY RIGHT. The answer: d b c a. 1 of 3 steps are followed by the right one.\n  d) map\n";
+    let expected = "PARTLY RIGHT. The answer: d b c a. Steps that are followed by the right one: 1 of 3.\n  d) map\n";
     assert!(ran.stdout.contains(expected), "{}", ran.stdout);
 }
 

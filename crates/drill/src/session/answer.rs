@@ -135,7 +135,7 @@ fn order(steps: &[usize]) -> Judgement {
         count if count == pairs.len() => Judgement::new(Verdict::Right),
         0 => Judgement::new(Verdict::Wrong),
         count => Judgement::new(Verdict::Partly).with_remark(format!(
-            "{count} of {} steps are followed by the right one.",
+            "Steps that are followed by the right one: {count} of {}.",
             pairs.len()
         )),
     }
@@ -251,7 +251,7 @@ mod tests {
     fn some_right_neighbours_are_a_partly_right_order() {
         let judge = |steps: &[usize]| told(order(steps));
         assert_eq!(judge(&[0, 1, 2, 3]).0, Right);
-        let two = "2 of 3 steps are followed by the right one.";
+        let two = "Steps that are followed by the right one: 2 of 3.";
         assert_eq!(judge(&[3, 0, 1, 2]), (Partly, two.to_owned()));
         assert_eq!(judge(&[3, 2, 1, 0]), (Wrong, String::new()));
     }

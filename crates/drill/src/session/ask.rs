@@ -54,7 +54,7 @@ pub(super) fn ask(
     {
         let draft = Draft::of(drill, question, *language);
         return match ask_code(*language, check, &draft, terminal)? {
-            Ok(written) => Ok(Asked::Answered(reveal_code(question, written, terminal)?)),
+            Ok(written) => reveal_code(question, written, scheduled, terminal).map(Asked::Answered),
             Err(asked) => Ok(asked),
         };
     }
@@ -73,18 +73,16 @@ pub(super) fn ask(
         },
     };
     if let Some(verdict) = judgement.verdict {
-        let mut line = if skipped { "NO ANSWER" } else { word(verdict) }.to_owned();
-        line += &match (short_answer(question, turn), verdict) {
-            (Some(answer), Verdict::Right) => format!(": {answer}."),
-            (Some(answer), _) => format!(". The answer: {answer}."),
-            (None, _) => ".".to_owned(),
+        let word = if skipped { "NO ANSWER" } else { word(verdict) };
+        let mut line = match (short_answer(question, turn), verdict) {
+            (Some(answer), Verdict::Right) => format!("{word}: {answer}."),
+            (Some(answer), _) => format!("{word}. The answer: {answer}."),
+            (None, _) => format!("{word}."),
         };
         if let Some(remark) = &judgement.remark {
             line += &format!(" {remark}");
         }
-        if verdict == Verdict::Wrong && sure == 3 && scheduled {
-            line += " You were certain, so this question comes back today.";
-        }
+        line += when_certain(verdict, sure, scheduled);
         terminal.strong(&line)?;
     }
     if is_open && !answer.trim().is_empty() {
@@ -108,26 +106,40 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Returns what follows a verdict on an answer of which the learner was certain.
+fn when_certain(verdict: Verdict, sure: u8, scheduled: bool) -> &'static str {
+    match (verdict, sure, scheduled) {
+        (Verdict::Wrong, 3, true) => " You were certain, so this question comes back today.",
+        _ => "",
+    }
+}
+
 /// Prints the result of the last attempt, and the answer.
 fn reveal_code(
     question: &Question,
     written: Written,
+    scheduled: bool,
     terminal: &mut Terminal,
-) -> io::Result<Answered> {
+) -> Result<Answered> {
     let Written {
         judgement,
         sure,
         proved,
         attempts,
     } = written;
-    match (judgement.verdict, attempts) {
-        (None, _) => terminal.text(judgement.remark.as_deref().unwrap_or_default())?,
-        (Some(_), 0) => terminal.strong("NO ANSWER.")?,
-        (Some(verdict), 1) => terminal.strong(&format!("{}.", word(verdict)))?,
+    let line = match (judgement.verdict, attempts) {
+        (None, _) => judgement.remark.unwrap_or_default(),
+        (Some(_), 0) => "NO ANSWER.".to_owned(),
         (Some(verdict), _) => {
-            terminal.strong(&format!("{} after {attempts} attempts.", word(verdict)))?;
+            let word = word(verdict);
+            let after = match attempts {
+                1 => String::new(),
+                _ => format!(" after {attempts} attempts"),
+            };
+            format!("{word}{after}.{}", when_certain(verdict, sure, scheduled))
         }
-    }
+    };
+    terminal.strong(&line)?;
     reveal(question, 0, judgement.verdict, terminal)?;
     Ok(Answered {
         sure,
