@@ -6,7 +6,6 @@ mod copy;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -39,10 +38,14 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Writes an executable shell script.
+/// Writes an executable shell script. Another process does it: a file that is open for writing cannot be executed, and a
+/// child that another test starts meanwhile inherits this process's open files.
 fn script(path: &Path, lines: &str) {
-    fs::write(path, format!("#!/bin/sh\n{lines}\n")).expect("a script");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("its permissions");
+    let text = path.with_extension("txt");
+    fs::write(&text, format!("#!/bin/sh\n{lines}\n")).expect("a file");
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).arg(text).arg(path).status();
+    assert!(status.expect("coreutils").success());
 }
 
 /// A stand-in for cargo takes two seconds, or none, and reports a stand-in for the drill.

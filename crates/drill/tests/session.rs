@@ -866,6 +866,34 @@ fn ctrl_c_ends_a_session_with_its_summary() {
     }
 }
 
+/// Ctrl-C reaches the editor and the drill. It is the editor's own business, and the session goes on.
+#[test]
+fn ctrl_c_in_the_editor_does_not_end_the_session() {
+    let learner = Learner::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (editor, started) = (folder.path().join("editor"), folder.path().join("started"));
+    let lines = format!(
+        "touch {}\nsleep 1\nsed -i s/8/7/ \"$1\"\n",
+        started.display()
+    );
+    std::fs::write(&editor, lines).expect("a script");
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    command
+        .env_remove("VISUAL")
+        .env("EDITOR", format!("sh {}", editor.display()));
+    let mut running = Running::new(command);
+    running.type_lines("return 8;\n.\n2\n:e\n");
+    running.wait_for("Try again");
+    while !started.exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.interrupt();
+    running.type_lines("\n");
+    let rest = running.finish();
+    assert!(rest.contains("RIGHT after 2 attempts."), "{rest}");
+    assert_eq!(learner.grades(), [("call".to_owned(), 2)]);
+}
+
 #[test]
 fn a_closed_pipe_is_not_an_error() {
     let learner = Learner::new();
