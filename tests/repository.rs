@@ -144,9 +144,15 @@ fn missing_parts(exercise: &Exercise) -> Vec<String> {
             format!("the line `{line}` is missing"),
         );
     }
-    for (profiles, level) in [("Cargo.toml", 1), (".vscode/debugger.toml", 0)] {
+    for (profiles, profile) in [
+        (
+            "Cargo.toml",
+            r#"opt-level = 1, debug = "line-tables-only", incremental = true"#,
+        ),
+        (".vscode/debugger.toml", r#"opt-level = 0, debug = "full""#),
+    ] {
         let file = root.join(profiles);
-        let line = format!("{name}.opt-level = {level}");
+        let line = format!("{name} = {{ {profile} }}");
         let met = text(&file).lines().any(|other| other == line);
         let what = format!("[profile.dev.package] has no line `{line}`");
         need(file, met, what);

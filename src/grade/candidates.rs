@@ -195,12 +195,9 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
 
 /// Gives each candidate the profile of its exercise. `profiles` are the profiles of single packages.
 fn compile_like_the_exercise(profiles: &mut Table, candidates: &[Candidate]) {
-    let (of_all, of_one): (Table, Table) = std::mem::take(profiles)
-        .into_iter()
-        .partition(|(package, _)| package == "*");
-    profiles.extend(of_all);
+    let of_exercises = std::mem::take(profiles);
     for candidate in candidates {
-        if let Some(profile) = of_one.get(&candidate.exercise.name) {
+        if let Some(profile) = of_exercises.get(&candidate.exercise.name) {
             profiles.insert(candidate.package(), profile.clone());
         }
     }
