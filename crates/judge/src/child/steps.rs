@@ -3,7 +3,7 @@
 //! A lock, a counter or a list is shared memory that several threads change in several steps. What another thread, or the
 //! death of this one, can do between two steps is decided in a window of a few instructions. No amount of repetition
 //! finds such a window for certain. Here the tracer executes the code instruction by instruction, notes each one that
-//! changes the shared memory, and stops the code just before it.
+//! changes the shared memory, and stops the code just before it or just after it.
 //!
 //! ```ignore
 //! let steps = Steps::of(&counter, || counter.get());
@@ -31,14 +31,21 @@ use crate::procfs;
 use crate::protocol::{Mark, NO_PLACE};
 
 /// Why a case is skipped that needs steps.
-const REFUSED: &str = "the code cannot be executed step by step, because ptrace is refused here";
-const EXCLUSIVE: &str = "the code cannot be executed step by step: this processor has no atomic instructions, only \
-                         exclusive loads and stores (Armv8.0)";
+const WITHOUT_PTRACE: &str =
+    "the code cannot be executed step by step, because ptrace is refused here";
+const WITHOUT_ATOMICS: &str = "the code cannot be executed step by step: this processor has no atomic instructions, \
+                               only exclusive loads and stores (Armv8.0)";
+const TOO_LONG: &str =
+    "the code executes more than 100,000 instructions, too many to stop at each of them";
+
+/// The answers of the tracer to `Mark::Places` if the code cannot be executed step by step.
+pub const EXCLUSIVE: i32 = 0;
+pub const TOO_MANY: i32 = i32::MAX;
 
 /// Code that is executed instruction by instruction.
 ///
-/// Its places are the instructions that change `state`, the program's statics, or memory that the process shares with
-/// others, and its system calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
+/// Its places are just before and just after the instructions that change `state`, the program's statics, or memory that
+/// the process shares with others, and around its system calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
 pub struct Steps<'a, T, F> {
     state: &'a T,
     code: F,
@@ -55,7 +62,7 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
         self.run(NO_PLACE)
     }
 
-    /// Runs the code in this thread. It stops before the place with this number until `go_on`.
+    /// Runs the code in this thread. It stops at the place with this number until `go_on`.
     pub fn stop_at(&self, place: usize) -> R {
         self.run(place)
     }
@@ -154,8 +161,9 @@ fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
 /// If the code cannot be executed step by step. That ends the case as skipped.
 pub fn places() -> usize {
     match mark_memory(Mark::Places, 0, &[]) {
-        -1 => panics::skip(REFUSED),
-        0 => panics::skip(EXCLUSIVE),
+        EXCLUSIVE => panics::skip(WITHOUT_ATOMICS),
+        TOO_MANY => panics::skip(TOO_LONG),
+        ..0 => panics::skip(WITHOUT_PTRACE),
         // The tracer adds one, because a mark cannot return zero.
         number => number as usize - 1,
     }

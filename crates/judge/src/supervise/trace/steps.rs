@@ -10,13 +10,12 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::{Next, Tracer};
-use crate::child::steps::STOPPED;
+use crate::child::steps::{EXCLUSIVE, STOPPED, TOO_MANY};
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
-/// The most instructions that are executed step by step. Places behind them are not found. A step takes 5 to 50 µs, the
-/// most in a virtual machine.
-const MOST_STEPS: usize = 10_000;
+/// The most instructions that are executed step by step. A step takes 5 to 50 µs, the most in a virtual machine.
+const MOST_STEPS: usize = 100_000;
 /// How much of each mapping is watched, in bytes.
 const WATCHED: u64 = 64 << 10;
 
@@ -25,8 +24,8 @@ const WATCHED: u64 = 64 << 10;
 pub(super) struct Steps {
     running: Option<Running>,
     places: Vec<Place>,
-    /// Whether the code has an instruction that cannot be executed in a single step.
-    impossible: bool,
+    /// Why the code cannot be executed step by step: an answer to `Mark::Places`.
+    impossible: Option<i32>,
     /// The thread that is stopped at its place.
     stopped: Option<Pid>,
     /// Whether the last thread has stopped at its place. `None` until it is known, and after it has been asked for.
@@ -90,7 +89,7 @@ impl Tracer<'_> {
         self.steps.running = Running::new(pid, until, values).ok();
         if until.is_none() {
             self.steps.places.clear();
-            self.steps.impossible = self.steps.running.is_none();
+            self.steps.impossible = None;
         }
         self.steps.has_stopped = None;
     }
@@ -114,8 +113,8 @@ impl Tracer<'_> {
     /// The answer to `Mark::Places`.
     pub(super) fn number_of_places(&self) -> i64 {
         match self.steps.impossible {
-            true => 0,
-            false => self.steps.places.len() as i64 + 1,
+            Some(why) => why.into(),
+            None => self.steps.places.len() as i64 + 1,
         }
     }
 
@@ -157,8 +156,12 @@ impl Tracer<'_> {
         };
         match run.step() {
             Ok(Step::Goes) => Next::Resume,
-            Ok(Step::Changed(place)) => {
-                self.steps.places.push(place);
+            Ok(Step::Changed(around)) => {
+                for place in around {
+                    if self.steps.places.last() != Some(&place) {
+                        self.steps.places.push(place);
+                    }
+                }
                 Next::Resume
             }
             Ok(Step::Arrived) => {
@@ -172,15 +175,13 @@ impl Tracer<'_> {
                 self.report_stop(true);
                 Next::Keep
             }
-            Ok(Step::TooMany) => {
+            Ok(Step::Impossible(why)) => {
+                self.steps.impossible = Some(why);
                 self.end_steps(pid);
                 Next::Resume
             }
-            Ok(Step::Impossible) | Err(_) => {
-                self.steps.impossible = true;
-                self.end_steps(pid);
-                Next::Resume
-            }
+            // The thread was killed meanwhile.
+            Err(_) => Next::Resume,
         }
     }
 }
@@ -195,13 +196,12 @@ fn stopped_or_not(stopped: bool) -> i64 {
 /// What one step has shown.
 enum Step {
     Goes,
-    /// The instruction at this place has changed what others can see.
-    Changed(Place),
+    /// The instruction between these places has changed what others can see.
+    Changed([Place; 2]),
     /// The next instruction is the one to stop at.
     Arrived,
-    TooMany,
-    /// The next instruction cannot be executed in a single step.
-    Impossible,
+    /// The code cannot be executed step by step, for the reason that `Mark::Places` will return.
+    Impossible(i32),
 }
 
 impl Running {
@@ -244,10 +244,10 @@ impl Running {
             return Ok(Step::Arrived);
         }
         if self.steps > MOST_STEPS {
-            return Ok(Step::TooMany);
+            return Ok(Step::Impossible(TOO_MANY));
         }
         if arch::is_exclusive(self.code(instruction)) {
-            return Ok(Step::Impossible);
+            return Ok(Step::Impossible(EXCLUSIVE));
         }
         if self.until.is_some() {
             return Ok(Step::Goes);
@@ -258,7 +258,7 @@ impl Running {
         self.contents = contents;
         Ok(match executed {
             Some(place) if changed || arch::is_call(self.code(place.instruction)) => {
-                Step::Changed(place)
+                Step::Changed([place, next])
             }
             _ => Step::Goes,
         })
