@@ -1116,13 +1116,14 @@ mod cache {
         }
         let keep = |cache: &Cache| {
             let len = cache.kept(allocator, layout)?;
+            let list = &cache.lists[len / UNIT];
+            // Before the limit is checked: a block that has filled the cache may be freed twice, too.
+            if list.0.get() == block {
+                corrupted();
+            }
             let bytes = cache.bytes.get() + len;
             if bytes > limit {
                 return None;
-            }
-            let list = &cache.lists[len / UNIT];
-            if list.0.get() == block {
-                corrupted();
             }
             // SAFETY: the caller's contract, and every block has room for a pointer.
             unsafe { list.push(block) };

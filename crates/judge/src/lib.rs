@@ -98,7 +98,7 @@ pub use child::neighbours::{Neighbours, Spacer};
 pub use child::panics::{expect_panics, skip};
 pub use child::steps::{Steps, go_on, places, until_stopped};
 pub use child::window::refuse;
-pub use child::{in_child, pretend, probe, rebase_state, watch};
+pub use child::{change_in_child, in_child, note, pretend, probe, rebase_state, watch};
 pub use injection::Refusal;
 pub use limits::Limits;
 pub use nix::errno::Errno;

@@ -256,6 +256,8 @@ pub struct MapsLine<'a> {
     pub inode: u64,
     /// Empty for an anonymous mapping, or if the line was cut before it.
     pub name: &'a str,
+    /// Whether the object has no name any more, or never had one that a process could open.
+    pub deleted: bool,
 }
 
 impl MapsLine<'_> {
@@ -275,6 +277,7 @@ impl MapsLine<'_> {
             offset: offset.unwrap_or(0),
             inode: inode.unwrap_or(0),
             name: fields.next().unwrap_or_default(),
+            deleted: fields.next_back() == Some("(deleted)"),
         })
     }
 }

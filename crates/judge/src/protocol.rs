@@ -42,13 +42,15 @@ pub enum Mark {
     UntilStopped,
     /// Let that thread go on.
     GoOn,
+    /// The value is a note for the grader's check.
+    Note,
 }
 
 /// The value of `Mark::Steps` that finds all places.
 pub const NO_PLACE: usize = usize::MAX;
 
 impl Mark {
-    const ALL: [Mark; 12] = [
+    const ALL: [Mark; 13] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
@@ -61,6 +63,7 @@ impl Mark {
         Mark::Places,
         Mark::UntilStopped,
         Mark::GoOn,
+        Mark::Note,
     ];
 
     /// The mark with this number.

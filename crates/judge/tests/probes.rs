@@ -231,6 +231,139 @@ fn plain_shared_mappings_pass() {
     flags_earn("passed", Kind::Shared, libc::MAP_SHARED, unchanged);
 }
 
+/// Expects this sentence about one page of shared memory that `map` maps.
+#[track_caller]
+fn shared_earns(expected: &str, map: impl FnOnce() -> *mut libc::c_void) {
+    let outcome = observe(Limits::default(), || {
+        let start = map();
+        assert_ne!(start, libc::MAP_FAILED);
+        expect_plain("The memory", start.cast(), page_size(), Kind::Shared);
+    });
+    let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
+    assert_eq!(sentence, expected, "{outcome:#?}");
+}
+
+/// Creates a System V segment, and removes it if `removed`.
+fn segment(removed: bool) -> *mut libc::c_void {
+    let how = libc::IPC_CREAT | 0o600;
+    // SAFETY: shmget(2) accesses no memory.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, page_size(), how) };
+    // SAFETY: with a null address the kernel takes addresses where nothing is mapped.
+    let start = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+    if removed {
+        // SAFETY: IPC_RMID ignores the structure.
+        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+    start
+}
+
+#[test]
+fn a_segment_that_is_not_removed_is_seen() {
+    shared_earns(
+        "The memory is in a System V segment that is not removed: if the process is killed now, the segment stays until \
+         a reboot. Call shmctl(IPC_RMID) as soon as it is attached.",
+        || segment(false),
+    );
+}
+
+#[test]
+fn a_segment_that_is_removed_passes() {
+    shared_earns("passed", || segment(true));
+}
+
+/// Maps a new file in /dev/shm, and unlinks it if `unlinked`.
+fn named(unlinked: bool) -> *mut libc::c_void {
+    let name = format!("/judge-probes-{}", std::process::id());
+    let how = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CREAT;
+    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
+    let object = nix::sys::mman::shm_open(name.as_str(), how, mode).unwrap();
+    nix::unistd::ftruncate(&object, page_size() as i64).unwrap();
+    if unlinked {
+        nix::sys::mman::shm_unlink(name.as_str()).unwrap();
+    }
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&object);
+    let (address, len) = (std::ptr::null_mut(), page_size());
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    unsafe { libc::mmap(address, len, BOTH, libc::MAP_SHARED, fd, 0) }
+}
+
+#[test]
+fn a_name_in_dev_shm_is_seen() {
+    shared_earns(
+        "The memory still has a name in /dev/shm: if the process is killed now, the memory stays until a reboot. Call \
+         shm_unlink as soon as the object is open.",
+        || named(false),
+    );
+}
+
+#[test]
+fn an_object_without_a_name_passes() {
+    shared_earns("passed", || named(true));
+}
+
+/// What `change` does to memory between two pages that nobody has touched.
+#[track_caller]
+fn neighbours_earn(expected: &str, change: impl FnOnce(*mut u8)) {
+    let outcome = observe(Limits::default(), || {
+        let len = 2 * page_size();
+        let spacer = judge::Spacer::above(len);
+        let start = map(2, MapFlags::MAP_PRIVATE).as_ptr();
+        drop(spacer);
+        let neighbours = judge::Neighbours::untouched(start, len);
+        change(start);
+        neighbours.expect_untouched("The change");
+    });
+    let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
+    assert_eq!(sentence, expected, "{outcome:#?}");
+}
+
+#[test]
+fn a_neighbour_that_nobody_touched_passes() {
+    neighbours_earn("passed", |start| {
+        // SAFETY: the page is mapped, and no reference into it exists.
+        unsafe { start.write(1) };
+    });
+}
+
+#[test]
+fn a_neighbour_that_became_resident_is_seen() {
+    neighbours_earn(
+        "The change also made the page after it resident, which belongs to another mapping. Touch only the pages of your \
+         mapping.",
+        // SAFETY: the neighbour is mapped, and no reference into it exists.
+        |start| unsafe { start.add(2 * page_size()).write(1) },
+    );
+}
+
+#[test]
+fn the_heap_in_use_grows_with_a_block() {
+    let outcome = observe(Limits::default(), || {
+        let before = judge::probe::heap_in_use();
+        let block = std::hint::black_box(vec![1_u8; 3000]);
+        let with = judge::probe::heap_in_use();
+        judge::check!(with - before >= block.len(), "grew by {}", with - before);
+        drop(block);
+        judge::check!(judge::probe::heap_in_use() < with, "it is still in use");
+    });
+    assert_eq!(outcome.sentence(), None);
+}
+
+#[test]
+fn safe_functions_are_told_from_unsafe_ones() {
+    fn safe(byte: &u8) -> u8 {
+        *byte
+    }
+    unsafe fn not_safe(byte: &u8) -> u8 {
+        *byte
+    }
+    unsafe fn generic(byte: &u8, f: impl FnOnce(&u8)) {
+        f(byte);
+    }
+    assert!(judge::is_safe_fn!(safe, fn(&u8) -> u8));
+    assert!(!judge::is_safe_fn!(not_safe, fn(&u8) -> u8));
+    assert!(!judge::is_safe_fn!(generic, fn(&u8, fn(&u8)) -> ()));
+}
+
 #[test]
 fn reservations_and_advice_on_accesses_pass() {
     let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_POPULATE | libc::MAP_STACK;

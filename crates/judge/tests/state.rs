@@ -394,6 +394,76 @@ fn all_future_memory_locked() {
 }
 
 #[test]
+fn memory_that_the_caller_had_locked() {
+    earns(
+        "Your code unlocked memory that its caller had locked with mlock. Unlock only the memory that it locked: \
+         munlockall unlocks all memory of the process.",
+        || {
+            // SAFETY: unlocking changes no contents.
+            let result = unsafe { libc::munlockall() };
+            assert_eq!(result, 0);
+        },
+    );
+}
+
+#[test]
+fn a_signal_that_was_pending() {
+    earns(
+        "Your code consumed SIGUSR1, which was pending for its caller. Leave blocked signals pending that it has not \
+         caused.",
+        || {
+            let mut mask = SigSet::empty();
+            mask.add(Signal::SIGUSR1);
+            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).unwrap();
+            nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
+            judge::rebase_state();
+            mask.wait().unwrap();
+        },
+    );
+}
+
+/// Expects this report of a forked child about what `body` changes there; none if it is empty.
+#[track_caller]
+fn child_reports(expected: &str, body: impl FnOnce()) {
+    passes(|| {
+        // SAFETY: the signal would end a process that ends long before. The child does not inherit the timer.
+        unsafe { libc::alarm(100) };
+        judge::rebase_state();
+        in_child(|| {
+            body();
+            assert_eq!(judge::change_in_child().unwrap_or_default(), expected);
+            0
+        });
+    });
+}
+
+#[test]
+fn a_child_as_fork_made_it() {
+    child_reports("", || ());
+}
+
+#[test]
+fn what_a_child_may_choose() {
+    child_reports("", || {
+        panic::set_hook(Box::new(|_| {}));
+        // SAFETY: the option takes a number.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    });
+}
+
+#[test]
+fn a_child_that_differs_from_its_parent() {
+    child_reports(
+        "In the child, your code left the default action installed for SIGPIPE, where it found SIG_IGN. Restore the \
+         action that sigaction(2) returned when you changed it.",
+        || {
+            // SAFETY: the default action is no handler.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        },
+    );
+}
+
+#[test]
 fn memory_that_was_unlocked() {
     passes(|| {
         let (start, len) = (map(1), judge::probe::page_size());

@@ -7,6 +7,7 @@
 //! output of its build script, so the library has been compiled from the same files.
 
 mod hash;
+pub mod source;
 pub mod unchanged;
 
 use std::path::Path;
@@ -66,4 +67,29 @@ fn is_stale() -> bool {
         let now = hash::hash_of(&Path::new(&package).join("src"));
         now.is_ok_and(|now| **compiled != now.to_string())
     })
+}
+
+/// Whether a function, which takes these arguments, can be called without `unsafe`.
+#[macro_export]
+macro_rules! is_safe_fn {
+    ($function:expr, fn($($argument:ty),*) -> $result:ty) => {{
+        struct Function<F>(F);
+        trait Unsafe {
+            fn is_safe(&self) -> bool {
+                false
+            }
+        }
+        impl<F> Unsafe for Function<F> {}
+        // Only a safe function implements `Fn`, and an inherent method takes precedence over a trait's.
+        #[allow(dead_code)]
+        impl<F: Fn($($argument),*) -> $result> Function<F> {
+            fn is_safe(&self) -> bool {
+                true
+            }
+        }
+        let function = $function;
+        // Says what a generic parameter is, which a safe and an unsafe function can be coerced to.
+        let _: unsafe fn($($argument),*) -> $result = function;
+        Function(function).is_safe()
+    }};
 }

@@ -10,6 +10,7 @@ use std::{env, fs};
 
 use toml::{Table, Value};
 
+use super::source;
 use crate::verdict::{Failure, Verdict};
 
 /// Returns the verdict on a case. A failure that the stub's signatures explain means "not started".
@@ -40,9 +41,7 @@ fn not_started(package: &Path, case: &str, failure: &Failure) -> Option<String> 
         return None;
     }
     let listed = listed(&stage, "begins_by_changing");
-    let mut answer = String::new();
-    add_files(&package.join("src"), &mut answer)?;
-    let answer = squeezed(&answer);
+    let answer = squeezed(&source::all_files(&package.join("src"))?);
     let is_unchanged = |code: &String| answer.contains(&squeezed(code));
     if listed.is_empty() || !listed.iter().all(is_unchanged) {
         return None;
@@ -76,42 +75,10 @@ fn listed(stage: &Value, key: &str) -> Vec<String> {
     listed.map(str::to_owned).collect()
 }
 
-/// Appends the contents of all files below `folder`.
-fn add_files(folder: &Path, text: &mut String) -> Option<()> {
-    for entry in fs::read_dir(folder).ok()? {
-        let path = entry.ok()?.path();
-        match path.is_dir() {
-            true => add_files(&path, text)?,
-            false => {
-                *text += &String::from_utf8_lossy(&fs::read(&path).ok()?);
-                text.push('\n');
-            }
-        }
-    }
-    Some(())
-}
-
-/// The code without comments and white space. What follows `//` in a string is lost as well.
+/// The code without comments and white space.
 fn squeezed(code: &str) -> String {
-    let mut kept = String::new();
-    let mut rest = code;
-    while let Some(start) = rest.find("/*") {
-        // A line comment may contain the beginning of a block comment.
-        let line = rest[..start].rfind('\n').map_or(0, |end| end + 1);
-        let (before, after) = rest.split_at(start);
-        let end = match before[line..].contains("//") {
-            true => after.find('\n'),
-            false => after.find("*/").map(|end| end + 2),
-        };
-        kept += before;
-        kept.push('\n');
-        rest = end.map_or("", |end| &after[end..]);
-    }
-    kept += rest;
-    let code = kept
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or(line));
-    code.flat_map(str::chars)
+    let code = source::without_comments(code);
+    code.chars()
         .filter(|letter| !letter.is_whitespace())
         .collect()
 }

@@ -1,7 +1,7 @@
 //! A page that all processes of a case share, whatever they do to their own memory.
 
 use std::mem;
-use std::ptr::null_mut;
+use std::ptr::{self, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -45,6 +45,15 @@ pub fn create() -> Result<(), Errno> {
     let common: &Common = unsafe { &*page.cast() };
     let _ = COMMON.set(common);
     Ok(())
+}
+
+/// Locks the page in memory, so that the case finds locked memory that it must not unlock. It may exceed RLIMIT_MEMLOCK:
+/// then there is none.
+pub fn lock() {
+    if let Some(common) = COMMON.get() {
+        // SAFETY: the page is never unmapped, and locking changes no contents.
+        unsafe { libc::mlock(ptr::from_ref(*common).cast(), mem::size_of::<Common>()) };
+    }
 }
 
 /// Reserves `len` bytes of the pipe for a report, if no more than `limit` bytes are used then. Returns whether it did.

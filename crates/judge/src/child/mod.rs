@@ -28,8 +28,8 @@ use nix::unistd::ftruncate;
 
 use fork::exit_now;
 pub use fork::in_child;
-pub use state::rebase_state;
-pub use watch::watch;
+pub use state::{change_in_child, rebase_state};
+pub use watch::{note, watch};
 
 use crate::injection::{INJECT, PLAIN, Refusal};
 use crate::limits::LIBTEST;
@@ -63,6 +63,7 @@ pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut())
         if traced && let Err(error) = filter::install(injects) {
             panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
         }
+        common::lock();
         state::rebase_state();
         watch::grow_the_heap();
         body();

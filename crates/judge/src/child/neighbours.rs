@@ -5,45 +5,106 @@ use std::slice;
 
 use nix::libc;
 
-use super::probe::{mapped_pages, page_size};
+use super::probe::{mapped_pages, page_size, resident_pages};
 
 /// One page on each side of a mapping, where the addresses were free. No operation on the mapping may change them.
 pub struct Neighbours {
     pages: Vec<(&'static str, usize)>,
+    filled: bool,
 }
 
 /// A page that the kernel maps where it would map the next mapping. The answer's mapping then lies below it, and has
 /// free addresses after it once the spacer is gone.
-pub struct Spacer(*mut libc::c_void);
+pub struct Spacer {
+    page: *mut libc::c_void,
+    /// Mappings of the same length that fill gaps elsewhere.
+    plugs: Vec<*mut libc::c_void>,
+    len: usize,
+}
 
 impl Spacer {
     /// Maps the page.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Spacer {
-        Spacer(map_page(null_mut(), 0))
+        Spacer {
+            page: map_page(null_mut(), 0),
+            plugs: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Maps the page so that the next mapping of `len` bytes lies directly below it.
+    pub fn above(len: usize) -> Spacer {
+        /// The most gaps of that length to fill.
+        const GAPS: usize = 32;
+        let page = page_size();
+        let len = len.next_multiple_of(page);
+        let start = map(null_mut(), len + 2 * page, 0);
+        if start == libc::MAP_FAILED {
+            return Spacer::new();
+        }
+        let spacer = start.wrapping_byte_add(len + page);
+        // SAFETY: this part of the mapping, which was made just now, is not used.
+        unsafe { libc::munmap(start, len + page) };
+        let mut plugs = Vec::new();
+        for _ in 0..GAPS {
+            let next = map(null_mut(), len, 0);
+            if next == libc::MAP_FAILED {
+                break;
+            }
+            if next.wrapping_byte_add(len) == spacer {
+                // SAFETY: the mapping was made just now, and is not used.
+                unsafe { libc::munmap(next, len) };
+                break;
+            }
+            plugs.push(next);
+        }
+        Spacer {
+            page: spacer,
+            plugs,
+            len,
+        }
     }
 }
 
 impl Drop for Spacer {
     fn drop(&mut self) {
-        // SAFETY: this value made the mapping, and nothing uses it.
-        unsafe { libc::munmap(self.0, page_size()) };
+        for plug in &self.plugs {
+            // SAFETY: this value made the mapping, and nothing uses it.
+            unsafe { libc::munmap(*plug, self.len) };
+        }
+        // SAFETY: as above.
+        unsafe { libc::munmap(self.page, page_size()) };
     }
 }
 
 impl Neighbours {
     /// Maps a page before and a page after the `len` bytes at `start`, and fills them. Drop the spacer first.
     pub fn of(start: *const u8, len: usize) -> Neighbours {
+        let mut neighbours = Neighbours::untouched(start, len);
+        neighbours.filled = true;
+        for (_, address) in &neighbours.pages {
+            let page: *mut u8 = with_exposed_provenance_mut(*address);
+            // SAFETY: the page was mapped just now, writable.
+            unsafe { page.write_bytes(FILL, page_size()) };
+        }
+        neighbours
+    }
+
+    /// Maps a page before and a page after the `len` bytes at `start`. No operation on the mapping may make them
+    /// resident. Drop the spacer first.
+    pub fn untouched(start: *const u8, len: usize) -> Neighbours {
         let page = page_size();
         let end = (start.addr() + len).next_multiple_of(page);
         let around = [("before", start.addr() - page), ("after", end)];
         let map = |(side, address)| map_at(address).then_some((side, address));
         Neighbours {
             pages: around.into_iter().filter_map(map).collect(),
+            filled: false,
         }
     }
 
-    /// Fails the case if a neighbour was unmapped or overwritten. `what` describes the operation.
+    /// Fails the case if a neighbour was unmapped, overwritten or, if it was untouched, made resident. `what` describes the operation.
     ///
     /// # Panics
     /// If the case fails: that is how it ends.
@@ -55,6 +116,15 @@ impl Neighbours {
                     "{what} also unmapped the page {side} it, which belongs to another mapping. Pass munmap the start \
                      and the length of your mapping."
                 ));
+            }
+            if !self.filled {
+                if resident_pages(page, 1) > 0 {
+                    crate::fail(format!(
+                        "{what} also made the page {side} it resident, which belongs to another mapping. Touch only \
+                         the pages of your mapping."
+                    ));
+                }
+                continue;
             }
             // SAFETY: the page is mapped, readable, and changed by nobody while the slice lives.
             let bytes = unsafe { slice::from_raw_parts(page, page_size()) };
@@ -78,21 +148,19 @@ impl Drop for Neighbours {
 
 const FILL: u8 = 0xC3;
 
-/// Maps a page at `address` and fills it. Returns false if something is mapped there.
+/// Maps a page at `address`. Returns false if something is mapped there.
 fn map_at(address: usize) -> bool {
     let wanted = with_exposed_provenance_mut(address);
-    let mapped = map_page(wanted, libc::MAP_FIXED_NOREPLACE);
-    if mapped != wanted {
-        return false;
-    }
-    // SAFETY: the page was mapped just now, writable.
-    unsafe { mapped.cast::<u8>().write_bytes(FILL, page_size()) };
-    true
+    map_page(wanted, libc::MAP_FIXED_NOREPLACE) == wanted
 }
 
 fn map_page(address: *mut libc::c_void, flags: libc::c_int) -> *mut libc::c_void {
+    map(address, page_size(), flags)
+}
+
+fn map(address: *mut libc::c_void, len: usize, flags: libc::c_int) -> *mut libc::c_void {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: callers do not pass MAP_FIXED, so no mapping is replaced.
-    unsafe { libc::mmap(address, page_size(), protection, flags, -1, 0) }
+    unsafe { libc::mmap(address, len, protection, flags, -1, 0) }
 }

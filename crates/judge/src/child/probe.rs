@@ -104,6 +104,15 @@ pub fn faults() -> u64 {
     try_faults().unwrap_or_else(|| panics::skip(BROKEN))
 }
 
+/// The bytes that malloc has given out in this process, with the rest of each block's chunk, and what its caches keep.
+pub fn heap_in_use() -> usize {
+    // SAFETY: mallinfo(3) only counts.
+    let info = unsafe { libc::mallinfo() };
+    // The fields are `int`s that wrap. The memory limit of a case is below 4 GiB.
+    let bytes = |field: libc::c_int| field as libc::c_uint as usize;
+    bytes(info.uordblks) + bytes(info.hblkhd)
+}
+
 /// How the page at `start` may be accessed.
 pub fn permissions(start: *const u8) -> Permissions {
     static WORKS: OnceLock<bool> = OnceLock::new();

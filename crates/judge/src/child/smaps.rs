@@ -1,5 +1,6 @@
 //! The flags of mappings: VmFlags in /proc/self/smaps, two-letter codes that proc(5) lists.
 
+use std::mem::MaybeUninit;
 use std::ops::{ControlFlow, Range};
 use std::sync::OnceLock;
 
@@ -125,6 +126,11 @@ pub fn expect_plain(what: &str, start: *const u8, len: usize, kind: Kind) {
     let range = start.addr()..start.addr().saturating_add(len);
     let mut mapped_to = range.start;
     let mut fault = None;
+    if kind == Kind::Shared
+        && let Some(name) = remaining_name(start)
+    {
+        crate::fail(format!("{what} {name}"));
+    }
     each_mapping(range.clone(), |mapping, flags| {
         if mapping.start <= mapped_to {
             mapped_to = mapping.end;
@@ -187,6 +193,47 @@ fn usual_flags() -> VmFlags {
         })
     });
     *USUAL.get().unwrap_or_else(|| panics::skip(BROKEN))
+}
+
+/// Says under which name another process could still open the memory at `start`, as the rest of a sentence.
+fn remaining_name(start: *const u8) -> Option<&'static str> {
+    let mut found = None;
+    each_line(c"/proc/self/maps", |line| {
+        let line = line
+            .utf8_chunks()
+            .next()
+            .and_then(|line| MapsLine::parse(line.valid()));
+        match line {
+            Some(line) if line.range.contains(&(start.addr() as u64)) => {
+                found = if line.name.starts_with("/SYSV") {
+                    (!is_removed(line.inode as i32)).then_some(
+                        "is in a System V segment that is not removed: if the process is killed now, the segment stays \
+                         until a reboot. Call shmctl(IPC_RMID) as soon as it is attached.",
+                    )
+                } else {
+                    (line.name.starts_with("/dev/shm/") && !line.deleted).then_some(
+                        "still has a name in /dev/shm: if the process is killed now, the memory stays until a reboot. \
+                         Call shm_unlink as soon as the object is open.",
+                    )
+                };
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    })?;
+    found
+}
+
+/// Whether a System V segment will go with its last user. Also true if it cannot be examined.
+fn is_removed(id: i32) -> bool {
+    /// SHM_DEST of the kernel's headers: removed, but still attached.
+    const SHM_DEST: u32 = 0o1000;
+    let mut about = MaybeUninit::<libc::shmid_ds>::zeroed();
+    // SAFETY: IPC_STAT only writes to the structure.
+    let result = unsafe { libc::shmctl(id, libc::IPC_STAT, about.as_mut_ptr()) };
+    // SAFETY: zeros are valid for every field.
+    let about = unsafe { about.assume_init() };
+    result == -1 || u32::from(about.shm_perm.mode) & SHM_DEST != 0
 }
 
 /// Calls `f` with the range and the flags of each mapping that overlaps `wanted`.

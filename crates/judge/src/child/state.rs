@@ -28,6 +28,20 @@ pub fn rebase_state() {
     BEFORE.set(Some(State::now()));
 }
 
+/// The sentence on what differs in a forked child from its parent's state at `rebase_state`: another signal action,
+/// another mask, another working directory. `None` if the child is as fork(2) has made it.
+///
+/// Call it in the child. Its panic hook, its thread's name and its parent-death signal are not compared.
+pub fn change_in_child() -> Option<String> {
+    let sentence = BEFORE.with_borrow_mut(|before| {
+        let before = before.as_mut()?;
+        before.forked();
+        before.inherited_change(&State::now())
+    })?;
+    let rest = sentence.strip_prefix("Your code").unwrap_or(&sentence);
+    Some(format!("In the child, your code{rest}"))
+}
+
 /// The sentence on what has changed since `rebase_state`; `None` if nothing has.
 pub fn change() -> Option<String> {
     BEFORE.with_borrow(|before| {
@@ -53,6 +67,8 @@ struct State {
     threads: Vec<i32>,
     /// One bit for each signal: bit n-1 for signal n.
     blocked: Option<u64>,
+    /// Signals that are pending for the thread or the process, as in `blocked`.
+    pending: Option<u64>,
     /// By signal number.
     actions: Vec<Option<Action>>,
     alternate_stack: Option<(usize, usize, i32)>,
@@ -106,6 +122,7 @@ impl State {
             hook: hook(),
             threads: procfs::threads(process::id() as i32),
             blocked: blocked_signals(),
+            pending: pending_signals(),
             actions: (0..=LAST_SIGNAL).map(action).collect(),
             alternate_stack: alternate_stack(),
             interval_timers: INTERVAL_TIMERS.map(|(_, timer)| runs(timer)),
@@ -122,13 +139,30 @@ impl State {
     fn change_to(&self, now: &State) -> Option<String> {
         self.hook_change(now)
             .or_else(|| self.thread_change(now))
-            .or_else(|| self.mask_change(now))
+            .or_else(|| self.pending_change(now))
+            .or_else(|| self.inherited_change(now))
+            .or_else(|| self.memory_change(now))
+    }
+
+    /// The first difference in what a forked child inherits.
+    fn inherited_change(&self, now: &State) -> Option<String> {
+        self.mask_change(now)
             .or_else(|| self.action_change(now))
             .or_else(|| self.timer_change(now))
             .or_else(|| self.descriptor_change(now))
-            .or_else(|| self.memory_change(now))
             .or_else(|| self.environment_change(now))
             .or_else(|| self.value_change(now))
+    }
+
+    /// Makes this state that of a forked child: it inherits no timer, and some values are its own.
+    fn forked(&mut self) {
+        self.interval_timers = self.interval_timers.map(|runs| runs.map(|_| false));
+        self.timers = self.timers.map(|_| 0);
+        for value in &mut self.values {
+            if OF_ONE_PROCESS.contains(&value.name) {
+                value.text = None;
+            }
+        }
     }
 
     fn hook_change(&self, now: &State) -> Option<String> {
@@ -161,6 +195,17 @@ impl State {
             })
         };
         left(after & !before, "blocked").or_else(|| left(before & !after, "unblocked"))
+    }
+
+    fn pending_change(&self, now: &State) -> Option<String> {
+        let taken = self.pending? & !now.pending?;
+        (taken != 0).then(|| {
+            format!(
+                "Your code consumed {}, which was pending for its caller. Leave blocked signals pending that it has not \
+                 caused.",
+                names(taken)
+            )
+        })
     }
 
     fn action_change(&self, now: &State) -> Option<String> {
@@ -252,14 +297,22 @@ impl State {
     }
 
     fn memory_change(&self, now: &State) -> Option<String> {
-        if let (Some(before), Some(after)) = (self.locked, now.locked)
-            && after > before
-        {
-            return Some(format!(
-                "Your code left {} of memory locked, or locks all future memory. Undo its mlock, mlockall or \
-                 MAP_LOCKED: locked memory counts against RLIMIT_MEMLOCK.",
-                format::size((after - before) << 10)
-            ));
+        if let (Some(before), Some(after)) = (self.locked, now.locked) {
+            if after > before {
+                return Some(format!(
+                    "Your code left {} of memory locked, or locks all future memory. Undo its mlock, mlockall or \
+                     MAP_LOCKED: locked memory counts against RLIMIT_MEMLOCK.",
+                    format::size((after - before) << 10)
+                ));
+            }
+            if after < before {
+                // Without the amount, which depends on the page size.
+                return Some(
+                    "Your code unlocked memory that its caller had locked with mlock. Unlock only the memory that it \
+                     locked: munlockall unlocks all memory of the process."
+                        .to_owned(),
+                );
+            }
         }
         // malloc trims and grows the heap by itself. Only what lies beyond its own share was taken by somebody else.
         let grown = now.heap.end.wrapping_sub(self.heap.end) as isize;
@@ -383,6 +436,15 @@ fn blocked_signals() -> Option<u64> {
     (failed == 0).then(|| bits(&set))
 }
 
+fn pending_signals() -> Option<u64> {
+    let mut set = MaybeUninit::zeroed();
+    // SAFETY: the call only writes to the set.
+    let failed = unsafe { libc::sigpending(set.as_mut_ptr()) };
+    // SAFETY: a signal set of zeros is a valid one, whether or not the call has written it.
+    let set = unsafe { set.assume_init() };
+    (failed == 0).then(|| bits(&set))
+}
+
 /// A flag that libc sets for its own use.
 const SA_RESTORER: i32 = 0x0400_0000;
 
@@ -470,6 +532,11 @@ fn heap() -> Heap {
     }
 }
 
+/// The values that a forked child does not inherit, or that it may choose.
+const OF_ONE_PROCESS: [&str; 3] = [THREAD_NAME, "PR_SET_CHILD_SUBREAPER", "PR_SET_PDEATHSIG"];
+
+const THREAD_NAME: &str = "its thread's name";
+
 /// The values that are compared as text, in an order that never differs.
 fn values(status: &str) -> Vec<Value> {
     let mut values = Vec::with_capacity(64);
@@ -481,7 +548,7 @@ fn values(status: &str) -> Vec<Value> {
         directory.map(|path| path.display().to_string()),
     );
     add("the umask", of_status("Umask:"));
-    add("its thread's name", of_status("Name:"));
+    add(THREAD_NAME, of_status("Name:"));
     add("the user ids", of_status("Uid:"));
     add("the group ids", of_status("Gid:"));
     add("the process group", Some(getpgrp().to_string()));

@@ -25,6 +25,11 @@ pub fn watch<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Notes a number for the check of a `watched` case or of `refusals`: what a function has returned, for example.
+pub fn note(number: u64) {
+    window::mark(Mark::Note, number as usize);
+}
+
 /// Makes room in the heap, so that the small allocations of a case do not grow it at unpredictable moments.
 pub fn grow_the_heap() {
     drop(black_box(Vec::<u8>::with_capacity(96 << 10)));

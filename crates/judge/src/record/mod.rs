@@ -70,6 +70,8 @@ pub struct Record {
     pub watched: bool,
     /// The length of the first watched munmap of memory that had been unmapped already.
     pub unmapped_twice: Option<u64>,
+    /// What the body of the case has noted.
+    pub notes: Vec<u64>,
     /// The number of the answer's calls in the window, by name.
     pub counts: BTreeMap<String, usize>,
 }

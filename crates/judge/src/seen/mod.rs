@@ -40,6 +40,11 @@ impl Seen {
         self.record.counts.get(name).copied().unwrap_or(0)
     }
 
+    /// The numbers that the body has passed to `note`.
+    pub fn notes(&self) -> &[u64] {
+        &self.record.notes
+    }
+
     /// The watched calls, one line each. The text is the same on every run.
     pub fn transcript(&self) -> String {
         self.record.transcript().unwrap_or_default()

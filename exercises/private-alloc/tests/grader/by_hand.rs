@@ -109,7 +109,7 @@ fn failure_is_an_error() {
 fn unmapped() {
     case(|| {
         for (len, name) in lengths() {
-            let spacer = Spacer::new();
+            let spacer = Spacer::above(len);
             let start = map(len);
             drop(spacer);
             let neighbours = Neighbours::of(start, len);
@@ -152,6 +152,21 @@ fn unmaps_a_part() {
             kept.iter().all(|page| first_change(page).is_none()),
             "unmap_by_hand changed the contents of a page outside the range that it was asked to unmap. Pass start \
              and len to munmap unchanged."
+        );
+    })
+}
+
+#[test]
+fn unmapping_is_unsafe() {
+    case(|| {
+        // Ends the case here if the answer maps nothing yet.
+        let start = map(LEN);
+        unmap(start, LEN);
+        let safe = judge::is_safe_fn!(unmap_by_hand, fn(*mut u8, usize) -> io::Result<()>);
+        check!(
+            !safe,
+            "unmap_by_hand can be called without `unsafe`, so safe code could unmap memory that is in use. Keep it an \
+             `unsafe fn`, as in the stub."
         );
     })
 }

@@ -1,7 +1,7 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
-use judge::Refusal;
 use judge::probe::faults;
+use judge::{Refusal, Seen};
 
 use super::*;
 
@@ -20,7 +20,8 @@ fn partly_used() -> [usize; 4] {
     ]
 }
 
-const ALL_AT_ONCE: &str = "Pass MAP_POPULATE to mmap, or write to every page.";
+const ALL_AT_ONCE: &str =
+    "Pass MAP_POPULATE to mmap, without MAP_NONBLOCK, or write to every page.";
 const EVERY_PAGE: &str = "Populate every page, the last one included.";
 const BY_HAND: &str = "Write to every page, the last one included, with write_volatile: the compiler may leave out a \
                        plain write.";
@@ -159,7 +160,7 @@ fn prefault_keeps_contents() {
         // Some pages are written, some only read, and some untouched.
         let kept = |prefault: fn(&mut Region), how: &str| {
             for len in [page - 1, (PAGES - 1) * page + 1, PAGES * page] {
-                let spacer = Spacer::new();
+                let spacer = Spacer::above(len);
                 let mut region = region(len);
                 drop(spacer);
                 let mut expected = vec![0; len];
@@ -204,8 +205,12 @@ fn prefault_keeps_contents() {
 fn prefault_populates_every_page() {
     case(|| {
         for len in partly_used() {
+            let spacer = Spacer::above(len);
             let mut region = region(len);
+            drop(spacer);
+            let neighbours = Neighbours::untouched(region.as_slice().as_ptr(), len);
             prefault(&mut region);
+            neighbours.expect_untouched("prefault() of a region");
             expect_no_fault(region.as_mut_slice(), "prefault()", EVERY_PAGE);
         }
     })
@@ -305,12 +310,13 @@ fn prefault_leaves_nothing() {
 }
 
 /// The errors of the calls that an answer may populate pages with.
-const POPULATING: [(&str, Errno); 9] = [
+const POPULATING: [(&str, Errno); 10] = [
     ("mmap", Errno::ENOMEM),
     ("madvise", Errno::EINVAL),
     ("madvise", Errno::ENOMEM),
     ("madvise", Errno::EAGAIN),
     ("madvise", Errno::EFAULT),
+    ("madvise", Errno::EHWPOISON),
     ("munmap", Errno::ENOMEM),
     ("mprotect", Errno::ENOMEM),
     ("mremap", Errno::ENOMEM),
@@ -349,6 +355,7 @@ fn prefaulting_calls_that_fail() {
             );
             match result {
                 Ok(()) => {
+                    judge::note(RETURNED_OK);
                     let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
                     check!(
                         taken == NONE,
@@ -361,8 +368,30 @@ fn prefaulting_calls_that_fail() {
             fill(region.as_mut_slice());
             watch(|| drop(region));
         },
-        |seen| seen.expect_nothing_left(),
+        |seen| {
+            expect_no_lost_error(seen);
+            seen.expect_nothing_left();
+        },
     )
+}
+
+const RETURNED_OK: u64 = 1;
+
+/// Fails the case if prefault() returned Ok although the kernel said that it cannot provide the pages.
+fn expect_no_lost_error(seen: &Seen) {
+    let advised = seen.calls("madvise").into_iter();
+    let mut populating =
+        advised.filter(|call| call.args[2] == nix::libc::MADV_POPULATE_WRITE as u64);
+    // A call that is repeated may succeed, and EINVAL and EAGAIN leave another way open.
+    if let Some(Err(error @ (Errno::ENOMEM | Errno::EFAULT | Errno::EHWPOISON))) =
+        populating.next_back().map(|call| call.result)
+        && seen.notes().contains(&RETURNED_OK)
+    {
+        judge::fail(format!(
+            "MADV_POPULATE_WRITE failed with {error:?}, and prefault() returned Ok; expected the error. Write to the pages \
+             yourself only after EINVAL: where the kernel cannot provide a page, a write kills the process."
+        ));
+    }
 }
 
 /// Fails the case unless the error is that of the call that was made to fail.

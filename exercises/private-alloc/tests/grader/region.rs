@@ -1,5 +1,6 @@
 //! Stage 2: a `Region` that owns its mapping.
 
+use judge::probe::heap_in_use;
 use judge::{Limits, case_with};
 
 use super::*;
@@ -148,19 +149,13 @@ fn gone_after_drop() {
             expect_deep(copy);
         }
         for (len, name) in lengths() {
-            let spacer = Spacer::new();
+            let spacer = Spacer::above(len);
             let region = region(len);
             drop(spacer);
             let start = region.as_slice().as_ptr();
-            let pages = len.div_ceil(page_size());
             let neighbours = Neighbours::of(start, len);
             drop(region);
-            let left = mapped_pages(start, len);
-            check!(
-                left == 0,
-                "After a region of {name} was dropped, {} still mapped; expected none. Unmap the whole length in Drop.",
-                pages_of("its", left, pages)
-            );
+            expect_gone(start, len, name);
             neighbours.expect_untouched("The drop of a region");
         }
     })
@@ -273,14 +268,63 @@ fn independent() {
     })
 }
 
+#[test]
+fn dropped_in_any_order() {
+    case(|| {
+        const ORDERS: [[usize; 3]; 6] = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
+        for (len, name) in &lengths()[..5] {
+            for order in ORDERS {
+                let mut regions = [0; 3].map(|_| Some(region(*len)));
+                regions
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|region| fill(region.as_mut_slice()));
+                for index in order {
+                    let dropped = regions[index].take();
+                    let start = dropped.as_ref().map(|region| region.as_slice().as_ptr());
+                    drop(dropped);
+                    for kept in regions.iter().flatten() {
+                        expect_kept(kept, name);
+                    }
+                    start
+                        .into_iter()
+                        .for_each(|start| expect_gone(start, *len, name));
+                }
+            }
+        }
+    })
+}
+
+/// Fails the case if a page of a region that was dropped is still mapped.
+fn expect_gone(start: *const u8, len: usize, name: &str) {
+    let (left, pages) = (mapped_pages(start, len), len.div_ceil(page_size()));
+    let advice = match left == pages {
+        true => "Unmap the memory in Drop.",
+        false => "Unmap the whole length in Drop.",
+    };
+    check!(
+        left == 0,
+        "After a region of {name} was dropped, {} still mapped; expected none. {advice}",
+        pages_of("its", left, pages)
+    );
+}
+
 /// Fails the case unless the region, which `fill` has filled, is intact after the drop of another one.
 fn expect_kept(region: &Region, name: &str) {
     let (start, len) = (region.as_slice().as_ptr(), region.len());
     let (mapped, expected) = (mapped_pages(start, len), len.div_ceil(page_size()));
     check!(
         mapped == expected,
-        "Another region was dropped, and of the {expected} pages of a region of {name} only {mapped} are still mapped. \
-         Unmap only the dropped region's own pages."
+        "Another region was dropped while a region of {name} was live, and {} unmapped. Unmap only the dropped \
+         region's own pages.",
+        pages_of("its", expected - mapped, expected)
     );
     check!(
         first_change(region.as_slice()).is_none(),
@@ -352,6 +396,40 @@ fn expect_deep(copy: Region) {
                 .to_owned(),
         );
     }
+}
+
+#[test]
+fn keeps_no_heap_memory() {
+    case(|| {
+        let make_and_drop = |count| (0..count).for_each(|_| drop(region(1)));
+        // malloc may take memory for good when it is used first, and a collection when it grows.
+        make_and_drop(32);
+        let before = heap_in_use();
+        make_and_drop(REGIONS);
+        let kept = heap_in_use().saturating_sub(before);
+        check!(
+            kept < 16 * REGIONS,
+            "{REGIONS} regions were made and dropped, and malloc has {kept} bytes more in use than before. Free in \
+             Drop what `new` has allocated for a region."
+        );
+    })
+}
+
+const REGIONS: usize = 64;
+
+#[test]
+fn fields_are_private() {
+    case(|| {
+        // Ends the case here if the answer has no `Region::new` yet.
+        let _region = region(LEN);
+        let public = judge::answer::source::public_fields("Region");
+        check!(
+            public.is_empty(),
+            "Region has the public field `{}`: safe code could change it, and Drop would then unmap other memory. Leave \
+             out `pub`.",
+            public[0]
+        );
+    })
 }
 
 #[test]

@@ -128,6 +128,19 @@ fn a_signal_does_not_end_the_wait() {
 }
 
 #[test]
+fn the_child_keeps_its_callers_state() {
+    case(|| {
+        caller::expect_inherited(|| {
+            let answer = || {
+                caller::compare();
+                1
+            };
+            expect_answer(answer);
+        })
+    })
+}
+
+#[test]
 fn output_is_not_doubled() {
     case(|| {
         output::expect_silent_children(|| expect_answer(|| 1));

@@ -169,6 +169,17 @@ fn a_panic_is_reported() {
     })
 }
 
+#[test]
+fn a_panic_without_output_is_reported() {
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        let result = output::with_full_output(|| run(&numbers, |_| panic!("on purpose")));
+        expect_reported(result, "panicked", &["panicked"]);
+        expect_success(output::with_full_output(|| run(&numbers, |_| ())));
+    })
+}
+
 /// Counts its drops in each process: the child's count is the first of these numbers, its parent's the second.
 struct Counted<'a>(&'a Numbers, u32);
 impl Drop for Counted<'_> {
@@ -428,12 +439,12 @@ fn a_signal_does_not_end_the_wait() {
             nix::unistd::gettid().as_raw(),
         );
         let result = run(&numbers, |_| {
-            for _ in 0..3 {
-                thread::sleep(Duration::from_millis(20));
+            for _ in 0..12 {
+                until_steady(thread, &['S']);
                 // SAFETY: tgkill(2) accesses no memory. It signals the thread that waits for this child.
                 unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
             }
-            thread::sleep(Duration::from_millis(20));
+            until_steady(thread, &['S']);
         });
         if let Err(error) = result {
             judge::fail(format!(
@@ -502,6 +513,49 @@ fn the_closure_keeps_mask_and_group() {
             numbers[0].load(SeqCst) == 1,
             "The closure runs with another signal mask than the caller of run_child; expected the same one. If you \
              block signals for the fork, restore the mask in the child, too."
+        );
+    })
+}
+
+#[test]
+fn the_closure_keeps_its_callers_state() {
+    case(|| {
+        let numbers = new!(Numbers);
+        caller::expect_inherited(|| expect_success(run(&numbers, |_| caller::compare())))
+    })
+}
+
+#[test]
+fn pending_signals_stay_pending() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGUSR1] {
+            mask.add(signal);
+        }
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).expect("a valid mask");
+        for signal in &mask {
+            nix::sys::signal::raise(signal).expect("a valid signal");
+        }
+        judge::rebase_state();
+        expect_success(run(&numbers, |_| ()));
+        // The judge compares the pending signals when the case ends.
+    })
+}
+
+#[test]
+fn running_is_unsafe() {
+    case(|| {
+        // Ends the case here if the answer has no `Shared::new` yet.
+        let _numbers = new!(Numbers);
+        let safe = judge::is_safe_fn!(
+            Shared::<Numbers>::run_child,
+            fn(&Shared<Numbers>, fn(&Numbers)) -> io::Result<()>
+        );
+        check!(
+            !safe,
+            "run_child can be called without `unsafe`, but the caller must promise that the closure needs no lock that \
+             another thread may hold. Keep it an `unsafe fn`, as in the stub."
         );
     })
 }

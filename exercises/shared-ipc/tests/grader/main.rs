@@ -68,6 +68,7 @@ fn reap() {
 
 mod bound;
 mod by_hand;
+mod caller;
 mod child;
 mod output;
 mod shared;

@@ -1,6 +1,7 @@
 //! Captures standard output, to see what a child writes when it ends.
 
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::process;
 use std::sync::atomic::AtomicU32;
 
@@ -15,14 +16,19 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
     register_exit_handler();
     // Without a newline, the text is still in the buffer when the child is forked.
     print!("once");
+    // C has a buffer of its own.
+    // SAFETY: the text is a C string without conversions.
+    unsafe { libc::printf(c"in C".as_ptr()) };
     let result = f();
     let text = captured.end();
-    let count = text.matches("once").count();
-    check!(
-        count == 1,
-        "Text that was in the buffer of standard output before the fork was written {count} times; expected once. Do \
-         not flush in the child, and end it with _exit, which flushes no buffer."
-    );
+    for (written, buffer) in [("once", "the"), ("in C", "C's")] {
+        let count = text.matches(written).count();
+        check!(
+            count == 1,
+            "Text that was in {buffer} buffer of standard output before the fork was written {count} times; expected \
+             once. Do not flush in the child, and end it with _exit, which flushes no buffer."
+        );
+    }
     check!(
         !text.contains("handler"),
         "The child ran a handler that its parent had registered with atexit. End the child with _exit, which runs none."
@@ -64,6 +70,8 @@ impl CapturedStdout {
     /// Restores standard output and returns the captured text.
     fn end(self) -> String {
         let _ = io::stdout().flush();
+        // SAFETY: null means all streams of C.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
         // SAFETY: as in `begin`.
         unsafe { libc::dup2(self.saved, 1) };
         let mut text = vec![0; 64];
@@ -72,4 +80,26 @@ impl CapturedStdout {
         text.truncate(usize::try_from(read).unwrap_or(0));
         String::from_utf8_lossy(&text).into_owned()
     }
+}
+
+/// Calls `f` while nothing can be written to standard output and standard error.
+pub fn with_full_output<R>(f: impl FnOnce() -> R) -> R {
+    let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
+        judge::skip("/dev/full cannot be opened");
+    };
+    let _ = io::stdout().flush();
+    // SAFETY: dup(2) accesses no memory.
+    let saved = [1, 2].map(|stream| unsafe { libc::dup(stream) });
+    for stream in [1, 2] {
+        // SAFETY: dup2(2) accesses no memory, and both descriptors stay open.
+        unsafe { libc::dup2(full.as_raw_fd(), stream) };
+    }
+    let result = f();
+    for (saved, stream) in saved.into_iter().zip([1, 2]) {
+        // SAFETY: as above.
+        unsafe { libc::dup2(saved, stream) };
+        // SAFETY: nothing else uses the copy.
+        unsafe { libc::close(saved) };
+    }
+    result
 }

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::null_mut;
 
-use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{
+    Kind, expect_plain, heap_in_use, mapped_pages, page_size, permissions, resident_pages,
+};
 use judge::{Limits, Neighbours, Spacer, case_with, in_child, pretend};
 use nix::libc;
 
@@ -418,7 +420,7 @@ fn gone_after_drop() {
         // A derived `Clone` needs a type that is `Clone`.
         expect_no_second_owner!([u64; 8]);
         for (len, name, new) in SIZES {
-            let spacer = Spacer::new();
+            let spacer = Spacer::above(*len);
             let value = new();
             drop(spacer);
             let start = value.bytes().as_ptr().cast();
@@ -520,6 +522,40 @@ fn dropped_in_a_child() {
         );
         // SAFETY: the value is not used again.
         unsafe { ManuallyDrop::drop(&mut value) };
+    })
+}
+
+#[test]
+fn keeps_no_heap_memory() {
+    case(|| {
+        let make_and_drop = |count| (0..count).for_each(|_| drop(new!([AtomicU8; 1])));
+        // malloc may take memory for good when it is used first, and a collection when it grows.
+        make_and_drop(32);
+        let before = heap_in_use();
+        make_and_drop(VALUES);
+        let kept = heap_in_use().saturating_sub(before);
+        check!(
+            kept < 16 * VALUES,
+            "{VALUES} values were made and dropped, and malloc has {kept} bytes more in use than before. Free in Drop \
+             what `new` has allocated for a value."
+        );
+    })
+}
+
+const VALUES: usize = 64;
+
+#[test]
+fn fields_are_private() {
+    case(|| {
+        // Ends the case here if the answer has no `Shared::new` yet.
+        let _value = new!(Numbers);
+        let public = judge::answer::source::public_fields("Shared");
+        check!(
+            public.is_empty(),
+            "Shared has the public field `{}`: safe code could change it, and Deref would then return other memory. Leave \
+             out `pub`.",
+            public[0]
+        );
     })
 }
 

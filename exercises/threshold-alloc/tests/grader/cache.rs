@@ -142,6 +142,88 @@ fn bounded() {
 }
 
 #[test]
+fn bounded_for_all_sizes_together() {
+    case(|| {
+        const LIMIT: usize = 256 * KIB;
+        ALLOC.set_thread_cache(LIMIT);
+        let (sender, receiver) = mpsc::channel::<Vec<Block>>();
+        let (done, is_done) = mpsc::channel();
+        let hoarder = thread::spawn(move || {
+            for blocks in receiver {
+                blocks.into_iter().for_each(free);
+                done.send(()).unwrap();
+            }
+        });
+        let (mut moved, mut highest) = (0, 0);
+        for size in [50, 100, 150, 200, 300, 400, 600, 800] {
+            let new = || -> Vec<_> { (0..2 * LIMIT / size).map(|_| alloc(size)).collect() };
+            let end = |blocks: &[Block]| blocks.iter().map(|block| block.range().end).max();
+            let blocks = new();
+            highest = highest.max(end(&blocks).unwrap_or(0));
+            let before = heap().end;
+            sender.send(blocks).unwrap();
+            is_done.recv().unwrap();
+            // They stay live, so that the heap has nothing else that is free.
+            let last = end(&new()).unwrap_or(0);
+            // The break may move by more than a block needs, and memory that is still unused may be taken first.
+            moved += heap()
+                .end
+                .saturating_sub(before)
+                .min(last.saturating_sub(highest));
+            highest = highest.max(last);
+        }
+        drop(sender);
+        hoarder.join().unwrap();
+        check!(
+            moved <= 3 * LIMIT,
+            "With a thread cache of 256 KiB, one thread freed 512 KiB of blocks of each of 8 sizes, and another thread \
+             allocated as many again. The heap grew by {}; expected at most 768 KiB. Count the bytes of all cached \
+             blocks together.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
+fn used_while_a_thread_ends() {
+    /// Allocates and frees when its thread ends.
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let block = alloc(100);
+            block.fill(1);
+            free(block);
+        }
+    }
+    thread_local! {
+        static EARLIER: Late = const { Late };
+        static LATER: Late = const { Late };
+    }
+    case(|| {
+        enable_cache();
+        fill_cache();
+        let child = fork_child(|| {
+            let thread = thread::spawn(|| {
+                // Whichever is destroyed first: one of the two uses the allocator after its cache is gone.
+                EARLIER.with(|_| ());
+                fill_cache();
+                LATER.with(|_| ());
+            });
+            thread.join().unwrap();
+        });
+        let how = match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, 0)) => return,
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+            _ => "panicked".to_owned(),
+        };
+        judge::fail(format!(
+            "A destructor of a thread-local variable allocated and freed a block while its thread ended, and the process \
+             {how}. Where the thread's cache is destroyed already, use the heap: LocalKey::try_with does not panic."
+        ));
+    })
+}
+
+#[test]
 fn a_thread_that_ends_returns_its_blocks() {
     case(|| {
         enable_cache();
@@ -300,6 +382,16 @@ fn a_double_free_aborts() {
                 free(blocks[0]);
                 free(blocks[1]);
                 blocks[2]
+            });
+        }
+        // One of these numbers fills the cache, whatever the heap adds to a block.
+        for before in LIMIT / 1000 - 4..=LIMIT / 1000 {
+            let what = "With a thread cache that it filled, a block of 1000 bytes";
+            expect_abort_if_freed_twice(what, || {
+                let blocks: Vec<_> = (0..before).map(|_| alloc(1000)).collect();
+                let block = alloc(1000);
+                blocks.into_iter().for_each(free);
+                block
             });
         }
     })

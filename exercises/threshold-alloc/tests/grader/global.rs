@@ -15,6 +15,9 @@ struct Switch;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
+/// Whether this process ends when a call of `ALLOC` calls the global allocator.
+static EXITS_IF_CALLED: AtomicBool = AtomicBool::new(false);
+
 /// Whether a call of `ALLOC` has called the global allocator.
 static CALLED_ITSELF: AtomicBool = AtomicBool::new(false);
 
@@ -52,6 +55,9 @@ unsafe impl GlobalAlloc for Switch {
         };
         let mut on = ON.load(SeqCst);
         if on && INSIDE.get() {
+            if EXITS_IF_CALLED.load(SeqCst) {
+                exit_now(ALLOCATED);
+            }
             // The system allocator serves this call, which would otherwise recurse without end.
             CALLED_ITSELF.store(true, SeqCst);
             on = false;
@@ -143,6 +149,45 @@ fn through_the_trait() {
             // SAFETY: the block is live, and this is its layout.
             unsafe { GlobalAlloc::dealloc(&ALLOC, grown.start, grown.layout) };
         }
+    })
+}
+
+#[test]
+fn frees_through_the_trait() {
+    case(|| {
+        expect_global_alloc();
+        let before = heap();
+        for size in [100, 60_000].repeat(500) {
+            let layout = layout(size, ALIGN);
+            // SAFETY: `layout` returns no layout of size 0.
+            let start = unsafe { GlobalAlloc::alloc(&ALLOC, layout) };
+            let block = expect_block(start, layout, "GlobalAlloc::alloc");
+            // SAFETY: the block is from this allocator, with this layout.
+            unsafe { GlobalAlloc::dealloc(&ALLOC, block.start, layout) };
+        }
+        let moved = heap().end.saturating_sub(before.end);
+        check!(
+            moved <= 256 * KIB,
+            "1000 blocks were allocated and freed through GlobalAlloc, one after the other, and the break moved up by {}; \
+             expected at most 256 KiB. Free the block in GlobalAlloc::dealloc.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
+fn aborts_without_allocating() {
+    case(|| {
+        expect_global_alloc();
+        expect_abort(
+            "A block of the program's global allocator",
+            || alloc(100),
+            |block| {
+                EXITS_IF_CALLED.store(true, SeqCst);
+                ON.store(true, SeqCst);
+                inside(|| free(block));
+            },
+        );
     })
 }
 

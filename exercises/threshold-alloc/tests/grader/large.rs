@@ -178,6 +178,22 @@ fn gone_when_freed() {
 }
 
 #[test]
+fn freed_without_a_touch() {
+    case(|| {
+        for size in [MIB, 16 * MIB] {
+            let block = alloc(size);
+            let ((), taken) = with_faults(|| free(block));
+            check!(
+                taken <= 2,
+                "A block of {} was freed that nobody had touched, and dealloc touched its pages; expected at most 2 page \
+                 faults. Do not write to memory that is about to be unmapped.",
+                amount(size)
+            );
+        }
+    })
+}
+
+#[test]
 fn neighbours_survive() {
     case(|| {
         let sizes = large_sizes().into_iter().map(|size| (size, ALIGN));

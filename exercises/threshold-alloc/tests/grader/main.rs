@@ -458,10 +458,15 @@ fn reorder(blocks: &mut [Block], order: &str) {
 
 /// Frees `block` twice in a row in a forked child, which must abort. `prepare` runs before that in the child.
 fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
+    expect_abort(what, prepare, free);
+}
+
+/// Like `expect_abort_if_freed_twice`, with another function for the second time.
+fn expect_abort(what: &str, prepare: impl FnOnce() -> Block, free_again: impl FnOnce(Block)) {
     let pid = fork_child(|| {
         let block = prepare();
         free(block);
-        free(block);
+        free_again(block);
         // Not reached if `dealloc` detects the double free.
         // SAFETY: the size is not 0.
         let [one, other] = [(); 2].map(|()| unsafe { ALLOC.alloc(block.layout) });
@@ -483,6 +488,14 @@ fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
             "{freed}, and dealloc returned both times; then alloc returned the same block twice. Detect the double \
              free in dealloc, and call abort."
         )),
+        Ok(WaitStatus::Exited(_, ALLOCATED)) => judge::fail(format!(
+            "{freed}, and dealloc called the program's global allocator, which it may be itself, before it aborted. Use \
+             nothing there that allocates: write a fixed message with write(2), and call abort."
+        )),
+        Ok(WaitStatus::Exited(_, status)) if status != 0 => judge::fail(format!(
+            "{freed}, and the process exited with status {status}; expected SIGABRT. Call abort: exit(3) runs handlers on \
+             a corrupted heap."
+        )),
         _ => judge::fail(format!(
             "{freed}, and dealloc returned both times; expected SIGABRT. Detect the double free in dealloc, and call \
              abort."
@@ -492,6 +505,9 @@ fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
 
 /// The exit status of a child to which `alloc` returned the same block twice.
 const SAME_BLOCK: i32 = 2;
+
+/// The exit status of a child in which `ALLOC` called the global allocator.
+const ALLOCATED: i32 = 3;
 
 /// The exit status of a child that panicked.
 const PANICKED: i32 = 101;

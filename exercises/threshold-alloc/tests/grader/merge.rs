@@ -97,6 +97,37 @@ fn dealloc_keeps_some_free_memory() {
 }
 
 #[test]
+fn large_blocks_leave_the_heap_alone() {
+    watched(
+        || {
+            ALLOC.trim();
+            free(alloc(100_000));
+            judge::note(heap().start as u64);
+            watch(|| {
+                for _ in 0..100 {
+                    free(alloc(LARGE));
+                    free(alloc(100_000));
+                }
+            });
+        },
+        |seen| {
+            let heap = seen
+                .notes()
+                .first()
+                .map_or(0..0, |start| *start..start + GIB as u64);
+            let changes = ["mmap", "munmap", "mprotect", "madvise"].map(|name| seen.calls(name));
+            let changes = changes.iter().flatten();
+            let count = changes.filter(|call| heap.contains(&call.args[0])).count();
+            check!(
+                count <= 10,
+                "A block of 512 KiB and one of 100000 bytes were allocated and freed in turn, 100 times, and {count} system \
+                 calls changed the heap; expected at most 10. Do not trim the heap when a mapped block is freed."
+            );
+        },
+    )
+}
+
+#[test]
 fn sizes_in_turn() {
     case(|| {
         ALLOC.trim();

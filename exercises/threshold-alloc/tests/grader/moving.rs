@@ -59,6 +59,71 @@ fn off_by_default() {
 }
 
 #[test]
+fn turned_off_again() {
+    case(|| {
+        ALLOC.set_moving_threshold(true);
+        free(alloc(MIB));
+        let moved = threshold();
+        for on in [false, true] {
+            ALLOC.set_moving_threshold(on);
+            check!(
+                threshold() == moved,
+                "set_moving_threshold({on}) changed the threshold from {moved} to {}; expected no change.",
+                threshold()
+            );
+        }
+        ALLOC.set_moving_threshold(false);
+        free(alloc(4 * MIB));
+        check!(
+            threshold() == moved,
+            "set_moving_threshold(false) was called, a block of 4 MiB was freed, and the threshold moved from {moved} to \
+             {}; expected it to stay.",
+            threshold()
+        );
+    })
+}
+
+#[test]
+fn up_to_32_mib() {
+    watched(
+        || {
+            ALLOC.set_moving_threshold(true);
+            for size in [2 * MIB, 9 * MIB, 20 * MIB, 32 * MIB - page_size()] {
+                free(alloc(size));
+                check!(
+                    threshold() > size && threshold() <= size + 2 * page_size(),
+                    "A mapped block of {size} bytes was freed, and the threshold is {}; expected a value just above the \
+                     block's size.",
+                    threshold()
+                );
+                free(alloc(size));
+                watch(|| {
+                    for _ in 0..10 {
+                        let block = alloc(size);
+                        block.touch_ends();
+                        check!(
+                            block.is_in(&heap()),
+                            "A mapped block of {size} bytes was freed, and a later block of that size is outside the \
+                             heap; expected it in the heap."
+                        );
+                        free(block);
+                    }
+                });
+            }
+        },
+        |seen| {
+            let calls = seen.transcript().lines().count();
+            check!(
+                calls == 0,
+                "The threshold moved past blocks of 2, 9, 20 and 32 MiB (less one page), and blocks of these sizes were \
+                 allocated and freed 10 times each with {calls} system calls; expected none. Let twice the block's size \
+                 stay free at the heap's end, as glibc does."
+            );
+        },
+    )
+}
+
+#[test]
 fn only_for_mapped_blocks() {
     case(|| {
         ALLOC.set_moving_threshold(true);

@@ -51,6 +51,7 @@ impl Tracer<'_> {
             }
             Mark::UntilStopped => return self.until_stopped(pid),
             Mark::GoOn => self.go_on(),
+            Mark::Note => self.record.notes.push(value),
         }
         Next::Resume
     }

@@ -1,0 +1,155 @@
+//! The answer's source text, for what neither the kernel nor the compiler can tell a grader.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// Returns the public fields of the answer's struct `name`, by name or, in a tuple struct, by number. Safe code could
+/// assign to them. There are none if the sources cannot be read.
+///
+/// Macros are not expanded, and only the first struct of that name is found.
+pub fn public_fields(name: &str) -> Vec<String> {
+    let package = env::var_os("CARGO_MANIFEST_DIR");
+    let code = package.and_then(|package| all_files(&Path::new(&package).join("src")));
+    code.map_or_else(Vec::new, |code| fields(&without_comments(&code), name))
+}
+
+/// The contents of all files below `folder`.
+pub(super) fn all_files(folder: &Path) -> Option<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).ok()? {
+        let path = entry.ok()?.path();
+        match path.is_dir() {
+            true => text += &all_files(&path)?,
+            false => {
+                text += &String::from_utf8_lossy(&fs::read(&path).ok()?);
+                text.push('\n');
+            }
+        }
+    }
+    Some(text)
+}
+
+/// The code without comments. What follows `//` in a string is lost as well.
+pub(super) fn without_comments(code: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = code;
+    while let Some(start) = rest.find("/*") {
+        // A line comment may contain the beginning of a block comment.
+        let line = rest[..start].rfind('\n').map_or(0, |end| end + 1);
+        let (before, after) = rest.split_at(start);
+        let end = match before[line..].contains("//") {
+            true => after.find('\n'),
+            false => after.find("*/").map(|end| end + 2),
+        };
+        kept += before;
+        kept.push('\n');
+        rest = end.map_or("", |end| &after[end..]);
+    }
+    kept += rest;
+    let lines = kept
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The public fields of the first struct `name` in code without comments.
+fn fields(code: &str, name: &str) -> Vec<String> {
+    let body = code.match_indices("struct ").find_map(|(at, keyword)| {
+        let rest = code[at + keyword.len()..].trim_start();
+        let rest = rest.strip_prefix(name)?;
+        let ends = rest.starts_with(|next: char| !next.is_alphanumeric() && next != '_');
+        ends.then(|| enclosed(rest)).flatten()
+    });
+    let fields = body.map_or_else(Vec::new, split);
+    let public = fields.iter().enumerate().filter_map(|(number, field)| {
+        let mut field = field.trim();
+        while let Some(attribute) = field.strip_prefix('#') {
+            field = attribute
+                .split_once(']')
+                .map_or("", |(_, rest)| rest)
+                .trim();
+        }
+        // `pub(crate)` is not public.
+        let field = field.strip_prefix("pub")?;
+        let field = field.strip_prefix(char::is_whitespace)?;
+        // A tuple struct may have a field of type `std::…`.
+        let named = field
+            .split_once(':')
+            .filter(|(name, kind)| is_identifier(name) && !kind.starts_with(':'));
+        Some(named.map_or_else(|| number.to_string(), |(name, _)| name.trim().to_owned()))
+    });
+    public.collect()
+}
+
+fn is_identifier(text: &str) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    text.trim().chars().all(is_part)
+}
+
+/// What is between the first brace or parenthesis and the one that closes it.
+fn enclosed(code: &str) -> Option<&str> {
+    let start = code.find(['{', '(', ';'])?;
+    let mut depth = 0;
+    for (at, letter) in code[start..].char_indices() {
+        match letter {
+            '{' | '(' => depth += 1,
+            '}' | ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return code.get(start + 1..start + at);
+        }
+    }
+    None
+}
+
+/// Splits at the commas that are not inside of brackets.
+fn split(fields: &str) -> Vec<&str> {
+    let mut depth = 0;
+    fields
+        .split(|letter: char| {
+            match letter {
+                '{' | '(' | '[' | '<' => depth += 1,
+                '}' | ')' | ']' | '>' => depth -= 1,
+                _ => {}
+            }
+            letter == ',' && depth == 0
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: &str) -> Vec<String> {
+        fields(&without_comments(code), "Region")
+    }
+
+    #[test]
+    fn finds_public_fields() {
+        let named = "struct Regions { pub a: u8 }\npub struct Region<T: Copy> {\n    /// pub x: u8,\n    start: (T, u8),\n    \
+                     #[allow(unused)]\n    pub len: usize,\n    pub\n    more: Map<u8, u8>,\n}";
+        assert_eq!(of(named), ["len", "more"]);
+        assert_eq!(of("pub struct Region(pub *mut u8, usize);"), ["0"]);
+        assert_eq!(
+            of("struct Region(u8, pub std::num::NonZero<usize>);"),
+            ["1"]
+        );
+    }
+
+    #[test]
+    fn finds_nothing_where_all_is_private() {
+        for code in [
+            "pub struct Region {\n    start: *mut u8, // pub\n    pub(crate) len: usize,\n    pub_len: usize,\n}",
+            "pub struct Region(*mut u8, pub(super) usize);\nimpl Region { pub fn len(&self) -> usize { 1 } }",
+            "pub struct Region;\nimpl Region { pub fn len(&self) -> usize { 1 } }",
+            "pub struct Other { pub len: usize }",
+            "struct Region<'a, T> where T: Fn(u8) -> u8 { len: &'a T }",
+            "struct Region {",
+            "",
+        ] {
+            assert_eq!(of(code), [""; 0], "{code}");
+        }
+    }
+}
