@@ -388,8 +388,8 @@ fn expect_no_lost_error(seen: &Seen) {
         && seen.notes().contains(&RETURNED_OK)
     {
         judge::fail(format!(
-            "MADV_POPULATE_WRITE failed with {error:?}, and prefault() returned Ok; expected the error. Write to the pages \
-             yourself only after EINVAL: where the kernel cannot provide a page, a write kills the process."
+            "prefault() returned Ok after MADV_POPULATE_WRITE had failed with {error:?}; expected the error. Write to the \
+             pages yourself only after EINVAL: where the kernel cannot provide a page, a write kills the process."
         ));
     }
 }

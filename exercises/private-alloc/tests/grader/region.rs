@@ -305,13 +305,9 @@ fn dropped_in_any_order() {
 /// Fails the case if a page of a region that was dropped is still mapped.
 fn expect_gone(start: *const u8, len: usize, name: &str) {
     let (left, pages) = (mapped_pages(start, len), len.div_ceil(page_size()));
-    let advice = match left == pages {
-        true => "Unmap the memory in Drop.",
-        false => "Unmap the whole length in Drop.",
-    };
     check!(
         left == 0,
-        "After a region of {name} was dropped, {} still mapped; expected none. {advice}",
+        "After a region of {name} was dropped, {} still mapped; expected none. Unmap all of it in Drop.",
         pages_of("its", left, pages)
     );
 }
