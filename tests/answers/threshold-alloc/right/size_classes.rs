@@ -1276,12 +1276,13 @@ mod cache {
             if cache.arena.get().is_none() {
                 cache.arena.set(Some(arena));
             }
+            // Before the limit is checked: a block that has filled the cache may be freed twice, too.
+            if list.get() == block {
+                corrupted();
+            }
             let bytes = cache.bytes.get() + class::slot(class);
             if bytes > limit || !cache.is_of(arena) {
                 return false;
-            }
-            if list.get() == block {
-                corrupted();
             }
             // SAFETY: the block is free, and long enough for an address.
             unsafe { block.cast::<*mut u8>().write(list.get()) };
