@@ -58,8 +58,8 @@
 //!
 //! # Modules
 //! - `case` grades one case, `compile_fail` the code that must not compile. `answer` detects a grader that was built from
-//!   other sources, `before_main` code of the answer that does not reach `main`. `role` decides whether this process is
-//!   the judge or the child.
+//!   other sources and reads the answer's text, `before_main` detects code of the answer that does not reach `main`.
+//!   `role` decides whether this process is the judge or the child.
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work

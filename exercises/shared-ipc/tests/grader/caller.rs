@@ -4,6 +4,7 @@ use std::io::{self, PipeWriter, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Where a child writes what has changed. Its parent closes its copy before it reads.
 static REPORT: Mutex<Option<PipeWriter>> = Mutex::new(None);
@@ -34,27 +35,32 @@ pub fn compare() {
     }
 }
 
-/// Ignores or handles every signal in turn, so that each reset to the default action changes something.
+/// Ignores or handles every signal in turn, so that each reset to the default action changes something. The handlers have
+/// flags and a mask, which signal(2) would not restore.
 fn change_actions() {
     extern "C" fn nothing(_: libc::c_int) {}
-    let handler = nothing as *const () as libc::sighandler_t;
-    // SIGCHLD must be neither ignored nor handled: that changes what a wait returns. Faults must end the process.
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGUSR2);
+    let handler = SigHandler::Handler(nothing);
+    let flags = SaFlags::SA_RESTART | SaFlags::SA_NODEFER;
+    let handled = SigAction::new(handler, flags, mask);
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // Faults must end the process.
     let kept = [
-        libc::SIGCHLD,
-        libc::SIGSEGV,
-        libc::SIGBUS,
-        libc::SIGILL,
-        libc::SIGFPE,
-        libc::SIGTRAP,
-        libc::SIGABRT,
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+        Signal::SIGTRAP,
+        Signal::SIGABRT,
     ];
-    for signal in (1..=64).filter(|signal| !kept.contains(signal)) {
-        let action = match signal % 2 {
-            0 => handler,
-            _ => libc::SIG_IGN,
+    for signal in Signal::iterator().filter(|signal| !kept.contains(signal)) {
+        // If SIGCHLD is ignored, the status of a child is lost.
+        let action = match signal as i32 % 2 == 0 || signal == Signal::SIGCHLD {
+            true => &handled,
+            false => &ignored,
         };
-        // SAFETY: the handler does nothing, so it is async-signal-safe. The call fails for numbers that cannot be
-        // handled.
-        unsafe { libc::signal(signal, action) };
+        // SAFETY: the handler does nothing, so it is async-signal-safe. The call fails for SIGKILL and SIGSTOP.
+        let _ = unsafe { sigaction(signal, action) };
     }
 }

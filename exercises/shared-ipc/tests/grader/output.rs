@@ -21,18 +21,20 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
     unsafe { libc::printf(c"in C".as_ptr()) };
     let result = f();
     let text = captured.end();
-    for (written, buffer) in [("once", "the"), ("in C", "C's")] {
+    let expect_once = |text: &str, written: &str, buffer: &str| {
         let count = text.matches(written).count();
         check!(
             count == 1,
             "Text that was in {buffer} buffer of standard output before the fork was written {count} times; expected \
              once. Do not flush in the child, and end it with _exit, which flushes no buffer."
         );
-    }
+    };
+    expect_once(&text, "once", "the");
     check!(
         !text.contains("handler"),
         "The child ran a handler that its parent had registered with atexit. End the child with _exit, which runs none."
     );
+    expect_once(&text, "in C", "C's");
     result
 }
 
