@@ -331,7 +331,7 @@ fn a_neighbour_that_became_resident_is_seen() {
         "The change also made the page after it resident, which belongs to another mapping. Touch only the pages of your \
          mapping.",
         // SAFETY: the neighbour is mapped, and no reference into it exists.
-        |start| unsafe { start.add(2 * page_size()).write(1) },
+        |start| unsafe { start.wrapping_add(2 * page_size()).write(1) },
     );
 }
 
@@ -356,12 +356,13 @@ fn safe_functions_are_told_from_unsafe_ones() {
     unsafe fn not_safe(byte: &u8) -> u8 {
         *byte
     }
-    unsafe fn generic(byte: &u8, f: impl FnOnce(&u8)) {
+    unsafe fn generic(byte: &u8, f: impl FnOnce(&u8)) -> u8 {
         f(byte);
+        *byte
     }
     assert!(judge::is_safe_fn!(safe, fn(&u8) -> u8));
     assert!(!judge::is_safe_fn!(not_safe, fn(&u8) -> u8));
-    assert!(!judge::is_safe_fn!(generic, fn(&u8, fn(&u8)) -> ()));
+    assert!(!judge::is_safe_fn!(generic, fn(&u8, fn(&u8)) -> u8));
 }
 
 #[test]
