@@ -237,15 +237,22 @@ fn a_waiter_dies() {
     })
 }
 
-/// How long a process that polls may do so until it counts as one that waits for the lock.
-const SHORT_TRIAL: Duration = Duration::from_millis(10);
+/// What happened before a process is killed.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    /// An owner died, and nothing has used the counter since.
+    Death,
+    /// An owner died, and `get` was called since.
+    DeathAndGet,
+}
 
 /// Kills a process at each place of `call`, which runs a closure under the lock that sends `begun` and `ended`, or none.
-/// With `owner_died` an owner has died before, which was not reported yet.
 ///
 /// The lock is held at a place if another process has to wait there. What must happen then does not depend on how the
 /// lock is made.
-fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn(), &dyn Fn())) {
+fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn(), &dyn Fn())) {
+    let owner_died = happened != Before::Nothing;
     let counter = new_counter();
     let [begun, ended] = [(); 2].map(|()| Event::new());
     let steps = Steps::of(&(), || {
@@ -256,6 +263,9 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
         if owner_died {
             die_with_the_lock(&counter, 7);
         }
+        if happened == Before::DeathAndGet {
+            get(&counter);
+        }
     };
     // The first call of a function in libc executes the dynamic linker.
     call(&counter, &|| begun.send(), &|| ended.send());
@@ -264,7 +274,11 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
     Process::fork(|| steps.find()).end();
     let _ = [begun.take(), ended.take()];
     for place in 0..judge::places() {
-        add_one_elsewhere(&counter);
+        entered(
+            add_one_elsewhere(&counter),
+            "with_lock in another process",
+            &format!("with_lock in another process never returned. {NOT_ROBUST}"),
+        );
         prepare();
         let stopped = Process::fork(|| steps.stop_at(place));
         if !judge::until_stopped() {
@@ -280,7 +294,11 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
             (true, false) => "in its closure".to_owned(),
             (true, true) => format!("in {name}, after its closure had returned"),
         };
-        let before = if owner_died { "An owner died. " } else { "" };
+        let before = match happened {
+            Before::Nothing => "",
+            Before::Death => "An owner died. ",
+            Before::DeathAndGet => "An owner died, and get() was called. ",
+        };
         let other = Waiter::adds(&counter);
         let passes = other.passes_within(SHORT_TRIAL);
         check!(!(passes && begun && !ended), "{NOT_EXCLUDED}");
@@ -306,9 +324,13 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
                 Entry::OwnerDied,
                 "the death was not reported yet. Keep the lock from the recovery until the closure has run.",
             )),
-            true => Some((
+            true if begun => Some((
                 Entry::Clean,
                 "no process died with the lock. Remove the record of the owner before you release the lock.",
+            )),
+            true => Some((
+                Entry::Clean,
+                "no process died with the lock. Record the owner only when you have the lock.",
             )),
             false if unreported => Some((
                 Entry::OwnerDied,
@@ -333,7 +355,10 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
                 format!(
                     "{before}A process was killed {at}, where it did not hold the lock. Then with_lock in another process"
                 ),
-                "Remove the record of the owner before you release the lock.",
+                match begun {
+                    true => "Remove the record of the owner before you release the lock.",
+                    false => "Record the owner only when you have the lock.",
+                },
             ),
             false => (
                 format!("{before}A process was killed {at}. Then the second with_lock"),
@@ -352,8 +377,8 @@ fn killed_anywhere(name: &str, owner_died: bool, call: impl Fn(&Counter, &dyn Fn
 #[test]
 fn killed_anywhere_in_with_lock() {
     case_with(Limits::with_steps(), || {
-        for owner_died in [false, true] {
-            killed_anywhere("with_lock", owner_died, |counter, begun, ended| {
+        for happened in [Before::Nothing, Before::Death, Before::DeathAndGet] {
+            killed_anywhere("with_lock", happened, |counter, begun, ended| {
                 let _ = counter.with_lock(|number, _| {
                     begun();
                     *number = number.wrapping_add(1);
@@ -367,9 +392,32 @@ fn killed_anywhere_in_with_lock() {
 #[test]
 fn killed_anywhere_in_get() {
     case_with(Limits::with_steps(), || {
-        killed_anywhere("get()", true, |counter, _, _| {
+        killed_anywhere("get()", Before::Death, |counter, _, _| {
             let _ = counter.get();
         });
+    })
+}
+
+#[test]
+fn only_one_takes_over() {
+    case_with(Limits::with_steps(), || {
+        let counter = new_counter();
+        beside_each_place(
+            &counter,
+            || die_with_the_lock(&counter, 7),
+            |first, second| {
+                let reports = [first, second]
+                    .iter()
+                    .filter(|entry| **entry == Entry::OwnerDied)
+                    .count();
+                check!(
+                    reports == 1,
+                    "An owner died. The grader stopped a process in with_lock while another one called with_lock. Then \
+                     with_lock passed Entry::OwnerDied {reports} times; expected once. Test and take over the lock in \
+                     one atomic step."
+                );
+            },
+        );
     })
 }
 

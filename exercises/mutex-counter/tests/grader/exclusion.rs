@@ -130,6 +130,24 @@ fn every_waiter_gets_in() {
 }
 
 #[test]
+fn stopped_before_it_has_the_lock() {
+    case_with(Limits::with_steps(), || {
+        let counter = new_counter();
+        beside_each_place(
+            &counter,
+            || (),
+            |first, second| {
+                check!(
+                    (first, second) == (Entry::Clean, Entry::Clean),
+                    "The grader stopped a process in with_lock while another one called with_lock. Then with_lock passed \
+                 Entry::OwnerDied; expected Entry::Clean, because no process died."
+                );
+            },
+        );
+    })
+}
+
+#[test]
 fn get_waits() {
     case(|| {
         let counter = new_counter();

@@ -208,15 +208,25 @@ fn dropped_in_one_process() {
         let counter = new_counter();
         let shared = &counter;
         let dropped = Process::fork(|| {
+            let before = shared_mappings();
             // SAFETY: the child drops this copy, and exits without using or dropping the original.
             drop(unsafe { std::ptr::read(shared) });
-            String::new()
+            match shared_mappings() < before {
+                true => String::new(),
+                false => "kept".to_owned(),
+            }
         });
-        if let End::Died(how) = dropped.end() {
-            fail(format!(
+        match dropped.end() {
+            End::Died(how) => fail(format!(
                 "A child dropped its counter, and Drop did not return: the child {how}. Expected Drop to unmap the \
                  memory and return."
-            ));
+            )),
+            End::Reported(kept) => check!(
+                kept.is_empty(),
+                "A child dropped its counter, and the shared memory is still mapped in the child. Expected Drop to \
+                 unmap it in each process that drops the counter."
+            ),
+            End::Stuck => {}
         }
         let advice = "Do not destroy or release the lock in Drop: other processes still use it.";
         let call = "After a child had dropped its counter, with_lock in another process";
@@ -401,6 +411,10 @@ fn mappings() -> Vec<Mapping> {
         })
     };
     maps.lines().filter_map(parse).collect()
+}
+
+fn shared_mappings() -> usize {
+    mappings().iter().filter(|mapping| mapping.shared).count()
 }
 
 fn overlaps(mappings: &[Mapping], range: &Range<usize>) -> bool {

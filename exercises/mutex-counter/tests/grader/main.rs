@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use judge::{Errno, Limits, Refusal, Steps, case, case_with, check, fail, refusals, refuse, watch};
 use mutex_counter::{Counter, Entry};
-use processes::{End, Event, LONG_TRIAL, Process, TRIAL};
+use processes::{End, Event, LONG_TRIAL, Process, SHORT_TRIAL, TRIAL};
 
 mod death;
 mod exclusion;
@@ -50,9 +50,14 @@ fn get(counter: &Counter) -> u64 {
 
 /// The sentence for a call that returned another error than the one with which a call was made to fail.
 fn wrong_error(error: &io::Error, refusal: Refusal, call: &str) -> String {
+    let advice = match refusal.call.starts_with("pthread") {
+        true => {
+            "The pthread functions return their error and do not set errno: use io::Error::from_raw_os_error."
+        }
+        false => "Return the error of the call that failed.",
+    };
     format!(
-        "{call} returned the error \"{error}\"; expected {:?}. The pthread functions return their error and do not \
-         set errno: use io::Error::from_raw_os_error.",
+        "{call} returned the error \"{error}\"; expected {:?}. {advice}",
         refusal.errno
     )
 }
@@ -90,11 +95,7 @@ struct Caller(Process);
 impl Caller {
     /// Forks a process that makes the call `f`, which returns what `with_lock` passed to its closure.
     fn enter(f: impl FnOnce() -> io::Result<(Entry, u64)>) -> Caller {
-        Caller(Process::fork(|| match f() {
-            Ok((Entry::Clean, number)) => format!("{CLEAN}{number}"),
-            Ok((Entry::OwnerDied, number)) => format!("{OWNER_DIED}{number}"),
-            Err(error) => format!("{ERROR}{error}"),
-        }))
+        Caller(Process::fork(|| report(f())))
     }
 
     /// Forks a process that makes the call `f`, which returns what `get` returned.
@@ -119,6 +120,15 @@ impl Caller {
             .or_else(|| Some(Outcome::Entered(Entry::OwnerDied, number(OWNER_DIED)?)))
             .or_else(|| Some(Outcome::Read(number(READ)?)))
             .unwrap_or_else(|| Outcome::Error(error.to_owned()))
+    }
+}
+
+/// The report of a process that called `with_lock`.
+fn report(result: io::Result<(Entry, u64)>) -> String {
+    match result {
+        Ok((Entry::Clean, number)) => format!("{CLEAN}{number}"),
+        Ok((Entry::OwnerDied, number)) => format!("{OWNER_DIED}{number}"),
+        Err(error) => format!("{ERROR}{error}"),
     }
 }
 
@@ -278,6 +288,65 @@ impl Waiter {
     /// Waits for the end of the call.
     fn outcome(self) -> Outcome {
         self.caller.outcome()
+    }
+}
+
+/// Stops a process at each place of `with_lock` while another one calls `with_lock` and, if it gets in, stays inside.
+/// Then the first one goes on, and must wait. `prepare` runs before each place; `check` gets what was passed to both.
+fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry, Entry)) {
+    let [begun, inside, leave] = [(); 3].map(|()| Event::new());
+    let steps = Steps::of(&(), || {
+        report(counter.with_lock(|number, entry| {
+            begun.send();
+            *number = number.wrapping_add(1);
+            (entry, *number)
+        }))
+    });
+    // The first call of a function in libc executes the dynamic linker.
+    let _ = add_one(counter);
+    prepare();
+    Process::fork(|| steps.find()).end();
+    begun.take();
+    for place in 0..judge::places() {
+        let passed = |outcome| {
+            let call = "The grader stopped a process in with_lock while another one called with_lock, which";
+            entered(
+                outcome,
+                call,
+                &format!("{call} never returned. {NOT_RELEASED}"),
+            )
+            .0
+        };
+        passed(add_one_elsewhere(counter));
+        prepare();
+        let first = Caller(Process::fork(|| steps.stop_at(place)));
+        if !judge::until_stopped() {
+            first.outcome();
+            begun.take();
+            continue;
+        }
+        let has_begun = begun.take();
+        let second = Caller::enter(|| {
+            counter.with_lock(|number, entry| {
+                inside.send();
+                leave.wait();
+                *number = number.wrapping_add(1);
+                (entry, *number)
+            })
+        });
+        let is_inside = inside.arrives_unless_blocked(second.0.pid, SHORT_TRIAL);
+        judge::go_on();
+        let both =
+            is_inside && !has_begun && begun.arrives_unless_blocked(first.0.pid, SHORT_TRIAL);
+        leave.send();
+        check!(
+            !both,
+            "The grader stopped a process in with_lock, before its closure ran, and another process ran its closure. \
+             Then the first one went on, and both were inside. Test and take the lock in one atomic step."
+        );
+        let (first, second) = (passed(first.outcome()), passed(second.outcome()));
+        let _ = [begun.take(), inside.take()];
+        check(first, second);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Stage 3: panics and relocking.
 
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 
 use super::*;
@@ -315,29 +317,44 @@ fn forked_inside_the_closure() {
         // The child may panic.
         judge::expect_panics();
         let counter = new_counter();
-        let [inside, go_on, child_has_left, leave] = [(); 4].map(|()| Event::new());
+        let [inside, go_on, children_have_left, leave] = [(); 4].map(|()| Event::new());
         let parent = Process::fork(|| {
-            let mut child_entered = false;
-            let _ends_the_child = EndsTheChild(getpid());
+            let me = getpid();
+            let _ends_the_children = EndsTheChild(me);
+            let mut waiting = None;
+            let mut left = Vec::new();
             let result = counter.with_lock(|_, _| {
                 inside.send();
                 go_on.wait();
-                let waiter = Waiter::adds(&counter);
-                child_entered = waiter.passes();
-                waiter.caller.0.kill();
-                // SAFETY: this process has one thread.
-                match unsafe { fork() }.expect("fork") {
-                    // The child leaves the closure, which only its parent has entered.
-                    ForkResult::Child => return,
-                    ForkResult::Parent { child } => processes::reap(child),
-                };
-                child_has_left.send();
+                let waiter = waiting.insert(Waiter::adds(&counter));
+                if waiter.passes() {
+                    left.push(CHILD_ENTERED.to_owned());
+                }
+                for panics in [false, true] {
+                    // SAFETY: this process has one thread.
+                    match unsafe { fork() }.expect("fork") {
+                        // The child leaves the closure, which only its parent has entered.
+                        ForkResult::Child if panics => panic::resume_unwind(Box::new(())),
+                        ForkResult::Child => return,
+                        ForkResult::Parent { child } => {
+                            left.extend(not_aborted(processes::reap(child), panics));
+                        }
+                    };
+                }
+                children_have_left.send();
                 leave.wait();
             });
-            match result {
-                Ok(()) if child_entered => CHILD_ENTERED.to_owned(),
-                Ok(()) => String::new(),
-                Err(error) => format!("returned an error: {error}"),
+            if getpid() != me {
+                processes::exit_now();
+            }
+            if let Some(waiter) = waiting
+                && matches!(waiter.outcome(), Outcome::Stuck)
+            {
+                left.push(CHILD_STUCK.to_owned());
+            }
+            match (result, left.into_iter().next()) {
+                (Err(error), _) => format!("returned an error: {error}"),
+                (Ok(()), mistake) => mistake.unwrap_or_default(),
             }
         });
         let how = |end| match end {
@@ -355,7 +372,7 @@ fn forked_inside_the_closure() {
         check!(!waiter.passes(), "{NOT_EXCLUDED}");
         go_on.send();
         let when = "A process forked inside with_lock, and its child left the closure.";
-        if !child_has_left.arrives() {
+        if !children_have_left.arrives() {
             let how = how(parent.end());
             fail(format!(
                 "{when} Then with_lock in the parent {how}. Expected only the child to end."
@@ -364,15 +381,15 @@ fn forked_inside_the_closure() {
         let passed = waiter.passes();
         leave.send();
         let how = how(parent.end());
-        check!(
-            how != CHILD_ENTERED,
-            "A process forked inside with_lock, and a with_lock in its child ran its closure while the parent was \
-             still inside. The child does not own the lock, so its with_lock must wait or fail."
-        );
+        check!(how != CHILD_ENTERED, "{how}");
         check!(
             !passed,
             "{when} Then another process was inside with_lock while the parent was still there. The child does not \
              own the lock: abort it instead of releasing the lock."
+        );
+        check!(
+            ![CHILD_STUCK, CHILD_RETURNED, CHILD_PANICKED].contains(&&*how),
+            "{how}"
         );
         check!(
             how.is_empty(),
@@ -389,8 +406,29 @@ fn forked_inside_the_closure() {
     })
 }
 
-/// The report of a parent whose child got past its lock.
-const CHILD_ENTERED: &str = "child entered";
+/// What a parent reports of the children that it forked inside the closure.
+const CHILD_ENTERED: &str = "A process forked inside with_lock, and a with_lock in its child ran its closure while the \
+                             parent was still inside. The child does not own the lock, so its with_lock must wait or \
+                             fail.";
+const CHILD_STUCK: &str = "A process forked inside with_lock, and its child called with_lock. The parent released the \
+                           lock, and with_lock in the child never returned. Expected it to get the lock then, or to \
+                           fail. A file lock belongs to an open file description, which a child inherits.";
+const CHILD_RETURNED: &str = "A process forked inside with_lock, and its child returned from the closure. Then \
+                              with_lock returned in the child; expected abort(), because the child does not own the \
+                              lock.";
+const CHILD_PANICKED: &str = "A process forked inside with_lock, and its child left the closure by a panic. Then the \
+                              panic left with_lock in the child; expected abort(), because the child does not own the \
+                              lock.";
+
+/// What to report of a child that left the closure, unless it was aborted.
+fn not_aborted(status: WaitStatus, panics: bool) -> Option<String> {
+    let aborted = matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _));
+    let sentence = match panics {
+        false => CHILD_RETURNED,
+        true => CHILD_PANICKED,
+    };
+    (!aborted).then(|| sentence.to_owned())
+}
 
 /// The calls that fail, and what with_lock or get must do then.
 const LOCKING: [(&str, Errno); 4] = [

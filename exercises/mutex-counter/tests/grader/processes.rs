@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: usize = 5;
 /// How long a process may sleep or run to pass a lock that does not exclude it. One that is blocked never passes.
 pub const TRIAL: Duration = Duration::from_millis(100);
+/// As `TRIAL`, where a process is stopped at each place.
+pub const SHORT_TRIAL: Duration = Duration::from_millis(10);
 /// As `TRIAL`, for a lock that gives up after a while.
 pub const LONG_TRIAL: Duration = Duration::from_millis(1500);
 
@@ -83,7 +85,7 @@ impl Process {
                 End::Died(format!("was killed by {signal}"))
             }
             (WaitStatus::Exited(_, status), None) if text.is_empty() => {
-                End::Died(format!("ended the process with exit status {status}"))
+                End::Died(format!("exited with status {status}"))
             }
             _ => End::Died(text),
         }
