@@ -136,6 +136,11 @@ fn an_unsolved_exercise_says_where_to_begin() {
     assert_eq!(status, Some(1), "{stdout}");
     assert!(stdout.contains("Next: by_hand."), "{stdout}");
     assert!(!stdout.contains('✗'), "{stdout}");
+    // The stub of the warm-up is complete code, so what it does is shown.
+    let shown = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sentence = "Not started: your file has `let flags = MapFlags::MAP_PRIVATE;` as in the stub. A forked child stored \
+                    42 in the number, and its parent reads 0; expected 42.";
+    assert!(shown.contains(sentence), "{stdout}");
 }
 
 /// The compile-fail cases compile with the stub's signatures, which is not the learner's mistake.
@@ -563,7 +568,7 @@ impl Watching {
     }
 
     fn begin_with(copy: &Copy, stdin: Stdio) -> Watching {
-        Watching::start(workbook(copy, &["watch"]).stdin(stdin))
+        Watching::start(workbook(copy, &["watch", "private-alloc"]).stdin(stdin))
     }
 
     fn start(command: &mut Command) -> Watching {
@@ -678,8 +683,13 @@ fn a_save_during_a_grading_restarts_it() {
 fn a_session_begins_with_the_first_unsolved_exercise() {
     let copy = copy();
     copy.answer(&copy.solution());
-    run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    let mut watching = Watching::begin(&copy);
+    let warm_up = fs::read_to_string(copy.root.join("solutions/src/warm_up.rs")).unwrap();
+    copy.answer_to("warm-up", &warm_up);
+    for solved in ["warm-up", "private-alloc"] {
+        run(&mut workbook(&copy, &["grade", solved]));
+    }
+    let begin = || Watching::start(workbook(&copy, &["watch"]).stdin(Stdio::piped()));
+    let mut watching = begin();
     let output = watching.waits_for("Next: by_hand.");
     assert!(output.contains("Shared-memory IPC"), "{output}");
     assert!(!output.contains("Private allocation"), "{output}");
@@ -695,8 +705,7 @@ fn a_session_begins_with_the_first_unsolved_exercise() {
     watching.waits_for("Next: by_hand.");
     watching.types("q");
     watching.waits_for("Your answers are as you saved them.");
-    let again = Watching::begin(&copy);
-    let output = again.waits_for("Next: by_hand.");
+    let output = begin().waits_for("Next: by_hand.");
     assert!(output.contains("Private allocation"), "{output}");
 }
 
@@ -743,7 +752,7 @@ fn a_watcher_without_input_keeps_running() {
     copy.answer(&copy.solution());
     run(&mut workbook(&copy, &["grade", "private-alloc"]));
     let mut watching = Watching::begin_with(&copy, Stdio::null());
-    watching.waits_for("Next: by_hand.");
+    watching.waits_for("Solved.");
     copy.answer(&format!("{}// again\n", copy.solution()));
     watching.waits_for("Solved.");
     let pid = nix::unistd::Pid::from_raw(watching.child.id() as i32);

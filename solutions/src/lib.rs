@@ -4,3 +4,4 @@ pub mod mutex_counter;
 pub mod private_alloc;
 pub mod shared_ipc;
 pub mod threshold_alloc;
+pub mod warm_up;

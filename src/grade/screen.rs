@@ -142,13 +142,13 @@ fn show_stage(
         "{}",
         hanging(&first, &margin, &format!("{} {state}", stage.title))
     );
-    if !started {
-        return;
-    }
+    // What a `todo!()` says is of no use, in contrast to what complete code of the stub does.
+    let is_of_use = |case: &&Case| started || case.kind == "unchanged";
     let (failed, others): (Vec<_>, Vec<_>) = cases
         .iter()
         .copied()
         .filter(|case| case.verdict != Verdict::Passed)
+        .filter(is_of_use)
         .partition(|case| case.verdict == Verdict::Failed && !case.could_not_be_graded());
     for alike in grouped(failed) {
         show_cases(&alike);

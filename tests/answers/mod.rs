@@ -18,7 +18,7 @@ pub struct Answer {
 
 /// The verdicts that an answer must get.
 pub enum Expected {
-    /// Every case reaches a `todo!()`.
+    /// Every case reaches a `todo!()`, or fails because of code of the stub that its stage is about.
     NotStarted,
     /// Every case passes.
     Solution,

@@ -20,7 +20,7 @@ pub struct Exercise {
 #[serde(deny_unknown_fields)]
 pub struct About {
     pub title: String,
-    /// The position in the book, from 1.
+    /// The position in the book.
     pub order: u32,
     /// The path of the book's page, relative to `book/src`.
     pub page: String,

@@ -3,7 +3,7 @@
 //! Some cases fail with the stub's signatures, whatever the functions do. Before the learner has begun such a stage,
 //! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage. Of the stage's cases,
 //! these are the compile-fail cases, whose code then compiles, and those in `fails_until_changed`. Every other failure has
-//! another cause, and is shown.
+//! another cause, and is shown as one.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -19,7 +19,7 @@ pub fn verdict(case: &str, verdict: Verdict) -> Verdict {
         return verdict;
     };
     match package().and_then(|package| not_started(&package, case, failure)) {
-        Some(why) => Verdict::NotStarted(why),
+        Some(why) => Verdict::Unchanged(why),
         None => verdict,
     }
 }
@@ -32,14 +32,12 @@ fn not_started(package: &Path, case: &str, failure: &Failure) -> Option<String> 
     let (stage, name) = case.split_once("::")?;
     let manifest = fs::read_to_string(package.join("Cargo.toml")).ok()?;
     let stage = stage_of(&manifest, stage)?;
-    let explained = match failure {
-        Failure::Compiled(_) => true,
-        Failure::Check(_) => listed(&stage, "fails_until_changed").contains(&name.to_owned()),
-        _ => false,
+    let fails = listed(&stage, "fails_until_changed").contains(&name.to_owned());
+    let rest = match failure {
+        Failure::Compiled(_) => ", and this stage is about changing that",
+        Failure::Check(sentence) if fails => &format!(". {}", sentence.trim_end_matches('.')),
+        _ => return None,
     };
-    if !explained {
-        return None;
-    }
     let listed = listed(&stage, "begins_by_changing");
     let answer = squeezed(&source::all_files(&package.join("src"))?);
     let is_unchanged = |code: &String| answer.contains(&squeezed(code));
@@ -50,9 +48,7 @@ fn not_started(package: &Path, case: &str, failure: &Failure) -> Option<String> 
         .iter()
         .map(|code| format!("`{}`", code.trim_end_matches(" {")));
     let listed = listed.collect::<Vec<_>>().join(" and ");
-    Some(format!(
-        "your file has {listed} as in the stub, and this stage is about changing that"
-    ))
+    Some(format!("your file has {listed} as in the stub{rest}"))
 }
 
 /// The manifest's description of a stage.
@@ -138,8 +134,9 @@ mod tests {
     #[test]
     fn a_failure_that_the_stubs_code_does_not_explain_is_shown() {
         let stub = "fn a<'a>(&self) {}\nstruct B<T> { b: T }";
-        let check = Failure::Check("it is wrong".to_owned());
-        assert!(of_failure(stub, "second::sent", &check).is_some());
+        let check = Failure::Check("It is wrong.".to_owned());
+        let why = of_failure(stub, "second::sent", &check).unwrap();
+        assert!(why.ends_with("as in the stub. It is wrong"), "{why}");
         assert_eq!(of_failure(stub, "second::case", &check), None);
         let others = [
             Failure::Killed(6, None),

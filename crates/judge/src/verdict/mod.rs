@@ -19,9 +19,10 @@ pub enum Verdict {
     Passed,
     /// A check does not work on this machine, for this reason. Neither passed nor failed.
     Skipped(String),
-    /// The learner has not begun what the case grades, for this reason: a `todo!()` was reached, or code that the stage
-    /// is about is still the stub's.
+    /// The learner has not begun what the case grades, for this reason: a `todo!()` was reached.
     NotStarted(String),
+    /// Not started either: the case fails, and the code that its stage is about is still the stub's.
+    Unchanged(String),
     /// The answer is wrong, or the case could not be graded (`Failure::Grader`).
     Failed(Failure),
 }

@@ -67,7 +67,7 @@ impl Outcome {
 
     /// Whether libtest must count the test as failed.
     pub(crate) fn fails_the_test(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed(_) | Verdict::NotStarted(_))
+        !matches!(self.verdict, Verdict::Passed | Verdict::Skipped(_))
     }
 
     /// Appends this case's line to the file `JUDGE_REPORT`, if it is set.
@@ -84,7 +84,7 @@ impl Outcome {
             verdict: match self.verdict {
                 Verdict::Passed => "passed",
                 Verdict::Skipped(_) => "skipped",
-                Verdict::NotStarted(_) => "not started",
+                Verdict::NotStarted(_) | Verdict::Unchanged(_) => "not started",
                 Verdict::Failed(_) => "failed",
             },
             kind: sentence::kind(&self.verdict),
@@ -119,7 +119,7 @@ impl Outcome {
                 let _ = writeln!(io::stderr(), "– {case}: {sentence}");
                 return;
             }
-            Verdict::NotStarted(_) => eprintln!("· {sentence}"),
+            Verdict::NotStarted(_) | Verdict::Unchanged(_) => eprintln!("· {sentence}"),
             _ => eprintln!("✗ {sentence}"),
         }
         if let Some(diff) = &self.diff {

@@ -20,7 +20,7 @@ pub fn sentence(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Passed => None,
         Verdict::Skipped(reason) => Some(format!("Skipped: {reason}.")),
-        Verdict::NotStarted(why) => Some(format!("Not started: {why}.")),
+        Verdict::NotStarted(why) | Verdict::Unchanged(why) => Some(format!("Not started: {why}.")),
         Verdict::Failed(failure) => Some(failed(failure)),
     }
 }
@@ -514,6 +514,7 @@ pub fn kind(verdict: &Verdict) -> &'static str {
         Verdict::Passed => "passed",
         Verdict::Skipped(_) => "skipped",
         Verdict::NotStarted(_) => "not-started",
+        Verdict::Unchanged(_) => "unchanged",
         Verdict::Failed(failure) => kind_of(failure),
     }
 }
