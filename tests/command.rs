@@ -986,7 +986,7 @@ fn a_hint_is_followed_by_the_next() {
     let _ = fs::remove_file(copy.root.join(".workbook/log.jsonl"));
     let (status, stdout, _) = run(&mut workbook(&copy, &["hint"]));
     assert_eq!(status, Some(0), "{stdout}");
-    let begins = "private-alloc, by_hand:\n1 nudge\n";
+    let begins = "warm-up, flag:\n1 nudge\n";
     assert!(stdout.starts_with(begins), "{stdout}");
     let mut rungs = Vec::new();
     for _ in 0..4 {
