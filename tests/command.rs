@@ -131,7 +131,10 @@ fn an_older_file_in_place_of_the_answer_is_graded() {
 #[test]
 fn an_unsolved_exercise_says_where_to_begin() {
     let copy = copy();
-    copy.answer(&fs::read_to_string(copy.root.join("exercises/private-alloc/stub.rs")).unwrap());
+    for exercise in ["warm-up", "private-alloc"] {
+        let stub = copy.root.join(format!("exercises/{exercise}/stub.rs"));
+        copy.answer_to(exercise, &fs::read_to_string(stub).unwrap());
+    }
     let (status, stdout, _) = run(&mut workbook(&copy, &[]));
     assert_eq!(status, Some(1), "{stdout}");
     assert!(stdout.contains("Next: by_hand."), "{stdout}");
