@@ -70,6 +70,7 @@ fn serve(clone: &Path, port: u16, open: bool) -> Result<()> {
         port,
         log: Log::of(clone).path().to_owned(),
         cargo: cargo::command().get_program().to_owned(),
+        cc: "cc".into(),
         target: Some(target),
         limits: Limits::default(),
         idle: IDLE,

@@ -36,6 +36,8 @@ pub struct Options {
     pub log: PathBuf,
     /// The cargo that builds the lab's programs.
     pub cargo: OsString,
+    /// The compiler of the lab's C programs.
+    pub cc: OsString,
     /// The target directory of the lab's programs; `None` leaves the choice to cargo.
     pub target: Option<PathBuf>,
     pub limits: Limits,

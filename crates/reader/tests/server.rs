@@ -230,7 +230,11 @@ fn requests_without_the_token_are_refused() {
     let wrong = "0".repeat(served.token.len());
     let short = &served.token[..served.token.len() - 1];
     for token in ["", &*wrong, short] {
-        for path in ["/live/run/zero_filled", "/live/trace/zero-page"] {
+        for path in [
+            "/live/run/zero_filled",
+            "/live/run-c/zero_filled",
+            "/live/trace/zero-page",
+        ] {
             let request = Request::post(served, path).with(TOKEN, token);
             request.is_refused(&format!("{path} with {token:?}"));
         }
@@ -258,6 +262,7 @@ fn unknown_names_and_paths_are_refused() {
         "%2e%2e%2f%2e%2e%2fsrc%2fmain",
         "%2fbin%2fsh",
         "zero_filled.rs",
+        "zero_filled.c",
         "zero_filled%00",
         "zero_filled%20--help",
         "--help",
@@ -265,7 +270,7 @@ fn unknown_names_and_paths_are_refused() {
         "zero_filled/",
         "",
     ] {
-        for kind in ["run", "trace"] {
+        for kind in ["run", "run-c", "trace"] {
             let path = format!("/live/{kind}/{name}");
             Request::post(served, &path).is_refused(&path);
         }
@@ -344,7 +349,15 @@ fn limits(time: Duration, output: usize) -> Limits {
 }
 
 fn run(served: &Served) -> (bool, String) {
-    let answer = Request::post(served, "/live/run/zero_filled").send();
+    run_path(served, "/live/run/zero_filled")
+}
+
+fn run_c(served: &Served) -> (bool, String) {
+    run_path(served, "/live/run-c/zero_filled")
+}
+
+fn run_path(served: &Served, path: &str) -> (bool, String) {
+    let answer = Request::post(served, path).send();
     assert_eq!(answer.status, 200, "{}", answer.body);
     let ran: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
     let output = ran["output"].as_str().unwrap().to_owned();
@@ -418,6 +431,46 @@ fn a_failed_build_is_shown_with_the_errors_of_cargo() {
     assert_eq!(
         output,
         "error: wrong\n\n(The build exited with status 101.)"
+    );
+}
+
+#[test]
+fn a_c_program_is_compiled_and_run_by_its_name() {
+    let small = SmallClone::new("# A page\n");
+    let target = tempfile::tempdir().expect("a folder");
+    let mut options = options(&small.root(), Limits::default());
+    options.target = Some(target.path().to_owned());
+    let served = serve_with(options);
+    let (ok, output) = run_c(&served);
+    assert!(ok && output.starts_with("asked for 1 byte\n"), "{output}");
+
+    small.write("book/lab/c/zero_filled.c", "int main(void) { return 3 }\n");
+    let (ok, output) = run_c(&served);
+    assert!(
+        !ok && output.contains("zero_filled.c:1:") && output.contains("(The compiler exited with"),
+        "{output}"
+    );
+
+    small.write("book/lab/c/zero_filled.c", "int main(void) { return 3; }\n");
+    let (ok, output) = run_c(&served);
+    assert!(
+        !ok && output.contains("(The program exited with status 3.)"),
+        "{output}"
+    );
+    let left = fs::read_dir(target.path()).expect("the target").count();
+    assert_eq!(left, 0, "the programs are removed");
+}
+
+#[test]
+fn a_missing_c_compiler_is_reported() {
+    let small = SmallClone::new("# A page\n");
+    let mut options = options(&small.root(), Limits::default());
+    options.cc = "no-such-compiler".into();
+    let (ok, output) = run_c(&serve_with(options));
+    assert!(!ok);
+    assert_eq!(
+        output,
+        "There is no C compiler: no-such-compiler was not found. Install gcc or clang."
     );
 }
 

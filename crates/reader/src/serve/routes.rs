@@ -21,6 +21,7 @@ pub fn router(live: &Arc<Live>) -> Router {
     Router::new()
         .route("/live/events", get(events))
         .route("/live/run/{name}", post(run_program))
+        .route("/live/run-c/{name}", post(run_c_program))
         .route("/live/trace/{name}", post(record_trace))
         .fallback(get(file))
         .layer(middleware::from_fn_with_state(
@@ -64,6 +65,10 @@ async fn events(
 
 async fn run_program(State(live): State<Arc<Live>>, Path(name): Path<String>) -> Response {
     answer(live, move |runner| runner.example(&name)).await
+}
+
+async fn run_c_program(State(live): State<Arc<Live>>, Path(name): Path<String>) -> Response {
+    answer(live, move |runner| runner.c_program(&name)).await
 }
 
 async fn record_trace(State(live): State<Arc<Live>>, Path(name): Path<String>) -> Response {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -38,6 +39,7 @@ impl Default for Limits {
 pub struct Runner {
     clone: PathBuf,
     cargo: OsString,
+    cc: OsString,
     target: Option<PathBuf>,
     limits: Limits,
     /// Locked while a program is built or runs.
@@ -74,6 +76,7 @@ impl Runner {
         Runner {
             clone: options.clone.clone(),
             cargo: options.cargo.clone(),
+            cc: options.cc.clone(),
             target: options.target.clone(),
             limits: options.limits,
             busy: Mutex::default(),
@@ -86,7 +89,25 @@ impl Runner {
         if !self.names("book/lab/examples", "rs").contains(name) {
             return Err(Refusal::UnknownName);
         }
-        self.build_and_run(&["--example", name], &[])
+        self.build_and_run(|| self.build(&["--example", name]), &[])
+    }
+
+    /// Runs the C program with that name.
+    pub fn c_program(&self, name: &str) -> Result<Ran, Refusal> {
+        if !self.names("book/lab/c", "c").contains(name) {
+            return Err(Refusal::UnknownName);
+        }
+        // The target directory allows programs to be executed. On some machines, the one for temporary files does not.
+        let folder = match &self.target {
+            Some(target) => tempfile::tempdir_in(target),
+            None => tempfile::tempdir(),
+        };
+        let compile = || {
+            let folder = folder.as_ref();
+            let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
+            self.compile(name, folder.path())
+        };
+        self.build_and_run(compile, &[])
     }
 
     /// Records the trace with that name on this machine.
@@ -94,7 +115,7 @@ impl Runner {
         if !self.names("book/src/traces", "json").contains(name) {
             return Err(Refusal::UnknownName);
         }
-        self.build_and_run(&["--bin", "record"], &[name])
+        self.build_and_run(|| self.build(&["--bin", "record"]), &[name])
     }
 
     /// Kills the running program, waits until nothing of it is left, and starts no other.
@@ -121,14 +142,18 @@ impl Runner {
             .collect()
     }
 
-    fn build_and_run(&self, which: &[&str], arguments: &[&str]) -> Result<Ran, Refusal> {
+    fn build_and_run(
+        &self,
+        build: impl FnOnce() -> Result<PathBuf, String>,
+        arguments: &[&str],
+    ) -> Result<Ran, Refusal> {
         let _busy = match self.busy.try_lock() {
             Ok(lock) => lock,
             Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(Refusal::Busy),
         };
         let failed = |output| Ok(Ran { ok: false, output });
-        let program = match self.build(which) {
+        let program = match build() {
             Ok(program) => program,
             Err(output) => return failed(output),
         };
@@ -169,6 +194,36 @@ impl Runner {
         });
         let program = programs.last().filter(|_| ran.success());
         program.ok_or_else(|| format!("{}\n(The build {}.)", ran.stderr, ran.describe()))
+    }
+
+    /// Compiles a C program of the lab into `folder`. Returns its path, or the reason why there is none.
+    fn compile(&self, name: &str, folder: &Path) -> Result<PathBuf, String> {
+        let program = folder.join(name);
+        let mut command = Command::new(&self.cc);
+        command
+            .args(["-std=c17", "-O1", "-Wall", "-Wextra", "-pthread"])
+            .args(["-D_GNU_SOURCE", "-o"])
+            .arg(&program)
+            .arg(format!("book/lab/c/{name}.c"))
+            .current_dir(&self.clone);
+        let started = |killer| self.started(killer);
+        let ran = run_with(&mut command, self.limits.build, started).map_err(|error| {
+            let cc = self.cc.display();
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    format!("There is no C compiler: {cc} was not found. Install gcc or clang.")
+                }
+                _ => format!("{cc} cannot be started: {error}"),
+            }
+        })?;
+        match ran.success() {
+            true => Ok(program),
+            false => Err(format!(
+                "{}\n(The compiler {}.)",
+                ran.stderr,
+                ran.describe()
+            )),
+        }
     }
 
     /// Remembers how to end a program that has just been started.

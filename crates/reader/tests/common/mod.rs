@@ -73,6 +73,7 @@ impl SmallClone {
             "exercises/private-alloc/Cargo.toml",
             "book/src/traces/zero-page.json",
             "book/lab/examples/zero_filled.rs",
+            "book/lab/c/zero_filled.c",
         ] {
             let text = fs::read_to_string(clone().join(file)).expect("a file");
             small.write(file, &text);
@@ -160,6 +161,7 @@ pub fn options(clone: &Path, limits: Limits) -> Options {
         port: 0,
         log: Log::in_folder(&home).path().to_owned(),
         cargo: course::cargo::command().get_program().to_owned(),
+        cc: "cc".into(),
         target: None,
         limits,
         idle: IDLE,
