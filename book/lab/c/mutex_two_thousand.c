@@ -34,7 +34,7 @@ static void check(int error, const char *call)
     }
 }
 
-// ANCHOR: main
+// ANCHOR: new
 static void set_up(pthread_mutex_t *mutex)
 {
     pthread_mutexattr_t attributes;
@@ -43,7 +43,9 @@ static void set_up(pthread_mutex_t *mutex)
     check(pthread_mutex_init(mutex, &attributes), "pthread_mutex_init");
     check(pthread_mutexattr_destroy(&attributes), "pthread_mutexattr_destroy");
 }
+// ANCHOR_END: new
 
+// ANCHOR: main
 static void add_a_thousand(struct shared *shared)
 {
     for (int i = 0; i < 1000; i++) {
