@@ -80,21 +80,32 @@
 		return made;
 	}
 
+	// A box for the program in one language. A page that has a switch shows the box of the chosen language.
+	function runBox(name, path, before) {
+		const out = make('div', { ariaLive: 'polite' });
+		const column = (words, text) => make('div', {}, make('p', { textContent: words }),
+			make('pre', {}, make('code', { textContent: text, tabIndex: 0 })));
+		return make('div', { className: 'wb-run' }, make('div', { className: 'wb-buttons' },
+			requestButton(`Run on my kernel${name}`, path, ({ ok, output }) => {
+				const words = !ok ? 'It failed here:'
+					: `Your kernel${name} (${output.trim() === before.trim() ? 'same' : 'different'} output):`;
+				out.replaceChildren(make('div', { className: 'wb-both' },
+					column('The book:', before), column(words, output)));
+			})), out);
+	}
+
 	for (const code of document.querySelectorAll('main pre > code.language-console')) {
 		const shown = /^\$ cargo run -q -p lab --example (\w+)\n([^]*)/.exec(code.textContent);
 		if (!shown) continue;
 		const [, program, before] = shown;
-		const out = make('div', { ariaLive: 'polite' });
-		const column = (words, text) => make('div', {}, make('p', { textContent: words }),
-			make('pre', {}, make('code', { textContent: text, tabIndex: 0 })));
-		const box = make('div', { className: 'wb-run' }, make('div', { className: 'wb-buttons' },
-			requestButton('Run on my kernel', `/live/run/${program}`, ({ ok, output }) => {
-				const same = output.trim() === before.trim();
-				const words = !ok ? 'It failed here:' : same ? 'Your kernel (same output):' : 'Your kernel (different output):';
-				out.replaceChildren(make('div', { className: 'wb-both' },
-					column('The book:', before), column(words, output)));
-			})), out);
-		code.closest('pre').after(box);
+		const rust = `/live/run/${program}`;
+		if (!document.querySelector(`wb-languages[data-program="${program}"]`)) {
+			code.closest('pre').after(runBox('', rust, before));
+			continue;
+		}
+		const boxes = [runBox(', in Rust', rust, before), runBox(', in C', `/live/run-c/${program}`, before)];
+		[boxes[0].dataset.language, boxes[1].dataset.language] = ['rust', 'c'];
+		code.closest('pre').after(...boxes);
 	}
 
 	for (const lab of document.querySelectorAll('vm-lab')) {

@@ -18,9 +18,6 @@
 	};
 	addEventListener('load', makeWideCodeFocusable);
 	addEventListener('resize', makeWideCodeFocusable);
-	globalThis.workbook = { make, button, print };
-	if (print) return;
-
 	// Reads a stored value, or stores one.
 	const store = (key, value) => {
 		try {
@@ -29,6 +26,9 @@
 		} catch { /* The reader has disabled storage. */ }
 		return null;
 	};
+
+	globalThis.workbook = { make, button, print, store, makeWideCodeFocusable };
+	if (print) return;
 
 	class Question extends HTMLElement {
 		connectedCallback() {

@@ -1,8 +1,9 @@
-//! Replaces the quiz, predict, trace, grade and progress fences of a page by custom elements. Each element contains its
-//! static text, which is shown without scripts.
+//! Replaces the quiz, predict, trace, grade and progress fences of a page, and its pairs of listings in Rust and C, by
+//! custom elements. Each element contains its static text, which is shown without scripts.
 
 mod grade;
 mod html;
+mod languages;
 mod predict;
 mod quiz;
 mod trace;
@@ -96,20 +97,27 @@ impl Elements {
 
     /// Returns the page with its elements. Adds what is wrong with them to `errors`, with the page's name `file`.
     pub fn page(&mut self, file: &Path, text: &str) -> String {
+        let mut places: Vec<_> = languages::pairs(text);
+        for place in fences(text) {
+            let element = self.element(file, line_of(text, &place.range), &place, text);
+            places.push((place.range, element));
+        }
+        places.sort_by_key(|(range, _)| range.start);
+
         let mut page = String::with_capacity(text.len());
         let mut done = 0;
-        for place in fences(text) {
-            let line = text[..place.range.start].matches('\n').count() + 1;
-            match self.element(file, line, &place, text) {
+        for (range, element) in places {
+            match element {
                 Ok(element) => {
-                    page += &text[done..place.range.start];
+                    page += &text[done..range.start];
                     page.push('\n');
                     page += &element;
                     // A blank line ends a block of HTML.
                     page += "\n\n";
-                    done = place.range.end;
+                    done = range.end;
                 }
                 Err(error) => {
+                    let line = line_of(text, &range);
                     let (line, message) = match error.downcast::<AtLine>() {
                         Ok(AtLine(inner, message)) => (line + inner, message),
                         Err(error) => (line, format!("{error:#}")),
@@ -167,6 +175,11 @@ impl Elements {
         }
         Ok(id.to_owned())
     }
+}
+
+/// Returns the number of the line at which the range starts, from 1.
+fn line_of(text: &str, range: &Range<usize>) -> usize {
+    text[..range.start].matches('\n').count() + 1
 }
 
 /// A name becomes part of a file name and of a key in the browser's storage.

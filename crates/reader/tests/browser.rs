@@ -54,10 +54,34 @@ A fork, and who pays for the copy.
 Shared for good.
 ```
 
+```rust,ignore
+{{#include ../lab/examples/zero_filled.rs:ask}}
+```
+
+<details><summary>The same in C</summary>
+
+```c
+{{#include ../lab/c/zero_filled.c:ask}}
+```
+
+</details>
+
 ```console
 $ cargo run -q -p lab --example zero_filled
 asked for 1 byte
 ```
+
+```rust,ignore
+{{#include ../lab/examples/zero_filled.rs:look}}
+```
+
+<details><summary>The same in C</summary>
+
+```c
+{{#include ../lab/c/zero_filled.c:look}}
+```
+
+</details>
 
 ```grade private-alloc
 cargo run -- grade private-alloc
@@ -106,6 +130,9 @@ fn served() -> &'static Served {
         );
         let mut options = options(&root, Limits::default());
         options.cargo = small.script("cargo", &cargo).into();
+        // Its last arguments are `-o PROGRAM SOURCE`.
+        let cc = "while [ $# -gt 2 ]; do shift; done; printf '#!/bin/sh\\necho compiled\\n' > \"$1\"; chmod +x \"$1\"";
+        options.cc = small.script("cc", cc).into();
         let served = serve_with(options);
         (small, served)
     });
@@ -553,7 +580,7 @@ fn a_program_and_a_trace_run_on_this_kernel() {
     let page = window.small();
     page.tab_to(".wb-run button");
     page.press("Enter");
-    page.shows(".wb-run", "Your kernel (same output):");
+    page.shows(".wb-run", "Your kernel, in Rust (same output):");
     assert_eq!(
         page.js("document.querySelectorAll('.wb-run pre')[1].innerText.trim()"),
         "asked for 1 byte"
@@ -565,6 +592,110 @@ fn a_program_and_a_trace_run_on_this_kernel() {
     page.click("vm-lab button:nth-of-type(3)");
     page.shows("vm-lab .vm-sentence", "Step 2 of 11");
     page.is_clean();
+}
+
+/// Returns the captions of the listings that are displayed, and which button of each switch is pressed.
+const LISTINGS: &str = "JSON.stringify([...document.querySelectorAll('wb-languages')].map((pair) => [\
+    ...[...pair.querySelectorAll('figure')].filter((figure) => figure.offsetHeight > 0)\
+        .map((figure) => figure.querySelector('figcaption').textContent.split('/').at(-1)),\
+    ...[...pair.querySelectorAll('button[aria-pressed=true]')].map((button) => button.textContent)]))";
+
+fn listings(page: &Page, expected: Value) {
+    let found = page.js(LISTINGS);
+    let found: Value = serde_json::from_str(found.as_str().unwrap()).unwrap();
+    assert_eq!(found, expected);
+}
+
+/// Returns the languages of the run buttons that are displayed.
+fn run_boxes(page: &Page) -> Value {
+    let boxes = page.js("JSON.stringify([...document.querySelectorAll('.wb-run')]\
+         .filter((box) => box.offsetHeight > 0).map((box) => box.dataset.language))");
+    serde_json::from_str(boxes.as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn a_listing_is_shown_in_the_chosen_language_on_every_page() {
+    let Some(window) = window() else { return };
+    let page = window.small();
+    let rust = json!([["zero_filled.rs", "Rust"], ["zero_filled.rs", "Rust"]]);
+    let c = json!([["zero_filled.c", "C"], ["zero_filled.c", "C"]]);
+    listings(&page, rust.clone());
+
+    // By keyboard.
+    page.tab_to("wb-languages .wb-switch button");
+    page.arrow_does_not_turn_the_page();
+    page.press("Tab");
+    page.press("Enter");
+    listings(&page, c.clone());
+    assert_eq!(
+        page.js("document.activeElement.textContent"),
+        "C",
+        "the focus is lost"
+    );
+    page.picture("listing-c");
+
+    // The program is run in the same language.
+    let run = |language: &str| {
+        let language = format!(".wb-run[data-language={language}]");
+        page.click(&format!("{language} button"));
+        page.shows(&language, "Your kernel, in");
+        page.text(&language)
+    };
+    assert_eq!(run_boxes(&page), json!(["c"]));
+    let ran = run("c");
+    assert!(
+        ran.contains("Your kernel, in C (different output):") && ran.contains("compiled"),
+        "{ran}"
+    );
+
+    // The choice is stored, and is in effect before the page's scripts run.
+    page.before(
+        "new MutationObserver(() => {\
+           window.early ??= document.body && (document.documentElement.dataset.language ?? 'late');\
+         }).observe(document, { childList: true, subtree: true });",
+    );
+    for other in ["private-alloc.html", "page.html"] {
+        page.go(&url(served(), other));
+        assert_eq!(page.js("window.early"), "c", "{other}");
+    }
+    listings(&page, c);
+
+    // By mouse, and the button stays under the pointer, although the listings above become longer or shorter.
+    let last = "wb-languages:last-of-type .wb-switch button:first-child";
+    page.js(&format!(
+        "document.querySelector('wb-languages figure[data-language=rust] pre').style.height = '900px';\
+         window.top_of = () => Math.round(document.querySelector({last:?}).getBoundingClientRect().top);\
+         addEventListener('click', () => {{ window.before = [top_of(), scrollY]; }}, true)"
+    ));
+    page.click(last);
+    let moved = page.js("top_of() - before[0]").as_f64().unwrap();
+    assert!(moved.abs() <= 1.0, "the button has moved by {moved} pixels");
+    assert_ne!(
+        page.js("scrollY - before[1]"),
+        0,
+        "the page has not become longer above it"
+    );
+    listings(&page, rust);
+    assert_eq!(run_boxes(&page), json!(["rust"]));
+    let ran = run("rust");
+    assert!(ran.contains("Your kernel, in Rust (same output):"), "{ran}");
+    page.is_clean();
+
+    // On paper, both are shown, and nothing can be pressed.
+    page.0
+        .call_method(Emulation::SetEmulatedMedia {
+            media: Some("print".to_owned()),
+            features: None,
+        })
+        .unwrap();
+    let both = json!(["zero_filled.rs", "zero_filled.c", "Rust"]);
+    listings(&page, json!([both, both]));
+    assert_eq!(
+        page.js("document.querySelector('.wb-switch').offsetHeight"),
+        0
+    );
+    let caption = page.text("wb-languages figcaption");
+    assert!(caption.starts_with("Rust"), "{caption}");
 }
 
 #[test]
@@ -643,7 +774,7 @@ fn without_the_server_the_page_shows_the_command_to_copy() {
 
 fn is_static(page: &Page) {
     assert_eq!(
-        page.js("document.querySelectorAll('main form, main .wb-buttons').length"),
+        page.js("document.querySelectorAll('main form, main .wb-buttons, main .wb-switch').length"),
         0
     );
     page.shows("wb-quiz", "What is 1 + 1?");
@@ -656,6 +787,9 @@ fn is_static(page: &Page) {
     page.click("wb-predict summary");
     page.shows("wb-predict details", "1,024");
     page.shows("vm-lab table", "fcff....");
+    let both = json!(["zero_filled.rs", "zero_filled.c"]);
+    listings(page, json!([both, both]));
+    page.shows("wb-languages figcaption", "Rust");
     page.shows("wb-grade pre", "cargo run -- grade private-alloc");
 }
 
@@ -744,6 +878,7 @@ fn no_theme_has_an_accessibility_violation_in_the_main_part() {
     small.click("vm-lab summary");
     small.click(".wb-run button");
     small.shows(".wb-run", "Your kernel");
+    small.click(".wb-switch button:last-child");
     found.extend(violations(&small, &axe));
 
     let book = serve(clone(), Limits::default());

@@ -99,6 +99,41 @@ fn grade_and_progress_show_the_command() {
 }
 
 #[test]
+fn a_rust_listing_and_the_same_in_c_are_both_shown_without_scripts() {
+    let small = SmallClone::new(
+        "```rust,ignore\n{{#include ../lab/examples/zero_filled.rs:ask}}\n```\n\n\
+         <details><summary>The same in C</summary>\n\n\
+         ```c\n{{#include ../lab/c/zero_filled.c:ask}}\n```\n\n</details>\n\nMore words.\n",
+    );
+    let html = small.build().unwrap();
+    let (rust, c) = html.split_once("<figure data-language=\"c\">").unwrap();
+    assert!(
+        rust.contains("<wb-languages data-program=\"zero_filled\">"),
+        "{html}"
+    );
+    assert!(
+        rust.contains("<b>Rust</b> <code>book/<wbr>lab/<wbr>examples/<wbr>zero_filled.rs</code>")
+            && rust.contains("language-rust")
+            && rust.contains("null_mut()"),
+        "{html}"
+    );
+    assert!(
+        c.contains("<b>C</b> <code>book/<wbr>lab/<wbr>c/<wbr>zero_filled.c</code>")
+            && c.contains("language-c")
+            && c.contains("must(start"),
+        "{html}"
+    );
+    assert!(
+        c.contains("</wb-languages>") && c.contains("<p>More words.</p>"),
+        "{html}"
+    );
+    assert!(
+        !html.contains("<details>") && !html.contains("#include .."),
+        "{html}"
+    );
+}
+
+#[test]
 fn other_fences_are_unchanged() {
     let html = SmallClone::new("```text\n- [ ] 1\n```\n\n```console\n$ quiz\n```\n")
         .build()
@@ -174,6 +209,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "```predict id=a\nanswer: 1\nwhy: So.\n```\n",
         "book/src/page.md:1: the prediction a has no question",
+    ),
+    (
+        "Words.\n\n```c\n```\n\n<details><summary>The same in C</summary>\n\n```c\n```\n\n</details>\n",
+        "book/src/page.md:6: expected a Rust listing, `<details><summary>The same in C</summary>`, a C listing",
     ),
     (
         "```trace nowhere\nA caption.\n```\n",
