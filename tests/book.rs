@@ -164,6 +164,26 @@ fn the_c_program_prints_the_same() {
     }
 }
 
+/// The tasks show what they ask for as C prototypes.
+#[test]
+fn the_prototypes_of_the_tasks_compile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for exercise in course::exercise::Exercise::all(&root()).expect("exercises") {
+        let task = read(&exercise.folder().join("README.md"));
+        let c = fences(&task).into_iter().filter(|(info, _)| info == "c");
+        let prototypes: String = c.map(|(_, code)| code).collect();
+        assert!(prototypes.contains(");"), "{} has none", exercise.name);
+        let file = folder.path().join(format!("{}.c", exercise.name));
+        fs::write(&file, prototypes).expect("a file");
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-std=c17", "-pedantic", "-Wall", "-Wextra", "-Werror"])
+            .args(["-Wstrict-prototypes", "-fsyntax-only"])
+            .arg(&file);
+        output(&mut compiler, &exercise.name);
+    }
+}
+
 fn output(command: &mut Command, name: &str) -> String {
     let output = command.output().expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
