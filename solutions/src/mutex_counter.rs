@@ -104,7 +104,7 @@ impl Counter {
             0 => Ok(Locked(shared)),
             libc::EOWNERDEAD => {
                 let locked = Locked(shared);
-                // Record the death first, so that it is not lost if this process dies here.
+                // Record the death first, so that it is not lost if the next call fails.
                 // SAFETY: EOWNERDEAD means that this thread holds the mutex.
                 unsafe { (*shared.guarded.get()).owner_died = true };
                 // Otherwise unlocking would make the mutex permanently unusable.

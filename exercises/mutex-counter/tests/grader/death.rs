@@ -237,6 +237,10 @@ fn a_waiter_dies() {
     })
 }
 
+const NOT_RELEASED_ANYWHERE: &str = "The lock must be released wherever its owner dies, also right after it has taken \
+                                     the lock and right before it has released it. Take the lock and record the \
+                                     owner in one step.";
+
 /// What happened before a process is killed.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
@@ -277,7 +281,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
         entered(
             add_one_elsewhere(&counter),
             "with_lock in another process",
-            &format!("with_lock in another process never returned. {NOT_ROBUST}"),
+            &format!("with_lock in another process never returned. {NOT_RELEASED_ANYWHERE}"),
         );
         prepare();
         let stopped = Process::fork(|| steps.stop_at(place));
@@ -316,7 +320,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
             stopped.kill();
             other.outcome()
         };
-        let never = format!("{call} never returned. {NOT_ROBUST}");
+        let never = format!("{call} never returned. {NOT_RELEASED_ANYWHERE}");
         let advice = "Expected it to get the lock.";
         let (entry, _) = entered_or(outcome, &call, &never, advice);
         let expected = match passes {
@@ -365,7 +369,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
                 "Each death is reported once.",
             ),
         };
-        let never = format!("{call} never returned. {NOT_ROBUST}");
+        let never = format!("{call} never returned. {NOT_RELEASED_ANYWHERE}");
         let (entry, _) = entered_or(outcome, &call, &never, "Expected it to get the lock.");
         check!(
             entry == Entry::Clean,

@@ -92,7 +92,7 @@ impl Counter {
             libc::EOWNERDEAD => {
                 shared.holder.store(me, Relaxed);
                 let locked = Locked(shared);
-                // Record the death before the mutex is consistent again: if this process dies in between, the record
+                // Record the death before the mutex is consistent again: if the next call fails, the record
                 // remains.
                 // SAFETY: after EOWNERDEAD this thread holds the lock.
                 unsafe { (*shared.guarded.get()).owner_died = true };
