@@ -3,7 +3,7 @@
 static void set_stack(pthread_attr_t *attributes)
 {
     pthread_attr_init(attributes);
-    pthread_attr_setstacksize(attributes, 64 * 1024);
+    pthread_attr_setstacksize(attributes, 128 * 1024);
 }
 
 static void *work(void *argument)
