@@ -25,7 +25,7 @@ impl Limits {
     /// More time, for a case that executes code step by step. In an emulator a step takes milliseconds.
     pub fn with_steps() -> Limits {
         Limits {
-            wall: Duration::from_secs(30),
+            wall: Duration::from_secs(60),
             ..Limits::default()
         }
     }

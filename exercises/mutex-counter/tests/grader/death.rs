@@ -275,7 +275,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
     call(&counter, &|| begun.send(), &|| ended.send());
     let _ = [begun.take(), ended.take()];
     prepare();
-    Process::fork(|| steps.find()).end();
+    find_places(Process::fork(|| steps.find()));
     let _ = [begun.take(), ended.take()];
     for place in 0..judge::places() {
         entered(

@@ -291,6 +291,18 @@ impl Waiter {
     }
 }
 
+/// Waits for a process that finds the places of its code.
+fn find_places(process: Process) {
+    match process.end_within(Duration::from_secs(20)) {
+        End::Reported(_) => {}
+        End::Died(how) => fail(format!(
+            "with_lock or get() did not return: its process {how}. Nobody held the lock; expected it to return."
+        )),
+        // Otherwise places could be missing, and the case would pass without them.
+        End::Stuck => judge::skip("with_lock or get() did not return within 20 s of single steps"),
+    }
+}
+
 /// Stops a process at each place of `with_lock` while another one calls `with_lock` and, if it gets in, stays inside.
 /// Then the first one goes on, and must wait. `prepare` runs before each place; `check` gets what was passed to both.
 fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry, Entry)) {
@@ -305,7 +317,7 @@ fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry
     // The first call of a function in libc executes the dynamic linker.
     let _ = add_one(counter);
     prepare();
-    Process::fork(|| steps.find()).end();
+    find_places(Process::fork(|| steps.find()));
     begun.take();
     for place in 0..judge::places() {
         let passed = |outcome| {

@@ -70,8 +70,13 @@ impl Process {
     }
 
     /// Waits until the process has ended, or kills it if it cannot end by itself.
-    pub fn end(mut self) -> End {
-        if !arrives(&self.report) {
+    pub fn end(self) -> End {
+        self.end_within(SOON)
+    }
+
+    /// As `end`, for a process that may take longer.
+    pub fn end_within(mut self, limit: Duration) -> End {
+        if !arrives(&self.report, limit) {
             self.kill();
             return End::Stuck;
         }
@@ -155,7 +160,7 @@ impl Event {
 
     /// Waits for the event. Returns false if it cannot happen any more.
     pub fn arrives(&self) -> bool {
-        let arrived = arrives(&self.reader);
+        let arrived = arrives(&self.reader, SOON);
         if arrived {
             self.wait();
         }
@@ -209,12 +214,12 @@ fn readable(pipe: &PipeReader, within: Duration) -> bool {
     poll(&mut fds, timeout) == Ok(1)
 }
 
-/// Waits until the pipe can be read or is closed. Returns false if that cannot happen any more.
-fn arrives(pipe: &PipeReader) -> bool {
+/// Waits until the pipe can be read or is closed. Returns false if that cannot happen any more, or not within `limit`.
+fn arrives(pipe: &PipeReader, limit: Duration) -> bool {
     let begun = Instant::now();
     let mut last = None;
     let mut unchanged = 0;
-    while unchanged < LOOKS && begun.elapsed() < SOON {
+    while unchanged < LOOKS && begun.elapsed() < limit {
         if readable(pipe, LOOK) {
             return true;
         }
