@@ -277,6 +277,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
     prepare();
     find_places(Process::fork(|| steps.find()));
     let _ = [begun.take(), ended.take()];
+    let mut stops = 0;
     for place in 0..judge::places() {
         entered(
             add_one_elsewhere(&counter),
@@ -290,6 +291,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
             let _ = [begun.take(), ended.take()];
             continue;
         }
+        stops += 1;
         let (begun, ended) = (begun.take(), ended.take());
         let unreported = owner_died && !begun;
         let at = match (begun, ended) {
@@ -376,6 +378,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
             "{call} passed Entry::OwnerDied; expected Entry::Clean. {advice}"
         );
     }
+    expect_stops(stops);
 }
 
 #[test]
