@@ -46,7 +46,8 @@ impl Judgement {
 /// misunderstanding, such as to count the page faults of reads as well.
 const FACTOR: f64 = 2.0;
 
-/// Smaller numbers are counted and not estimated, so they are right or wrong.
+/// Smaller numbers are counted and not estimated, so they are right or wrong. So is a number without a unit, such as an
+/// exit status: 139 is no estimate of 137.
 const SMALLEST_ESTIMATE: f64 = 10.0;
 
 /// Returns what is wrong with the form of an answer; `None` if it can be judged.
@@ -175,8 +176,9 @@ fn estimate(answer: &str, answers: &[String], unit: Option<&str>, tolerance: f64
     }
     let large = matching::quantity(&answers[0]);
     let large = large.is_some_and(|answer| answer.value.abs() >= SMALLEST_ESTIMATE);
+    let can_be_near = large && unit.is_some();
     match matching::factor(answer, &answers[0], unit) {
-        Some(factor) if large && factor < FACTOR => {
+        Some(factor) if can_be_near && factor < FACTOR => {
             Judgement::new(Verdict::Partly).with_remark("The order of magnitude is right.")
         }
         _ => Judgement::new(Verdict::Wrong),
@@ -273,15 +275,17 @@ mod tests {
         let judge = |typed: &str, answer: &str, unit| {
             told(estimate(typed, &[answer.to_owned()], unit, 0.0)).0
         };
-        assert_eq!(judge("256", "256", None), Right);
+        let faults = Some("page faults");
+        assert_eq!(judge("256", "256", faults), Right);
         for typed in ["300", "129", "511"] {
-            assert_eq!(judge(typed, "256", None), Partly, "{typed}");
+            assert_eq!(judge(typed, "256", faults), Partly, "{typed}");
         }
         for typed in ["512", "128", "0", "-256"] {
-            assert_eq!(judge(typed, "256", None), Wrong, "{typed}");
+            assert_eq!(judge(typed, "256", faults), Wrong, "{typed}");
         }
-        assert_eq!(judge("3", "4", None), Wrong, "a small number");
+        assert_eq!(judge("3", "4", faults), Wrong, "a small number");
+        assert_eq!(judge("139", "137", None), Wrong, "an exit status");
         assert_eq!(judge("30 MiB", "32", Some("MiB")), Partly);
-        assert_eq!(judge("5", "0", None), Wrong);
+        assert_eq!(judge("5", "0", faults), Wrong);
     }
 }
