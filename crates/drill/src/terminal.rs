@@ -76,13 +76,18 @@ impl<'a> Terminal<'a> {
         self.hanging(&format!("  {marker} "), text)
     }
 
-    /// Prints Markdown. Paragraphs and items are wrapped; code and tables are not.
+    /// Prints Markdown. Paragraphs and items are wrapped; code and tables are not. Code is indented instead of fenced.
     pub fn markdown(&mut self, text: &str) -> io::Result<()> {
         let mut in_code = false;
         for line in text.lines() {
             let is_fence = line.trim_start().starts_with("```");
             in_code ^= is_fence;
-            if in_code || is_fence || line.starts_with("    ") || line.starts_with('|') {
+            if is_fence {
+                continue;
+            }
+            if in_code {
+                self.line(format!("  {line}").trim_end())?;
+            } else if line.starts_with("    ") || line.starts_with('|') {
                 self.line(line)?;
             } else {
                 let (marker, text) = line.split_at(marker_length(line));
@@ -232,6 +237,20 @@ mod tests {
             .ask("Which of them all? The letters of it")
             .expect("output");
         let expected = "  - run `drill prove\n    mock-256-kib` now\n- one two three four five six\n  seven\nWhich of them all? The letters\nof it> \n";
+        assert_eq!(String::from_utf8_lossy(&output), expected);
+    }
+
+    #[test]
+    fn code_is_indented_and_not_wrapped() {
+        let (mut input, mut output) = (&b""[..], Vec::new());
+        let look = Look {
+            width: Some(30),
+            ..Look::default()
+        };
+        Terminal::new(&mut input, &mut output, look)
+            .markdown("What is\n\n```c\nint a = one + two + three + four;\n\n- b;\n```\n\nhere?")
+            .expect("output");
+        let expected = "What is\n\n  int a = one + two + three + four;\n\n  - b;\n\nhere?\n";
         assert_eq!(String::from_utf8_lossy(&output), expected);
     }
 
