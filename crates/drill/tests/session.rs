@@ -505,7 +505,7 @@ fn cram_says_that_it_leaves_the_schedule_unchanged() {
     for said in [
         "Cramming does not change the schedule",
         "WRONG. The answer: a d.\n",
-        "Grade: 1 again 2 hard 3 good 4 easy u undo [1] >",
+        "Grade: 1 again  2 hard  3 good  4 easy  u undo [1] >",
         "Done 2: 1 right, 0 partly right, 1 wrong.",
         "The schedule has not changed: every question is due when it was due before.",
     ] {

@@ -104,14 +104,15 @@ impl Turn<'_> {
     }
 
     fn prompt(&self, due: Option<[Timestamp; 4]>, clock: &Clock) -> String {
-        let mut prompt = "Grade:".to_owned();
+        let mut prompt = "Grade: ".to_owned();
         for (index, name) in ["again", "hard", "good", "easy"].iter().enumerate() {
-            prompt += &format!(" {} {name}", index + 1);
+            prompt += &format!("{} {name}", index + 1);
             if let Some(due) = due {
-                prompt += &format!(" {} ", interval(self.now, due[index], clock));
+                prompt += &format!(" {}", interval(self.now, due[index], clock));
             }
+            prompt += "  ";
         }
-        prompt += " u undo ";
+        prompt += "u undo ";
         if let Some(grade) = self.suggestion() {
             prompt += &format!("[{grade}] ");
         }
