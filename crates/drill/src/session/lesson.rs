@@ -53,6 +53,7 @@ pub(super) fn print_explanation(question: &Question, terminal: &mut Terminal) ->
 /// Replaces includes by the included text, and removes what a terminal cannot show. The page is in `folder`.
 fn for_terminal(section: &str, folder: &Path) -> String {
     let mut result: Vec<String> = Vec::new();
+    let mut in_code = false;
     let mut lines = section.lines();
     while let Some(line) = lines.next() {
         let block = BLOCKS.iter().find(|(begin, _)| line.starts_with(begin));
@@ -64,17 +65,46 @@ fn for_terminal(section: &str, folder: &Path) -> String {
             lines.by_ref().find(|line| line.starts_with("```"));
         } else if let Some(text) = included(line, folder) {
             result.push(text);
+        } else if !in_code && line.starts_with("[^") {
+            // A footnote. The page has it.
         } else if !line.is_empty() || result.last().is_none_or(|before| !before.is_empty()) {
-            result.push(line.to_owned());
+            in_code ^= line.starts_with("```");
+            result.push(match in_code {
+                true => line.to_owned(),
+                false => without_footnotes(line),
+            });
         }
     }
     result.join("\n").trim_end().to_owned()
+}
+
+/// Removes the references to footnotes, such as `[^name]`.
+fn without_footnotes(line: &str) -> String {
+    let mut result = String::new();
+    let mut rest = line;
+    while let Some((before, reference)) = rest.split_once("[^") {
+        let Some((_, after)) = reference.split_once(']') else {
+            break;
+        };
+        result.push_str(before);
+        rest = after;
+    }
+    result + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_section_is_shown_without_footnotes() {
+        let section = "One.[^a] Two.[^b]\n\n```c\nint a[^0];\n```\n\n[^a]: Seen on 6.18.\n";
+        assert_eq!(
+            for_terminal(section, Path::new("")),
+            "One. Two.\n\n```c\nint a[^0];\n```"
+        );
+    }
 
     #[test]
     fn a_section_is_shown_without_what_needs_a_browser() {
