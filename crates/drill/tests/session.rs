@@ -266,7 +266,7 @@ fn unfinished_code_is_kept() {
         assert!(ran.stdout.contains("Done 0:"), "{}", ran.stdout);
         assert!(!ran.stdout.contains("For example"), "{}", ran.stdout);
         let ran = write(&learner, &[".", "2", ""]);
-        let kept = "checks again:\n   1  int seven = 7;\n   2  return seven;\n";
+        let kept = "checks it again:\n   1  int seven = 7;\n   2  return seven;\n";
         assert!(ran.stdout.contains(kept), "{}", ran.stdout);
         assert!(ran.stdout.contains("RIGHT."), "{}", ran.stdout);
         let drafts = learner.log().with_file_name("drafts");

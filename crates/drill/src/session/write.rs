@@ -36,7 +36,7 @@ pub(super) fn ask_code(
     terminal: &mut Terminal,
 ) -> Result<Result<Written, Asked>> {
     if let Some(code) = draft.read() {
-        terminal.line("Your code of last time, which a full stop alone checks again:")?;
+        terminal.line("Your code from last time. A line with only a full stop checks it again:")?;
         terminal.numbered(&code)?;
     }
     terminal.faint(&format!(
