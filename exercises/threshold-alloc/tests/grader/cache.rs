@@ -184,21 +184,24 @@ fn bounded_for_all_sizes_together() {
     })
 }
 
+/// Allocates and frees when its thread ends.
+struct Late;
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let block = alloc(100);
+        block.fill(1);
+        free(block);
+    }
+}
+
+thread_local! {
+    static EARLIER: Late = const { Late };
+    static LATER: Late = const { Late };
+}
+
 #[test]
 fn used_while_a_thread_ends() {
-    /// Allocates and frees when its thread ends.
-    struct Late;
-    impl Drop for Late {
-        fn drop(&mut self) {
-            let block = alloc(100);
-            block.fill(1);
-            free(block);
-        }
-    }
-    thread_local! {
-        static EARLIER: Late = const { Late };
-        static LATER: Late = const { Late };
-    }
     case(|| {
         enable_cache();
         fill_cache();
