@@ -53,14 +53,17 @@ pub fn progress(exercises: &[Exercise], fence: &Fence) -> Result<String> {
             0 => String::new(),
             more => format!(", {more} bonus stages"),
         };
+        let stages = match core.len() {
+            1 => "1 stage".to_owned(),
+            more => format!("{more} stages"),
+        };
         let page = about.page.strip_suffix(".md").unwrap_or(&about.page);
         writeln!(
             rows,
-            "<li data-exercise=\"{}\"><a href=\"{}.html\">{}</a> <small>{} stages, {minutes} minutes{bonus}</small></li>",
+            "<li data-exercise=\"{}\"><a href=\"{}.html\">{}</a> <small>{stages}, {minutes} minutes{bonus}</small></li>",
             escape(&exercise.name),
             escape(page),
             escape(&about.title),
-            core.len(),
         )?;
     }
     Ok(format!(
