@@ -333,15 +333,13 @@ pub fn parse(text: &[u8]) -> Lines {
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         // Some editors begin a file with a byte-order mark. It is inside if two such files were joined.
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-        // A record without its newline was not acknowledged, even if it parses.
-        let Some(complete) = line.strip_suffix(b"\n") else {
-            lines.torn.push(index + 1);
-            continue;
-        };
-        match serde_json::from_slice(complete) {
+        let complete = line.strip_suffix(b"\n");
+        // An editor may have removed the last newline. Otherwise the writer was killed before it could report success,
+        // but the next writer completes the line, so the record counts already.
+        match serde_json::from_slice(complete.unwrap_or(line)) {
             Ok(record) => lines.records.push(record),
-            Err(_) if complete.trim_ascii().is_empty() => {}
-            Err(error) if error.is_eof() => lines.torn.push(index + 1),
+            Err(_) if line.trim_ascii().is_empty() => {}
+            Err(error) if error.is_eof() || complete.is_none() => lines.torn.push(index + 1),
             Err(_) => lines.damaged.push(index + 1),
         }
     }
@@ -385,14 +383,18 @@ mod tests {
         assert_eq!(lines.torn, [2]);
     }
 
-    /// Its writer was killed before it could report success.
+    /// An editor may have removed it.
     #[test]
-    fn a_record_without_its_newline_was_not_acknowledged() {
+    fn a_record_without_its_newline_counts_before_and_after_the_next_record() {
         let (_folder, log) = log();
         log.append(&record(1)).expect("a line");
         let text = fs::read(log.path()).expect("the log");
-        fs::write(log.path(), &text[..text.len() - 1]).expect("a torn line");
-        assert_eq!(log.read().expect("lines").torn, [1]);
+        fs::write(log.path(), &text[..text.len() - 1]).expect("a line without its newline");
+        let lines = log.read().expect("lines");
+        assert_eq!((lines.records, lines.torn), (vec![record(1)], vec![]));
+        log.append(&record(2)).expect("a line");
+        let lines = log.read().expect("lines");
+        assert_eq!(lines.records, [record(1), record(2)]);
     }
 
     #[test]
@@ -414,7 +416,7 @@ mod tests {
     #[test]
     fn a_damaged_line_is_not_called_torn() {
         let line = serde_json::to_string(&record(1)).expect("JSON");
-        let text = format!("{line}\n{}\nnonsense\n\"text\"\n{line}", &line[..20]);
+        let text = format!("{line}\n{0}\nnonsense\n\"text\"\n{0}", &line[..20]);
         let lines = parse(text.as_bytes());
         assert_eq!(lines.records, [record(1)]);
         assert_eq!((lines.torn, lines.damaged), (vec![2, 5], vec![3, 4]));
