@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use drill::bank::Bank;
 use drill::bank::question::Question;
 use drill::export::{anki, package, pages};
+use drill::input::{INTERRUPTED, was_interrupted};
 use drill::progress::plan::{self, Plan, Scope};
 use drill::progress::stats::Stats;
 use drill::proof::{Proof, Prover, machine};
@@ -135,6 +136,9 @@ pub fn prove(
     let (mut proved, mut differ, mut skipped) = (0, 0, 0);
     for question in questions {
         let proof = prover.prove(question)?;
+        if was_interrupted() {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         match proof {
             Proof::Proved { .. } => proved += 1,
             Proof::Differs { .. } => differ += 1,

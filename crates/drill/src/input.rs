@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
-use std::process;
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use course::process::{Killer, Limits, Ran, run_with};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -32,6 +34,30 @@ pub fn lend_terminal<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The program that the learner waits for.
+static RUNNING: Mutex<Option<Killer>> = Mutex::new(None);
+
+fn running() -> MutexGuard<'static, Option<Killer>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a program like [`course::process::run`], but kills it at an interrupt, after which [`was_interrupted`] is true.
+/// The result then says nothing about the program.
+///
+/// # Errors
+/// Returns an error if the program cannot be started.
+pub fn run_until_interrupt(command: &mut Command, limits: Limits) -> io::Result<Ran> {
+    let ran = run_with(command, limits, |killer| {
+        *running() = Some(killer.clone());
+        // The interrupt may have come before the handler could find the program.
+        if was_interrupted() {
+            killer.kill();
+        }
+    });
+    *running() = None;
+    ran
+}
+
 /// Standard input until Ctrl-C. It is not buffered.
 pub struct Input {
     stdin: File,
@@ -40,7 +66,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Handles SIGINT, SIGTERM and SIGHUP from now on. A second one ends the program, which may be waiting for a proof.
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on. The first one also kills the program that the learner waits
+    /// for. A second one ends the drill, which may be waiting for cargo.
     ///
     /// # Errors
     /// Returns an error if a handler is installed already, or if no file descriptor is left.
@@ -52,6 +79,9 @@ impl Input {
             }
             if WAS_INTERRUPTED.swap(true, Ordering::Relaxed) {
                 process::exit(INTERRUPTED.into());
+            }
+            if let Some(killer) = &*running() {
+                killer.kill();
             }
             // Fails only if the reader is gone, together with the session.
             let _ = writer.write_all(&[0]);

@@ -146,11 +146,13 @@ fn run(Arguments { command, options }: Arguments) -> Result<ExitCode> {
     let root = root::find()?;
     let mut bank = Bank::read(&root)?;
     let json = options.json;
-    let asks = matches!(
-        command,
-        None | Some(Command::Cram { .. } | Command::Mock { .. })
-    );
-    let mut input: Box<dyn BufRead> = match asks && !json {
+    // Ctrl-C must not leave a program or its files behind.
+    let is_interruptible = match command {
+        None | Some(Command::Cram { .. } | Command::Mock { .. }) => !json,
+        Some(Command::Prove { .. }) => true,
+        _ => false,
+    };
+    let mut input: Box<dyn BufRead> = match is_interruptible {
         true => Box::new(BufReader::new(Input::until_interrupt()?)),
         false => Box::new(io::empty()),
     };

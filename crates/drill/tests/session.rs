@@ -2,7 +2,9 @@
 
 mod learner;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -892,6 +894,61 @@ fn ctrl_c_in_the_editor_does_not_end_the_session() {
     let rest = running.finish();
     assert!(rest.contains("RIGHT after 2 attempts."), "{rest}");
     assert_eq!(learner.grades(), [("call".to_owned(), 2)]);
+}
+
+/// Ctrl-C kills the check and the compiler, what they have started, and their files. It does not count as an attempt.
+#[test]
+fn ctrl_c_ends_a_check_of_code() {
+    let learner = Learner::new();
+    let temporary = tempfile::tempdir().expect("a folder");
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    let mut running = Running::new({
+        command.env("TMPDIR", temporary.path());
+        command
+    });
+    running.type_lines("if (fork() == 0) for (;;) sleep(1);\nfor (;;);\n.\n2\n");
+    let entries = || {
+        let entries = std::fs::read_dir(temporary.path()).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path())
+    };
+    while !entries().any(|folder| folder.join("check").exists()) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.interrupt();
+    let (status, rest) = running.wait();
+    assert_eq!(status.code(), Some(130), "{rest}");
+    assert!(rest.contains("Your code is kept"), "{rest}");
+    assert!(!rest.contains("NOT YET"), "{rest}");
+    let left: Vec<_> = entries().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_proof() {
+    let learner = Learner::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, temporary) = (folder.path().join("path"), folder.path().join("temporary"));
+    let started = folder.path().join("started");
+    std::fs::create_dir(&path).expect("a folder");
+    std::fs::create_dir(&temporary).expect("a folder");
+    let compiler = path.join("cc");
+    let lines = format!("#!/bin/sh\n: > {}\nsleep 30\n", started.display());
+    std::fs::write(&compiler, lines).expect("a compiler");
+    std::fs::set_permissions(&compiler, Permissions::from_mode(0o755)).expect("permissions");
+    let others = std::env::var("PATH").expect("a path");
+    let mut command = learner.command(&["prove", "call"]);
+    command
+        .env("PATH", format!("{}:{others}", path.display()))
+        .env("TMPDIR", &temporary);
+    let running = Running::new(command);
+    while !started.exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.interrupt();
+    let (status, rest) = running.wait();
+    assert_eq!(status.code(), Some(130), "{rest}");
+    let left = std::fs::read_dir(&temporary).expect("a folder");
+    assert_eq!(left.count(), 0);
 }
 
 #[test]

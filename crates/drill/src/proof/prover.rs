@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use course::cargo::{self, Message, NO_CARGO};
-use course::process::{Limits, Ran, run};
+use course::process::{Limits, Ran};
 
 use super::result::{Proof, describe_end};
 use super::written::check_written;
 use crate::bank::question::{Kind, Question};
+use crate::input::{run_until_interrupt, was_interrupted};
 use crate::matching::one_space;
 
 const LIMITS: Limits = Limits::time(Duration::from_secs(60));
@@ -68,8 +69,11 @@ impl Prover {
         let (mut built, error) = self.build(&programs)?;
         for name in programs {
             let ran = match built.remove(name) {
-                Some(path) => run(Command::new(path).current_dir(&self.root), LIMITS)
-                    .map_err(|error| format!("{name} cannot be started: {error}")),
+                _ if was_interrupted() => Err("Ctrl-C ended the proof".to_owned()),
+                Some(path) => {
+                    run_until_interrupt(Command::new(path).current_dir(&self.root), LIMITS)
+                        .map_err(|error| format!("{name} cannot be started: {error}"))
+                }
                 None => Err(format!("{name} does not build: {error}")),
             };
             self.ran.insert(name.to_owned(), ran);

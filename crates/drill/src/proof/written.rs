@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use course::process::{Limits, Ran, run};
+use course::process::{Limits, Ran};
 
 use super::result::{Proof, describe_end};
 use crate::bank::question::{ANSWER, Language};
+use crate::input::run_until_interrupt;
 
 const COMPILER_LIMITS: Limits = Limits::time(Duration::from_secs(60));
 
@@ -28,7 +29,9 @@ pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Pr
     let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
     let mut compiler = write_program(language, check, answer, folder.path())?;
     let program = folder.path().join("check");
-    let compiled = match run(compiler.arg("-o").arg(&program), COMPILER_LIMITS) {
+    // A compiler that is killed leaves its temporary files behind.
+    compiler.env("TMPDIR", folder.path());
+    let compiled = match run_until_interrupt(compiler.arg("-o").arg(&program), COMPILER_LIMITS) {
         Ok(compiled) => compiled,
         Err(error) => {
             let compiler = compiler.get_program().display();
@@ -43,7 +46,7 @@ pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Pr
         });
     }
     let mut command = Command::new(&program);
-    let ran = run(command.current_dir(folder.path()), CHECK_LIMITS);
+    let ran = run_until_interrupt(command.current_dir(folder.path()), CHECK_LIMITS);
     let ran = ran.context("the compiled check cannot be started")?;
     if !ran.success() {
         return Ok(Proof::Differs {

@@ -8,6 +8,7 @@ use super::answer::{Judgement, Verdict};
 use super::ask::{Asked, Reply, read, read_certainty};
 use super::draft::Draft;
 use crate::bank::question::Language;
+use crate::input::was_interrupted;
 use crate::proof::{Proof, check_written};
 use crate::terminal::Terminal;
 
@@ -66,8 +67,14 @@ pub(super) fn ask_code(
                 }
             };
         }
+        let proof = check_written(language, check, &code)?;
+        if was_interrupted() {
+            // The check was killed, which says nothing about the code.
+            say_where(draft, terminal)?;
+            return Ok(Err(Asked::Stop));
+        }
         written.attempts += 1;
-        match check_written(language, check, &code)? {
+        match proof {
             Proof::Proved { .. } => {
                 written.proved = true;
                 written.judgement = Judgement::new(Verdict::Right);
