@@ -952,6 +952,27 @@ fn ctrl_c_ends_a_proof() {
 }
 
 #[test]
+fn a_proof_that_cannot_start_does_not_end_the_session() {
+    let learner = Learner::new();
+    let mut command = learner.command(&ANONYMOUS);
+    command.env("CARGO", "/nowhere/cargo");
+    let ran = finish(&mut command, &["", "2", "p", "3"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let skipped = "SKIPPED: cargo cannot be started";
+    assert!(ran.stdout.contains(skipped), "{}", ran.stdout);
+    assert_eq!(learner.grades(), [("zeros".to_owned(), 3)]);
+
+    let learner = Learner::new();
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    command.env("TMPDIR", "/nowhere");
+    let ran = finish(&mut command, &["return 7;", ".", "2", "3"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let not_run = "Your code was not run: a temporary folder cannot be created";
+    assert!(ran.stdout.contains(not_run), "{}", ran.stdout);
+    assert_eq!(learner.grades(), [("call".to_owned(), 3)]);
+}
+
+#[test]
 fn a_closed_pipe_is_not_an_error() {
     let learner = Learner::new();
     let mut command = in_shell(&learner, "\"$@\" | head -n 1", &["stats"]);

@@ -67,7 +67,9 @@ pub(super) fn ask_code(
                 }
             };
         }
-        let proof = check_written(language, check, &code)?;
+        let proof = check_written(language, check, &code);
+        // The session goes on, for example if /tmp is full.
+        let proof = proof.unwrap_or_else(|error| Proof::Skipped(format!("{error:#}")));
         if was_interrupted() {
             // The check was killed, which says nothing about the code.
             say_where(draft, terminal)?;
