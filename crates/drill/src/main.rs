@@ -62,16 +62,16 @@ enum Command {
     /// Ask the weakest and most asked questions first. The schedule does not change.
     Cram {
         /// Number of questions.
-        #[arg(short, long, default_value_t = 20, value_parser = number::<1, 1000>)]
+        #[arg(short, long, default_value_t = 20, allow_negative_numbers = true, value_parser = number::<1, 1000>)]
         n: usize,
     },
     /// Hold a mock interview: spoken answers, a rubric, follow-ups, a scorecard. The schedule does not change.
     Mock {
         /// Number of questions.
-        #[arg(short, long, default_value_t = 5, value_parser = number::<1, 1000>)]
+        #[arg(short, long, default_value_t = 5, allow_negative_numbers = true, value_parser = number::<1, 1000>)]
         n: usize,
         /// Time for the interview, in minutes.
-        #[arg(long, default_value_t = 20, value_parser = number::<1, 600>)]
+        #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = number::<1, 600>)]
         minutes: usize,
     },
     /// Show your progress.

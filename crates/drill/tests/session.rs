@@ -973,6 +973,30 @@ fn a_proof_that_cannot_start_does_not_end_the_session() {
 }
 
 #[test]
+fn code_that_is_not_utf_8_is_not_called_empty() {
+    let learner = Learner::new();
+    let mut command = learner.command(&["--topic", "private", "--level", "3"]);
+    command
+        .env_remove("VISUAL")
+        .env("EDITOR", "printf '\\377\\n' >>");
+    let ran = finish(&mut command, &["return 7;", ":e", "2", ":q"]);
+    assert!(!ran.stdout.contains("is empty"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("NOT YET"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_log_with_absurd_numbers_has_statistics() {
+    let learner = Learner::new();
+    let points = usize::MAX;
+    let line = format!(
+        r#"{{"what":"mock","at":1,"question":"talk","made":[1],"points":{points},"seconds":1}}"#
+    );
+    std::fs::write(learner.log(), format!("{line}\n{line}\n")).expect("a log");
+    let ran = learner.run(&["stats"], &[]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+}
+
+#[test]
 fn a_closed_pipe_is_not_an_error() {
     let learner = Learner::new();
     let mut command = in_shell(&learner, "\"$@\" | head -n 1", &["stats"]);
@@ -999,6 +1023,7 @@ fn errors_suggest_a_fix() {
         ),
         (&["--new", "-1"], "expected a number from 0 to 1000"),
         (&["mock", "-n", "0"], "expected a number from 1 to 1000"),
+        (&["cram", "-n", "-1"], "expected a number from 1 to 1000"),
         (
             &["mock", "--minutes", "0"],
             "expected a number from 1 to 600",

@@ -33,9 +33,10 @@ impl Draft {
         &self.path
     }
 
-    /// Returns the code; `None` if there is none.
+    /// Returns the code; `None` if there is none. Invalid UTF-8 is replaced.
     pub(super) fn read(&self) -> Option<String> {
-        let code = fs::read_to_string(&self.path).ok()?;
+        let code = fs::read(&self.path).ok()?;
+        let code = String::from_utf8_lossy(&code);
         let code = code.trim_end();
         (!code.is_empty()).then(|| code.to_owned())
     }
