@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use course::cargo;
+use jiff::Timestamp;
 
 use super::anki;
 use crate::bank::{self, Bank};
@@ -52,15 +53,13 @@ pub fn write(bank: &Bank, root: &Path, file: &Path) -> Result<()> {
 /// Returns when the questions last changed. Anki updates a card only if the deck is newer than the imported one. In clones
 /// of the same commit the time is the same, and so are the bytes of the package.
 fn modified(root: &Path) -> SystemTime {
-    let seconds = |seconds: &str| Some(Duration::from_secs(seconds.trim().parse().ok()?));
     // https://reproducible-builds.org/specs/source-date-epoch/
     let set = env::var("SOURCE_DATE_EPOCH").ok();
-    if let Some(time) = set.as_deref().and_then(seconds) {
-        return SystemTime::UNIX_EPOCH + time;
+    if let Some(time) = set.as_deref().and_then(time) {
+        return time;
     }
     let committed = git(root, &["log", "-1", "--format=%ct"]);
-    let committed = committed.as_deref().and_then(seconds);
-    let committed = committed.map(|time| SystemTime::UNIX_EPOCH + time);
+    let committed = committed.as_deref().and_then(time);
     let changes = git(
         root,
         &["status", "--porcelain", "--", SOURCES[0], SOURCES[1]],
@@ -75,6 +74,14 @@ fn modified(root: &Path) -> SystemTime {
             time.map_or(newest, |time| newest.max(time))
         }
     }
+}
+
+/// Parses a time in seconds since 1970. Returns `None` for a time after the year 9999, with which the package cannot
+/// calculate.
+fn time(seconds: &str) -> Option<SystemTime> {
+    let seconds: u64 = seconds.trim().parse().ok()?;
+    Timestamp::from_second(seconds.try_into().ok()?).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Returns the output of a git command; `None` if it fails, as it does outside of a repository.
@@ -97,4 +104,19 @@ fn newest(folder: &Path) -> Option<SystemTime> {
         }
     });
     times.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_after_the_year_9999_is_ignored() {
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86400);
+        assert_eq!(time("86400\n"), Some(day));
+        let (most, seconds) = (u64::MAX.to_string(), i64::MAX.to_string());
+        for seconds in [&most, &seconds, "-1", "garbage", ""] {
+            assert_eq!(time(seconds), None, "{seconds}");
+        }
+    }
 }
