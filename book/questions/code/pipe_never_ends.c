@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 /* Prints what a child writes into a pipe. Returns 0, or -1 on failure. */
-int print_childs_output(void)
+int print_output_of_child(void)
 {
     int ends[2];
     char buffer[256];
