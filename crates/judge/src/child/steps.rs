@@ -39,6 +39,7 @@ const TOO_LONG: &str =
     "the code executes more than 100,000 instructions, too many to stop at each of them";
 
 /// The answers of the tracer to `Mark::Places` if the code cannot be executed step by step.
+pub const REFUSED: i32 = -1;
 pub const EXCLUSIVE: i32 = 0;
 pub const TOO_MANY: i32 = i32::MAX;
 
@@ -163,7 +164,7 @@ pub fn places() -> usize {
     match mark_memory(Mark::Places, 0, &[]) {
         EXCLUSIVE => panics::skip(WITHOUT_ATOMICS),
         TOO_MANY => panics::skip(TOO_LONG),
-        ..0 => panics::skip(WITHOUT_PTRACE),
+        ..=REFUSED => panics::skip(WITHOUT_PTRACE),
         // The tracer adds one, because a mark cannot return zero.
         number => number as usize - 1,
     }

@@ -10,7 +10,7 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::{Next, Tracer};
-use crate::child::steps::{EXCLUSIVE, STOPPED, TOO_MANY};
+use crate::child::steps::{EXCLUSIVE, REFUSED, STOPPED, TOO_MANY};
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
@@ -86,12 +86,15 @@ impl Tracer<'_> {
                 None => return,
             },
         };
+        self.steps.has_stopped = None;
         self.steps.running = Running::new(pid, until, values).ok();
+        let fails = self.steps.running.is_none();
         if until.is_none() {
             self.steps.places.clear();
-            self.steps.impossible = None;
+            self.steps.impossible = fails.then_some(REFUSED);
+        } else if fails {
+            self.report_stop(false);
         }
-        self.steps.has_stopped = None;
     }
 
     /// The thread `pid` has left the part that is executed step by step, or has ended.
