@@ -21,6 +21,9 @@ const LONGEST_LINE: usize = 160;
 /// The learner's code may contain an endless loop.
 const CHECK_LIMITS: Limits = Limits::time(Duration::from_secs(10));
 
+/// The exit status of a check that has run to its end. An answer that calls exit(0) ends the process before.
+const PASSED: i32 = 211;
+
 /// Puts an answer into its check program, compiles that and runs it.
 ///
 /// # Errors
@@ -48,11 +51,13 @@ pub fn check_written(language: Language, check: &str, answer: &str) -> Result<Pr
     let mut command = Command::new(&program);
     let ran = run_until_interrupt(command.current_dir(folder.path()), CHECK_LIMITS);
     let ran = ran.context("the compiled check cannot be started")?;
-    if !ran.success() {
-        return Ok(Proof::Differs {
-            why: comment_on_status(check, &ran).unwrap_or_else(|| describe_end(&ran)),
-            lines: Vec::new(),
-        });
+    if ran.code() != Some(PASSED) {
+        let why = match ran.code() {
+            Some(0) => "it ended the process before the check was complete".to_owned(),
+            _ => comment_on_status(check, &ran).unwrap_or_else(|| describe_end(&ran)),
+        };
+        let lines = Vec::new();
+        return Ok(Proof::Differs { why, lines });
     }
     let lines = vec!["it compiles and passes its check".to_owned()];
     Ok(Proof::Proved {
@@ -76,11 +81,23 @@ fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -
         _ => line,
     });
     let source = folder.join(name);
-    fs::write(&source, lines.collect::<Vec<_>>().join("\n") + "\n")?;
+    let mut code = lines.collect::<Vec<_>>().join("\n") + "\n";
+    if language == Language::Rust {
+        code = code.replacen("fn main()", "fn main_of_check()", 1);
+        code += &format!("fn main() {{ main_of_check(); std::process::exit({PASSED}) }}\n");
+    }
+    fs::write(&source, code)?;
     let (compiler, arguments): (_, &[&str]) = match language {
         Language::C => (
             "cc",
-            &["-std=c17", "-D_GNU_SOURCE", "-O1", "-pthread", "-w"],
+            &[
+                "-std=c17",
+                "-D_GNU_SOURCE",
+                "-O1",
+                "-pthread",
+                "-w",
+                "-Dmain=main_of_check",
+            ],
         ),
         Language::Rust => (
             "rustc",
@@ -93,6 +110,14 @@ fn write_program(language: Language, check: &str, answer: &str, folder: &Path) -
     };
     let mut command = Command::new(compiler);
     command.args(arguments).arg(source);
+    if language == Language::C {
+        let main = folder.join("main.c");
+        let code = format!(
+            "#undef main\nint main_of_check(void);\nint main(void) {{ int status = main_of_check(); return status ? status : {PASSED}; }}\n"
+        );
+        fs::write(&main, code)?;
+        command.arg(main);
+    }
     Ok(command)
 }
 
@@ -153,6 +178,23 @@ mod tests {
         assert_eq!(line(2), "answer.rs:1:5: error: no");
         assert_eq!(line(3), "answer.rs:2:5: error: no");
         assert_eq!(line(4), "check.rs:4:5: error: no");
+    }
+
+    #[test]
+    fn an_answer_that_ends_the_process_does_not_pass() {
+        let c = "#include <stdlib.h>\n// ANSWER\nint main(void) { f(); return 3; /* wrong */ }\n";
+        let rust = "// ANSWER\nfn main() {\n    f();\n    panic!();\n}\n";
+        for (language, check, answer) in [
+            (Language::C, c, "void f(void) { exit(0); }"),
+            (Language::Rust, rust, "fn f() { std::process::exit(0) }"),
+        ] {
+            match check_written(language, check, answer).expect("a result") {
+                Proof::Differs { why, .. } => {
+                    assert_eq!(why, "it ended the process before the check was complete");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
