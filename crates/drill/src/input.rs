@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use course::process::{Killer, Limits, Ran, run_with};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{FlushArg, tcflush};
 
 /// The exit status of a shell's command that Ctrl-C has ended.
 pub const INTERRUPTED: u8 = 130;
@@ -55,7 +56,14 @@ pub fn run_until_interrupt(command: &mut Command, limits: Limits) -> io::Result<
         }
     });
     *running() = None;
+    discard_typed();
     ran
+}
+
+/// Discards what the learner has typed while nothing was asked: an impatient Enter is no answer to the next question.
+fn discard_typed() {
+    // Fails if standard input is no terminal. What comes from a pipe is kept.
+    let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
 }
 
 /// Standard input until Ctrl-C. It is not buffered.
@@ -87,6 +95,7 @@ impl Input {
             let _ = writer.write_all(&[0]);
         })
         .context("Ctrl-C cannot be handled")?;
+        discard_typed();
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
         Ok(Input {
             stdin: stdin.into(),
