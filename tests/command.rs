@@ -85,10 +85,10 @@ fn an_answer_in_one_clone_is_not_graded_in_another() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "private-alloc"]));
-    assert!(stdout.contains("0 of 47 passed"), "{stdout}{stderr}");
+    assert!(stdout.contains("0 of 51 passed"), "{stdout}{stderr}");
     copy.answer(&copy.solution());
     let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    assert!(stdout.contains("47 of 47 passed"), "{stdout}{stderr}");
+    assert!(stdout.contains("51 of 51 passed"), "{stdout}{stderr}");
 }
 
 /// For example after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
@@ -169,7 +169,7 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(1), "{stdout}{stderr}");
     assert!(
-        stdout.contains("41 of 47 passed, 6 not started."),
+        stdout.contains("45 of 51 passed, 6 not started."),
         "{stdout}"
     );
     assert!(stdout.contains("Next: views."), "{stdout}");
@@ -200,7 +200,7 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
     ));
     let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert!(stdout.contains("✗ sent_to_a_thread"), "{stdout}{stderr}");
-    assert!(stdout.contains("43 of 47 passed, 4 failed."), "{stdout}");
+    assert!(stdout.contains("47 of 51 passed, 4 failed."), "{stdout}");
     assert_eq!(
         stdout
             .matches("This compiled, but your signatures must prevent it:")
@@ -860,7 +860,7 @@ fn an_exercise_is_solved_without_its_bonus_stages() {
     copy.answer_to("threshold-alloc", &stub);
     assert_eq!(status, Some(0), "{stdout}");
     assert!(
-        stdout.contains("Bonus: 0 of 47 passed, 47 not started."),
+        stdout.contains("Bonus: 0 of 54 passed, 54 not started."),
         "{stdout}"
     );
     assert!(stdout.contains("Bonus: merge."), "{stdout}");
@@ -1025,7 +1025,7 @@ fn a_report_has_a_case_for_each_verdict() {
     assert_eq!(status, Some(1));
     assert!(stdout.starts_with("<?xml"), "{stdout}");
     assert!(
-        stdout.contains(r#"<testsuite name="private-alloc" tests="47""#),
+        stdout.contains(r#"<testsuite name="private-alloc" tests="51""#),
         "{stdout}"
     );
     assert!(
@@ -1101,7 +1101,7 @@ fn one_stage_is_graded_and_not_recorded() {
     let copy = copy();
     let home = tempfile::tempdir().expect("a folder");
     copy.answer(&copy.solution());
-    for (stage, cases) in [("region", 14), ("views", 7)] {
+    for (stage, cases) in [("region", 17), ("views", 7)] {
         let arguments = ["grade", "private-alloc", stage];
         let mut command = workbook(&copy, &arguments);
         let (status, stdout, _) = run(command.env("WORKBOOK_HOME", home.path()));

@@ -143,8 +143,8 @@ fn accessible_up_to_the_break() {
     })
 }
 
-/// Fails the case unless the heap is accessible up to its break and not beyond.
-fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
+/// Fails the case unless the heap is accessible.
+fn expect_accessible(heap: &Range<usize>) {
     for (byte, name) in [
         (heap.start, "The heap's first byte"),
         (heap.end - 1, "The last byte before the heap's break"),
@@ -160,6 +160,12 @@ fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
             "{name} is executable. Leave out PROT_EXEC."
         );
     }
+}
+
+/// Fails the case unless the heap is accessible up to its break and not beyond. The break must not be the end of the
+/// reservation, where another mapping may begin.
+fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
+    expect_accessible(heap);
     let beyond = permissions(pointer_to(heap.end));
     check!(
         !beyond.read && !beyond.write,
@@ -387,7 +393,7 @@ fn up_to_the_end_of_the_reservation() {
             try_alloc(&SMALL, self::layout(size, ALIGN));
         }
         let heap = heap_of(&SMALL);
-        expect_accessible_up_to_the_break(&heap);
+        expect_accessible(&heap);
         for (seed, block) in blocks.iter().enumerate() {
             block.expect(seed, OVERLAP);
         }
