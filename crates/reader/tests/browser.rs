@@ -549,7 +549,15 @@ fn a_saved_answer_changes_the_verdict_on_the_open_page() {
 
     let mut watching = copy
         .command(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "workbook", "--", "watch"])
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "workbook",
+            "--",
+            "watch",
+            "private-alloc",
+        ])
         .current_dir(clone())
         .env("WORKBOOK_ROOT", &copy.root)
         .env("WORKBOOK_HOME", served.log.path().parent().unwrap())
