@@ -46,7 +46,8 @@ pub const TOO_MANY: i32 = i32::MAX;
 /// Code that is executed instruction by instruction.
 ///
 /// Its places are just before and just after the instructions that change `state`, the program's statics, or memory that
-/// the process shares with others, and around its system calls. One run finds them, and later runs stop at one of them, in threads or in forked processes.
+/// the process shares with others, and around its system calls. One run finds them, and later runs stop at one of them, in
+/// threads or in forked processes.
 pub struct Steps<'a, T, F> {
     state: &'a T,
     code: F,
@@ -135,9 +136,10 @@ fn joined<R>(thread: ScopedJoinHandle<R>) -> R {
         .unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
-/// How much processor time the second thread of `beside` may use, and how long it may take in all, before the first one
-/// goes on.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How much processor time the second thread of `beside` may use before the first one goes on.
+const MOST_CPU_TIME: Duration = Duration::from_millis(20);
+/// How long it may take in all.
+const MOST_TIME: Duration = Duration::from_secs(1);
 
 /// Waits until the thread `tid` has finished, waits for something, or has run for a while.
 fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
@@ -145,7 +147,7 @@ fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
     let begun = Instant::now();
     let mut asleep = 0;
     while !is_finished() && asleep < 2 {
-        if procfs::ran(tid) >= PATIENCE.0 || begun.elapsed() >= PATIENCE.1 {
+        if procfs::ran(tid) >= MOST_CPU_TIME || begun.elapsed() >= MOST_TIME {
             return;
         }
         asleep = match procfs::sleeps(tid) {

@@ -54,8 +54,8 @@ struct Running {
     /// How often each instruction was reached.
     reached: BTreeMap<u64, usize>,
     steps: usize,
-    /// The instruction that is executed next.
-    next: Option<Place>,
+    /// The instruction that is executed next, and its first bytes.
+    next: Option<(Place, [u8; 4])>,
     /// Whether the processor stops the thread at the instruction of `until`, without single steps.
     breakpoint: bool,
 }
@@ -79,13 +79,10 @@ impl Steps {
 impl Tracer<'_> {
     /// Begins to execute `pid` step by step, up to the place with the number `place`.
     pub(super) fn begin_steps(&mut self, pid: Pid, place: u64, values: u64) {
-        let until = match place {
-            _ if place == NO_PLACE as u64 => None,
-            number => match self.steps.places.get(number as usize) {
-                Some(place) => Some(*place),
-                None => return,
-            },
-        };
+        let until = self.steps.places.get(place as usize).copied();
+        if until.is_none() && place != NO_PLACE as u64 {
+            return;
+        }
         self.steps.has_stopped = None;
         self.steps.running = Running::new(pid, until, values).ok();
         let fails = self.steps.running.is_none();
@@ -249,20 +246,20 @@ impl Running {
         if self.steps > MOST_STEPS {
             return Ok(Step::Impossible(TOO_MANY));
         }
-        if arch::is_exclusive(self.code(instruction)) {
-            return Ok(Step::Impossible(EXCLUSIVE));
-        }
         if self.until.is_some() {
             return Ok(Step::Goes);
         }
-        let executed = self.next.replace(next);
+        let code = self.code(instruction);
+        // The run that finds the places comes first, and executes the same instructions.
+        if arch::is_exclusive(code) {
+            return Ok(Step::Impossible(EXCLUSIVE));
+        }
+        let executed = self.next.replace((next, code));
         let contents = self.contents();
         let changed = self.steps > 1 && contents != self.contents;
         self.contents = contents;
         Ok(match executed {
-            Some(place) if changed || arch::is_call(self.code(place.instruction)) => {
-                Step::Changed([place, next])
-            }
+            Some((place, code)) if changed || arch::is_call(code) => Step::Changed([place, next]),
             _ => Step::Goes,
         })
     }
