@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 from anki.buildinfo import version
-from anki.collection import Collection, ImportAnkiPackageOptions, ImportAnkiPackageRequest, ImportCsvRequest
+from anki.collection import Collection, ImportAnkiPackageOptions, ImportAnkiPackageRequest
+
+from anki_import import card_of, counts, import_deck
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGET = ROOT / ".workbook/target"
@@ -53,21 +55,6 @@ def import_package(collection, file, merge_notetypes=False):
     """Imports with the default settings of the dialogue, except for the merging of note types."""
     options = ImportAnkiPackageOptions(merge_notetypes=merge_notetypes)
     return collection.import_anki_package(ImportAnkiPackageRequest(package_path=str(file), options=options)).log
-
-
-def import_text(collection, file):
-    metadata = collection.get_csv_metadata(path=str(file), delimiter=None)
-    return collection.import_csv(ImportCsvRequest(path=str(file), metadata=metadata)).log
-
-
-def counts(collection):
-    return collection.note_count(), collection.card_count()
-
-
-def card_of(collection, guid):
-    note = collection.db.scalar("select id from notes where guid = ?", guid)
-    assert note, f"no note has the guid {guid}"
-    return collection.get_note(note).cards()[0]
 
 
 def progress(collection, guid):
@@ -148,7 +135,7 @@ def test_pages(collection):
 def test_text_before(folder, clone, questions):
     """A learner has imported the text file before."""
     collection = open_collection(folder, "text")
-    log = import_text(collection, export(clone, "anki", folder / "deck.tsv"))
+    log = import_deck(collection, export(clone, "anki", folder / "deck.tsv"))
     assert len(log.new) == questions, log
     answer(collection, GUID)
     before = progress(collection, GUID)

@@ -408,36 +408,30 @@ fn predicted_recall_counts_seen_questions() {
     assert!(bad < better && better < 1.0, "{bad} {better}");
 }
 
+/// The ids of the questions to cram, at most `most`.
+fn crammed(learner: &Learner, most: usize) -> Vec<String> {
+    let state = learner.state();
+    let scope = Scope::default();
+    let crammed = plan::cram(&learner.bank, &state, &learner.clock, &scope, most);
+    crammed.iter().map(|one| one.id.clone()).collect()
+}
+
 #[test]
 fn cram_begins_with_the_weakest_and_most_asked_questions() {
     let mut learner = Learner::new();
     learner.grade("zeros", 4);
-    let state = learner.state();
-    let crammed = plan::cram(
-        &learner.bank,
-        &state,
-        &learner.clock,
-        &Scope::default(),
-        100,
-    );
-    let crammed: Vec<_> = crammed.iter().map(|question| &*question.id).collect();
+    let crammed = crammed(&learner, 100);
     assert_eq!(
         crammed[..2],
         ["faults", "which"],
         "most asked, and never seen"
     );
     let others = crammed.len() - 1;
-    let weakest = plan::cram(
-        &learner.bank,
-        &state,
-        &learner.clock,
-        &Scope::default(),
-        others,
-    );
-    let is_known = |question: &&Question| question.id == "zeros";
-    assert!(!weakest.iter().any(is_known), "known, although most asked");
-    assert!(crammed.contains(&"locked"));
-    assert!(!crammed.contains(&"talk"), "mock questions are left out");
+    let weakest = self::crammed(&learner, others);
+    let contains = |ids: &[String], id: &str| ids.iter().any(|one| one == id);
+    assert!(!contains(&weakest, "zeros"), "known, although most asked");
+    assert!(contains(&crammed, "locked"));
+    assert!(!contains(&crammed, "talk"), "mock questions are left out");
 }
 
 #[test]
@@ -449,23 +443,12 @@ fn cram_repeats_wrong_answers_before_right_ones() {
             grade.cram = true;
         }
     }
-    let crammed = |learner: &Learner| {
-        let state = learner.state();
-        let crammed = plan::cram(
-            &learner.bank,
-            &state,
-            &learner.clock,
-            &Scope::default(),
-            100,
-        );
-        crammed.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
-    };
-    let tonight = crammed(&learner);
+    let tonight = crammed(&learner, 100);
     assert_eq!(tonight[0], "zeros", "the answer was wrong");
     assert_eq!(tonight.last().map(String::as_str), Some("faults"));
     learner.wait(DAY);
     assert_eq!(
-        crammed(&learner)[..2],
+        crammed(&learner, 100)[..2],
         ["zeros", "faults"],
         "an answer of yesterday does not count as known"
     );
