@@ -63,8 +63,8 @@
 //! - `supervise` is the judge's side: it starts the child, traces it, watches its `limits` and kills what it leaves,
 //!   with the help of `procfs`.
 //! - `child` is the child's side: it runs the body and reports to the judge. The graders' `probe`s and `pretend` work
-//!   there. `child::zygote` waits before `main`. `protocol` defines the messages between the two sides, and
-//!   `descriptors` passes open files.
+//!   there. `child::zygote` waits before `main`, and `child::steps` stops code where it changes shared memory. `protocol`
+//!   defines the messages between the two sides, and `descriptors` passes open files.
 //! - `injection` plans which calls fail, one in each run of a case.
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.

@@ -104,7 +104,8 @@ impl Neighbours {
         }
     }
 
-    /// Fails the case if a neighbour was unmapped, overwritten or, if it was untouched, made resident. `what` describes the operation.
+    /// Fails the case if a neighbour was unmapped, overwritten or, if it was untouched, made resident. `what` describes the
+    /// operation.
     ///
     /// # Panics
     /// If the case fails: that is how it ends.
