@@ -20,8 +20,9 @@ use course::log::Verdict;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use similar::TextDiff;
-use workbook::grade::candidates::{Candidate, Workspace};
+use workbook::grade::candidates::Candidate;
 use workbook::grade::grader::{Case, Grader, Stop};
+use workbook::grade::slot::Slot;
 
 /// Grades every answer to every exercise, or to the one that `EXERCISE` names.
 #[test]
@@ -116,29 +117,30 @@ fn difference(snapshot: &Path, text: &str) -> Option<String> {
 /// Grades all answers, and returns their cases by the answer's name. The workers take the answers in turn, each with one
 /// package into which it puts one answer after the other.
 ///
-/// There are two workers for each processor: one runs an answer, which often waits for a time limit, while the other
-/// one compiles. Cargo's lock lets only one of all workers compile, which takes less time than the runs.
+/// There is one worker more than there are processors, because some answers wait for a time limit.
 fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
     let waiting = Mutex::new(answers.iter());
     let graded = Mutex::new(BTreeMap::new());
     let work = |worker: &str| -> Result<()> {
-        let candidate = Candidate {
+        let solution = &answers
+            .iter()
+            .find(|one| matches!(one.expected, Expected::Solution));
+        let solution = solution.context("no solution")?;
+        let first = Candidate {
             exercise,
             name: worker.to_owned(),
-            source: needs_of(answers),
+            // At the end: the lines of the solution keep their numbers.
+            source: solution.source.clone() + &needs_of(answers),
         };
-        let package = candidate.package();
-        let workspace = Workspace::write(&exercise.root, worker, &[candidate])?;
+        let slot = Slot::new(&exercise.root, worker, &first)?;
         loop {
             let next = waiting.lock().unwrap().next();
             let Some(answer) = next else {
                 return Ok(());
             };
-            workspace.replace(&package, &answer.source)?;
-            let grader = workspace.build()?.remove(&package).context("not built")?;
-            let grader = grader.map_err(anyhow::Error::msg);
+            let grader = slot.compile(&answer.source)?.map_err(anyhow::Error::msg);
             let grader = grader.with_context(|| answer.name.clone())?;
-            let cases = run(&package, &grader, answer)?;
+            let cases = run(slot.package(), &grader, answer)?;
             if std::env::var_os("CI").is_some() && is_about_compiling(&grader, answer, &cases) {
                 same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;
             }
@@ -155,7 +157,7 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
     };
     thread::scope(|scope| {
         let work = &work;
-        let workers = thread::available_parallelism().map_or(2, |processors| 2 * processors.get());
+        let workers = thread::available_parallelism().map_or(2, |processors| processors.get() + 1);
         let workers = (1..=workers).map(|n| scope.spawn(move || work(&format!("worker-{n}"))));
         let workers: Vec<_> = workers.collect();
         workers

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use course::cargo::{self, Message, NO_CARGO};
@@ -65,12 +65,12 @@ impl Workspace {
         })
     }
 
-    /// Puts another answer into a package. One package that is built for many answers in turn takes a quarter of the
-    /// time, because cargo's incremental build does the rest.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be written.
-    pub fn replace(&self, package: &str, source: &str) -> Result<()> {
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Puts another answer into a package.
+    pub(super) fn replace(&self, package: &str, source: &str) -> Result<()> {
         write(&self.folder.join(package).join("src/lib.rs"), source)
     }
 
@@ -81,6 +81,14 @@ impl Workspace {
     /// # Errors
     /// Returns an error if cargo cannot be run.
     pub fn build(&self) -> Result<BTreeMap<String, Result<Grader, String>>> {
+        self.build_with(|_| {})
+    }
+
+    /// Like [`Workspace::build`], with changes to cargo's command.
+    pub(super) fn build_with(
+        &self,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<BTreeMap<String, Result<Grader, String>>> {
         let mut command = cargo::command();
         command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
         command
@@ -91,6 +99,7 @@ impl Workspace {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        change(&mut command);
         let mut cargo = Group::spawn(&mut command).context(NO_CARGO)?;
         let stdout = cargo.take_stdout().expect("a pipe was requested");
         let stderr = cargo.take_stderr().expect("a pipe was requested");

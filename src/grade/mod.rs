@@ -9,6 +9,7 @@ mod lines;
 pub mod order;
 pub mod report;
 mod screen;
+pub mod slot;
 mod sources;
 pub mod stub;
 pub mod verdicts;

@@ -1,0 +1,189 @@
+//! A package whose answer is replaced again and again.
+//!
+//! Cargo builds the first answer. For every other one, the two commands that cargo has run are repeated: rustc compiles
+//! the answer and the grader as changes of the first answer, which takes about 0.4 s. Cargo would compile each answer as
+//! a change of the one before it, which differs more, and slots would wait for each other's lock.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use course::cargo::Diagnostic;
+use course::process::{self, End, Limits};
+
+use crate::grade::candidates::{Candidate, Workspace};
+use crate::grade::grader::Grader;
+
+/// Cargo calls it in place of rustc. The kernel has the command's arguments and environment, each ended by a zero byte.
+const RECORDER: &str = r#"#!/bin/sh
+[ -n "$CARGO_CRATE_NAME" ] || exec "$@"
+cat /proc/$$/cmdline > "$RECORDED/$CARGO_CRATE_NAME.arguments"
+cat /proc/$$/environ > "$RECORDED/$CARGO_CRATE_NAME.environment"
+pwd > "$RECORDED/$CARGO_CRATE_NAME.folder"
+exec "$@" -C incremental="$RECORDED/first"
+"#;
+
+/// The time limit for compiling one crate.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(5 * 60),
+    output: 16 << 20,
+};
+
+pub struct Slot {
+    workspace: Workspace,
+    package: String,
+    grader: Grader,
+    /// The commands that compile the answer and the grader.
+    commands: [Rustc; 2],
+    /// Rustc's incremental data for the first answer. Rustc replaces these files and never changes them.
+    first: PathBuf,
+    /// The same for the current answer.
+    current: PathBuf,
+}
+
+impl Slot {
+    /// Builds the first answer.
+    ///
+    /// # Errors
+    /// Returns an error if the answer does not build, or if a file cannot be written.
+    pub fn new(root: &Path, name: &str, first: &Candidate) -> Result<Slot> {
+        let package = first.package();
+        let workspace = Workspace::write(root, name, std::slice::from_ref(first))?;
+        let recorded = workspace.folder().join("recorded");
+        fs::create_dir_all(&recorded)?;
+        let recorder = recorded.join("recorder");
+        fs::write(&recorder, RECORDER)?;
+        fs::set_permissions(&recorder, fs::Permissions::from_mode(0o755))?;
+        // Cargo calls no compiler for what it has built before.
+        workspace.replace(&package, "")?;
+        workspace.replace(&package, &first.source)?;
+        let mut built = workspace.build_with(|cargo| {
+            cargo
+                .env("RUSTC_WORKSPACE_WRAPPER", &recorder)
+                .env("RECORDED", &recorded);
+        })?;
+        let grader = built.remove(&package).context("not built")?;
+        let grader = grader.map_err(anyhow::Error::msg)?;
+        let command = |name: &str| Rustc::recorded(&recorded.join(name));
+        let commands = [command(&first.exercise.library())?, command("grader")?];
+        Ok(Slot {
+            commands,
+            package,
+            grader,
+            first: recorded.join("first"),
+            current: recorded.join("current"),
+            workspace,
+        })
+    }
+
+    /// The name of the package.
+    pub fn package(&self) -> &str {
+        &self.package
+    }
+
+    /// Compiles the answer, and returns its grader or the compiler's errors. The next call replaces the grader.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written, or if the compiler cannot be run.
+    pub fn compile(&self, answer: &str) -> Result<Result<Grader, String>> {
+        self.workspace.replace(&self.package, answer)?;
+        if self.current.exists() {
+            fs::remove_dir_all(&self.current)?;
+        }
+        link_all(&self.first, &self.current)?;
+        for rustc in &self.commands {
+            if let Err(errors) = rustc.run(&self.current)? {
+                return Ok(Err(errors));
+            }
+        }
+        Ok(Ok(self.grader.clone()))
+    }
+}
+
+/// A call of the compiler.
+struct Rustc {
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    folder: PathBuf,
+}
+
+impl Rustc {
+    fn recorded(name: &Path) -> Result<Rustc> {
+        let read = |what: &str| {
+            let path = name.with_extension(what);
+            fs::read(&path).with_context(|| path.display().to_string())
+        };
+        // The shell and the recorder come first. A zero byte ends the last argument.
+        let mut arguments = parts(&read("arguments")?).split_off(2);
+        arguments.pop();
+        let environment = parts(&read("environment")?).into_iter();
+        let environment = environment.filter_map(|variable| {
+            let variable = variable.into_string().ok()?;
+            let (name, value) = variable.split_once('=')?;
+            Some((name.into(), value.into()))
+        });
+        let folder = String::from_utf8(read("folder")?)?;
+        Ok(Rustc {
+            arguments,
+            environment: environment.collect(),
+            folder: folder.trim_end().into(),
+        })
+    }
+
+    /// Runs the compiler with its incremental data in `incremental`. Returns the compiler's errors if there are some.
+    fn run(&self, incremental: &Path) -> Result<Result<(), String>> {
+        let (rustc, arguments) = self.arguments.split_first().context("no command")?;
+        let mut option = OsString::from("incremental=");
+        option.push(incremental);
+        let mut command = Command::new(rustc);
+        command
+            .args(arguments)
+            .arg("-C")
+            .arg(option)
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            // Cargo's pipe for its compilers is closed.
+            .env_remove("CARGO_MAKEFLAGS")
+            .current_dir(&self.folder);
+        let ran = process::run(&mut command, LIMITS).context("rustc cannot be run")?;
+        ensure!(ran.end != End::TimeLimit, "rustc did not end");
+        if ran.success() {
+            return Ok(Ok(()));
+        }
+        let diagnostics = ran.stderr.lines().map(serde_json::from_str::<Diagnostic>);
+        let errors = diagnostics.flatten().filter(|one| one.level == "error");
+        let errors: String = errors.filter_map(|error| error.rendered).collect();
+        match errors.is_empty() {
+            true => Err(anyhow!("rustc {}: {}", ran.describe(), ran.stderr)),
+            false => Ok(Err(errors)),
+        }
+    }
+}
+
+/// Splits a list that the kernel has written.
+fn parts(list: &[u8]) -> Vec<OsString> {
+    let parts = list.split(|&byte| byte == 0);
+    parts
+        .map(|part| OsString::from_vec(part.to_vec()))
+        .collect()
+}
+
+/// Makes hard links to all files of a folder.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => link_all(&entry.path(), &copy)?,
+            false => fs::hard_link(entry.path(), copy)?,
+        }
+    }
+    Ok(())
+}
