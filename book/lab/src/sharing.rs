@@ -166,6 +166,11 @@ impl Lock {
     }
     // ANCHOR_END: new
 
+    /// Returns the mutex, for functions that take a mutex and something else.
+    pub fn as_ptr(self) -> *mut libc::pthread_mutex_t {
+        self.0.as_ptr()
+    }
+
     /// Locks the mutex, and waits if another thread owns it.
     ///
     /// # Errors
