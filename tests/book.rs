@@ -164,24 +164,6 @@ fn the_c_program_prints_the_same() {
     }
 }
 
-/// The page of memory errors shows what each tool reports. A tool that is not installed is skipped.
-#[test]
-fn the_tools_report_what_the_page_says() {
-    const COMMAND: &str = "$ book/lab/memory_tools\n";
-    let page = &pages()["memory-errors.md"];
-    let fences = fences(page).into_iter();
-    let mut shown = fences.filter_map(|(_, code)| Some(code.strip_prefix(COMMAND)?.to_owned()));
-    let shown = shown.next().expect("the page shows the script's output");
-    let mut script = Command::new(root().join("book/lab/memory_tools"));
-    let printed = output(&mut script, "memory_tools");
-    assert_eq!(printed.lines().count(), shown.lines().count());
-    for (printed, shown) in printed.lines().zip(shown.lines()) {
-        if !printed.ends_with("skipped: not installed") {
-            assert_eq!(printed, shown);
-        }
-    }
-}
-
 /// The tasks show what they ask for as C prototypes.
 #[test]
 fn the_prototypes_of_the_tasks_compile() {
@@ -207,6 +189,24 @@ fn output(command: &mut Command, name: &str) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {stderr}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The page of memory errors shows what each tool reports. A tool that is not installed is skipped.
+#[test]
+fn the_tools_report_what_the_page_says() {
+    const COMMAND: &str = "$ book/lab/memory_tools\n";
+    let page = &pages()["memory-errors.md"];
+    let fences = fences(page).into_iter();
+    let mut shown = fences.filter_map(|(_, code)| Some(code.strip_prefix(COMMAND)?.to_owned()));
+    let shown = shown.next().expect("the page shows the script's output");
+    let mut script = Command::new(root().join("book/lab/memory_tools"));
+    let printed = output(&mut script, "memory_tools");
+    assert_eq!(printed.lines().count(), shown.lines().count());
+    for (printed, shown) in printed.lines().zip(shown.lines()) {
+        if !printed.ends_with("skipped: not installed") {
+            assert_eq!(printed, shown);
+        }
+    }
 }
 
 /// Returns the statements that a program of the lab proves, from its line `//! Claims: 13, 14.`
