@@ -1,30 +1,15 @@
 //! A shared file mapping and read(2) use the same pages; a private mapping has its own copies.
 
 use std::env;
-use std::fs::File;
-use std::num::NonZero;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::ptr::NonNull;
 
+use lab::kernel::{map_file, temporary_file};
 use lab::sharing::Child;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::sys::mman::MapFlags;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{mkstemp, unlink};
-
-fn map(file: impl AsFd, pages: usize, flags: MapFlags) -> NonNull<u8> {
-    let len = NonZero::new(pages * lab::page_size()).expect("at least one page");
-    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
-    unsafe { mmap(None, len, prot, flags, file, 0) }
-        .expect("mmap")
-        .cast()
-}
 
 fn main() {
-    let (file, path) = mkstemp(&env::temp_dir().join("mapped_file.XXXXXX")).expect("mkstemp");
-    unlink(&path).expect("unlink");
-    let file = File::from(file);
+    let file = temporary_file(&env::temp_dir(), 0).expect("a temporary file");
     file.write_all_at(&[1], 0).expect("write");
     let first_byte = || {
         let mut byte = [0];
@@ -32,11 +17,11 @@ fn main() {
         byte[0]
     };
     // ANCHOR: main
-    let private = map(&file, 1, MapFlags::MAP_PRIVATE);
+    let private = map_file(&file, 1, MapFlags::MAP_PRIVATE);
     // SAFETY: the mapping is writable, and nothing else accesses it.
     unsafe { lab::write(private.as_ptr(), 9) };
     let after_private = first_byte();
-    let shared = map(&file, 2, MapFlags::MAP_SHARED);
+    let shared = map_file(&file, 2, MapFlags::MAP_SHARED);
     // SAFETY: as above.
     unsafe { lab::write(shared.as_ptr(), 2) };
     let after_shared = first_byte(); // without msync

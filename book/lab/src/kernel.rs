@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::ptr::NonNull;
 
 use nix::libc;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, mkstemp, unlink};
 
 use crate::page_size;
 
@@ -29,6 +30,27 @@ pub fn map_isolated(pages: usize, prot: ProtFlags, flags: MapFlags) -> NonNull<u
     let inside = reserved.expect("mmap").addr().checked_add(page);
     // SAFETY: MAP_FIXED replaces pages of the reservation, which nothing else uses.
     let start = unsafe { mmap_anonymous(inside, len, prot, flags | MapFlags::MAP_FIXED) };
+    start.expect("mmap").cast()
+}
+
+/// Creates a file of `pages` pages of zeros in `folder`. It has no name, and is freed when it is no longer used.
+///
+/// # Errors
+/// Those of mkstemp(3).
+pub fn temporary_file(folder: &Path, pages: usize) -> nix::Result<File> {
+    let (file, path) = mkstemp(&folder.join("lab.XXXXXX"))?;
+    unlink(&path).expect("unlink");
+    let file = File::from(file);
+    let zeros = vec![0; pages * page_size()];
+    file.write_all_at(&zeros, 0).expect("write");
+    Ok(file)
+}
+
+/// Maps the first `pages` pages of a file, readable and writable. The mapping is never unmapped.
+pub fn map_file(file: &File, pages: usize, flags: MapFlags) -> NonNull<u8> {
+    let len = NonZero::new(pages * page_size()).expect("at least one page");
+    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+    let start = unsafe { mmap(None, len, RW, flags, file, 0) };
     start.expect("mmap").cast()
 }
 
