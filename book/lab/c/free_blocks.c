@@ -29,8 +29,11 @@ static void free_blocks(size_t blocks[ORDERS])
     // Node 0, zone   Normal    732    500    321 ...
     while (fscanf(zones, "Node %*u, zone %*s ") != EOF) {
         size_t count;
-        for (size_t order = 0; order < ORDERS && fscanf(zones, "%zu ", &count) == 1; order++)
+        for (size_t order = 0; order < ORDERS; order++) {
+            if (fscanf(zones, "%zu ", &count) != 1)
+                break; // the next zone
             blocks[order] += count;
+        }
     }
     must(fclose(zones) == 0, "fclose");
 }

@@ -51,7 +51,7 @@ fn stay_on_this_processor() {
 /// Writes the pages, which makes them dirty.
 fn write(start: NonNull<u8>) {
     for number in 0..PAGES {
-        // SAFETY: the mapping is writable and has `PAGES` pages, and nothing else accesses it.
+        // SAFETY: the mapping is writable, and nothing else accesses its pages.
         unsafe { lab::write(page(start, number), 1) };
     }
 }

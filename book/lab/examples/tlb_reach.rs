@@ -16,7 +16,7 @@ const LINE: usize = 64;
 /// Reads 8192 cache lines in random order, several times. Each contains the offset of
 /// the next one, so the processor cannot read two at a time.
 fn nanoseconds_per_read(start: NonNull<u8>, offset: impl Fn(usize) -> usize) -> f64 {
-    let at = |offset| start.as_ptr().wrapping_add(offset).cast::<usize>();
+    let at = |place| start.as_ptr().wrapping_add(place).cast::<usize>();
     let mut line = 0;
     for _ in 0..LINES {
         let next = (line * 1_664_525 + 1_013_904_223) % LINES; // visits every line once

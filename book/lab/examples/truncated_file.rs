@@ -28,7 +28,7 @@ fn main() {
     let private = map_file(&file, 2, MapFlags::MAP_PRIVATE);
     for start in [shared, private] {
         for number in 0..2 {
-            // SAFETY: the mapping is writable and has two pages, and nothing else accesses it.
+            // SAFETY: the mapping is writable, and nothing else accesses its pages.
             unsafe { lab::write(page(start, number), 7) };
         }
     }
