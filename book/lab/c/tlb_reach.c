@@ -7,7 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINES = 8192, LINE = 64 };
+enum {
+    LINES = 8192,
+    LINE = 64 / sizeof(size_t) // words in a cache line
+};
 
 static size_t page_size;
 
@@ -32,29 +35,30 @@ static size_t packed(size_t line)
     return line * LINE;
 }
 
-// A line at a random offset in each page. At equal offsets, they would compete for a few places in the cache.
+// At a random offset in each page. At equal offsets, the lines would compete for a few places in the cache.
 static size_t spread(size_t line)
 {
-    return line * page_size + (line * 40503 >> 8) * LINE % page_size;
+    size_t page = page_size / sizeof(size_t);
+    return line * page + (line * 40503 >> 8) * LINE % page;
 }
 
 // ANCHOR: main
-// Reads 8192 cache lines in random order, several times. Each contains the offset of
+// Reads 8192 cache lines in random order, several times. Each contains the place of
 // the next one, so the processor cannot read two at a time.
-static double nanoseconds_per_read(char *start, size_t offset(size_t line))
+static double nanoseconds_per_read(volatile size_t *memory, size_t place_of(size_t line))
 {
     size_t line = 0;
     for (size_t count = 0; count < LINES; count++) {
         size_t next = (line * 1664525 + 1013904223) % LINES; // visits every line once
-        *(size_t *)(start + offset(line)) = offset(next);
+        memory[place_of(line)] = place_of(next);
         line = next;
     }
     double best = 1e9;
     for (int round = 0; round < 50; round++) {
         double begin = now();
-        size_t place = offset(0);
+        size_t place = place_of(0);
         for (size_t count = 0; count < LINES; count++)
-            place = *(volatile size_t *)(start + place);
+            place = memory[place];
         double each = (now() - begin) / LINES;
         best = each < best ? each : best;
     }
@@ -62,10 +66,11 @@ static double nanoseconds_per_read(char *start, size_t offset(size_t line))
 }
 // ANCHOR_END: main
 
-// Maps private memory, with or without huge pages.
-static char *map(size_t len, int advice)
+// Maps a page for each line, with or without huge pages.
+static size_t *map(int advice)
 {
-    char *start = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t len = LINES * page_size;
+    void *start = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     must(start != MAP_FAILED, "mmap");
     if (madvise(start, len, advice) != 0) // fails if the kernel was built without huge pages
         perror("madvise");
@@ -80,8 +85,7 @@ static void show(const char *name, double time)
 int main(void)
 {
     page_size = (size_t)sysconf(_SC_PAGESIZE);
-    char *small = map(LINES * page_size, MADV_NOHUGEPAGE);
-    char *huge = map(LINES * page_size, MADV_HUGEPAGE);
+    size_t *small = map(MADV_NOHUGEPAGE), *huge = map(MADV_HUGEPAGE);
     printf("%d cache lines, read in random order: times are on stderr\n", LINES);
     show("side by side", nanoseconds_per_read(small, packed));
     show("one to a page", nanoseconds_per_read(small, spread));

@@ -16,20 +16,16 @@ fn show(name: &str, start: NonNull<u8>) -> (usize, usize) {
     counts
 }
 
-fn read_pages(start: NonNull<u8>, pages: usize) {
-    for number in 0..pages {
-        // SAFETY: the file and the mapping have this page.
-        unsafe { lab::read(page(start, number)) };
-    }
-}
-
 fn main() {
     println!("                           page cache  page table");
     // ANCHOR: main
     let file = temporary_file(&env::temp_dir(), PAGES).expect("a temporary file");
     let first = map_file(&file, PAGES, MapFlags::MAP_SHARED);
     let mapped = show("written by write(2), mapped", first);
-    read_pages(first, PAGES);
+    for number in 0..PAGES {
+        // SAFETY: the file and the mapping have this page.
+        unsafe { lab::read(page(first, number)) };
+    }
     let read = show("every page read", first);
     let second = map_file(&file, PAGES, MapFlags::MAP_SHARED);
     let again = show("mapped a second time", second);

@@ -23,35 +23,49 @@ fn table_pages() -> usize {
 }
 
 /// Writes to 16 pages, and returns how many pages the page tables have grown by.
-fn grows_by(start: usize, distance: usize) -> usize {
+fn grows_by(reservation: &Reservation, distance: usize) -> usize {
     let before = table_pages();
     for number in 1..=PAGES {
-        write_page(start + number * distance);
+        reservation.write(number * distance);
     }
     table_pages() - before
 }
 // ANCHOR_END: main
 
-/// Makes one page of the reservation writable, and writes to it.
-fn write_page(address: usize) {
-    let start = NonNull::new(address as *mut u8).expect("an address");
-    // SAFETY: the page lies in the reservation, which nothing else uses.
-    unsafe { mprotect(start.cast(), page_size(), RW) }.expect("mprotect");
-    // SAFETY: the page is writable now, and nothing else accesses it.
-    unsafe { lab::write(start.as_ptr(), 1) };
+/// Addresses that nothing else uses.
+struct Reservation {
+    start: NonNull<u8>,
+    len: usize,
 }
 
-/// Reserves addresses. Returns a multiple of `upper` such that the next `PAGES` multiples are reserved as well, and that
-/// one table of the next higher level, which covers `top` bytes, covers them all.
-fn reserve(upper: usize, top: usize) -> nix::Result<usize> {
-    let len = NonZero::new((2 * PAGES + 3) * upper).expect("a length");
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-    // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
-    let reserved = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, flags) }?;
-    let first = reserved.addr().get().next_multiple_of(upper);
-    let next = first.next_multiple_of(top);
-    let crosses = next <= first + PAGES * upper;
-    Ok(if crosses { next } else { first })
+impl Reservation {
+    /// Reserves `PAGES` multiples of `upper` and the start. One table of the next higher level, which covers `top` bytes,
+    /// covers them all.
+    fn new(upper: usize, top: usize) -> nix::Result<Reservation> {
+        let len = (PAGES + 1) * upper;
+        let all = NonZero::new(2 * len + upper).expect("a length");
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
+        let reserved = unsafe { mmap_anonymous(None, all, ProtFlags::PROT_NONE, flags) }?;
+        let first = reserved.addr().get().next_multiple_of(upper);
+        let boundary = first.next_multiple_of(top);
+        let crosses = boundary < first + len;
+        let start = NonZero::new(if crosses { boundary } else { first });
+        let start = start.expect("mmap never returns address 0");
+        let start = reserved.cast().map_addr(|_| start);
+        Ok(Reservation { start, len })
+    }
+
+    /// Makes a page writable, and writes to it.
+    fn write(&self, offset: usize) {
+        assert!(offset < self.len);
+        // SAFETY: the offset lies in the reservation, so the addition does not overflow.
+        let page = unsafe { self.start.add(offset) };
+        // SAFETY: the page lies in the reservation, which nothing else uses.
+        unsafe { mprotect(page.cast(), page_size(), RW) }.expect("mprotect");
+        // SAFETY: the page is writable now, and nothing else accesses it.
+        unsafe { lab::write(page.as_ptr(), 1) };
+    }
 }
 
 fn main() {
@@ -59,15 +73,15 @@ fn main() {
     let entries = page_size() / size_of::<u64>(); // of one table
     let last_level = entries * page_size(); // the bytes that one table of the last level covers
     let upper_level = entries * last_level;
-    let Ok(start) = reserve(upper_level, entries * upper_level) else {
+    let Ok(reservation) = Reservation::new(upper_level, entries * upper_level) else {
         println!("there are not enough addresses for pages that are so far apart");
         process::exit(77);
     };
     // The first page brings in the tables that lead to the start of the reservation.
-    write_page(start);
-    let adjacent = grows_by(start, page_size());
-    let last_level = grows_by(start, last_level);
-    let upper_level = grows_by(start, upper_level);
+    reservation.write(0);
+    let adjacent = grows_by(&reservation, page_size());
+    let last_level = grows_by(&reservation, last_level);
+    let upper_level = grows_by(&reservation, upper_level);
     println!("16 more pages in one table:            {adjacent:>2} pages of tables");
     println!("each in another last-level table:      {last_level:>2}");
     println!("each in another table one level above: {upper_level:>2}");

@@ -48,20 +48,25 @@ fn stay_on_this_processor() {
 }
 
 // ANCHOR: main
-/// Writes the pages, which makes them dirty.
-fn write(start: NonNull<u8>) {
-    for number in 0..PAGES {
-        // SAFETY: the mapping is writable, and nothing else accesses its pages.
-        unsafe { lab::write(page(start, number), 1) };
-    }
-}
+/// A writable mapping of `PAGES` pages, which nothing else accesses.
+struct Mapping(NonNull<u8>);
 
-/// Asks the kernel to reclaim the pages now. Returns how many are still in memory.
-fn reclaim(start: NonNull<u8>) -> (Result<()>, usize) {
-    let advice = MmapAdvise::MADV_PAGEOUT;
-    // SAFETY: the advice discards no data.
-    let result = unsafe { madvise(start.cast(), PAGES * page_size(), advice) };
-    (result, in_core(start, PAGES))
+impl Mapping {
+    /// Writes the pages, which makes them dirty.
+    fn write(&self) {
+        for number in 0..PAGES {
+            // SAFETY: the mapping is writable, and nothing else accesses its pages.
+            unsafe { lab::write(page(self.0, number), 1) };
+        }
+    }
+
+    /// Asks the kernel to reclaim the pages now. Returns how many are still in memory.
+    fn reclaim(&self) -> (Result<()>, usize) {
+        let advice = MmapAdvise::MADV_PAGEOUT;
+        // SAFETY: the advice discards no data.
+        let result = unsafe { madvise(self.0.cast(), PAGES * page_size(), advice) };
+        (result, in_core(self.0, PAGES))
+    }
 }
 // ANCHOR_END: main
 
@@ -82,30 +87,31 @@ fn main() {
         println!("found no folder for temporary files that is on a disk");
         process::exit(77);
     };
-    let [dirty, clean] = [&first, &second].map(|file| map_file(file, PAGES, MapFlags::MAP_SHARED));
+    let map = |file| Mapping(map_file(file, PAGES, MapFlags::MAP_SHARED));
+    let (dirty, clean) = (map(&first), map(&second));
     // ANCHOR: rows
-    write(dirty);
-    let of_dirty = reclaim(dirty);
+    dirty.write();
+    let of_dirty = dirty.reclaim();
     show("a file, dirty", of_dirty);
 
-    write(clean);
+    clean.write();
     second.sync_all().expect("fsync");
-    let of_clean = reclaim(clean);
+    let of_clean = clean.reclaim();
     show("a file, clean", of_clean);
     let before = major_faults();
     // SAFETY: the mapping is readable.
-    unsafe { lab::read(clean.as_ptr()) };
+    unsafe { lab::read(clean.0.as_ptr()) };
     let read_back = major_faults() > before;
     println!("read again           major fault: {read_back}");
 
     // SAFETY: mlock changes neither the mapping nor its contents.
-    unsafe { mlock(clean.cast(), PAGES * page_size()) }.expect("mlock");
-    let of_locked = reclaim(clean);
+    unsafe { mlock(clean.0.cast(), PAGES * page_size()) }.expect("mlock");
+    let of_locked = clean.reclaim();
     show("a file, locked", of_locked);
 
-    let anonymous = map_private(PAGES);
-    write(anonymous);
-    let mut of_anonymous = reclaim(anonymous);
+    let anonymous = Mapping(map_private(PAGES));
+    anonymous.write();
+    let mut of_anonymous = anonymous.reclaim();
     // ANCHOR_END: rows
     if sysinfo().expect("sysinfo").swap_total() > 0 {
         eprintln!(

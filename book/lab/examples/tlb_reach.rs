@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 use std::num::NonZero;
-use std::ptr::NonNull;
 use std::time::Instant;
 
 use lab::kernel::RW;
@@ -10,26 +9,24 @@ use lab::page_size;
 use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mmap_anonymous};
 
 const LINES: usize = 8192;
-const LINE: usize = 64;
+/// Words in a cache line.
+const LINE: usize = 64 / size_of::<usize>();
 
 // ANCHOR: main
-/// Reads 8192 cache lines in random order, several times. Each contains the offset of
+/// Reads 8192 cache lines in random order, several times. Each contains the place of
 /// the next one, so the processor cannot read two at a time.
-fn nanoseconds_per_read(start: NonNull<u8>, offset: impl Fn(usize) -> usize) -> f64 {
-    let at = |place| start.as_ptr().wrapping_add(place).cast::<usize>();
+fn nanoseconds_per_read(memory: &mut [usize], place_of: impl Fn(usize) -> usize) -> f64 {
     let mut line = 0;
     for _ in 0..LINES {
         let next = (line * 1_664_525 + 1_013_904_223) % LINES; // visits every line once
-        // SAFETY: the offset lies in the mapping, and is a multiple of the line size.
-        unsafe { at(offset(line)).write(offset(next)) };
+        memory[place_of(line)] = place_of(next);
         line = next;
     }
     let round = |_| {
         let begin = Instant::now();
-        let mut place = offset(0);
+        let mut place = place_of(0);
         for _ in 0..LINES {
-            // SAFETY: as above, and the lines were written.
-            place = unsafe { at(place).read() };
+            place = memory[place];
         }
         black_box(place);
         begin.elapsed().as_secs_f64() * 1e9 / LINES as f64
@@ -38,37 +35,31 @@ fn nanoseconds_per_read(start: NonNull<u8>, offset: impl Fn(usize) -> usize) -> 
 }
 // ANCHOR_END: main
 
-/// Maps private memory, with or without huge pages.
-fn map(len: usize, advice: MmapAdvise) -> NonNull<u8> {
-    let len = NonZero::new(len).expect("a length");
+/// Maps a page for each line, with or without huge pages.
+fn map(advice: MmapAdvise) -> &'static mut [usize] {
+    let len = NonZero::new(LINES * page_size()).expect("a length");
     // SAFETY: without MAP_FIXED, mmap does not replace an existing mapping.
     let start = unsafe { mmap_anonymous(None, len, RW, MapFlags::MAP_PRIVATE) }.expect("mmap");
     // SAFETY: the advice changes no contents. It fails if the kernel was built without huge pages.
     if let Err(error) = unsafe { madvise(start, len.get(), advice) } {
         eprintln!("{advice:?}: {error}");
     }
-    start.cast()
+    let words = len.get() / size_of::<usize>();
+    // SAFETY: the new mapping has this length, is never unmapped, and contains zeros. Nothing else refers to it.
+    unsafe { std::slice::from_raw_parts_mut(start.cast().as_ptr(), words) }
 }
 
 fn main() {
-    let page = page_size();
-    let small = map(LINES * page, MmapAdvise::MADV_NOHUGEPAGE);
-    let huge = map(LINES * page, MmapAdvise::MADV_HUGEPAGE);
-    // A line at a random offset in each page. At equal offsets, they would compete for a few places in the cache.
+    let small = map(MmapAdvise::MADV_NOHUGEPAGE);
+    let huge = map(MmapAdvise::MADV_HUGEPAGE);
+    let page = page_size() / size_of::<usize>();
+    let packed = |line: usize| line * LINE;
+    // At a random offset in each page. At equal offsets, the lines would compete for a few places in the cache.
     let spread = |line: usize| line * page + ((line * 40_503) >> 8) * LINE % page;
     println!("{LINES} cache lines, read in random order: times are on stderr");
-    let rows = [
-        (
-            "side by side",
-            nanoseconds_per_read(small, |line| line * LINE),
-        ),
-        ("one to a page", nanoseconds_per_read(small, spread)),
-        (
-            "one to a page, with huge pages",
-            nanoseconds_per_read(huge, spread),
-        ),
-    ];
-    for (name, time) in rows {
-        eprintln!("{name:<31} {time:5.1} ns for each read");
-    }
+    let show = |name, time| eprintln!("{name:<31} {time:5.1} ns for each read");
+    show("side by side", nanoseconds_per_read(small, packed));
+    show("one to a page", nanoseconds_per_read(small, spread));
+    let with_huge = nanoseconds_per_read(huge, spread);
+    show("one to a page, with huge pages", with_huge);
 }

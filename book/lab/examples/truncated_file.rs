@@ -10,8 +10,11 @@ use nix::sys::mman::MapFlags;
 use nix::sys::wait::WaitStatus;
 
 /// Reads a byte in a child process. Returns the byte, or the signal that ended the child.
-fn read(byte: *const u8) -> String {
-    // SAFETY: the address is mapped. If the file does not reach there, the kernel ends the child.
+///
+/// # Safety
+/// `byte` must point to memory that is mapped readable. The file need not reach there.
+unsafe fn read(byte: *const u8) -> String {
+    // SAFETY: the caller guarantees that the address is mapped. Beyond the file, the kernel ends the child.
     let child = Child::start(|| unsafe { lab::read(byte) }.into());
     match child.wait() {
         WaitStatus::Exited(_, value) => value.to_string(),
@@ -32,7 +35,8 @@ fn main() {
             unsafe { lab::write(page(start, number), 7) };
         }
     }
-    let second = |start: NonNull<u8>| read(page(start, 1));
+    // SAFETY: both mappings have two pages.
+    let second = |start: NonNull<u8>| unsafe { read(page(start, 1)) };
     let written = [second(shared), second(private)];
     file.set_len(len(1)).expect("ftruncate");
     let shortened = [second(shared), second(private)];
