@@ -1,4 +1,4 @@
-// A condition variable must be process-shared to wake a waiter in another process.
+// A condition variable must be process-shared to wake a waiter in another process. A killed waiter costs a signal.
 
 #include <assert.h>
 #include <pthread.h>
@@ -71,12 +71,13 @@ static struct shared *new_shared(int pshared)
     return shared;
 }
 
-// Returns whether a signal wakes a child that waits for it.
-static bool wakes(int pshared)
+// ANCHOR: main
+// Starts a child that waits until `ready` is set.
+static pid_t start_waiter(struct shared *shared)
 {
-    struct shared *shared = new_shared(pshared);
     pid_t parent = getpid();
-    // ANCHOR: main
+    shared->ready = 0;
+    atomic_store(&shared->about_to_wait, 0);
     pid_t child = fork();
     must(child != -1, "fork");
     if (child == 0) {
@@ -91,33 +92,45 @@ static bool wakes(int pshared)
     }
     while (!atomic_load(&shared->about_to_wait) || !is_sleeping(child))
         sched_yield();
+    return child;
+}
 
+// Returns whether a signal wakes a child.
+static bool wakes(struct shared *shared)
+{
+    pid_t child = start_waiter(shared);
     check(pthread_mutex_lock(&shared->mutex), "lock");
     shared->ready = 1;
     check(pthread_mutex_unlock(&shared->mutex), "unlock");
     check(pthread_cond_signal(&shared->condition), "signal");
-    // ANCHOR_END: main
-
     // If the signal wakes the child, it does so before it returns.
     bool woken = !is_sleeping(child);
-    int status;
     if (!woken)
         must(kill(child, SIGKILL) == 0, "kill");
+    int status;
     must(waitpid(child, &status, 0) == child && (!woken || status == 0), "child");
     return woken;
 }
+// ANCHOR_END: main
 
 static const char *describe(bool woken)
 {
-    return woken ? "the child was woken" : "the child sleeps on";
+    return woken ? "was woken" : "sleeps on";
 }
 
 int main(void)
 {
-    bool by_default = wakes(PTHREAD_PROCESS_PRIVATE);
-    bool shared = wakes(PTHREAD_PROCESS_SHARED);
-    printf("default condition variable:        %s\n", describe(by_default));
-    printf("process-shared condition variable: %s\n", describe(shared));
-    assert(!by_default && shared);
+    bool by_default = wakes(new_shared(PTHREAD_PROCESS_PRIVATE));
+    bool process_shared = wakes(new_shared(PTHREAD_PROCESS_SHARED));
+
+    struct shared *shared = new_shared(PTHREAD_PROCESS_SHARED);
+    pid_t killed = start_waiter(shared);
+    must(kill(killed, SIGKILL) == 0 && waitpid(killed, NULL, 0) == killed, "kill");
+    bool first = wakes(shared), second = wakes(shared);
+
+    printf("default condition variable:        the child %s\n", describe(by_default));
+    printf("process-shared condition variable: the child %s\n", describe(process_shared));
+    printf("after a waiter was killed:         the child %s, the next one %s\n", describe(first), describe(second));
+    assert(!by_default && process_shared && first && !second);
     return 0;
 }

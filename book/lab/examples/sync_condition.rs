@@ -1,6 +1,7 @@
-//! A condition variable must be process-shared to wake a waiter in another process.
+//! A condition variable must be process-shared to wake a waiter in another process. A killed waiter costs a signal.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use lab::sharing::{Child, Lock, Memory};
@@ -12,7 +13,7 @@ fn check(error: libc::c_int) {
 }
 
 /// Returns a condition variable in shared memory. `pshared` is the value of pthread_condattr_setpshared(3).
-fn condition(pshared: libc::c_int) -> *mut libc::pthread_cond_t {
+fn condition(pshared: libc::c_int) -> Condition {
     let condition = lab::map_shared(1).cast().as_ptr();
     let mut attributes = MaybeUninit::uninit();
     let attributes = attributes.as_mut_ptr();
@@ -25,15 +26,12 @@ fn condition(pshared: libc::c_int) -> *mut libc::pthread_cond_t {
     condition
 }
 
-/// Returns whether a signal wakes a child that waits for it.
-fn wakes(condition: *mut libc::pthread_cond_t) -> bool {
-    // ANCHOR: main
+type Condition = *mut libc::pthread_cond_t;
+
+// ANCHOR: main
+/// Starts a child that waits until the returned flag is set.
+fn waiter(condition: Condition, mutex: Lock) -> (Child, &'static AtomicU32) {
     let [about_to_wait, ready] = Memory::Shared.atomics();
-    let mutex = Lock::new(
-        Memory::Shared,
-        PTHREAD_PROCESS_SHARED,
-        PTHREAD_MUTEX_STALLED,
-    );
     let child = Child::start(|| {
         mutex.lock().expect("lock");
         about_to_wait.store(1, Release);
@@ -46,15 +44,18 @@ fn wakes(condition: *mut libc::pthread_cond_t) -> bool {
         0
     });
     child.wait_until(|| about_to_wait.load(Acquire) == 1 && child.is_sleeping());
+    (child, ready)
+}
 
+/// Returns whether a signal wakes a child.
+fn wakes(condition: Condition, mutex: Lock) -> bool {
+    let (child, ready) = waiter(condition, mutex);
     mutex.lock().expect("lock");
     ready.store(1, Relaxed);
     // SAFETY: this thread owns the mutex.
     unsafe { mutex.unlock() };
     // SAFETY: the condition variable is initialized.
     check(unsafe { libc::pthread_cond_signal(condition) });
-    // ANCHOR_END: main
-
     // If the signal wakes the child, it does so before it returns.
     let woken = !child.is_sleeping();
     if woken {
@@ -62,18 +63,35 @@ fn wakes(condition: *mut libc::pthread_cond_t) -> bool {
     }
     woken
 }
+// ANCHOR_END: main
 
 fn main() {
-    let [default, shared] =
-        [PTHREAD_PROCESS_PRIVATE, PTHREAD_PROCESS_SHARED].map(|pshared| wakes(condition(pshared)));
-    let describe = |woken| {
-        if woken {
-            "the child was woken"
-        } else {
-            "the child sleeps on"
-        }
+    let mutex = || {
+        Lock::new(
+            Memory::Shared,
+            PTHREAD_PROCESS_SHARED,
+            PTHREAD_MUTEX_STALLED,
+        )
     };
-    println!("default condition variable:        {}", describe(default));
-    println!("process-shared condition variable: {}", describe(shared));
+    let default = wakes(condition(PTHREAD_PROCESS_PRIVATE), mutex());
+    let shared = wakes(condition(PTHREAD_PROCESS_SHARED), mutex());
+
+    let (condition, mutex) = (condition(PTHREAD_PROCESS_SHARED), mutex());
+    let (killed, _) = waiter(condition, mutex);
+    drop(killed); // kills and reaps it
+    let after = [(); 2].map(|()| wakes(condition, mutex));
+
+    let describe = |woken| if woken { "was woken" } else { "sleeps on" };
+    println!(
+        "default condition variable:        the child {}",
+        describe(default)
+    );
+    println!(
+        "process-shared condition variable: the child {}",
+        describe(shared)
+    );
+    let [first, second] = after.map(describe);
+    println!("after a waiter was killed:         the child {first}, the next one {second}");
     assert_eq!([default, shared], [false, true]);
+    assert_eq!(after, [true, false]);
 }
