@@ -1,6 +1,7 @@
 //! Builds the book in this process and treats every warning as an error.
 
 use std::fmt::{self, Write};
+use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,30 +12,54 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::preprocess::{Listings, Workbook};
+use crate::preprocess::{Folds, Listings, Workbook};
 
 /// Builds the book in the folder `book` into the folder `into`.
+///
+/// The book is built twice, because mdBook can exclude only whole pages from the search. The index comes from a build
+/// without the folded parts of the pages, which are the answers.
 ///
 /// # Errors
 /// Returns an error if mdBook fails or warns, or if an element is wrong.
 pub fn build(book: &Path, into: &Path) -> Result<()> {
+    let warnings = render(book, into, Folds::Kept)?;
+    if !warnings.is_empty() {
+        bail!("{}", warnings.join("\n"));
+    }
+    let without = tempfile::tempdir()?;
+    // mdBook warns of footnotes that only the removed parts refer to.
+    render(book, without.path(), Folds::Removed)?;
+    fs::copy(search_index(without.path())?, search_index(into)?)?;
+    Ok(())
+}
+
+/// Returns mdBook's warnings.
+fn render(book: &Path, into: &Path, folds: Folds) -> Result<Vec<String>> {
     let warnings = Warnings::default();
     let subscriber = tracing_subscriber::registry().with(warnings.clone());
-    let built = tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(subscriber, || {
         let mut loaded = MDBook::load(book)
             .with_context(|| format!("the book in {} cannot be loaded", book.display()))?;
         loaded.config.build.build_dir = PathBuf::from(into);
+        loaded.config.set("output.html.search.enable", true)?;
         // They replace the commands of the same names in book.toml.
-        loaded.with_preprocessor(Workbook);
+        loaded.with_preprocessor(Workbook { folds });
         loaded.with_preprocessor(Listings);
         loaded.build()
-    });
-    let warnings = mem::take(&mut *warnings.lock());
-    match built {
-        Err(error) => Err(error),
-        Ok(()) if warnings.is_empty() => Ok(()),
-        Ok(()) => bail!("{}", warnings.join("\n")),
-    }
+    })?;
+    Ok(mem::take(&mut *warnings.lock()))
+}
+
+/// Returns the index in a built book. Its name contains a hash.
+fn search_index(built: &Path) -> Result<PathBuf> {
+    let paths = fs::read_dir(built)?.map(|entry| Ok(entry?.path()));
+    let paths = paths.collect::<Result<Vec<_>>>()?;
+    let is_index = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("searchindex") && name.ends_with(".js")
+    };
+    let index = paths.into_iter().find(is_index);
+    index.context("mdBook has built no search index")
 }
 
 /// Collects mdBook's warnings and errors.
