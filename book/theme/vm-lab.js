@@ -3,8 +3,11 @@
 	const { make, button, print } = workbook;
 	if (print) return;
 
-	const { WORDS, at } = vmModel;
+	const { WORDS, at, framesOf } = vmModel;
 	const SIGNS = { untouched: '·', zero: '0', resident: 'R', forked: 'F', copied: 'C', shared: 'S' };
+	const FRAMES = { zero: 'zero page', copied: 'copy' };
+	const column = (title, cells) => make('div', { className: 'vm-column' },
+		make('span', { className: 'vm-name', textContent: title }), make('div', { className: 'vm-pages' }, ...cells));
 	const cell = (state, changed) => make('span', {
 		className: `vm-page vm-${state}${changed ? ' vm-changed' : ''}`,
 		textContent: SIGNS[state],
@@ -60,16 +63,24 @@
 			const { sentence, processes } = this.all[this.step];
 			this.sentence.textContent = `Step ${this.step + 1} of ${this.last + 1}: ${sentence}`;
 			// A process that has not started or has ended keeps its place, so that no button moves.
-			this.rows.replaceChildren(...this.names.map((name) => {
-				const process = processes.find((found) => found.name === name);
+			const shown = this.names.map((name) => processes.find((found) => found.name === name));
+			const [left, right] = shown.map((process, index) => {
 				const { pages } = process || this.all[0].processes[0];
-				const row = make('div', { className: 'vm-row', role: 'img' },
-					...pages.map(({ state, changed }) => cell(state, changed)));
-				const title = this.names.length > 1 ? name : 'pages';
-				if (process) row.ariaLabel = `${name}: ${process.words}`;
-				return make('div', { className: process ? '' : 'vm-gone' },
-					make('span', { className: 'vm-name', textContent: title }), row);
+				const title = shown.length > 1 ? `${this.names[index]}\u2019s page table` : 'page table';
+				const made = column(title, pages.map(({ state, changed }) => cell(state, changed)));
+				made.classList.toggle('vm-gone', !process);
+				if (process) Object.assign(made.lastChild, { role: 'img', ariaLabel: `${process.name}: ${process.words}` });
+				return made;
+			});
+			const frames = column('frames', this.all[0].processes[0].pages.map((_, page) => {
+				const found = framesOf(shown.filter(Boolean), page);
+				const line = (name) => make('span', { className: found.some(({ owners }) => owners.includes(name)) ? 'vm-line' : '' });
+				return make('span', { className: 'vm-frames' }, line(this.names[0]), ...found.map(({ state }) =>
+					make('span', { className: `vm-frame vm-${state}`, textContent: FRAMES[state] ?? 'frame' })), line(this.names[1]));
 			}));
+			// The states of the pages say the same in words.
+			frames.ariaHidden = 'true';
+			this.rows.replaceChildren(left, frames, ...(right ? [right] : []));
 			// `disabled` would take the focus away, and the arrow keys would not work any more.
 			this.first.ariaDisabled = this.back.ariaDisabled = this.step === 0;
 			this.forward.ariaDisabled = this.step === this.last;

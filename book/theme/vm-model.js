@@ -60,6 +60,19 @@
 		return { sentence, processes };
 	}
 
+	// Returns the frames behind one page, with their owners: the processes whose page tables lead there.
+	function framesOf(processes, page) {
+		const frames = [];
+		for (const { name, pages } of processes) {
+			const { state } = pages[page];
+			if (state === 'untouched') continue;
+			const common = ['zero', 'forked', 'shared'].includes(state) && frames.find((frame) => frame.state === state);
+			if (common) common.owners.push(name);
+			else frames.push({ state, owners: [name] });
+		}
+		return frames;
+	}
+
 	// Returns, for example, "pages 0 to 3 resident, 4 to 7 untouched".
 	function describe(states) {
 		const groups = [];
@@ -73,5 +86,5 @@
 		return `pages ${named.join(', ')}`;
 	}
 
-	globalThis.vmModel = { WORDS, at };
+	globalThis.vmModel = { WORDS, at, framesOf };
 })();

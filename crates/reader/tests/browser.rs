@@ -457,10 +457,18 @@ fn a_trace_by_mouse() {
         sentence,
         "Step 5 of 11: The child writes 2 to page 1. One page fault.",
     );
-    let label = "document.querySelector('vm-lab .vm-rows > :nth-child(2) [role=img]').ariaLabel";
+    let label = "document.querySelector('vm-lab .vm-rows > :nth-child(3) [role=img]').ariaLabel";
     let expected =
         "child: pages 0 shared after fork, 1 copied, 2 to 3 shared after fork, 4 to 7 untouched";
     assert_eq!(page.js(label), expected);
+    // The frames of page 0, which both map, and of page 1, which the child has copied.
+    let frames = "JSON.stringify([...document.querySelectorAll('vm-lab .vm-frames')].slice(0, 2).map((row) =>\
+         [...row.children].map((part) => part.textContent || part.className)))";
+    let expected = json!([
+        ["vm-line", "frame", "vm-line"],
+        ["vm-line", "frame", "copy", "vm-line"]
+    ]);
+    assert_eq!(page.js(frames), expected.to_string());
     page.picture("lab-light");
     page.click("vm-lab button:nth-of-type(2)");
     page.shows(

@@ -6,7 +6,7 @@ import test from 'node:test';
 
 import '../../../book/theme/vm-model.js';
 
-const { at } = globalThis.vmModel;
+const { at, framesOf } = globalThis.vmModel;
 const LETTERS = { untouched: '.', zero: '0', resident: 'r', forked: 'f', copied: 'c', shared: 's' };
 const folder = new URL('../../../book/src/traces/', import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
@@ -57,4 +57,16 @@ test('a step does not depend on the steps that were shown before', () => {
 	at(trace, 10);
 	at(trace, 0);
 	assert.equal(JSON.stringify(at(trace, 4)), once);
+});
+
+test('a frame is listed once, with the processes that map it', () => {
+	const frames = (name, step, page) => {
+		const { processes } = at(JSON.parse(readFileSync(new URL(`${name}.json`, folder))), step);
+		return framesOf(processes, page).map(({ state, owners }) => `${state}: ${owners.join()}`);
+	};
+	assert.deepEqual(frames('copy-on-write', 1, 4), []);
+	assert.deepEqual(frames('copy-on-write', 1, 1), ['resident: parent']);
+	assert.deepEqual(frames('copy-on-write', 2, 1), ['forked: parent,child']);
+	assert.deepEqual(frames('copy-on-write', 4, 1), ['resident: parent', 'copied: child']);
+	assert.deepEqual(frames('copy-on-write', 9, 6), ['resident: child']);
 });
