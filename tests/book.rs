@@ -178,6 +178,116 @@ fn the_c_program_prints_the_same() {
     }
 }
 
+/// A figure shows what a program in `tests/figures` asserts.
+#[test]
+fn the_programs_behind_the_figures_agree_with_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in stems("tests/figures") {
+        let figure = format!("book/src/figures/{name}.svg");
+        assert!(root().join(&figure).is_file(), "there is no {figure}");
+        let program = folder.path().join(&name);
+        let mut compiler = Command::new("cc");
+        compiler
+            .args([
+                "-std=c17",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-Wno-use-after-free",
+                "-pthread",
+            ])
+            .args(["-D_GNU_SOURCE", "-o"])
+            .arg(&program)
+            .arg(root().join(format!("tests/figures/{name}.c")));
+        output(&mut compiler, &name);
+        eprint!("{}", output(&mut Command::new(&program), &name));
+    }
+}
+
+/// The figure splits an address of four levels, with pages of 4 KiB.
+#[test]
+fn the_figure_of_a_walk_splits_its_address() {
+    const ADDRESS: u64 = 0x7f12_3456_7abc;
+    let figure = read(&root().join("book/src/figures/translation.svg"));
+    let mut expected = vec![format!("virtual address {ADDRESS:#x}<")];
+    expected.extend([39, 30, 21, 12].map(|bit| format!(">{}<", ADDRESS >> bit & 511)));
+    expected.push(format!(">{:#x}<", ADDRESS & 4095));
+    expected.push(format!(">page {:#x}<", ADDRESS >> 12));
+    for text in expected {
+        assert!(figure.contains(&text), "the figure does not contain {text}");
+    }
+}
+
+/// Returns the figures of the pages and of `book/src/figures`, with the file of each.
+fn figures() -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = pages().into_iter().collect();
+    for entry in fs::read_dir(root().join("book/src/figures")).expect("figures") {
+        let path = entry.expect("a figure").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        files.push((name.into_owned(), read(&path)));
+    }
+    let mut figures = Vec::new();
+    for (file, text) in files {
+        for figure in text.split("<svg ").skip(1) {
+            let (figure, _) = figure.split_once("</svg>").expect("its end");
+            figures.push((file.clone(), figure.to_owned()));
+        }
+    }
+    figures
+}
+
+/// A figure has a title and a description, and the page's colours, with other ones for when it is opened by itself.
+#[test]
+fn figures_are_described_and_have_the_colours_of_the_page() {
+    let figures = figures();
+    assert!(figures.len() > 4);
+    let mut ids = BTreeSet::new();
+    for (file, figure) in &figures {
+        for part in ["title", "desc"] {
+            let id = figure
+                .split_once(&format!("<{part} id=\""))
+                .map(|(_, id)| id);
+            let id = id.and_then(|id| id.split('"').next());
+            let id = id.unwrap_or_else(|| panic!("{file}: a figure has no <{part} id=…>"));
+            let label = figure
+                .split_once("aria-labelledby=\"")
+                .map(|(_, label)| label);
+            let label = label
+                .and_then(|label| label.split('"').next())
+                .unwrap_or_default();
+            assert!(
+                label.split(' ').any(|named| named == id),
+                "{file}: {id} is unused"
+            );
+        }
+        for id in figure.split(" id=\"").skip(1) {
+            let id = id.split('"').next().expect("an id");
+            assert!(
+                ids.insert(id),
+                "{file}: the id {id} exists twice in the printed book"
+            );
+        }
+        for variable in figure.split("var(").skip(1) {
+            let variable = variable.split(')').next().expect("a variable");
+            assert!(variable.contains(','), "{file}: {variable} has no fallback");
+        }
+        // A fallback may be black or white; a colour by itself cannot be read in each theme.
+        let tags = figure.split('<');
+        for tag in tags.filter(|tag| !tag.contains("var(")) {
+            for attribute in ["fill=\"", "stroke=\""] {
+                let Some((_, colour)) = tag.split_once(attribute) else {
+                    continue;
+                };
+                let colour = colour.split('"').next();
+                assert!(
+                    matches!(colour, Some("none" | "currentColor")),
+                    "{file}: {colour:?} does not follow the theme"
+                );
+            }
+        }
+    }
+}
+
 /// The tasks show what they ask for as C prototypes.
 #[test]
 fn the_prototypes_of_the_tasks_compile() {
