@@ -473,36 +473,6 @@ fn the_map_has_every_page_and_its_minutes() {
     );
 }
 
-/// A page is short enough to read in one sitting. Listings, outputs, figures and footnotes do not count.
-#[test]
-fn a_page_has_500_to_900_words() {
-    let lists = [
-        "map.md",
-        "interview.md",
-        "errata.md",
-        "glossary.md",
-        "field-guide.md",
-    ];
-    for (page, text) in pages() {
-        let list = lists.contains(&page.as_str()) || page.ends_with("-wrong.md");
-        if list || text.trim().starts_with("{{#include") {
-            continue;
-        }
-        let mut words = 0;
-        let mut skipped = false;
-        for event in events(&text) {
-            match event {
-                Event::Start(Tag::CodeBlock(_) | Tag::FootnoteDefinition(_)) => skipped = true,
-                Event::End(TagEnd::CodeBlock | TagEnd::FootnoteDefinition) => skipped = false,
-                Event::Text(text) if !skipped => words += text.split_whitespace().count(),
-                Event::Code(_) if !skipped => words += 1,
-                _ => {}
-            }
-        }
-        assert!((500..=900).contains(&words), "{page} has {words} words");
-    }
-}
-
 /// A link whose text is a program, such as `[first_touch](demand-paging.md)`, leads to the page that shows it.
 #[test]
 fn a_link_to_a_program_leads_to_its_page() {

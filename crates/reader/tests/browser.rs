@@ -23,6 +23,7 @@ use headless_chrome::protocol::cdp::Emulation;
 use headless_chrome::protocol::cdp::Page::{
     AddScriptToEvaluateOnNewDocument, CaptureScreenshotFormatOption,
 };
+use headless_chrome::types::PrintToPdfOptions;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use reader::serve::Limits;
 use serde_json::{Value, json};
@@ -603,6 +604,18 @@ fn a_program_and_a_trace_run_on_this_kernel() {
         page.js("document.querySelectorAll('.wb-run pre')[1].innerText.trim()"),
         "asked for 1 byte"
     );
+    // The two outputs do not touch.
+    page.size(&json!(1280), &json!(900));
+    let boxes = page.js(
+        "JSON.stringify([...document.querySelectorAll('.wb-run .wb-both pre')]\
+         .map((box) => box.getBoundingClientRect()))",
+    );
+    let boxes: Value = serde_json::from_str(boxes.as_str().unwrap()).unwrap();
+    let edge = |number: usize, edge: &str| boxes[number][edge].as_f64().unwrap();
+    assert!(
+        edge(1, "top") - edge(0, "bottom") > 12.0 || edge(1, "left") - edge(0, "right") > 12.0,
+        "{boxes}"
+    );
     page.picture("run");
     page.shows("vm-lab .vm-source", "Recorded on Linux");
     page.click("vm-lab button:nth-of-type(4)");
@@ -845,6 +858,21 @@ fn every_page_is_clean_and_fits_a_narrow_screen() {
              }).map((node) => node.outerHTML.slice(0, 80)).join('\\n')",
         );
         assert_eq!(wide, "", "{url}");
+        let cut = page.js("[...document.querySelectorAll('main .table-wrapper')]\
+               .filter((table) => table.scrollWidth > table.clientWidth)\
+               .map((table) => table.innerText.slice(0, 80)).join('\\n')");
+        assert_eq!(cut, "", "a table of {url} is cut");
+        // A shadow shows that a listing continues.
+        let unmarked = page.js("[...document.querySelectorAll('main pre > code')]\
+               .filter((code) => code.scrollWidth > code.clientWidth && code.clientWidth)\
+               .filter((code) => !getComputedStyle(code).backgroundImage.includes('gradient'))\
+               .map((code) => code.innerText.slice(0, 80)).join('\\n')");
+        assert_eq!(unmarked, "", "{url}");
+        let (smallest, _) = sizes_of_figure_text(&page);
+        assert!(
+            smallest >= 9.5,
+            "text of {smallest} pixels in a figure of {url}"
+        );
         assert_eq!(
             page.js("document.documentElement.scrollWidth"),
             360,
@@ -855,6 +883,73 @@ fn every_page_is_clean_and_fits_a_narrow_screen() {
             page.picture("narrow");
         }
     }
+}
+
+/// Returns the smallest and the largest height of the figures' text on the screen, in pixels; 16 if there is none.
+fn sizes_of_figure_text(page: &Page) -> (f64, f64) {
+    let sizes = page.js(
+        "JSON.stringify([...document.querySelectorAll('main svg text')].map((text) =>\
+           parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))",
+    );
+    let sizes: Vec<f64> = serde_json::from_str(sizes.as_str().unwrap()).unwrap();
+    let smallest = sizes.iter().copied().fold(16.0, f64::min);
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    (smallest, if sizes.is_empty() { 16.0 } else { largest })
+}
+
+#[test]
+fn the_text_of_a_figure_is_not_larger_than_the_pages() {
+    let Some(window) = window() else { return };
+    let book = serve(clone(), Limits::default());
+    let page = window.open("about:blank");
+    page.size(&json!(1280), &json!(900));
+    for name in pages() {
+        page.go(&url(&book, &name));
+        assert_eq!(
+            page.js("getComputedStyle(document.querySelector('main')).fontSize"),
+            "16px"
+        );
+        let (_, largest) = sizes_of_figure_text(&page);
+        assert!(
+            largest < 16.5,
+            "text of {largest} pixels in a figure of {name}"
+        );
+    }
+}
+
+#[test]
+fn the_cheat_sheet_is_printed_on_one_page() {
+    let Some(window) = window() else { return };
+    let book = serve(clone(), Limits::default());
+    let page = window.open(&url(&book, "field-guide.html"));
+    for (paper, width, height) in [("A4", 8.27, 11.69), ("letter", 8.5, 11.0)] {
+        let options = PrintToPdfOptions {
+            paper_width: Some(width),
+            paper_height: Some(height),
+            ..PrintToPdfOptions::default()
+        };
+        let pdf = page.0.print_to_pdf(Some(options)).expect("a file");
+        let text = String::from_utf8_lossy(&pdf);
+        let pages = text.matches("/Type /Page\n").count();
+        assert_eq!(pages, 1, "pages of {paper}");
+    }
+}
+
+#[test]
+fn the_search_finds_a_page() {
+    let Some(window) = window() else { return };
+    let book = serve(clone(), Limits::default());
+    let page = window.open(&url(&book, "index.html"));
+    let search = |words: &str| {
+        page.js(&format!(
+            "document.getElementById('mdbook-searchbar').value = {words:?};\
+             document.getElementById('mdbook-searchbar').dispatchEvent(new Event('keyup'))"
+        ));
+    };
+    page.press("s");
+    search("futex queue");
+    page.shows("#mdbook-searchresults", "Process-shared and robust mutexes");
+    page.is_clean();
 }
 
 /// Returns the source of axe-core, which is downloaded on CI only.

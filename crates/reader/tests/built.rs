@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use common::{built, clone, is_installed, skipped};
-use scraper::{Html, Selector};
+use scraper::{Html, Node, Selector};
 
 /// Returns every page by its path in the book.
 fn pages() -> BTreeMap<PathBuf, Html> {
@@ -292,6 +292,59 @@ fn every_element_has_a_static_text() {
             }
         }
     }
+}
+
+/// Pages to consult, not to read.
+const REFERENCE: [&str; 3] = ["errata.html", "field-guide.html", "glossary.html"];
+
+/// Pages that still have more than 900 words. With `--nocapture`, the test prints how many.
+const TOO_LONG: [&str; 7] = [
+    "malloc.html",
+    "map.html",
+    "mutex-counter.html",
+    "mutex.html",
+    "private-alloc.html",
+    "shared-ipc.html",
+    "threshold-alloc.html",
+];
+
+/// A page is short enough to read in one sitting. Answers and tasks count; code, figures, recordings, verdicts and
+/// footnotes do not.
+#[test]
+fn a_page_has_at_most_900_words() {
+    let words = Selector::parse("main").expect("a selector");
+    let uncounted = "pre, svg, vm-lab, wb-grade, wb-progress, .footnote-definition";
+    let uncounted = Selector::parse(uncounted).expect("a selector");
+    let mut wrong = Vec::new();
+    // The first page exists twice.
+    let others = ["index.html", "print.html"];
+    for (page, html) in pages() {
+        let name = page.to_string_lossy();
+        let is_reference = REFERENCE.contains(&&*name) || name.ends_with("-wrong.html");
+        if is_reference || page.starts_with("drill") || others.contains(&&*name) {
+            continue;
+        }
+        let skipped: BTreeSet<_> = html
+            .select(&uncounted)
+            .flat_map(|element| element.descendants())
+            .map(|node| node.id())
+            .collect();
+        let texts = html.select(&words).flat_map(|main| main.descendants());
+        let texts = texts.filter(|node| !skipped.contains(&node.id()));
+        let texts: String = texts
+            .filter_map(|node| match node.value() {
+                Node::Text(text) => Some(&**text),
+                Node::Element(element) if element.name() == "td" => Some(" "),
+                _ => None,
+            })
+            .collect();
+        let count = texts.split_whitespace().count();
+        if count > 900 {
+            eprintln!("{name} has {count} words");
+            wrong.extend((!TOO_LONG.contains(&&*name)).then_some(page));
+        }
+    }
+    assert!(wrong.is_empty(), "too long: {wrong:#?}");
 }
 
 /// The released mdBook, with the commands of book.toml, builds the same pages as this crate.
