@@ -16,8 +16,13 @@ const NOT_ROBUST: &str =
 
 /// Fails the case unless `with_lock` in another process passes `expected` and `number`, the counter's value.
 fn expect_entry(when: &str, outcome: Outcome, expected: Entry, number: u64) {
+    expect_entry_or(when, NOT_ROBUST, outcome, expected, number);
+}
+
+/// Like `expect_entry`, with the advice for a call that never returns.
+fn expect_entry_or(when: &str, advice: &str, outcome: Outcome, expected: Entry, number: u64) {
     let call = format!("{when}, with_lock in another process");
-    let never = format!("{call} never returned. {NOT_ROBUST}");
+    let never = format!("{call} never returned. {advice}");
     let advice = "Expected it to get the lock. For a mutex, EOWNERDEAD means that the caller has the lock: call \
                   pthread_mutex_consistent.";
     let passed = entered_or(outcome, &call, &never, advice);
@@ -430,29 +435,36 @@ fn only_one_takes_over() {
 
 #[test]
 fn two_locks_of_a_dead_owner() {
+    const LIST_REPLACED: &str = "Without the third counter, the lock was released. Counter::new() must not replace the \
+                                 thread's list of robust locks (set_robust_list).";
     case(|| {
-        let counters = [(); 2].map(|()| new_counter());
-        let [outer, inner] = &counters;
-        let holder = Holder::enter(outer, |number, pause| {
-            *number = 7;
-            // A new counter must not replace what the kernel knows of locks that are held.
-            let _third = Counter::new();
-            let _ = inner.with_lock(|number, _| {
+        for (third, made, advice) in [
+            (false, "", NOT_ROBUST),
+            (true, ", after it had made a third one", LIST_REPLACED),
+        ] {
+            let counters = [(); 2].map(|()| new_counter());
+            let [outer, inner] = &counters;
+            let holder = Holder::enter(outer, |number, pause| {
                 *number = 7;
-                pause();
+                let _third = third.then(Counter::new);
+                let _ = inner.with_lock(|number, _| {
+                    *number = 7;
+                    pause();
+                });
             });
-        });
-        holder.kill();
-        for (counter, name) in counters.iter().zip(["outer", "inner"]) {
-            let when = format!(
-                "A process was killed inside with_lock of two counters, after it had made a third one. For the {name} \
-                 counter"
-            );
-            expect_entry(&when, add_one_elsewhere(counter), Entry::OwnerDied, 7);
-            let when = format!(
-                "After the death of an owner of two counters had been reported for the {name} one"
-            );
-            expect_entry(&when, add_one_elsewhere(counter), Entry::Clean, 8);
+            holder.kill();
+            for (counter, name) in counters.iter().zip(["outer", "inner"]) {
+                let when = format!(
+                    "A process was killed inside with_lock of two counters{made}. For the {name} counter"
+                );
+                let outcome = add_one_elsewhere(counter);
+                expect_entry_or(&when, advice, outcome, Entry::OwnerDied, 7);
+                let when = format!(
+                    "After the death of an owner of two counters had been reported for the {name} one"
+                );
+                let outcome = add_one_elsewhere(counter);
+                expect_entry_or(&when, advice, outcome, Entry::Clean, 8);
+            }
         }
     })
 }

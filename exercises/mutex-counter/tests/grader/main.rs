@@ -11,7 +11,9 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
-use judge::{Errno, Limits, Refusal, Steps, case, case_with, check, fail, refusals, refuse, watch};
+use judge::{
+    Errno, Limits, Refusal, Steps, case, case_with, check, fail, note, refusals, refuse, watch,
+};
 use mutex_counter::{Counter, Entry};
 use processes::{End, Event, LONG_TRIAL, Process, SHORT_TRIAL, TRIAL};
 
