@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +113,7 @@ static char *map(enum kind kind, const char *name)
         return map_fd(shm_open(name, O_RDWR, 0));
     default: {
         char *start = shmat(atoi(name), NULL, 0);
-        return (intptr_t)start == -1 ? NULL : start;
+        return start == (void *)-1 ? NULL : start;
     }
     }
 }

@@ -23,6 +23,7 @@ int main(void)
     // ANCHOR: main
     size_t one = usable_bytes(1), full = usable_bytes(24), more = usable_bytes(25);
     size_t *volatile block = malloc(24);
+    assert(block != NULL);
     size_t header = block[-1]; // glibc's header is the word before the block
     uintptr_t address = (uintptr_t)block;
     free(block);

@@ -26,6 +26,15 @@ static void must(bool succeeded, const char *call)
     }
 }
 
+// The pthread functions return an error number and do not set errno.
+static void check(int error, const char *call)
+{
+    if (error != 0) {
+        fprintf(stderr, "%s: %s\n", call, strerror(error));
+        exit(EXIT_FAILURE);
+    }
+}
+
 static void *map(size_t len)
 {
     void *start = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -56,7 +65,7 @@ static sem_t *new_semaphore(void)
 static void *new_spinlock(void)
 {
     void *lock = map(sizeof(pthread_spinlock_t));
-    must(pthread_spin_init(lock, PTHREAD_PROCESS_SHARED) == 0, "pthread_spin_init");
+    check(pthread_spin_init(lock, PTHREAD_PROCESS_SHARED), "pthread_spin_init");
     return lock;
 }
 
@@ -64,9 +73,9 @@ static pthread_rwlock_t *new_read_write_lock(void)
 {
     pthread_rwlock_t *lock = map(sizeof *lock);
     pthread_rwlockattr_t attributes;
-    must(pthread_rwlockattr_init(&attributes) == 0, "pthread_rwlockattr_init");
-    must(pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0, "setpshared");
-    must(pthread_rwlock_init(lock, &attributes) == 0, "pthread_rwlock_init");
+    check(pthread_rwlockattr_init(&attributes), "pthread_rwlockattr_init");
+    check(pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED), "setpshared");
+    check(pthread_rwlock_init(lock, &attributes), "pthread_rwlock_init");
     return lock;
 }
 
@@ -74,10 +83,10 @@ static pthread_mutex_t *new_mutex(int robust)
 {
     pthread_mutex_t *mutex = map(sizeof *mutex);
     pthread_mutexattr_t attributes;
-    must(pthread_mutexattr_init(&attributes) == 0, "pthread_mutexattr_init");
-    must(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0, "setpshared");
-    must(pthread_mutexattr_setrobust(&attributes, robust) == 0, "setrobust");
-    must(pthread_mutex_init(mutex, &attributes) == 0, "pthread_mutex_init");
+    check(pthread_mutexattr_init(&attributes), "pthread_mutexattr_init");
+    check(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED), "setpshared");
+    check(pthread_mutexattr_setrobust(&attributes, robust), "setrobust");
+    check(pthread_mutex_init(mutex, &attributes), "pthread_mutex_init");
     return mutex;
 }
 

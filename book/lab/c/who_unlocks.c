@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,15 @@ static void must(bool succeeded, const char *call)
 {
     if (!succeeded) {
         perror(call);
+        exit(EXIT_FAILURE);
+    }
+}
+
+// The pthread functions return an error number and do not set errno.
+static void check(int error, const char *call)
+{
+    if (error != 0) {
+        fprintf(stderr, "%s: %s\n", call, strerror(error));
         exit(EXIT_FAILURE);
     }
 }
@@ -48,13 +58,13 @@ int main(void)
     pthread_mutex_t mutex;
     pthread_t other;
     void *by_another;
-    must(pthread_mutexattr_init(&attributes) == 0, "init");
-    must(pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK) == 0, "settype");
-    must(pthread_mutex_init(&mutex, &attributes) == 0, "mutex");
+    check(pthread_mutexattr_init(&attributes), "pthread_mutexattr_init");
+    check(pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK), "pthread_mutexattr_settype");
+    check(pthread_mutex_init(&mutex, &attributes), "pthread_mutex_init");
     // ANCHOR: main
-    must(pthread_mutex_lock(&mutex) == 0, "lock");
-    must(pthread_create(&other, NULL, unlock, &mutex) == 0, "pthread_create");
-    must(pthread_join(other, &by_another) == 0, "pthread_join");
+    check(pthread_mutex_lock(&mutex), "pthread_mutex_lock");
+    check(pthread_create(&other, NULL, unlock, &mutex), "pthread_create");
+    check(pthread_join(other, &by_another), "pthread_join");
     int twice = pthread_mutex_lock(&mutex);
     // ANCHOR_END: main
     assert((intptr_t)by_another == EPERM && twice == EDEADLK && posted);
