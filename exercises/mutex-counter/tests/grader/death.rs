@@ -433,10 +433,11 @@ fn only_one_takes_over() {
     })
 }
 
+const LIST_REPLACED: &str = "Without the third counter, the lock was released. Counter::new() must not replace the \
+                             thread's list of robust locks (set_robust_list).";
+
 #[test]
 fn two_locks_of_a_dead_owner() {
-    const LIST_REPLACED: &str = "Without the third counter, the lock was released. Counter::new() must not replace the \
-                                 thread's list of robust locks (set_robust_list).";
     case(|| {
         for (third, made, advice) in [
             (false, "", NOT_ROBUST),
