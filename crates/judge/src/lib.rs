@@ -139,7 +139,7 @@ pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
 /// run.
 ///
 /// The plan pairs calls with errors that their manual pages list. A call has the name of the kernel's manual page (`mmap`,
-/// `wait4`, `fork`), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for
+/// `wait4`, `fork`; `clone` starts a thread), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for
 /// example, do not. A plan that names a call several times tries several errors. `open` fails only with O_CREAT, as in
 /// shm_open(3).
 ///

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::thread;
 
 use judge::{Errno, Outcome, Refusal, Seen, check, observe_refusals, refuse, watch};
 use nix::libc;
@@ -233,6 +234,19 @@ fn a_refused_call_is_marked_in_the_transcript() {
         outcome.transcript.as_deref(),
         Some("P: fork() = EAGAIN (made to fail)\n")
     );
+}
+
+#[test]
+fn the_start_of_a_thread_is_made_to_fail() {
+    let outcome = passes(&[("clone", Errno::EAGAIN)], |refused| {
+        let started = watch(|| refuse(|| thread::Builder::new().spawn(|| 1)));
+        match (started, refused) {
+            (Ok(thread), None) => assert_eq!(thread.join().unwrap(), 1),
+            (Err(error), Some(_)) => assert_eq!(error.raw_os_error(), Some(libc::EAGAIN)),
+            (started, _) => panic!("{started:?} in a run with {refused:?}"),
+        }
+    });
+    assert_eq!(outcome.transcript.as_deref(), Some(""));
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Tracer<'_> {
     fn entry(&mut self, pid: Pid, number: i64, args: [u64; 6], instruction: u64) {
         let forks = call::forks(number, &args);
         if FORKS.contains(&number) && !forks {
-            return; // it starts a thread
+            self.start_of_thread(pid, number, args);
+            return;
         }
         let from_program = self.code.iter().any(|code| code.contains(&instruction));
         let Some(task) = self.tasks.get_mut(&pid.as_raw()) else {
@@ -78,6 +79,21 @@ impl Tracer<'_> {
         }
         if ours && self.window.contains(pid.as_raw()) {
             self.inject(pid, number, call::name(number), |errno| -(errno as i64));
+        }
+    }
+
+    /// Makes the start of a thread fail if the plan says so.
+    fn start_of_thread(&mut self, pid: Pid, number: i64, args: [u64; 6]) {
+        if !self.window.contains(pid.as_raw()) {
+            return;
+        }
+        self.inject(pid, number, "clone", |errno| -(errno as i64));
+        if let Some(call) = self
+            .tasks
+            .get_mut(&pid.as_raw())
+            .and_then(|task| task.call.as_mut())
+        {
+            call.args = args;
         }
     }
 
@@ -106,8 +122,11 @@ impl Tracer<'_> {
             ..Made::new(call.number, call.args, call.forced.unwrap_or(value))
         };
         match made.result {
+            // The refused start of a thread is in no transcript, like one that succeeds.
             Err(errno) if FORKS.contains(&call.number) => {
-                self.record.fork_refused(&process, errno);
+                if call::forks(call.number, &call.args) {
+                    self.record.fork_refused(&process, errno);
+                }
             }
             _ => self.record.call(&process, watching && call.ours, made),
         }
