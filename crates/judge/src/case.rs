@@ -140,10 +140,15 @@ fn run(case: &str, limits: &Limits, run: Run, check: Option<Check>) -> Ran {
     ran
 }
 
-/// Checks that no memory was unmapped twice, as in every watched case, and then runs the grader's check.
+/// Checks that no memory was unmapped twice, and that no mapping replaced others' memory, as in every watched case. Then
+/// runs the grader's check.
 fn check_record(outcome: &mut Outcome, seen: &Seen, check: Check) {
     if let Some(bytes) = seen.unmapped_twice() {
         outcome.verdict = Verdict::Failed(Failure::UnmappedTwice(bytes));
+        return;
+    }
+    if let Some(bytes) = seen.mapped_over() {
+        outcome.verdict = Verdict::Failed(Failure::MappedOver(bytes));
         return;
     }
     let Err(payload) = snapshot::quietly(&mut || check(seen)) else {

@@ -445,6 +445,48 @@ fn unmapping_a_range_of_which_a_part_is_left_passes() {
     );
 }
 
+/// Maps `len` bytes at `start`, and replaces what is mapped there.
+fn map_fixed(start: *mut libc::c_void, len: usize) {
+    let flags = PRIVATE | libc::MAP_FIXED;
+    // SAFETY: callers pass addresses at which only their own mappings lie.
+    let fixed = unsafe { libc::mmap(start, len, BOTH, flags, -1, 0) };
+    assert_eq!(fixed, start);
+}
+
+#[test]
+fn mapping_over_a_range_that_is_not_all_mapped_fails() {
+    let outcome = observe_watched(
+        || {
+            let start = map(LEN, PRIVATE);
+            unmap(start, LEN / 2);
+            watch(|| map_fixed(start, LEN));
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "512 KiB were mapped at a fixed address, where your code had not mapped all of them before. MAP_FIXED \
+             replaces whatever is mapped there, also memory of others: let the kernel choose the address, or reserve the \
+             range first."
+        )
+    );
+}
+
+#[test]
+fn mapping_over_a_reserved_range_passes() {
+    passes(
+        || {
+            let start = map(LEN, PRIVATE);
+            watch(|| {
+                map_fixed(start, LEN / 2);
+                map_fixed(start, LEN);
+            });
+        },
+        |_| (),
+    );
+}
+
 #[test]
 fn unmapping_a_new_mapping_at_the_same_address_passes() {
     passes(

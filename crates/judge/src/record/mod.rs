@@ -70,6 +70,8 @@ pub struct Record {
     pub watched: bool,
     /// The length of the first watched munmap of memory that had been unmapped already.
     pub unmapped_twice: Option<u64>,
+    /// The length of the first watched mapping at a fixed address of which a part was not mapped.
+    pub mapped_over: Option<u64>,
     /// What the body of the case has noted.
     pub notes: Vec<u64>,
     /// The number of the answer's calls in the window, by name.
@@ -146,6 +148,9 @@ impl Record {
         if watching && number == libc::SYS_munmap && result.is_ok() {
             self.look_for_second_unmap(process, args);
         }
+        if watching && result.is_ok() {
+            self.look_for_replacement(process, number, args);
+        }
         let outcome = match result {
             Ok(value) => self.apply(process, number, args, value),
             Err(_) => None,
@@ -197,6 +202,27 @@ impl Record {
         });
         if is_second {
             self.unmapped_twice.get_or_insert(len);
+        }
+    }
+
+    /// Looks, before MAP_FIXED or MREMAP_FIXED takes effect, whether the case has mapped the whole range that it replaces.
+    /// The heap of brk(2) belongs to the case as well.
+    fn look_for_replacement(&mut self, process: &str, number: i64, args: [u64; 6]) {
+        /// No heap of a case is larger.
+        const MOST_OF_HEAP: u64 = 1 << 30;
+        let [start, len, third, flags, target, ..] = args;
+        let (start, len) = match number {
+            libc::SYS_mmap if flags as i32 & libc::MAP_FIXED != 0 => (start, len),
+            libc::SYS_mremap if flags as i32 & libc::MREMAP_FIXED != 0 => (target, third),
+            _ => return,
+        };
+        let range = start..start.saturating_add(whole_pages(len));
+        let mapped: u64 = self.spaces.get(process).map_or(0, |space| {
+            let pieces = space.pieces(&range);
+            pieces.map(|(piece, _)| piece.end - piece.start).sum()
+        });
+        if mapped < range.end - range.start && self.heap.abs_diff(start) > MOST_OF_HEAP {
+            self.mapped_over.get_or_insert(len);
         }
     }
 

@@ -29,6 +29,10 @@ impl Seen {
         self.record.unmapped_twice
     }
 
+    pub(crate) fn mapped_over(&self) -> Option<u64> {
+        self.record.mapped_over
+    }
+
     /// The watched calls with this name, that of the manual page, in all of the case's processes.
     pub fn calls(&self, name: &str) -> Vec<&Call> {
         let named = |call: &&Call| call.name == name;

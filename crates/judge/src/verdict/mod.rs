@@ -82,6 +82,8 @@ pub enum Failure {
     Stopped(Stop),
     /// The length of a munmap of memory that had been unmapped already.
     UnmappedTwice(u64),
+    /// The length of a mapping at a fixed address of which the answer had not mapped all.
+    MappedOver(u64),
     /// The net effect differs from the expected one.
     Ledger(Vec<Difference>),
     /// The calls differ from the expected ones, in a task that prescribes them.

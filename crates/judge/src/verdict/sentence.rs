@@ -80,6 +80,12 @@ fn failed(failure: &Failure) -> String {
              mapped that range again.",
             size(*bytes)
         ),
+        Failure::MappedOver(bytes) => format!(
+            "{} were mapped at a fixed address, where your code had not mapped all of them before. MAP_FIXED replaces \
+             whatever is mapped there, also memory of others: let the kernel choose the address, or reserve the range \
+             first.",
+            size(*bytes)
+        ),
         Failure::Ledger(differences) => differences
             .first()
             .map_or_else(|| "The net effect differs from the expected one.".to_owned(), ledger),
@@ -545,6 +551,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Stopped(Stop::Signal(_)) => "signal-refused",
         Failure::Stopped(Stop::Deadlock(_)) => "deadlock",
         Failure::UnmappedTwice(_) => "unmapped-twice",
+        Failure::MappedOver(_) => "mapped-over",
         Failure::Ledger(_) => "ledger",
         Failure::Calls(_) => "calls",
         Failure::Compiled(_) => "compiled",
