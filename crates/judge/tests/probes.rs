@@ -318,6 +318,24 @@ fn neighbours_earn(expected: &str, change: impl FnOnce(*mut u8)) {
 }
 
 #[test]
+fn memory_that_a_mapping_reserves_and_that_became_resident_is_seen() {
+    let outcome = observe(Limits::default(), || {
+        let start = map(4, MapFlags::MAP_PRIVATE).as_ptr();
+        let neighbours = judge::Neighbours::untouched(start, page_size());
+        // SAFETY: the page is mapped, and no reference into it exists.
+        unsafe { start.wrapping_add(2 * page_size()).write(1) };
+        neighbours.expect_untouched("The change");
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "The change also made pages resident that are only reserved, beside it in the same mapping. Touch only the \
+             pages of its length."
+        )
+    );
+}
+
+#[test]
 fn a_neighbour_that_nobody_touched_passes() {
     neighbours_earn("passed", |start| {
         // SAFETY: the page is mapped, and no reference into it exists.

@@ -6,11 +6,25 @@ use std::slice;
 use nix::libc;
 
 use super::probe::{mapped_pages, page_size, resident_pages};
+use super::smaps::resident_beside;
 
 /// One page on each side of a mapping, where the addresses were free. No operation on the mapping may change them.
 pub struct Neighbours {
     pages: Vec<(&'static str, usize)>,
-    filled: bool,
+    contents: Contents,
+}
+
+/// What the pages hold.
+enum Contents {
+    /// `FILL`.
+    Filled,
+    /// Nothing: they are not resident. The mapping has `len` bytes at `start`, and reserves more memory around them, of which
+    /// `resident` pages are resident.
+    Untouched {
+        start: *const u8,
+        len: usize,
+        resident: usize,
+    },
 }
 
 /// A page that the kernel maps where it would map the next mapping. The answer's mapping then lies below it, and has
@@ -82,7 +96,7 @@ impl Neighbours {
     /// Maps a page before and a page after the `len` bytes at `start`, and fills them. Drop the spacer first.
     pub fn of(start: *const u8, len: usize) -> Neighbours {
         let mut neighbours = Neighbours::untouched(start, len);
-        neighbours.filled = true;
+        neighbours.contents = Contents::Filled;
         for (_, address) in &neighbours.pages {
             let page: *mut u8 = with_exposed_provenance_mut(*address);
             // SAFETY: the page was mapped just now, writable.
@@ -92,7 +106,7 @@ impl Neighbours {
     }
 
     /// Maps a page before and a page after the `len` bytes at `start`. No operation on the mapping may make them
-    /// resident. Drop the spacer first.
+    /// resident, or pages that the mapping reserves around these bytes. Drop the spacer first.
     pub fn untouched(start: *const u8, len: usize) -> Neighbours {
         let page = page_size();
         let end = (start.addr() + len).next_multiple_of(page);
@@ -100,12 +114,16 @@ impl Neighbours {
         let map = |(side, address)| map_at(address).then_some((side, address));
         Neighbours {
             pages: around.into_iter().filter_map(map).collect(),
-            filled: false,
+            contents: Contents::Untouched {
+                start,
+                len,
+                resident: resident_beside(start, len),
+            },
         }
     }
 
-    /// Fails the case if a neighbour was unmapped, overwritten or, if it was untouched, made resident. `what` describes the
-    /// operation.
+    /// Fails the case if a neighbour was unmapped, overwritten or, if it was untouched, made resident, and if memory that the
+    /// mapping reserves was made resident. `what` describes the operation.
     ///
     /// # Panics
     /// If the case fails: that is how it ends.
@@ -118,7 +136,7 @@ impl Neighbours {
                      and the length of your mapping."
                 ));
             }
-            if !self.filled {
+            if let Contents::Untouched { .. } = self.contents {
                 if resident_pages(page, 1) > 0 {
                     crate::fail(format!(
                         "{what} also made the page {side} it resident, which belongs to another mapping. Touch only \
@@ -134,6 +152,18 @@ impl Neighbours {
                     "{what} also changed the page {side} it, which belongs to another mapping."
                 ));
             }
+        }
+        if let Contents::Untouched {
+            start,
+            len,
+            resident,
+        } = self.contents
+            && resident_beside(start, len) > resident
+        {
+            crate::fail(format!(
+                "{what} also made pages resident that are only reserved, beside it in the same mapping. Touch only the \
+                 pages of its length."
+            ));
         }
     }
 }

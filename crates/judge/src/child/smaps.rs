@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use nix::libc;
 
 use super::panics;
-use super::probe::{calibrated, each_line, with_pages};
+use super::probe::{calibrated, each_line, resident_pages, with_pages};
 use crate::format;
 use crate::procfs::MapsLine;
 
@@ -147,6 +147,19 @@ pub fn expect_plain(what: &str, start: *const u8, len: usize, kind: Kind) {
             format::size((mapped_to - range.start) as u64)
         ));
     }
+}
+
+/// The number of resident pages beside the `len` bytes at `start`, in the mappings that contain these bytes.
+pub fn resident_beside(start: *const u8, len: usize) -> usize {
+    let mut around = 0;
+    each_mapping(
+        start.addr()..start.addr().saturating_add(len),
+        |mapping, _| {
+            let start: *const u8 = std::ptr::without_provenance(mapping.start);
+            around += resident_pages(start, mapping.len());
+        },
+    );
+    around.saturating_sub(resident_pages(start, len))
 }
 
 /// What is wrong with a mapping with these flags: the rest of a sentence.
