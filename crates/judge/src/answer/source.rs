@@ -13,6 +13,27 @@ pub fn public_fields(name: &str) -> Vec<String> {
     code.map_or_else(Vec::new, |code| fields(&without_comments(&code), name))
 }
 
+/// Whether the answer has an `unsafe impl` of the trait `name` without a `SAFETY:` comment directly above it, as
+/// `clippy::undocumented_unsafe_blocks` asks for. False if the sources cannot be read, and for code of a macro.
+pub fn is_undocumented(name: &str) -> bool {
+    let package = env::var_os("CARGO_MANIFEST_DIR");
+    let code = package.and_then(|package| all_files(&Path::new(&package).join("src")));
+    code.is_some_and(|code| undocumented(&code, name))
+}
+
+fn undocumented(code: &str, name: &str) -> bool {
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    lines.iter().enumerate().any(|(number, line)| {
+        let is_impl = line.starts_with("unsafe impl") && line.contains(&format!("{name} for "));
+        let above = lines[..number].iter().rev();
+        let mut comment = above
+            .filter(|line| !line.is_empty())
+            .skip_while(|line| line.starts_with("#["))
+            .take_while(|line| line.starts_with("//") || !line.ends_with(['{', '}', ';']));
+        is_impl && !comment.any(|line| line.to_uppercase().contains("SAFETY:"))
+    })
+}
+
 /// The contents of all files below `folder`.
 pub(super) fn all_files(folder: &Path) -> Option<String> {
     let mut text = String::new();
@@ -124,6 +145,27 @@ mod tests {
 
     fn of(code: &str) -> Vec<String> {
         fields(&without_comments(code), "Region")
+    }
+
+    #[test]
+    fn finds_an_undocumented_impl() {
+        for code in [
+            "unsafe impl Send for Region {}",
+            "// Sound.\nunsafe impl Send for Region {}",
+            "// SAFETY: yes.\nunsafe impl Sync for Region {}\nunsafe impl Send for Region {}",
+            "// SAFETY: of something else.\nfn f() {\n}\n\nunsafe impl<T: Send> Send for Region<T> {}",
+        ] {
+            assert!(undocumented(code, "Send"), "{code}");
+        }
+        for code in [
+            "// SAFETY: yes.\nunsafe impl Send for Region {}",
+            "// SAFETY: it is;\n// as somebody says;\n\n#[cfg(all())]\nunsafe impl<T: Send> Send for Region<T> {}",
+            "/* Safety:\n * yes.\n */\n    unsafe impl Send for Region {}",
+            "unsafe impl Sync for Region {}",
+            "// unsafe impl Send for Region {}",
+        ] {
+            assert!(!undocumented(code, "Send"), "{code}");
+        }
     }
 
     #[test]
