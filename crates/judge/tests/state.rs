@@ -396,8 +396,8 @@ fn all_future_memory_locked() {
 #[test]
 fn memory_that_the_caller_had_locked() {
     earns(
-        "Your code unlocked memory that its caller had locked with mlock. Unlock only the memory that it locked: \
-         munlockall unlocks all memory of the process.",
+        "Memory that the caller of your code had locked with mlock is not locked any more: your code unlocked, \
+         unmapped or replaced it. munlockall unlocks all memory of the process, and MAP_FIXED replaces any mapping.",
         || {
             // SAFETY: unlocking changes no contents.
             let result = unsafe { libc::munlockall() };

@@ -308,8 +308,9 @@ impl State {
             if after < before {
                 // Without the amount, which depends on the page size.
                 return Some(
-                    "Your code unlocked memory that its caller had locked with mlock. Unlock only the memory that it \
-                     locked: munlockall unlocks all memory of the process."
+                    "Memory that the caller of your code had locked with mlock is not locked any more: your code \
+                     unlocked, unmapped or replaced it. munlockall unlocks all memory of the process, and MAP_FIXED \
+                     replaces any mapping."
                         .to_owned(),
                 );
             }
