@@ -1,6 +1,6 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
-use judge::probe::faults;
+use judge::probe::{faults, vm_flags};
 use judge::{Refusal, Seen};
 
 use super::*;
@@ -181,7 +181,14 @@ fn prefault_keeps_contents() {
                     }
                 }
                 let neighbours = Neighbours::of(region.as_slice().as_ptr(), len);
+                let start = region.as_slice().as_ptr();
+                let locks = lock_a_page(start);
                 prefault(&mut region);
+                check!(
+                    !locks || region.as_slice().as_ptr() != start || is_locked(start),
+                    "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not \
+                     nest, and a new mapping has none: populate the present one, without mlock and munlock."
+                );
                 if let Some(offset) = first_difference(region.as_slice(), &expected) {
                     judge::fail(format!(
                         "prefault(){how} changed byte {} of page {} of the region from {} to {}; expected every byte to \
@@ -199,6 +206,16 @@ fn prefault_keeps_contents() {
         pretend::no_populate_advice();
         kept(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
     })
+}
+
+/// Locks the page at `start`. Returns false if RLIMIT_MEMLOCK or the machine does not permit that.
+fn lock_a_page(start: *const u8) -> bool {
+    // SAFETY: mlock changes no contents. The lock ends with the mapping.
+    (unsafe { nix::libc::mlock(start.cast(), 1) }) == 0 && is_locked(start)
+}
+
+fn is_locked(start: *const u8) -> bool {
+    vm_flags(start).is_some_and(|flags| flags.has("lo"))
 }
 
 #[test]
@@ -288,8 +305,12 @@ fn prefault_before_linux_5_14() {
         pretend::no_populate_advice();
         let after = format!("prefault() {WITHOUT_ADVICE}");
         for len in partly_used() {
+            let spacer = Spacer::above(len);
             let mut region = region(len);
+            drop(spacer);
+            let neighbours = Neighbours::untouched(region.as_slice().as_ptr(), len);
             prefault_without_advice(&mut region);
+            neighbours.expect_untouched(&format!("prefault() of a region {WITHOUT_ADVICE}"));
             expect_no_fault(region.as_mut_slice(), &after, BY_HAND);
         }
     })
@@ -310,7 +331,7 @@ fn prefault_leaves_nothing() {
 }
 
 /// The errors of the calls that an answer may populate pages with.
-const POPULATING: [(&str, Errno); 10] = [
+const POPULATING: [(&str, Errno); 11] = [
     ("mmap", Errno::ENOMEM),
     ("madvise", Errno::EINVAL),
     ("madvise", Errno::ENOMEM),
@@ -321,21 +342,50 @@ const POPULATING: [(&str, Errno); 10] = [
     ("mprotect", Errno::ENOMEM),
     ("mremap", Errno::ENOMEM),
     ("mlock", Errno::ENOMEM),
+    ("clone", Errno::EAGAIN),
 ];
 
 #[test]
 fn populating_calls_that_fail() {
     refusals(
         &POPULATING,
-        |refused| match watch(|| refuse(|| Region::new_populated(PAGES * page_size()))) {
-            Ok(mut region) => {
-                expect_no_fault(region.as_mut_slice(), "new_populated", ALL_AT_ONCE);
+        |refused| {
+            if let Some(region) = populate(refused) {
                 watch(|| refuse(|| drop(region)));
             }
-            Err(error) => expect_errno("new_populated", &error, refused),
         },
-        |seen| seen.expect_nothing_left(),
+        |seen| {
+            expect_no_lost_error("new_populated", seen);
+            seen.expect_nothing_left();
+        },
     )
+}
+
+/// Calls `new_populated`, of which a call may fail, and checks the result.
+fn populate(refused: Option<Refusal>) -> Option<Region> {
+    match watch(|| refuse(|| Region::new_populated(PAGES * page_size()))) {
+        Ok(mut region) => {
+            judge::note(RETURNED_OK);
+            match refused {
+                None => expect_no_fault(region.as_mut_slice(), "new_populated", ALL_AT_ONCE),
+                Some(_) => expect_ok_is_true("new_populated", &mut region),
+            }
+            Some(region)
+        }
+        Err(error) => {
+            expect_errno("new_populated", &error, refused);
+            None
+        }
+    }
+}
+
+/// Fails the case if a page can be written only with a page fault, although `call` returned Ok.
+fn expect_ok_is_true(call: &str, region: &mut Region) {
+    let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
+    check!(
+        taken == NONE,
+        "{call} returned Ok, but writing to each of {PAGES} pages then took {taken}; expected none, or an error."
+    );
 }
 
 #[test]
@@ -343,42 +393,61 @@ fn prefaulting_calls_that_fail() {
     refusals(
         &POPULATING,
         |refused| {
-            let mut region = watch(|| region(PAGES * page_size()));
-            let half = region.len() / 2;
-            fill(&mut region.as_mut_slice()[half..]);
-            let result = watch(|| refuse(|| region.prefault()));
-            let (untouched, written) = region.as_slice().split_at(half);
-            check!(
-                is_zero(untouched) && first_change(written).is_none(),
-                "prefault() changed the contents of the region; expected every byte to be kept, whatever prefault() \
-                 returns."
-            );
-            match result {
-                Ok(()) => {
-                    judge::note(RETURNED_OK);
-                    let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
-                    check!(
-                        taken == NONE,
-                        "prefault() returned Ok, but writing to each of {PAGES} pages then took {taken}; expected none, \
-                         or an error."
-                    );
-                }
-                Err(error) => expect_errno("prefault()", &error, refused),
+            prefault_with_failures(refused);
+            // An error must not change what the next call does.
+            if refused.is_some_and(|refusal| refusal.lasting) {
+                prefault_with_failures(refused);
             }
-            fill(region.as_mut_slice());
-            watch(|| drop(region));
         },
         |seen| {
-            expect_no_lost_error(seen);
+            expect_no_lost_error("prefault()", seen);
             seen.expect_nothing_left();
         },
     )
 }
 
+/// Calls `prefault`, of which a call may fail, and checks the result.
+fn prefault_with_failures(refused: Option<Refusal>) {
+    let mut region = watch(|| region(PAGES * page_size()));
+    let half = region.len() / 2;
+    fill(&mut region.as_mut_slice()[half..]);
+    let result = watch(|| refuse(|| region.prefault()));
+    let (untouched, written) = region.as_slice().split_at(half);
+    check!(
+        is_zero(untouched) && first_change(written).is_none(),
+        "prefault() changed the contents of the region; expected every byte to be kept, whatever prefault() returns."
+    );
+    match result {
+        Ok(()) => {
+            judge::note(RETURNED_OK);
+            expect_ok_is_true("prefault()", &mut region);
+        }
+        Err(error) => expect_errno("prefault()", &error, refused),
+    }
+    fill(region.as_mut_slice());
+    watch(|| drop(region));
+}
+
+/// The calls of an answer's other way to populate pages fail, too.
+#[test]
+fn calls_that_fail_before_linux_5_14() {
+    refusals(
+        &POPULATING,
+        |refused| {
+            pretend::no_populate_advice();
+            if let Some(region) = populate(refused) {
+                watch(|| refuse(|| drop(region)));
+            }
+            prefault_with_failures(refused);
+        },
+        |seen| seen.expect_nothing_left(),
+    )
+}
+
 const RETURNED_OK: u64 = 1;
 
-/// Fails the case if prefault() returned Ok although the kernel said that it cannot provide the pages.
-fn expect_no_lost_error(seen: &Seen) {
+/// Fails the case if `call` returned Ok although the kernel said that it cannot provide the pages.
+fn expect_no_lost_error(call: &str, seen: &Seen) {
     let advised = seen.calls("madvise").into_iter();
     let mut populating =
         advised.filter(|call| call.args[2] == nix::libc::MADV_POPULATE_WRITE as u64);
@@ -388,7 +457,7 @@ fn expect_no_lost_error(seen: &Seen) {
         && seen.notes().contains(&RETURNED_OK)
     {
         judge::fail(format!(
-            "prefault() returned Ok after MADV_POPULATE_WRITE had failed with {error:?}; expected the error. Write to the \
+            "{call} returned Ok after MADV_POPULATE_WRITE had failed with {error:?}; expected the error. Write to the \
              pages yourself only after EINVAL: where the kernel cannot provide a page, a write kills the process."
         ));
     }

@@ -142,11 +142,21 @@ fn lazy() {
 #[test]
 fn gone_after_drop() {
     case(|| {
-        let original = region(LEN);
+        let mut original = region(LEN);
         let copy = Cloned::<Region>::copy_of(&original);
         drop(original);
         if let Some(copy) = copy {
             expect_deep(copy);
+        }
+        original = region(LEN);
+        if let Some(mut copy) = Cloned::<Region>::copy_of(&original) {
+            fill(original.as_mut_slice());
+            copy.as_mut_slice().fill(0xAA);
+            check!(
+                first_change(original.as_slice()).is_none(),
+                "A region was cloned, and a write to the clone changed the original. Safe code has two mutable views of \
+                 the same memory: copy the bytes to a new mapping, or leave out Clone."
+            );
         }
         for (len, name) in lengths() {
             let spacer = Spacer::above(len);
@@ -376,6 +386,27 @@ fn gone_after_a_panic() {
             "A region of 512 KiB was dropped while its thread was panicking, and {} still mapped; expected none. Unmap \
              in Drop on every path.",
             pages_of("its", left, LEN / page_size())
+        );
+    })
+}
+
+#[test]
+fn gone_after_a_drop_in_a_child() {
+    case(|| {
+        let mut region = Some(region(LEN));
+        let start = region
+            .as_ref()
+            .map_or(std::ptr::null(), |region| region.as_slice().as_ptr());
+        // Calibrate the probe before the fork.
+        mapped_pages(start, LEN);
+        let left = in_child(|| {
+            drop(region.take());
+            u8::from(mapped_pages(start, LEN) > 0)
+        });
+        check!(
+            left == 0,
+            "A region was dropped in a forked child, and it is still mapped there. Unmap in Drop, whichever process runs \
+             it: the child's copy of the mapping is its own."
         );
     })
 }

@@ -1,5 +1,6 @@
 //! Stage 5: `Send` and `Sync`. The compile-fail cases grade the lifetimes.
 
+use std::mem::MaybeUninit;
 use std::thread;
 
 use super::*;
@@ -14,6 +15,7 @@ fn sent_to_a_thread() {
             "Region is not Send: a struct with a raw pointer is Send only by an `unsafe impl Send for Region`. Add \
              it, with a SAFETY comment."
         );
+        expect_documented("Send");
     })
 }
 
@@ -21,13 +23,44 @@ fn sent_to_a_thread() {
 fn shared_with_a_thread() {
     case(|| {
         // Ends the case here if the answer has no `Region::new` yet.
-        let _region = region(LEN);
+        let region = region(LEN);
         check!(
             impls::impls!(Region: Sync),
             "Region is not Sync: a struct with a raw pointer is Sync only by an `unsafe impl Sync for Region`. Add \
              it, with a SAFETY comment."
         );
+        expect_documented("Sync");
+        // `Cell`, `RefCell` and `UnsafeCell` are not RefUnwindSafe; atomics and locks are.
+        if !impls::impls!(Region: std::panic::RefUnwindSafe) {
+            let changed = changes(&region, || {
+                let _ = (region.len(), region.as_slice());
+            });
+            check!(
+                !changed,
+                "len() or as_slice() writes to the Region through &self, without an atomic or a lock. Two threads may \
+                 call them at the same time, so Sync is not sound."
+            );
+        }
     })
+}
+
+/// Fails the case if the answer has an `unsafe impl` of this trait without a comment that says why it is sound.
+fn expect_documented(name: &str) {
+    check!(
+        !judge::answer::source::is_undocumented(name),
+        "`unsafe impl {name}` has no SAFETY comment. Write directly above it, after `// SAFETY:`, why it is sound."
+    );
+}
+
+/// Whether `f` changes the bytes of the value itself.
+fn changes(region: &Region, f: impl FnOnce()) -> bool {
+    let bytes: *const MaybeUninit<u8> = (&raw const *region).cast();
+    let mut before = [MaybeUninit::uninit(); size_of::<Region>()];
+    // SAFETY: both are as long as the value, and may hold uninitialised padding.
+    unsafe { bytes.copy_to_nonoverlapping(before.as_mut_ptr(), before.len()) };
+    f();
+    // SAFETY: memcmp reads both as bytes, padding included.
+    (unsafe { nix::libc::memcmp(before.as_ptr().cast(), bytes.cast(), before.len()) }) != 0
 }
 
 /// Sends a value to another thread, whether or not it is `Send`.

@@ -45,8 +45,10 @@ impl Region {
 
     pub fn new_populated(len: usize) -> io::Result<Region> {
         let mut region = Region::new(len)?;
-        let populated = std::thread::scope(|scope| scope.spawn(|| region.prefault()).join());
-        populated.expect("prefault does not panic")?;
+        std::thread::scope(|scope| {
+            let helper = std::thread::Builder::new().spawn_scoped(scope, || region.prefault())?;
+            helper.join().expect("prefault does not panic")
+        })?;
         Ok(region)
     }
 
