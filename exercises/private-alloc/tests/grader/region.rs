@@ -96,13 +96,25 @@ fn writable_to_the_last_byte() {
             expect_read_and_write(region.as_slice().as_ptr());
             expect_mapped(region.as_slice().as_ptr(), len, name);
             fill(region.as_mut_slice());
-            // A second view must show what the first one has written.
+            let written = |offset| {
+                let byte = pattern(offset);
+                format!(
+                    "{byte} was written to byte {offset} of a region of {name} through as_mut_slice()."
+                )
+            };
+            if let Some(offset) = first_change(region.as_slice()) {
+                judge::fail(format!(
+                    "{} as_slice() shows {} there. Both must return the mapped memory itself.",
+                    written(offset),
+                    region.as_slice()[offset]
+                ));
+            }
             let _ = region.as_mut_slice();
             if let Some(offset) = first_change(region.as_slice()) {
                 judge::fail(format!(
-                    "{} was written to byte {offset} of a region of {name} through as_mut_slice(), and as_slice() shows \
-                     {} there. Both must return the mapped memory itself, unchanged.",
-                    pattern(offset),
+                    "{} After another call of as_mut_slice(), as_slice() shows {} there. as_mut_slice() must not \
+                     change the memory.",
+                    written(offset),
                     region.as_slice()[offset]
                 ));
             }
