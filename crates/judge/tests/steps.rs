@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
-use judge::{Limits, Steps, check, observe};
+use judge::{Limits, Outcome, Steps, check, observe};
+use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, raise, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
@@ -76,7 +77,7 @@ fn a_process_is_killed_between_two_changes_of_shared_memory() {
                 ForkResult::Child => {
                     f();
                     // SAFETY: `_exit` takes any status.
-                    unsafe { nix::libc::_exit(0) }
+                    unsafe { libc::_exit(0) }
                 }
             }
         };
@@ -164,13 +165,125 @@ fn code_that_is_too_long_is_skipped() {
         steps.find();
         judge::places();
     };
-    let sentence =
-        "the code executes more than 100,000 instructions, too many to stop at each of them";
-    let outcome = observe(Limits::with_steps(), body).sentence();
+    is_too_long(observe(Limits::with_steps(), body));
+}
+
+#[track_caller]
+fn is_too_long(outcome: Outcome) {
+    let sentence = outcome.sentence().unwrap_or_default();
     assert!(
-        outcome
-            .as_ref()
-            .is_some_and(|outcome| outcome.contains(sentence)),
-        "{outcome:?}"
+        sentence.contains("more than 100,000 instructions"),
+        "{sentence}"
     );
+}
+
+/// Stops `code`, which changes `state`, at each place that `find` has found. Returns what `state` was there.
+fn at_each_place(state: &AtomicUsize, code: impl Fn() + Sync) -> Vec<usize> {
+    let steps = Steps::of(state, code);
+    state.store(0, SeqCst);
+    steps.find_in_thread();
+    let mut seen = Vec::new();
+    for place in 0..judge::places() {
+        state.store(0, SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(|| steps.stop_at(place));
+            check!(judge::until_stopped(), "Place {place} was not reached.");
+            seen.push(state.load(SeqCst));
+            judge::go_on();
+        });
+    }
+    seen.dedup();
+    seen
+}
+
+/// The kernel traps after each repetition, and a breakpoint stops before the first one.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_repeated_instruction_is_one_step() {
+    let body = || {
+        let state = AtomicUsize::new(0);
+        let seen = at_each_place(&state, || {
+            // SAFETY: the instruction writes the eight bytes of `state`, which is shared as an atomic.
+            unsafe {
+                std::arch::asm!(
+                    "rep stosb", inout("rcx") 8_usize => _, inout("rdi") state.as_ptr() => _, in("al") 1_u8,
+                    options(nostack, preserves_flags)
+                );
+            };
+            state.store(2, SeqCst);
+        });
+        check!(seen == [0, 0x0101_0101_0101_0101, 2], "{seen:x?}");
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+/// Expects that a case is skipped whose code does what single steps would disturb, and that the code is not disturbed.
+#[track_caller]
+fn uses_traps(code: fn()) {
+    let body = || {
+        let steps = Steps::of(&(), code);
+        steps.find_in_thread();
+        judge::places();
+    };
+    let sentence = observe(Limits::default(), body).sentence();
+    let sentence = sentence.unwrap_or_default();
+    assert!(sentence.contains("it uses SIGTRAP or saves"), "{sentence}");
+}
+
+/// While the processor takes single steps, `pushf` saves the flag for them.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn code_that_saves_the_flags_is_skipped() {
+    uses_traps(|| {
+        let flags: u64;
+        // SAFETY: the code saves the flags on the stack, and loads the same flags.
+        unsafe { std::arch::asm!("pushfq", "mov {}, [rsp]", "popfq", out(reg) flags) };
+        check!(flags & 1 << 8 == 0, "The flag for single steps was saved.");
+    });
+}
+
+/// The signal that reports a step is also one that code can send and handle.
+#[test]
+fn code_that_handles_traps_is_skipped() {
+    static TRAPS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn trapped(_: i32) {
+        TRAPS.fetch_add(1, SeqCst);
+    }
+    uses_traps(|| {
+        let handler = SigHandler::Handler(trapped);
+        // SAFETY: the handler only counts.
+        let before = unsafe { signal(Signal::SIGTRAP, handler) }.unwrap();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the trap has a handler.
+        unsafe {
+            std::arch::asm!("int3")
+        };
+        raise(Signal::SIGTRAP).unwrap();
+        let traps = TRAPS.load(SeqCst);
+        let expected = if cfg!(target_arch = "x86_64") { 2 } else { 1 };
+        check!(traps == expected, "{traps} traps reached the handler.");
+        // SAFETY: the former action is the default.
+        unsafe { signal(Signal::SIGTRAP, before) }.unwrap();
+    });
+}
+
+/// The tracer stops at the exit of some calls, and not of others. The instruction after both is counted in the same way.
+#[test]
+fn calls_of_all_kinds_are_counted_in_the_same_way() {
+    let body = || {
+        let state = AtomicUsize::new(0);
+        let call = |number: libc::c_long| {
+            // SAFETY: the calls get an address that is not aligned, or no arguments, and do nothing.
+            unsafe { libc::syscall(number, 1, 1, 0) };
+            state.fetch_add(1, SeqCst);
+        };
+        let seen = at_each_place(&state, || {
+            for _ in 0..3 {
+                call(libc::SYS_munmap);
+                call(libc::SYS_getppid);
+            }
+        });
+        check!(seen == [0, 1, 2, 3, 4, 5, 6], "{seen:?}");
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
 }

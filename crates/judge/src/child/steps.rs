@@ -37,11 +37,14 @@ const WITHOUT_ATOMICS: &str = "the code cannot be executed step by step: this pr
                                only exclusive loads and stores (Armv8.0)";
 const TOO_LONG: &str =
     "the code executes more than 100,000 instructions, too many to stop at each of them";
+const WITH_TRAPS: &str = "the code cannot be executed step by step, because it uses SIGTRAP or saves the processor's \
+                          flags (pushf)";
 
 /// The answers of the tracer to `Mark::Places` if the code cannot be executed step by step.
 pub const REFUSED: i32 = -1;
 pub const EXCLUSIVE: i32 = 0;
 pub const TOO_MANY: i32 = i32::MAX;
+pub const TRAPS: i32 = i32::MAX - 1;
 
 /// Code that is executed instruction by instruction.
 ///
@@ -166,6 +169,7 @@ pub fn places() -> usize {
     match mark_memory(Mark::Places, 0, &[]) {
         EXCLUSIVE => panics::skip(WITHOUT_ATOMICS),
         TOO_MANY => panics::skip(TOO_LONG),
+        TRAPS => panics::skip(WITH_TRAPS),
         ..=REFUSED => panics::skip(WITHOUT_PTRACE),
         // The tracer adds one, because a mark cannot return zero.
         number => number as usize - 1,

@@ -238,10 +238,11 @@ impl Tracer<'_> {
         self.newborn.remove(&pid.as_raw());
         self.shared.halt(pid.as_raw(), change == Change::Halted);
         match change {
-            Change::Signal(libc::SIGTRAP) if self.steps.is_running(pid) => {
-                next = self.stepped(pid);
-            }
+            Change::Signal(libc::SIGTRAP) if self.has_stepped(pid) => next = self.stepped(pid),
             Change::Signal(number) => {
+                if number == libc::SIGTRAP {
+                    self.code_traps(pid);
+                }
                 self.signal(pid, number);
                 signal = number;
             }
@@ -249,7 +250,14 @@ impl Tracer<'_> {
                 libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE,
             ) => self.birth(pid),
             Change::Event(libc::PTRACE_EVENT_EXEC) => self.executed(pid),
-            Change::Event(libc::PTRACE_EVENT_SECCOMP) | Change::Syscall => next = self.syscall(pid),
+            Change::Event(libc::PTRACE_EVENT_SECCOMP) => next = self.syscall(pid),
+            Change::Syscall => {
+                next = self.syscall(pid);
+                // No trap precedes the next instruction.
+                if self.steps.steps(pid) {
+                    next = self.stepped(pid);
+                }
+            }
             Change::Halted => next = Next::Halt,
             Change::Event(_) | Change::Ended(_) => {}
         }
@@ -282,6 +290,7 @@ impl Tracer<'_> {
         {
             self.tasks.remove(&(former as i32));
             self.shared.remove(former as i32);
+            self.end_steps(Pid::from_raw(former as i32));
         }
         let Some(task) = self.tasks.get(&pid.as_raw()) else {
             return;

@@ -10,7 +10,7 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::{Next, Tracer};
-use crate::child::steps::{EXCLUSIVE, REFUSED, STOPPED, TOO_MANY};
+use crate::child::steps::{EXCLUSIVE, REFUSED, STOPPED, TOO_MANY, TRAPS};
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
@@ -43,6 +43,9 @@ struct Place {
     nth: usize,
 }
 
+/// The first bytes of an instruction.
+type Code = [u8; 4];
+
 struct Running {
     pid: Pid,
     /// The place to stop at; `None` to find all.
@@ -55,7 +58,7 @@ struct Running {
     reached: BTreeMap<u64, usize>,
     steps: usize,
     /// The instruction that is executed next, and its first bytes.
-    next: Option<(Place, [u8; 4])>,
+    next: Option<(Place, Code)>,
     /// Whether the processor stops the thread at the instruction of `until`, without single steps.
     breakpoint: bool,
 }
@@ -149,6 +152,22 @@ impl Tracer<'_> {
         }
     }
 
+    /// Whether the SIGTRAP at which the thread `pid` is stopped reports that it has executed an instruction or has reached
+    /// its place.
+    pub(super) fn has_stepped(&self, pid: Pid) -> bool {
+        let is_of_tracer = || ptrace::getsiginfo(pid).is_ok_and(|info| arch::is_of_tracer(&info));
+        self.steps.is_running(pid) && is_of_tracer()
+    }
+
+    /// The thread `pid` gets a SIGTRAP that is not the tracer's. A step inside its handler would set the action back to the
+    /// default, because the handler blocks the signal.
+    pub(super) fn code_traps(&mut self, pid: Pid) {
+        if self.steps.steps(pid) {
+            self.steps.impossible = Some(TRAPS);
+            self.end_steps(pid);
+        }
+    }
+
     /// Handles the trap after one instruction.
     pub(super) fn stepped(&mut self, pid: Pid) -> Next {
         let Some(run) = self.steps.running.as_mut() else {
@@ -234,6 +253,13 @@ impl Running {
     fn step(&mut self) -> Result<Step, Errno> {
         self.steps += 1;
         let instruction = ptrace::syscall_info(self.pid)?.instruction_pointer;
+        let executed = self.next;
+        if let Some((place, code)) = executed
+            && place.instruction == instruction
+            && arch::is_repeated(code)
+        {
+            return Ok(self.unless_too_long(Step::Goes));
+        }
         let reached = self.reached.entry(instruction).or_default();
         let next = Place {
             instruction,
@@ -243,29 +269,36 @@ impl Running {
         if self.until == Some(next) {
             return Ok(Step::Arrived);
         }
-        if self.steps > MOST_STEPS {
-            return Ok(Step::Impossible(TOO_MANY));
-        }
-        if self.until.is_some() {
-            return Ok(Step::Goes);
-        }
         let code = self.code(instruction);
+        self.next = Some((next, code));
+        if self.until.is_some() {
+            return Ok(self.unless_too_long(Step::Goes));
+        }
         // The run that finds the places comes first, and executes the same instructions.
         if arch::is_exclusive(code) {
             return Ok(Step::Impossible(EXCLUSIVE));
         }
-        let executed = self.next.replace((next, code));
+        if arch::saves_flags(code) {
+            return Ok(Step::Impossible(TRAPS));
+        }
         let contents = self.contents();
         let changed = self.steps > 1 && contents != self.contents;
         self.contents = contents;
-        Ok(match executed {
+        Ok(self.unless_too_long(match executed {
             Some((place, code)) if changed || arch::is_call(code) => Step::Changed([place, next]),
             _ => Step::Goes,
-        })
+        }))
+    }
+
+    fn unless_too_long(&self, step: Step) -> Step {
+        match self.steps > MOST_STEPS {
+            true => Step::Impossible(TOO_MANY),
+            false => step,
+        }
     }
 
     /// The first bytes of the instruction at this address.
-    fn code(&self, instruction: u64) -> [u8; 4] {
+    fn code(&self, instruction: u64) -> Code {
         let mut bytes = [0; 4];
         // The instruction may be shorter, at the end of its mapping.
         let _ = self.memory.read_at(&mut bytes, instruction);
@@ -294,6 +327,8 @@ mod arch {
     use nix::sys::ptrace;
     use nix::unistd::Pid;
 
+    use super::Code;
+
     /// The thread stops before each execution of this instruction. In a virtual machine that is much cheaper than single
     /// steps, because each trap leaves the machine.
     pub fn set_breakpoint(pid: Pid, instruction: u64) -> Result<(), Errno> {
@@ -313,12 +348,37 @@ mod arch {
     }
 
     /// Whether this is `syscall`.
-    pub fn is_call(code: [u8; 4]) -> bool {
+    pub fn is_call(code: Code) -> bool {
         code[..2] == [0x0f, 0x05]
     }
 
+    /// Whether this is a string instruction with `rep`, which traps after each of its repetitions. A breakpoint stops only
+    /// before the first one.
+    pub fn is_repeated(code: Code) -> bool {
+        let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
+        let prefixes = code.iter().take_while(|byte| is_prefix(byte)).count();
+        let repeats = code[..prefixes]
+            .iter()
+            .any(|byte| matches!(byte, 0xf2 | 0xf3));
+        repeats
+            && matches!(
+                code.get(prefixes),
+                Some(0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf)
+            )
+    }
+
+    /// Whether this is `pushf`. It would save the flag of single steps, and a step over `popf` would leave it set.
+    pub fn saves_flags(code: Code) -> bool {
+        code[0] == 0x9c || matches!(code[..2], [0x66 | 0x40..=0x4f, 0x9c])
+    }
+
+    /// Whether a SIGTRAP with this code reports a step or a breakpoint, and is not sent by the code or its `int3`.
+    pub fn is_of_tracer(info: &libc::siginfo_t) -> bool {
+        (libc::TRAP_BRKPT..=libc::TRAP_UNK).contains(&info.si_code)
+    }
+
     /// Every instruction can be executed in a single step.
-    pub fn is_exclusive(_: [u8; 4]) -> bool {
+    pub fn is_exclusive(_: Code) -> bool {
         false
     }
 }
@@ -326,7 +386,10 @@ mod arch {
 #[cfg(target_arch = "aarch64")]
 mod arch {
     use nix::errno::Errno;
+    use nix::libc;
     use nix::unistd::Pid;
+
+    use super::Code;
 
     /// A thread that continues from a breakpoint here would stop at it again, so single steps are taken.
     pub fn set_breakpoint(_: Pid, _: u64) -> Result<(), Errno> {
@@ -338,13 +401,29 @@ mod arch {
     }
 
     /// Whether this is `svc #0`.
-    pub fn is_call(code: [u8; 4]) -> bool {
+    pub fn is_call(code: Code) -> bool {
         u32::from_le_bytes(code) == 0xd400_0001
+    }
+
+    pub fn is_repeated(_: Code) -> bool {
+        false
+    }
+
+    pub fn saves_flags(_: Code) -> bool {
+        false
+    }
+
+    /// Whether a SIGTRAP with this code reports a step, and is not sent by the code or its `brk`.
+    pub fn is_of_tracer(info: &libc::siginfo_t) -> bool {
+        // After a system call the kernel reports a step like a signal that nobody has sent.
+        // SAFETY: a signal with this code has a sender.
+        let after_call = info.si_code == libc::SI_USER && unsafe { info.si_pid() } == 0;
+        after_call || (libc::TRAP_TRACE..=libc::TRAP_UNK).contains(&info.si_code)
     }
 
     /// Whether this is a load-exclusive: `ldxr`, `ldaxr`, `ldxp` or `ldaxp`. The trap after it clears the monitor, so the
     /// store-exclusive would fail for ever (Arm Architecture Reference Manual, C4.1, "Load/store exclusive").
-    pub fn is_exclusive(code: [u8; 4]) -> bool {
+    pub fn is_exclusive(code: Code) -> bool {
         let code = u32::from_le_bytes(code);
         let is_casp = code & 0x8020_0000 == 0x0020_0000;
         code & 0x3fc0_0000 == 0x0840_0000 && !is_casp
