@@ -287,3 +287,20 @@ fn calls_of_all_kinds_are_counted_in_the_same_way() {
     };
     assert_eq!(observe(Limits::default(), body).sentence(), None);
 }
+
+/// The answer can send marks, too. They must not harm the judge, which has other cases to grade.
+#[test]
+fn a_forged_mark_does_not_harm_the_judge() {
+    let forge = |mark: usize, value: usize, memory: *const usize| {
+        // SAFETY: no kernel has the option. The tracer only reads the memory.
+        unsafe { libc::prctl(0x6a75_6467, mark, value, 0_usize, memory) }
+    };
+    let (steps, end) = (8, 9);
+    for memory in [[0, usize::MAX], [usize::MAX, 0]] {
+        let body = || {
+            forge(steps, usize::MAX, memory.as_ptr());
+            forge(end, 0, std::ptr::null());
+        };
+        assert_eq!(observe(Limits::default(), body).sentence(), None);
+    }
+}

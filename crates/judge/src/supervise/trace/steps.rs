@@ -18,6 +18,8 @@ use crate::protocol::NO_PLACE;
 const MOST_STEPS: usize = 100_000;
 /// How much of each mapping is watched, in bytes.
 const WATCHED: u64 = 64 << 10;
+/// How much of the state is watched, in bytes. The answer, too, can send a mark that names it.
+const WATCHED_STATE: u64 = 1 << 20;
 
 /// The thread that is executed step by step, and the places that were found.
 #[derive(Default)]
@@ -235,7 +237,8 @@ impl Running {
         for range in &mut watched {
             range.end = range.end.min(range.start + WATCHED);
         }
-        watched.push(number(start)..number(end));
+        let (start, end) = (number(start), number(end));
+        watched.push(start..end.clamp(start, start.saturating_add(WATCHED_STATE)));
         Ok(Running {
             pid,
             until,
