@@ -168,6 +168,21 @@ fn code_that_is_too_long_is_skipped() {
     is_too_long(observe(Limits::with_steps(), body));
 }
 
+#[test]
+fn code_with_too_many_places_is_skipped() {
+    let body = || {
+        let number = AtomicUsize::new(0);
+        let steps = Steps::of(&number, || {
+            for _ in 0..1000 {
+                number.fetch_add(1, SeqCst);
+            }
+        });
+        steps.find();
+        judge::places();
+    };
+    is_too_long(observe(Limits::with_steps(), body));
+}
+
 #[track_caller]
 fn is_too_long(outcome: Outcome) {
     let sentence = outcome.sentence().unwrap_or_default();

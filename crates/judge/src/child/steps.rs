@@ -35,8 +35,9 @@ const WITHOUT_PTRACE: &str =
     "the code cannot be executed step by step, because ptrace is refused here";
 const WITHOUT_ATOMICS: &str = "the code cannot be executed step by step: this processor has no atomic instructions, \
                                only exclusive loads and stores (Armv8.0)";
-const TOO_LONG: &str =
-    "the code executes more than 100,000 instructions, too many to stop at each of them";
+const TOO_LONG: &str = "the code executes more than 100,000 instructions, or changes shared memory and makes system \
+                        calls more than 500 times: it cannot be stopped each time";
+
 const WITH_TRAPS: &str = "the code cannot be executed step by step, because it uses SIGTRAP or saves the processor's \
                           flags (pushf)";
 

@@ -16,6 +16,8 @@ use crate::protocol::NO_PLACE;
 
 /// The most instructions that are executed step by step. A step takes 5 to 50 µs, the most in a virtual machine.
 const MOST_STEPS: usize = 100_000;
+/// The most places. At each of them a case may start processes and wait for them.
+const MOST_PLACES: usize = 1000;
 /// How much of each mapping is watched, in bytes.
 const WATCHED: u64 = 64 << 10;
 /// How much of the state is watched, in bytes. The answer, too, can send a mark that names it.
@@ -182,6 +184,10 @@ impl Tracer<'_> {
                     if self.steps.places.last() != Some(&place) {
                         self.steps.places.push(place);
                     }
+                }
+                if self.steps.places.len() > MOST_PLACES {
+                    self.steps.impossible = Some(TOO_MANY);
+                    self.end_steps(pid);
                 }
                 Next::Resume
             }
