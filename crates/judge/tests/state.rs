@@ -630,6 +630,33 @@ fn the_timer_slack() {
     sets(libc::PR_SET_TIMERSLACK, "PR_SET_TIMERSLACK", 50000, 1);
 }
 
+/// How many filters the judge has installed differs with and without a tracer.
+#[test]
+fn a_seccomp_filter() {
+    const BPF_RETURN: u16 = 0x06;
+    let outcome = observe(Limits::default(), || {
+        let mut allow = libc::sock_filter {
+            code: BPF_RETURN,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ALLOW,
+        };
+        let program = libc::sock_fprog {
+            len: 1,
+            filter: &raw mut allow,
+        };
+        let mode = libc::SECCOMP_MODE_FILTER;
+        // SAFETY: `program` describes one instruction, which outlives the call.
+        let installed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+        Errno::result(installed).unwrap();
+    });
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(
+        sentence.starts_with("Your code changed the number of seccomp filters from "),
+        "{sentence}"
+    );
+}
+
 #[test]
 fn the_personality() {
     changes("the personality", "0x0", "0x40000", || {

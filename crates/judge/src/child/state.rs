@@ -553,6 +553,10 @@ fn values(status: &str) -> Vec<Value> {
     add("the user ids", of_status("Uid:"));
     add("the group ids", of_status("Gid:"));
     add("the process group", Some(getpgrp().to_string()));
+    add(
+        "the number of seccomp filters",
+        of_status("Seccomp_filters:"),
+    );
     let score = procfs::read("/proc/self/oom_score_adj").ok();
     add("oom_score_adj", score.map(|text| text.trim().to_owned()));
     for (name, resource) in LIMITS {
