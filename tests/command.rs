@@ -408,15 +408,22 @@ fn a_grader_that_ends_without_verdicts_could_not_grade() {
 }
 
 #[test]
-fn code_before_main_that_does_not_end_is_stopped() {
+fn code_around_main_that_does_not_end_is_stopped() {
     let copy = copy();
-    copy.answer(&with_constructor(&copy, "loop { std::hint::spin_loop() }"));
-    let begun = Instant::now();
-    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    assert_eq!(status, Some(2), "{stdout}{stderr}");
-    let sentence = "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.";
-    assert!(stderr.contains(sentence), "{stderr}");
-    assert!(begun.elapsed() < Duration::from_secs(200));
+    let before = with_constructor(&copy, "loop { std::hint::spin_loop() }");
+    let after = before.replace(".init_array", ".fini_array");
+    let sentences = [
+        "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.",
+        "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end.",
+    ];
+    for (answer, sentence) in [before, after].iter().zip(sentences) {
+        copy.answer(answer);
+        let begun = Instant::now();
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        assert_eq!(status, Some(2), "{stdout}{stderr}");
+        assert!(stderr.contains(sentence), "{stderr}");
+        assert!(begun.elapsed() < Duration::from_secs(200));
+    }
 }
 
 #[test]

@@ -324,10 +324,14 @@ impl Grader {
         let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
         ensure!(listed.code() != Some(STALE), Stale);
+        let time = TO_MAIN.time.as_secs();
+        ensure!(
+            listed.end != End::TimeLimit || !listed.stdout.is_empty(),
+            "the test program did not reach main within {time} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end"
+        );
         ensure!(
             listed.end != End::TimeLimit,
-            "the test program did not reach main within {} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end",
-            TO_MAIN.time.as_secs()
+            "the test program, which listed its cases, had not ended after {time} s: code of the answer that runs after main (.fini_array, atexit) does not end"
         );
         let ended = || {
             let how = listed.describe();
