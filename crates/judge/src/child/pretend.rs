@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::libc;
 
-use super::{filter, panics};
+use super::{filter, panics, state};
 
 /// The page size to report, or 0 for the real one.
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
@@ -50,6 +50,7 @@ pub fn no_populate_advice() {
     if let Err(error) = filter::refuse_advice(&advice) {
         panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
     }
+    state::expect_filter();
 }
 
 /// From here on a child that a signal has killed is reported to have dumped core by `waitpid` and `waitid`. The judge

@@ -28,6 +28,17 @@ pub fn rebase_state() {
     BEFORE.set(Some(State::now()));
 }
 
+/// Expects one more seccomp filter than the answer found: the judge has installed it.
+pub fn expect_filter() {
+    BEFORE.with_borrow_mut(|before| {
+        let values = before.iter_mut().flat_map(|before| &mut before.values);
+        for filters in values.filter(|value| value.name == FILTERS) {
+            let number: Option<usize> = filters.text.take().and_then(|text| text.parse().ok());
+            filters.text = number.map(|number| (number + 1).to_string());
+        }
+    });
+}
+
 /// The sentence on what differs in a forked child from its parent's state at `rebase_state`: another signal action,
 /// another mask, another working directory. `None` if the child is as fork(2) has made it.
 ///
@@ -537,6 +548,7 @@ fn heap() -> Heap {
 const OF_ONE_PROCESS: [&str; 3] = [THREAD_NAME, "PR_SET_CHILD_SUBREAPER", "PR_SET_PDEATHSIG"];
 
 const THREAD_NAME: &str = "its thread's name";
+const FILTERS: &str = "the number of seccomp filters";
 
 /// The values that are compared as text, in an order that never differs.
 fn values(status: &str) -> Vec<Value> {
@@ -553,10 +565,7 @@ fn values(status: &str) -> Vec<Value> {
     add("the user ids", of_status("Uid:"));
     add("the group ids", of_status("Gid:"));
     add("the process group", Some(getpgrp().to_string()));
-    add(
-        "the number of seccomp filters",
-        of_status("Seccomp_filters:"),
-    );
+    add(FILTERS, of_status("Seccomp_filters:"));
     let score = procfs::read("/proc/self/oom_score_adj").ok();
     add("oom_score_adj", score.map(|text| text.trim().to_owned()));
     for (name, resource) in LIMITS {
