@@ -3,16 +3,20 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::env;
+use std::panic::{self, AssertUnwindSafe};
 
 use crate::answer;
-use crate::child::{self, panics::CheckFailed};
+use crate::child;
+use crate::child::panics::{self, CheckFailed};
 use crate::injection::{self, INJECT, Plan, Refusal, Run};
 use crate::limits::Limits;
+use crate::protocol::{Panicked, Thrown};
 use crate::role::{self, Role};
 use crate::seen::{Differs, Seen, snapshot};
 use crate::supervise;
 use crate::verdict::report::Outcome;
 use crate::verdict::{Failure, Verdict};
+use crate::visible::visible;
 
 /// A case's body. It is not generic, because generic code would be compiled again into every grader, for every case.
 pub type Body<'a> = &'a mut dyn FnMut(Option<Refusal>);
@@ -59,7 +63,7 @@ fn grade(
             child::run(channel, refusal, &mut || body(refusal))
         }
         Role::Inline => {
-            body(None);
+            run_inline(body);
             return None;
         }
         Role::Judge { case } => case,
@@ -70,6 +74,22 @@ fn grade(
     let mut outcome = run_all(&case, limits, plan, check);
     outcome.verdict = answer::unchanged::verdict(&case, outcome.verdict);
     Some((case, outcome))
+}
+
+/// Runs `body` in this process, for a debugger. The panic hook cannot print the payload of a failed check or of a skip.
+fn run_inline(body: Body) {
+    let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| body(None))) else {
+        return;
+    };
+    let Thrown { what, message } = panics::thrown(&*payload);
+    let message = visible(&message);
+    match what {
+        Panicked::Skip => return println!("Skipped: {message}."),
+        Panicked::Check => println!("{message}"),
+        Panicked::Judge => println!("Could not grade: {message}."),
+        _ => {}
+    }
+    panic::resume_unwind(payload)
 }
 
 /// Runs a case once, and again for each call that the plan injects, until a run fails.

@@ -131,3 +131,24 @@ fn a_child_of_an_inline_case_returns() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("returned: 7"), "{text}");
 }
+
+#[test]
+fn an_inline_case_says_why_it_fails() {
+    let Some(output) = run_again("JUDGE_INLINE", Path::new("1")) else {
+        return judge::case(|| judge::fail("Too small.".to_owned()));
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Too small.\n"), "{text}");
+    assert!(!output.status.success());
+}
+
+/// Without a tracer, for example.
+#[test]
+fn an_inline_case_says_why_it_is_skipped() {
+    let Some(output) = run_again("JUDGE_INLINE", Path::new("1")) else {
+        return judge::case(|| judge::skip("no tracer"));
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Skipped: no tracer.\n"), "{text}");
+    assert!(output.status.success());
+}
