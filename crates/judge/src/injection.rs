@@ -17,6 +17,10 @@ pub const PLAIN: &str = "plain";
 /// The most runs of a case, besides the first one.
 const MOST_RUNS: usize = 12;
 
+/// How many calls in a row are interrupted if the interruption lasts. Code that repeats a call without a limit gets
+/// through; code that counts gives up.
+pub const INTERRUPTIONS: usize = 1000;
+
 /// Calls, by the names of their manual pages, and the errors with which they fail.
 pub type Plan<'a> = &'a [(&'static str, Errno)];
 
@@ -28,7 +32,7 @@ pub struct Refusal {
     pub errno: Errno,
     /// The number of calls with this name in the window before this one.
     pub index: usize,
-    /// Whether all later calls with this name fail as well.
+    /// Whether all later calls with this name fail as well; for EINTR, whether `INTERRUPTIONS` calls do.
     pub lasting: bool,
 }
 
@@ -105,14 +109,20 @@ pub fn injections(plan: Plan, counts: &BTreeMap<String, usize>) -> Vec<Refusal> 
 }
 
 impl Refusal {
-    /// Whether the call may fail like this again and again. An interrupted call may be repeated until it is not.
+    /// Whether the call may fail like this again and again. A call that has timed out may be repeated until it has not,
+    /// and names may be tried until one is free.
     fn can_last(&self) -> bool {
-        ![Errno::EINTR, Errno::ETIMEDOUT].contains(&self.errno)
+        ![Errno::ETIMEDOUT, Errno::EEXIST].contains(&self.errno)
     }
 
     /// Whether this is to happen to the call with this name and index.
     pub fn hits(&self, call: &str, index: usize) -> bool {
-        self.call == call && (index == self.index || self.lasting && index > self.index)
+        let last = match (self.lasting, self.errno) {
+            (false, _) => self.index,
+            (true, Errno::EINTR) => self.index + INTERRUPTIONS - 1,
+            (true, _) => usize::MAX,
+        };
+        self.call == call && (self.index..=last).contains(&index)
     }
 }
 
@@ -150,6 +160,17 @@ mod tests {
         assert_eq!(injected, expected);
         let many = counted(&[("mmap", 100), ("munmap", 1)]);
         assert_eq!(injections(&PLAN, &many).len(), MOST_RUNS);
+    }
+
+    #[test]
+    fn interruptions_end() {
+        let counts = counted(&[("wait4", 1)]);
+        let [once, lasting] = injections(&[("wait4", Errno::EINTR)], &counts)[..] else {
+            panic!("one call, interrupted once and again and again");
+        };
+        assert!(once.hits("wait4", 0) && !once.hits("wait4", 1));
+        assert!(lasting.hits("wait4", INTERRUPTIONS - 1));
+        assert!(!lasting.hits("wait4", INTERRUPTIONS));
     }
 
     #[test]

@@ -268,6 +268,48 @@ fn an_interrupted_wait_leaves_the_child() {
 }
 
 #[test]
+fn a_wait_that_is_repeated_too_seldom() {
+    earns(
+        "The grader made wait4 fail with EINTR 1000 times in a row. The wait was given up.",
+        &[("wait4", Errno::EINTR)],
+        |_| {
+            watch(|| {
+                // SAFETY: the child only exits.
+                match unsafe { fork() }.unwrap() {
+                    // SAFETY: ends the child without running any handler.
+                    ForkResult::Child => unsafe { libc::_exit(0) },
+                    ForkResult::Parent { child } => {
+                        let waited = refuse(|| (0..100).any(|_| waitpid(child, None).is_ok()));
+                        check!(
+                            waited || waitpid(child, None).is_err(),
+                            "The wait was given up."
+                        );
+                    }
+                }
+            });
+        },
+    );
+}
+
+#[test]
+fn descriptors_that_run_out() {
+    let plan = [("pipe", Errno::EMFILE), ("pidfd_open", Errno::EMFILE)];
+    passes(&plan, |refused| {
+        let (pipe, pidfd) = refuse(|| {
+            // SAFETY: pidfd_open accesses no memory.
+            let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
+            (io::pipe(), Errno::result(pidfd))
+        });
+        let call = refused.map(|refusal| refusal.call);
+        assert_eq!(pipe.is_err(), call == Some("pipe"));
+        assert_eq!(pidfd.is_err(), call == Some("pidfd_open"));
+        // SAFETY: nothing else owns the descriptor.
+        drop(pidfd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) }));
+        watch(|| ());
+    });
+}
+
+#[test]
 fn a_pthread_function_returns_the_error_and_keeps_errno() {
     let plan = [("pthread_mutex_lock", Errno::EINVAL)];
     passes(&plan, |refused| {
@@ -342,6 +384,38 @@ fn a_call_on_which_the_judge_decides_is_made_to_fail() {
             let file = refuse(|| open_shared(&name()));
             unlink(&name());
             check!(file.is_ok(), "The file was not created.");
+            watch(|| ());
+        },
+    );
+}
+
+#[test]
+fn a_file_that_exists_already() {
+    passes(&[("open", Errno::EEXIST)], |refused| {
+        let file = refuse(|| open_shared(&name()));
+        let errno = file.as_ref().err().and_then(io::Error::raw_os_error);
+        assert_eq!(errno, refused.map(|refusal| refusal.errno as i32));
+        // Without O_EXCL, the file has contents.
+        // SAFETY: the name is a C string.
+        let fd =
+            Errno::result(unsafe { libc::shm_open(name().as_ptr(), libc::O_RDONLY, 0) }).unwrap();
+        // SAFETY: the descriptor is new, and nothing else owns it.
+        let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        assert_eq!(file.metadata().unwrap().len() > 0, refused.is_some());
+        unlink(&name());
+        watch(|| ());
+    });
+}
+
+#[test]
+fn a_failure_after_a_file_existed_already_says_so() {
+    earns(
+        "A file of that name existed already when your code created one in /dev/shm. Its name is taken.",
+        &[("open", Errno::EEXIST)],
+        |_| {
+            let file = refuse(|| open_shared(&name()));
+            unlink(&name());
+            check!(file.is_ok(), "Its name is taken.");
             watch(|| ());
         },
     );

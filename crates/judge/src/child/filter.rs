@@ -10,14 +10,14 @@ use seccompiler::{
 };
 
 use crate::protocol::MARK;
-use crate::record::call::{ATTACHES, FORKS, NOTED, WATCHED};
+use crate::record::call::{FORKS, NOT_RECORDED, NOTED, WATCHED};
 
 /// Makes the watched calls and the marks stop for the tracer, in this thread and in all that it starts; with `injects`
 /// also the other calls that can be made to fail.
 pub fn install(injects: bool) -> Result<(), Error> {
     let mut numbers = [WATCHED, NOTED].concat();
     if injects {
-        numbers.extend([FORKS, ATTACHES].concat());
+        numbers.extend([FORKS, NOT_RECORDED].concat());
     }
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = numbers
         .into_iter()

@@ -33,8 +33,19 @@ pub const FORKS: &[i64] = &[
     libc::SYS_vfork,
 ];
 
-/// The calls on System V memory that may be made to fail. They stop for the tracer only then, and are not recorded.
-pub const ATTACHES: &[i64] = &[libc::SYS_shmat, libc::SYS_shmdt];
+/// Further calls that may be made to fail. They stop for the tracer only then, and are not recorded.
+pub const NOT_RECORDED: &[i64] = &[
+    libc::SYS_shmat,
+    libc::SYS_shmdt,
+    libc::SYS_pidfd_open,
+    libc::SYS_pipe2,
+    libc::SYS_read,
+    libc::SYS_ppoll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_pipe,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+];
 
 /// The calls that libc also makes on its own account, for malloc and for thread stacks.
 pub const MADE_BY_LIBC: &[i64] = &[
@@ -120,6 +131,14 @@ pub fn name(number: i64) -> &'static str {
         libc::SYS_waitid => "waitid",
         libc::SYS_shmat => "shmat",
         libc::SYS_shmdt => "shmdt",
+        libc::SYS_pidfd_open => "pidfd_open",
+        libc::SYS_pipe2 => "pipe",
+        libc::SYS_read => "read",
+        libc::SYS_ppoll => "poll",
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_pipe => "pipe",
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll => "poll",
         number if FORKS.contains(&number) => "fork",
         _ => "?",
     }

@@ -9,6 +9,7 @@ use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -92,8 +93,14 @@ impl Notified<'_> {
         let number = call.data.nr as libc::c_long;
         let [a, b, c, d, ..] = call.data.args;
         let caller = call.pid as i32;
-        if let Some(errno) = self.injected(caller, number) {
-            return Answer::Fail(errno);
+        match self.injected(caller, number) {
+            // The kernel decides what follows: with O_EXCL the call fails.
+            Some(Errno::EEXIST) => self.forestall(caller, number, [a, b]),
+            Some(errno) => {
+                self.window.has_injected();
+                return Answer::Fail(errno);
+            }
+            None => {}
         }
         match number {
             libc::SYS_kill => {
@@ -167,9 +174,19 @@ impl Notified<'_> {
         if !self.window.contains(caller) {
             return None;
         }
-        let errno = self.window.count(name(number)?)?;
-        self.window.has_injected();
-        Some(errno)
+        self.window.count(name(number)?)
+    }
+
+    /// Creates the file that the case is about to open with O_CREAT.
+    fn forestall(&self, caller: i32, number: libc::c_long, [a, b]: [u64; 2]) {
+        let (folder, address) = match number {
+            libc::SYS_openat | libc::SYS_openat2 => (a as i32, b),
+            _ => (libc::AT_FDCWD, a),
+        };
+        let path = path_in(caller, folder, address);
+        if path.is_some_and(|path| self.objects.forestall(&path)) {
+            self.window.has_injected();
+        }
     }
 
     /// Whether `caller` is a thread of the case's first process.
@@ -222,18 +239,23 @@ impl Notified<'_> {
 
     /// Handles a call that may create a file with the path at `address`, relative to `folder`.
     fn creates(&self, caller: i32, folder: RawFd, address: u64) -> Answer {
-        let base = match folder {
-            libc::AT_FDCWD => format!("/proc/{caller}/cwd"),
-            fd => format!("/proc/{caller}/fd/{fd}"),
-        };
-        if let Some(path) = read_text(caller, address) {
-            // An absolute path replaces the base.
-            let base = fs::read_link(base).unwrap_or_default();
-            let path = base.join(OsStr::from_bytes(&path));
+        if let Some(path) = path_in(caller, folder, address) {
             self.objects.may_create(&path, self.is_first(caller));
         }
         Answer::Execute
     }
+}
+
+/// The path at `address`, relative to `folder`.
+fn path_in(caller: i32, folder: RawFd, address: u64) -> Option<PathBuf> {
+    let base = match folder {
+        libc::AT_FDCWD => format!("/proc/{caller}/cwd"),
+        fd => format!("/proc/{caller}/fd/{fd}"),
+    };
+    let path = read_text(caller, address)?;
+    // An absolute path replaces the base.
+    let base = fs::read_link(base).unwrap_or_default();
+    Some(base.join(OsStr::from_bytes(&path)))
 }
 
 /// `is_judge`: `pid` is this process or the one that has forked the case.

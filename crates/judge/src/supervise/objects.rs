@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use crate::procfs::FileId;
 
 /// Where shm_open(3) and sem_open(3) create their objects.
 const FOLDER: &str = "/dev/shm";
+
+/// The bytes of a file that `forestall` creates.
+const LEFTOVER: usize = 256 << 10;
 
 /// The objects that a case has created. Of each, whether its first process has created it.
 #[derive(Debug, Default)]
@@ -64,17 +68,20 @@ impl Objects {
 
     /// Records a file that the case is about to create.
     pub fn may_create(&self, path: &Path, by_first: bool) {
-        // The path may lead to the folder through a link, or past it with `..`.
-        let folder = path
-            .parent()
-            .and_then(|folder| fs::canonicalize(folder).ok());
-        let (Some(folder), Some(name)) = (folder, path.file_name()) else {
-            return;
-        };
-        let path = folder.join(name);
-        if path.starts_with(FOLDER) && fs::symlink_metadata(&path).is_err() {
+        if let Some(path) = free_place(path) {
             self.lock().files.insert(path, by_first);
         }
+    }
+
+    /// Creates a file with contents where the case is about to create one, as if another process had left it. Returns
+    /// whether it did.
+    pub fn forestall(&self, path: &Path) -> bool {
+        let Some(path) = free_place(path) else {
+            return false;
+        };
+        self.lock().files.insert(path.clone(), false);
+        let created = File::options().write(true).create_new(true).open(path);
+        created.is_ok_and(|mut file| file.write_all(&[0xaa; LEFTOVER]).is_ok())
     }
 
     /// Records a POSIX message queue that the case is about to create.
@@ -164,6 +171,14 @@ impl Objects {
     fn lock(&self) -> MutexGuard<'_, Created> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The path of a file in `FOLDER` that does not exist yet.
+fn free_place(path: &Path) -> Option<PathBuf> {
+    // The path may lead to the folder through a link, or past it with `..`.
+    let folder = fs::canonicalize(path.parent()?).ok()?;
+    let path = folder.join(path.file_name()?);
+    (path.starts_with(FOLDER) && fs::symlink_metadata(&path).is_err()).then_some(path)
 }
 
 fn execute(call: libc::c_long, [a, b, c]: [u64; 3]) -> Result<i32, Errno> {

@@ -1,9 +1,10 @@
 //! Every sentence of the judge that a learner reads. The graders' checks have their own.
 
+use nix::errno::Errno;
 use nix::libc;
 
 use crate::format::{self, size};
-use crate::injection::Refusal;
+use crate::injection::{INTERRUPTIONS, Refusal};
 use crate::limits::{Overrun, Stop};
 use crate::protocol::{Panic, Panicked};
 use crate::record::call::argument;
@@ -153,10 +154,19 @@ fn during(injection: &Refusal, failure: &Failure) -> String {
         lasting,
         ..
     } = *injection;
-    let every = if lasting { "every " } else { "" };
+    let (every, times) = match (lasting, errno) {
+        (false, _) => ("", String::new()),
+        (true, Errno::EINTR) => ("", format!(" {INTERRUPTIONS} times in a row")),
+        (true, _) => ("every ", String::new()),
+    };
     let sentence = failed(failure);
+    if errno == Errno::EEXIST {
+        return format!(
+            "A file of that name existed already when your code created one in /dev/shm. {sentence}"
+        );
+    }
     let advice = advice_after(call, failure).unwrap_or_default();
-    format!("The grader made {every}{call} fail with {errno:?}. {sentence}{advice}")
+    format!("The grader made {every}{call} fail with {errno:?}{times}. {sentence}{advice}")
 }
 
 /// What to do about a failure whose own sentence cannot know that `call` was made to fail.

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::{Executing, Next, Tracer, inject};
 use crate::record::Made;
-use crate::record::call::{self, ATTACHES, FORKS, MADE_BY_LIBC, NOTED};
+use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOT_RECORDED, NOTED};
 use crate::record::process::FIRST;
 
 impl Tracer<'_> {
@@ -69,7 +69,7 @@ impl Tracer<'_> {
         let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
         let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
         // A fork is recorded by the event that reports its child.
-        if !forks && !ATTACHES.contains(&number) {
+        if !forks && !NOT_RECORDED.contains(&number) {
             task.call = Some(Executing {
                 number,
                 args,
