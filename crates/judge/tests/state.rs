@@ -273,7 +273,8 @@ fn an_alarm() {
 #[test]
 fn an_alarm_of_the_caller() {
     earns(
-        "Your code cancelled a timer of its caller (alarm or ITIMER_REAL).",
+        "Your code cancelled a timer of its caller (alarm or ITIMER_REAL). A process has only one of each kind: leave it \
+         running.",
         || {
             // SAFETY: the signal would end a process that ends long before.
             unsafe { libc::alarm(100) };
@@ -391,6 +392,27 @@ fn all_future_memory_locked() {
         let result = unsafe { libc::mlockall(libc::MCL_FUTURE) };
         assert_eq!(result, 0);
     });
+}
+
+#[test]
+fn memory_of_the_caller_unmapped() {
+    earns(
+        "Your code unmapped memory of its caller. Pass munmap the start and the length of its own mapping.",
+        || {
+            let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut start = 0;
+            for line in smaps.lines() {
+                if let Some((address, _)) = line.split_once('-') {
+                    start = usize::from_str_radix(address, 16).unwrap_or(start);
+                }
+                if line.starts_with("VmFlags:") && line.contains(" lo ") {
+                    let start = std::ptr::without_provenance_mut(start);
+                    // SAFETY: deliberately wrong: the judge uses the page.
+                    unsafe { libc::munmap(start, 1) };
+                }
+            }
+        },
+    );
 }
 
 #[test]

@@ -8,9 +8,25 @@ use std::{env, fs};
 ///
 /// Macros are not expanded, and only the first struct of that name is found.
 pub fn public_fields(name: &str) -> Vec<String> {
+    fields(&code(), name)
+}
+
+/// Returns the functions of the answer that return a `&mut T`, also inside of another type, or pass one to a closure.
+/// There are none if the sources cannot be read.
+pub fn functions_that_lend_mut_t() -> Vec<String> {
+    lend_mut_t(&code())
+}
+
+/// Whether the answer's code contains this word.
+pub fn mentions(word: &str) -> bool {
+    code().contains(word)
+}
+
+/// The answer's code without comments; empty if it cannot be read.
+fn code() -> String {
     let package = env::var_os("CARGO_MANIFEST_DIR");
     let code = package.and_then(|package| all_files(&Path::new(&package).join("src")));
-    code.map_or_else(Vec::new, |code| fields(&without_comments(&code), name))
+    code.map_or_else(String::new, |code| without_comments(&code))
 }
 
 /// Whether the answer has an `unsafe impl` of the trait `name` without a `SAFETY:` comment directly above it, as
@@ -102,6 +118,45 @@ fn fields(code: &str, name: &str) -> Vec<String> {
     public.collect()
 }
 
+fn lend_mut_t(code: &str) -> Vec<String> {
+    let functions = code.match_indices("fn ").filter_map(|(at, keyword)| {
+        let rest = &code[at + keyword.len()..];
+        let signature = &rest[..rest.find(['{', ';'])?];
+        let (name, types) = signature.split_once(['(', '<'])?;
+        let lends = types.match_indices('&').any(|(at, _)| {
+            let (before, rest) = types.split_at(at);
+            let lent = before.contains("->") || before.contains("Fn");
+            lent && is_mut_t(&rest[1..])
+        });
+        (is_identifier(name) && lends).then(|| name.trim().to_owned())
+    });
+    functions.collect()
+}
+
+/// Whether what follows a `&` is `mut T`, perhaps after a lifetime.
+fn is_mut_t(rest: &str) -> bool {
+    let rest = rest.trim_start();
+    let rest = match rest.starts_with('\'') {
+        true => rest
+            .split_once(char::is_whitespace)
+            .map_or("", |(_, rest)| rest.trim_start()),
+        false => rest,
+    };
+    let Some(of) = rest
+        .strip_prefix("mut")
+        .filter(|of| of.starts_with(char::is_whitespace))
+    else {
+        return false;
+    };
+    let of = of.trim_start();
+    ["T", "Self::Target"].iter().any(|lent| {
+        let rest = of.strip_prefix(lent);
+        rest.is_some_and(|rest| {
+            !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_')
+        })
+    })
+}
+
 fn is_identifier(text: &str) -> bool {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     text.trim().chars().all(is_part)
@@ -178,6 +233,36 @@ mod tests {
             of("struct Region(u8, pub std::num::NonZero<usize>);"),
             ["1"]
         );
+    }
+
+    #[test]
+    fn finds_functions_that_lend_mut_t() {
+        for (code, name) in [
+            ("pub fn get_mut(&mut self) -> &mut T { todo!() }", "get_mut"),
+            (
+                "impl<T> AsMut<T> for Shared<T> { fn as_mut(&mut self) -> &mut T {} }",
+                "as_mut",
+            ),
+            (
+                "fn a<'a>(&'a mut self) -> Option<&'a mut T>\nwhere T: Sync {}",
+                "a",
+            ),
+            ("fn with(&self, f: impl FnOnce(&mut T)) {}", "with"),
+            (
+                "fn deref_mut(&mut self) -> &mut Self::Target {}",
+                "deref_mut",
+            ),
+        ] {
+            assert_eq!(lend_mut_t(&without_comments(code)), [name], "{code}");
+        }
+        for code in [
+            "fn deref(&self) -> &T { let f: &mut T = g(); }",
+            "fn zero<T>(value: &mut T) {}",
+            "fn header(&self) -> &mut Thing {}",
+            "fn get(&mut self) -> *mut T {} // fn f() -> &mut T {}",
+        ] {
+            assert_eq!(lend_mut_t(&without_comments(code)), [""; 0], "{code}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A page that all processes of a case share, whatever they do to their own memory.
 
+use std::fs::File;
 use std::mem;
+use std::os::unix::fs::FileExt;
 use std::ptr::{self, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -8,8 +10,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::libc;
 
+const MARK: usize = 0x636f_6d6d;
+
 #[derive(Default)]
 struct Common {
+    /// `MARK`. It tells this page from another one at its address.
+    mark: AtomicUsize,
     /// The bytes of the reports of panics that were sent.
     reports: AtomicUsize,
     /// How the closure of the current `in_child` ended.
@@ -43,6 +49,7 @@ pub fn create() -> Result<(), Errno> {
     // SAFETY: the page is large enough, aligned and zeroed, which is a valid `Common`. It is never unmapped, and the
     // processes that share it only use it through atomics.
     let common: &Common = unsafe { &*page.cast() };
+    common.mark.store(MARK, Ordering::SeqCst);
     let _ = COMMON.set(common);
     Ok(())
 }
@@ -54,6 +61,19 @@ pub fn lock() {
         // SAFETY: the page is never unmapped, and locking changes no contents.
         unsafe { libc::mlock(ptr::from_ref(*common).cast(), mem::size_of::<Common>()) };
     }
+}
+
+/// Whether the page is still mapped, and no other one in its place.
+pub fn is_intact() -> bool {
+    let Some(common) = COMMON.get() else {
+        return false;
+    };
+    let address = ptr::from_ref(&common.mark).addr() as u64;
+    let mut mark = [0; size_of::<usize>()];
+    // A read through /proc fails if nothing is mapped there.
+    let read =
+        File::open("/proc/self/mem").and_then(|memory| memory.read_exact_at(&mut mark, address));
+    read.is_ok() && usize::from_ne_bytes(mark) == MARK
 }
 
 /// Reserves `len` bytes of the pipe for a report, if no more than `limit` bytes are used then. Returns whether it did.

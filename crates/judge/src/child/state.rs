@@ -15,7 +15,7 @@ use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
 use nix::unistd::getpgrp;
 
-use super::PATIENCE;
+use super::{PATIENCE, common};
 use crate::{format, procfs};
 
 thread_local! {
@@ -262,7 +262,8 @@ impl State {
                 }
                 (true, false) => {
                     return Some(format!(
-                        "Your code cancelled a timer of its caller ({name})."
+                        "Your code cancelled a timer of its caller ({name}). A process has only one of each kind: \
+                         leave it running."
                     ));
                 }
                 _ => {}
@@ -315,6 +316,12 @@ impl State {
                      MAP_LOCKED: locked memory counts against RLIMIT_MEMLOCK.",
                     format::size((after - before) << 10)
                 ));
+            }
+            if after < before && !common::is_intact() {
+                return Some(
+                    "Your code unmapped memory of its caller. Pass munmap the start and the length of its own mapping."
+                        .to_owned(),
+                );
             }
             if after < before {
                 // Without the amount, which depends on the page size.
