@@ -1,5 +1,7 @@
 //! Stage 1: raw `mmap` and `fork`.
 
+use std::sync::atomic::AtomicI32;
+
 use nix::libc;
 use shared_ipc::ask_a_child;
 
@@ -58,26 +60,40 @@ fn the_child_answers() {
     })
 }
 
+/// The signal or the status with which the next child ends.
+static HOW: AtomicI32 = AtomicI32::new(0);
+
 #[test]
 fn no_answer_is_an_error() {
     case(|| {
-        let killed = || -> u64 {
-            // SAFETY: raise(3) accesses no memory. It kills the child, which is this process.
-            unsafe { libc::raise(libc::SIGKILL) };
-            0
-        };
-        for (answer, how) in [
-            (killed as fn() -> u64, "was killed by signal 9"),
-            // SAFETY: ends the child, which is this process.
-            (|| unsafe { libc::_exit(3) }, "ended with status 3"),
-        ] {
-            if let Ok(number) = ask(answer) {
+        let expect_error = |answer, how: &str, number: libc::c_int| {
+            // Private memory, of which the child has a copy.
+            HOW.store(number, SeqCst);
+            if let Ok(answer) = ask(answer) {
                 judge::fail(format!(
-                    "The child {how} before it answered, and ask_a_child returned Ok({number}); expected an error. \
-                     Check the status that waitpid returns."
+                    "The child {how} {number} before it answered, and ask_a_child returned Ok({answer}); expected an \
+                     error. Check the status that waitpid returns."
                 ));
             }
+        };
+        let killed = || -> u64 {
+            child::die_of(HOW.load(SeqCst));
+            0
+        };
+        // SAFETY: ends the child, which is this process.
+        let exited = || unsafe { libc::_exit(HOW.load(SeqCst)) };
+        for signal in [9, 1, 11, 15, 34, 64] {
+            expect_error(killed, "was killed by signal", signal);
         }
+        for status in [3, 1, 2, 127, 128, 255] {
+            expect_error(exited, "ended with status", status);
+        }
+        judge::pretend::core_dumps();
+        expect_error(
+            killed,
+            "dumped core (bit 0x80 of the status) after signal",
+            11,
+        );
     })
 }
 
@@ -85,11 +101,35 @@ fn no_answer_is_an_error() {
 fn a_panic_is_an_error() {
     case(|| {
         judge::expect_panics();
-        if let Ok(number) = ask(|| panic!("on purpose")) {
-            judge::fail(format!(
-                "The child panicked before it answered, and ask_a_child returned Ok({number}); expected an error. \
-                 Check the status that waitpid returns."
-            ));
+        let panics: [fn() -> u64; 3] = [
+            || panic!("on purpose"),
+            || panic!("with {}", "a String"),
+            || panic::resume_unwind(Box::new(7)),
+        ];
+        for answer in panics {
+            if let Ok(number) = ask(answer) {
+                judge::fail(format!(
+                    "The child panicked before it answered, and ask_a_child returned Ok({number}); expected an error. \
+                     Check the status that waitpid returns."
+                ));
+            }
+        }
+        let caught = ask(|| {
+            let caught = panic::catch_unwind(|| panic!("caught by the answer"));
+            u64::from(caught.is_err())
+        });
+        let caught = caught.map_err(|error| error.to_string());
+        check!(
+            caught == Ok(1),
+            "`answer` panicked, caught that panic itself and returned 1, and ask_a_child returned {caught:?}; expected \
+             Ok(1). Not each panic ends the child: use catch_unwind, and no panic hook."
+        );
+        if let Some(asked) = while_unwinding(|| ask(|| 7)) {
+            check!(
+                matches!(asked, Ok(7)),
+                "A destructor called ask_a_child during a panic of the caller's thread. The child answered 7, and \
+                 ask_a_child returned {asked:?}; expected Ok(7). std::thread::panicking() is true in such a child, too."
+            );
         }
     })
 }

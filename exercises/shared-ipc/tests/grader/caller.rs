@@ -13,6 +13,7 @@ static REPORT: Mutex<Option<PipeWriter>> = Mutex::new(None);
 /// parent.
 pub fn expect_inherited(f: impl FnOnce()) {
     change_actions();
+    start_timers();
     // SAFETY: umask(2) accesses no memory.
     unsafe { libc::umask(0o027) };
     judge::rebase_state();
@@ -32,6 +33,26 @@ pub fn compare() {
     let report = REPORT.lock().unwrap_or_else(PoisonError::into_inner);
     if let (Some(mut writer), Some(change)) = (report.as_ref(), judge::change_in_child()) {
         let _ = writer.write_all(change.as_bytes());
+    }
+}
+
+/// Starts all timers of the process, so that it is seen if one is used for something else. They expire in a day.
+fn start_timers() {
+    const DAY: libc::time_t = 24 * 60 * 60;
+    let zero = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    let value = libc::itimerval {
+        it_interval: zero,
+        it_value: libc::timeval {
+            tv_sec: DAY,
+            ..zero
+        },
+    };
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: the value outlives the call, and the timers expire after the case has ended.
+        unsafe { libc::setitimer(timer, &raw const value, std::ptr::null_mut()) };
     }
 }
 

@@ -162,10 +162,64 @@ fn a_panic_is_reported() {
         for f in panics {
             expect_reported(run(&numbers, f), "panicked", &["panicked"]);
         }
-        expect_success(run(&numbers, |_| {
+        let caught = run(&numbers, |_| {
             let caught = panic::catch_unwind(|| panic!("caught by the closure"));
             assert!(caught.is_err());
-        }));
+        });
+        if let Err(error) = caught {
+            judge::fail(format!(
+                "The closure panicked, caught that panic itself and returned, and run_child returned the error \"{error}\"; \
+                 expected Ok. Not each panic ends the child: use catch_unwind, and no panic hook."
+            ));
+        }
+        let in_drop = while_unwinding(|| run(&numbers, |_| ()));
+        if let Some(Err(error)) = in_drop {
+            judge::fail(format!(
+                "A destructor called run_child during a panic of the caller's thread. The closure returned, and run_child \
+                 returned the error \"{error}\"; expected Ok. std::thread::panicking() is true in such a child, too."
+            ));
+        }
+    })
+}
+
+#[test]
+fn a_long_panic_is_reported() {
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        let waiting = nix::unistd::gettid();
+        let result = run(&numbers, |numbers| {
+            let child = nix::unistd::getpid();
+            // SAFETY: only this thread exists in the child, and the new process only makes system calls and reads files.
+            let helper = unsafe { libc::fork() };
+            if helper == 0 {
+                let mut looks = 0;
+                while nix::unistd::getppid() == child && looks < 20 {
+                    let both = waits_in(child, "pipe_write") && waits_in(waiting, "do_wait");
+                    looks = if both { looks + 1 } else { 0 };
+                    thread::sleep(Duration::from_millis(1));
+                }
+                if looks == 20 {
+                    numbers[0].store(1, SeqCst);
+                    // SAFETY: kill(2) accesses no memory. The child waits in write, so its id is not reused.
+                    unsafe { libc::kill(child.as_raw(), libc::SIGKILL) };
+                }
+                numbers[1].store(1, SeqCst);
+                // SAFETY: ends the helper.
+                unsafe { libc::_exit(0) };
+            }
+            // More than a pipe holds.
+            panic::resume_unwind(Box::new("x".repeat(4 << 20)))
+        });
+        while numbers[1].load(SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        check!(
+            numbers[0].load(SeqCst) == 0,
+            "The closure panicked with a String of 4 MiB. The child waits until somebody reads from its pipe, and run_child \
+             waits for the child. Write no more than a pipe holds (pipe(7))."
+        );
+        expect_reported(result, "panicked", &["panicked"]);
     })
 }
 
@@ -177,6 +231,54 @@ fn a_panic_without_output_is_reported() {
         let result = output::with_full_output(|| run(&numbers, |_| panic!("on purpose")));
         expect_reported(result, "panicked", &["panicked"]);
         expect_success(output::with_full_output(|| run(&numbers, |_| ())));
+    })
+}
+
+#[test]
+fn each_child_counts_alone() {
+    /// A closure, how its child ends, and what the error's message contains, if there is an error.
+    type End = (fn(&Numbers), &'static str, &'static str);
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        let pattern = |index: usize| (index as u64 + 1).wrapping_mul(0x0101_0101_0101_0101) | 1;
+        for (index, number) in numbers.iter().enumerate() {
+            number.store(pattern(index), SeqCst);
+        }
+        // SAFETY: ends the child, which is this process.
+        let exits: fn(&Numbers) = |_| unsafe { libc::_exit(3) };
+        let ends: [End; 4] = [
+            (|_| (), "returned", ""),
+            (|_| panic!("on purpose"), "panicked", "panicked"),
+            (exits, "ended with status 3", "status 3"),
+            (|_| die_of(9), "was killed by signal 9", "signal 9"),
+        ];
+        // Each of them comes after each of them.
+        for (first, ..) in &ends {
+            for (second, how, expected) in &ends {
+                let _ = run(&numbers, first);
+                let result = run(&numbers, second);
+                match *expected {
+                    "" => expect_success(result),
+                    expected => expect_reported(
+                        result,
+                        &format!("{how}, after others that had ended in other ways"),
+                        &[expected],
+                    ),
+                }
+            }
+        }
+        let changed = numbers
+            .iter()
+            .enumerate()
+            .find(|(index, number)| number.load(SeqCst) != pattern(*index));
+        if let Some((index, _)) = changed {
+            judge::fail(format!(
+                "The closures did not write to the value, but number {index} of {} changed. Keep run_child's own data \
+                 outside of the value.",
+                numbers.len()
+            ));
+        }
     })
 }
 
@@ -244,10 +346,11 @@ const FATAL: [libc::c_int; 22] = [
     libc::SIGSYS,
 ];
 
-/// Kills this process with the signal, whatever its disposition is.
-fn die_of(signal: libc::c_int) {
+/// Kills this process with the signal, whatever its disposition and the signal mask are.
+pub fn die_of(signal: libc::c_int) {
     // SAFETY: the default action is no handler.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
     // SAFETY: raise(3) accesses no memory.
     unsafe { libc::raise(signal) };
 }
@@ -328,6 +431,13 @@ fn until_steady(process: libc::pid_t, states: &[char]) {
     }
 }
 
+/// Whether a thread sleeps in the kernel's function with this name, or one whose name ends with it. False if the kernel
+/// does not tell.
+fn waits_in(thread: nix::unistd::Pid, function: &str) -> bool {
+    let wchan = fs::read_to_string(format!("/proc/{thread}/wchan"));
+    wchan.is_ok_and(|wchan| wchan.ends_with(function))
+}
+
 #[test]
 fn a_stopped_child_has_not_ended() {
     case(|| {
@@ -367,6 +477,53 @@ fn a_stopped_child_has_not_ended() {
 }
 
 #[test]
+fn two_threads_have_a_child_each() {
+    /// Waits until the number is set, or for a while: an answer may have one child at a time.
+    fn await_set(number: &AtomicU64) {
+        for _ in 0..1000 {
+            if number.load(SeqCst) != 0 {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    case(|| {
+        let common = new!(Numbers);
+        let [began, second_began, first_returned] = [&common[0], &common[1], &common[2]];
+        let (first, second) = thread::scope(|scope| {
+            let first = scope.spawn(|| {
+                let numbers = new!(Numbers);
+                let result = run(&numbers, |_| {
+                    began.store(1, SeqCst);
+                    await_set(second_began);
+                    // SAFETY: ends the child, which is this process.
+                    unsafe { libc::_exit(3) }
+                });
+                first_returned.store(1, SeqCst);
+                result
+            });
+            await_set(began);
+            let numbers = new!(Numbers);
+            let second = run(&numbers, |_| {
+                second_began.store(1, SeqCst);
+                await_set(first_returned);
+            });
+            let first = first.join();
+            (
+                first.unwrap_or_else(|payload| panic::resume_unwind(payload)),
+                second,
+            )
+        });
+        expect_reported(
+            first,
+            "of one of two threads ended with status 3",
+            &["status 3"],
+        );
+        expect_success(second);
+    })
+}
+
+#[test]
 fn children_of_the_child() {
     case(|| {
         let numbers = new!(Numbers);
@@ -385,6 +542,73 @@ fn children_of_the_child() {
             "A closure called run_child itself: first with a closure that writes, then with one that exits with \
              status 9. The write, the Ok and the error that arrived are {said:?} (1: yes, 0: no); expected [1, 1, 1]."
         );
+    })
+}
+
+#[test]
+fn a_process_of_the_child_may_run_on() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let waiting = nix::unistd::gettid();
+        let result = run(&numbers, |numbers| {
+            let child = nix::unistd::getpid();
+            // SAFETY: only this thread exists in the child, and the new process only makes system calls and reads files.
+            let helper = unsafe { libc::fork() };
+            if helper == 0 {
+                // It has all descriptors of the child, so that a pipe has no end.
+                let mut looks = 0;
+                while numbers[0].load(SeqCst) == 0 && looks < 20 {
+                    let waits = nix::unistd::getppid() != child && waits_in(waiting, "pipe_read");
+                    looks = if waits { looks + 1 } else { 0 };
+                    thread::sleep(Duration::from_millis(1));
+                }
+                numbers[1].store(u64::from(looks == 20), SeqCst);
+                numbers[2].store(1, SeqCst);
+                // SAFETY: ends the helper.
+                unsafe { libc::_exit(0) };
+            }
+        });
+        numbers[0].store(1, SeqCst);
+        while numbers[2].load(SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        check!(
+            numbers[1].load(SeqCst) == 0,
+            "The child had ended, but run_child went on reading from a pipe, because a process that the child had forked \
+             held the other end. Wait for the child, and not for the end of a pipe."
+        );
+        expect_success(result);
+    })
+}
+
+#[test]
+fn a_thread_of_the_child_ends_with_it() {
+    case(|| {
+        let numbers = new!(Numbers);
+        let result = run(&numbers, |numbers| {
+            let address = (&raw const *numbers).expose_provenance();
+            thread::spawn(move || {
+                // SAFETY: the mapping lives as long as this process.
+                let numbers: &Numbers = unsafe { &*std::ptr::with_exposed_provenance(address) };
+                // If only the first thread ends, it is a zombie, and its process lives on.
+                let first = process::id();
+                let mut looks = 0;
+                while looks < 4 {
+                    let stat = fs::read_to_string(format!("/proc/{first}/task/{first}/stat"));
+                    looks += usize::from(stat.is_ok_and(|stat| stat.contains(") Z ")));
+                    thread::sleep(Duration::from_millis(1));
+                }
+                numbers[0].store(1, SeqCst);
+                // SAFETY: ends the child, which is this process.
+                unsafe { libc::_exit(0) };
+            });
+        });
+        check!(
+            numbers[0].load(SeqCst) == 0,
+            "The closure had started a thread, and that thread went on running in the child after the closure had \
+             returned. End the process with _exit: the system call exit and pthread_exit end one thread only."
+        );
+        expect_success(result);
     })
 }
 
@@ -588,6 +812,10 @@ fn calls_that_fail() {
             ("fork", Errno::EAGAIN),
             ("wait4", Errno::EINTR),
             ("waitid", Errno::EINTR),
+            ("poll", Errno::EINTR),
+            ("read", Errno::EINTR),
+            ("pipe", Errno::EMFILE),
+            ("pidfd_open", Errno::EMFILE),
             ("mmap", Errno::ENOMEM),
             ("munmap", Errno::ENOMEM),
         ],

@@ -9,11 +9,11 @@ use nix::libc;
 
 use super::*;
 
-/// Calls `f` with text in standard output's buffer and an exit handler registered. Fails the case if a child that `f`
-/// forks flushes the buffer or runs the handler.
+/// Calls `f` with text in standard output's buffer and exit handlers registered. Fails the case if a child that `f` forks
+/// flushes the buffer or runs a handler.
 pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
     let captured = CapturedStdout::begin();
-    register_exit_handler();
+    register_exit_handlers();
     // Without a newline, the text is still in the buffer when the child is forked.
     print!("once");
     // C has a buffer of its own.
@@ -32,14 +32,19 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
     expect_once(&text, "once", "the");
     check!(
         !text.contains("handler"),
-        "The child ran a handler that its parent had registered with atexit. End the child with _exit, which runs none."
+        "The child ran a handler that its parent had registered with atexit or at_quick_exit. End the child with _exit, \
+         which runs none."
     );
     expect_once(&text, "in C", "C's");
     result
 }
 
-/// Registers a handler with atexit that writes to standard output, unless it runs in this process.
-fn register_exit_handler() {
+unsafe extern "C" {
+    fn at_quick_exit(handler: extern "C" fn()) -> libc::c_int; // not in libc's crate
+}
+
+/// Registers a handler with atexit and at_quick_exit that writes to standard output, unless it runs in this process.
+fn register_exit_handlers() {
     static PARENT: AtomicU32 = AtomicU32::new(0);
     extern "C" fn handler() {
         if process::id() != PARENT.load(SeqCst) {
@@ -50,6 +55,8 @@ fn register_exit_handler() {
     PARENT.store(process::id(), SeqCst);
     // SAFETY: `handler` is never unloaded and may run at any exit: it uses only an atomic and write(2).
     unsafe { libc::atexit(handler) };
+    // SAFETY: as above.
+    unsafe { at_quick_exit(handler) };
 }
 
 /// Standard output, redirected to a memfd.

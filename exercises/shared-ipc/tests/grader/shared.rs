@@ -239,6 +239,14 @@ struct PageAligned([u8; 64 << 10]);
 #[repr(C, align(1024))]
 struct Aligned([u8; 1024]);
 
+// Aligned to the page sizes of x86-64 and aarch64, together with `PageAligned`.
+
+#[repr(C, align(4096))]
+struct AlignedTo4KiB([u8; 4 << 10]);
+
+#[repr(C, align(16384))]
+struct AlignedTo16KiB([u8; 16 << 10]);
+
 #[test]
 fn aligned_to_more_than_a_page() {
     watched(
@@ -332,6 +340,23 @@ fn aligned_to_less_than_a_page() {
             );
         }
         expect_aligned("1 KiB", value.map(drop));
+    })
+}
+
+#[test]
+fn aligned_to_a_page() {
+    case(|| {
+        let value = match page_size() {
+            4096 => Shared::<MaybeUninit<AlignedTo4KiB>>::new().map(drop),
+            16384 => Shared::<MaybeUninit<AlignedTo16KiB>>::new().map(drop),
+            _ => Shared::<MaybeUninit<PageAligned>>::new().map(drop),
+        };
+        if let Err(error) = value {
+            judge::fail(format!(
+                "Shared::new() for a type aligned to exactly a page returned the error \"{error}\"; expected Ok, because \
+                 mmap aligns to a page. Return InvalidInput only for more than a page."
+            ));
+        }
     })
 }
 
@@ -549,6 +574,21 @@ fn fields_are_private() {
 }
 
 #[test]
+fn lends_no_mut() {
+    case(|| {
+        // Ends the case here if the answer has no `Shared::new` yet.
+        let _value = new!(Numbers);
+        let functions = judge::answer::source::functions_that_lend_mut_t();
+        check!(
+            functions.is_empty(),
+            "The function `{}` lends a &mut T. As with DerefMut, two processes could each hold a &mut to the same value. \
+             Leave the function out.",
+            functions[0]
+        );
+    })
+}
+
+#[test]
 fn leaves_nothing() {
     watched(
         || {
@@ -570,6 +610,7 @@ fn calls_that_fail() {
             ("ftruncate", Errno::ENOMEM),
             ("memfd_create", Errno::ENOMEM),
             ("open", Errno::EMFILE),
+            ("open", Errno::EEXIST),
             ("shmget", Errno::ENOSPC),
             ("shmat", Errno::ENOMEM),
         ],
@@ -579,6 +620,11 @@ fn calls_that_fail() {
             match watch(|| refuse(Shared::<[AtomicU8; ODD]>::new)) {
                 Ok(value) => {
                     expect_mapped(value.as_ptr().cast(), value.len(), "64 KiB and 1 byte");
+                    check!(
+                        value.iter().all(|byte| byte.load(SeqCst) == 0),
+                        "The bytes of a new value are not all 0. Use new memory only: with O_EXCL, shm_open opens no object \
+                         that another process has left."
+                    );
                     fill(&*value, 100);
                     watch(|| refuse(|| drop(value)));
                 }
@@ -589,7 +635,15 @@ fn calls_that_fail() {
                     && is_filled(&*other, 0),
                 "Another value lost its pages or its contents. Change and unmap only the value's own mapping."
             );
-            drop(new!([AtomicU8; ODD]));
+            match Shared::<[AtomicU8; ODD]>::new() {
+                Err(error) if refused.is_some_and(|refusal| refusal.errno == Errno::EEXIST) => {
+                    judge::fail(format!(
+                        "A second call of Shared::new() still failed: {error}. A process that was killed may have left the \
+                         file. Use another name each time."
+                    ))
+                }
+                value => drop(value),
+            }
         },
         |seen| seen.expect_nothing_left(),
     )
