@@ -439,6 +439,24 @@ fn calls_on_which_the_judge_decides_fail_once_with_their_errno() {
     });
 }
 
+#[test]
+fn system_v_memory_that_exists_already() {
+    passes(&[("shmget", Errno::EEXIST)], |refused| {
+        let key = std::process::id() as libc::key_t;
+        // SAFETY: the call maps nothing.
+        let id = refuse(|| unsafe { libc::shmget(key, LEN, libc::IPC_CREAT | 0o600) });
+        // SAFETY: with a null address the kernel takes addresses where nothing is mapped.
+        let start = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        // SAFETY: the memory was attached just now. If that failed, the test crashes.
+        let byte = unsafe { start.cast::<u8>().read() };
+        assert_eq!(byte != 0, refused.is_some());
+        // SAFETY: nothing uses the memory any more.
+        unsafe { libc::shmdt(start) };
+        remove(id);
+        watch(|| ());
+    });
+}
+
 fn system_v() -> io::Result<i32> {
     // SAFETY: the call maps nothing.
     let id = unsafe { libc::shmget(libc::IPC_PRIVATE, LEN, libc::IPC_CREAT | 0o600) };

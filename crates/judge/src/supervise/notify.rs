@@ -177,8 +177,14 @@ impl Notified<'_> {
         self.window.count(name(number)?)
     }
 
-    /// Creates the file that the case is about to open with O_CREAT.
+    /// Creates the file that the case is about to open with O_CREAT, or the memory that it is about to create with shmget.
     fn forestall(&self, caller: i32, number: libc::c_long, [a, b]: [u64; 2]) {
+        if number == libc::SYS_shmget {
+            if self.objects.forestall_memory(a as i32, b) {
+                self.window.has_injected();
+            }
+            return;
+        }
         let (folder, address) = match number {
             libc::SYS_openat | libc::SYS_openat2 => (a as i32, b),
             _ => (libc::AT_FDCWD, a),

@@ -84,6 +84,28 @@ impl Objects {
         created.is_ok_and(|mut file| file.write_all(&[0xaa; LEFTOVER]).is_ok())
     }
 
+    /// Like `forestall`, for System V memory with a key. Memory that is private cannot be forestalled.
+    pub fn forestall_memory(&self, key: i32, len: u64) -> bool {
+        if key == libc::IPC_PRIVATE {
+            return false;
+        }
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
+        let Ok(id) = execute(libc::SYS_shmget, [key as u64, len, flags as u64]) else {
+            return false;
+        };
+        self.lock().memory.insert(id, false);
+        // SAFETY: with a null address the kernel takes addresses where nothing is mapped.
+        let start = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        if start.addr() == usize::MAX {
+            return false;
+        }
+        // SAFETY: the memory is at least this long, and was attached just now.
+        unsafe { start.cast::<u8>().write_bytes(0xaa, len as usize) };
+        // SAFETY: nothing uses the memory here any more.
+        unsafe { libc::shmdt(start) };
+        true
+    }
+
     /// Records a POSIX message queue that the case is about to create.
     pub fn may_create_queue(&self, name: &[u8], by_first: bool) {
         let Ok(name) = CString::new(name) else { return };

@@ -161,9 +161,13 @@ fn during(injection: &Refusal, failure: &Failure) -> String {
     };
     let sentence = failed(failure);
     if errno == Errno::EEXIST {
-        return format!(
-            "A file of that name existed already when your code created one in /dev/shm. {sentence}"
-        );
+        let existed = match call {
+            "shmget" => {
+                "System V memory with that key existed already when your code called shmget."
+            }
+            _ => "A file of that name existed already when your code created one in /dev/shm.",
+        };
+        return format!("{existed} {sentence}");
     }
     let advice = advice_after(call, failure).unwrap_or_default();
     format!("The grader made {every}{call} fail with {errno:?}{times}. {sentence}{advice}")

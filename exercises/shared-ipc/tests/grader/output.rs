@@ -1,5 +1,6 @@
 //! Captures standard output, to see what a child writes when it ends.
 
+use std::ffi::CStr;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::process;
@@ -30,11 +31,13 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
         );
     };
     expect_once(&text, "once", "the");
-    check!(
-        !text.contains("handler"),
-        "The child ran a handler that its parent had registered with atexit or at_quick_exit. End the child with _exit, \
-         which runs none."
-    );
+    for registered in ["atexit", "at_quick_exit"] {
+        check!(
+            !text.contains(&format!("[{registered}]")),
+            "The child ran a handler that its parent had registered with {registered}. End the child with _exit, which \
+             runs none."
+        );
+    }
     expect_once(&text, "in C", "C's");
     result
 }
@@ -43,20 +46,26 @@ unsafe extern "C" {
     fn at_quick_exit(handler: extern "C" fn()) -> libc::c_int; // not in libc's crate
 }
 
-/// Registers a handler with atexit and at_quick_exit that writes to standard output, unless it runs in this process.
+/// Registers handlers with atexit and at_quick_exit that write to standard output, unless they run in this process.
 fn register_exit_handlers() {
     static PARENT: AtomicU32 = AtomicU32::new(0);
-    extern "C" fn handler() {
+    fn write_in_child(text: &CStr) {
         if process::id() != PARENT.load(SeqCst) {
-            // SAFETY: the string is 7 bytes long.
-            unsafe { libc::write(1, c"handler".as_ptr().cast(), 7) };
+            // SAFETY: the text is as long as it says.
+            unsafe { libc::write(1, text.as_ptr().cast(), text.count_bytes()) };
         }
     }
+    extern "C" fn at_exit() {
+        write_in_child(c"[atexit]");
+    }
+    extern "C" fn on_quick_exit() {
+        write_in_child(c"[at_quick_exit]");
+    }
     PARENT.store(process::id(), SeqCst);
-    // SAFETY: `handler` is never unloaded and may run at any exit: it uses only an atomic and write(2).
-    unsafe { libc::atexit(handler) };
+    // SAFETY: the handlers are never unloaded and may run at any exit: they use only an atomic and write(2).
+    unsafe { libc::atexit(at_exit) };
     // SAFETY: as above.
-    unsafe { at_quick_exit(handler) };
+    unsafe { at_quick_exit(on_quick_exit) };
 }
 
 /// Standard output, redirected to a memfd.

@@ -612,6 +612,7 @@ fn calls_that_fail() {
             ("open", Errno::EMFILE),
             ("open", Errno::EEXIST),
             ("shmget", Errno::ENOSPC),
+            ("shmget", Errno::EEXIST),
             ("shmat", Errno::ENOMEM),
         ],
         |refused| {
@@ -622,7 +623,7 @@ fn calls_that_fail() {
                     expect_mapped(value.as_ptr().cast(), value.len(), "64 KiB and 1 byte");
                     check!(
                         value.iter().all(|byte| byte.load(SeqCst) == 0),
-                        "The bytes of a new value are not all 0. Use new memory only: with O_EXCL, shm_open opens no object \
+                        "The bytes of a new value are not all 0. Use new memory only: O_EXCL or IPC_PRIVATE opens nothing \
                          that another process has left."
                     );
                     fill(&*value, 100);
@@ -639,7 +640,7 @@ fn calls_that_fail() {
                 Err(error) if refused.is_some_and(|refusal| refusal.errno == Errno::EEXIST) => {
                     judge::fail(format!(
                         "A second call of Shared::new() still failed: {error}. A process that was killed may have left the \
-                         file. Use another name each time."
+                         object. Use another name each time, or IPC_PRIVATE."
                     ))
                 }
                 value => drop(value),
