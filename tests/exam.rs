@@ -5,13 +5,13 @@
 //! it, with its sentence. The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
 
 mod answers;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
-use std::thread;
 
 use answers::{Answer, Expected};
 use anyhow::{Context, Result, ensure};
@@ -20,9 +20,7 @@ use course::log::Verdict;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use similar::TextDiff;
-use workbook::grade::candidates::Candidate;
 use workbook::grade::grader::{Case, Grader, Stop};
-use workbook::grade::slot::Slot;
 
 /// Grades every answer to every exercise, or to the one that `EXERCISE` names.
 #[test]
@@ -114,55 +112,33 @@ fn difference(snapshot: &Path, text: &str) -> Option<String> {
     ))
 }
 
-/// Grades all answers, and returns their cases by the answer's name. The workers take the answers in turn, each with one
-/// package into which it puts one answer after the other.
-///
-/// There is one worker more than there are processors, because some answers wait for a time limit.
+/// Grades all answers, and returns their cases by the answer's name.
 fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec<Case>>> {
-    let waiting = Mutex::new(answers.iter());
     let graded = Mutex::new(BTreeMap::new());
-    let work = |worker: &str| -> Result<()> {
-        let solution = &answers
-            .iter()
-            .find(|one| matches!(one.expected, Expected::Solution));
-        let solution = solution.context("no solution")?;
-        let first = Candidate {
-            exercise,
-            name: worker.to_owned(),
-            // At the end: the lines of the solution keep their numbers.
-            source: solution.source.clone() + &needs_of(answers),
-        };
-        let slot = Slot::new(&exercise.root, worker, &first)?;
-        loop {
-            let next = waiting.lock().unwrap().next();
-            let Some(answer) = next else {
-                return Ok(());
-            };
-            let grader = slot.compile(&answer.source)?.map_err(anyhow::Error::msg);
-            let grader = grader.with_context(|| answer.name.clone())?;
-            let cases = run(slot.package(), &grader, answer)?;
-            if std::env::var_os("CI").is_some() && is_about_compiling(&grader, answer, &cases) {
-                same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;
-            }
-            let mut graded = graded.lock().unwrap();
-            graded.insert(answer.name.clone(), cases);
-            let (done, all) = (graded.len(), answers.len());
-            if done % 10 == 0 || done == all {
-                say(&format!(
-                    "{}: {done} of {all} answers graded",
-                    exercise.name
-                ));
-            }
+    let solution = &answers
+        .iter()
+        .find(|one| matches!(one.expected, Expected::Solution));
+    let solution = solution.context("no solution")?;
+    // At the end: the lines of the solution keep their numbers.
+    let first = solution.source.clone() + &needs_of(answers);
+    let source = |answer: &Answer| answer.source.clone();
+    workers::grade_each(exercise, &first, answers, source, |answer, grader| {
+        let grader = grader.map_err(anyhow::Error::msg);
+        let grader = grader.with_context(|| answer.name.clone())?;
+        let cases = run(&grader, answer)?;
+        if std::env::var_os("CI").is_some() && is_about_compiling(&grader, answer, &cases) {
+            same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;
         }
-    };
-    thread::scope(|scope| {
-        let work = &work;
-        let workers = thread::available_parallelism().map_or(2, |processors| processors.get() + 1);
-        let workers = (1..=workers).map(|n| scope.spawn(move || work(&format!("worker-{n}"))));
-        let workers: Vec<_> = workers.collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        let mut graded = graded.lock().unwrap();
+        graded.insert(answer.name.clone(), cases);
+        let (done, all) = (graded.len(), answers.len());
+        if done % 10 == 0 || done == all {
+            say(&format!(
+                "{}: {done} of {all} answers graded",
+                exercise.name
+            ));
+        }
+        Ok(())
     })?;
     Ok(graded.into_inner().unwrap())
 }
@@ -218,10 +194,11 @@ fn needs_of(answers: &[Answer]) -> String {
     needs.map(|line| format!("{line}\n")).collect()
 }
 
-fn run(package: &str, grader: &Grader, answer: &Answer) -> Result<Vec<Case>> {
+fn run(grader: &Grader, answer: &Answer) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     // The learner's file is src/lib.rs.
-    let file = format!("{package}/src/lib.rs");
+    let package = grader.package.file_name().unwrap_or_default();
+    let file = format!("{}/src/lib.rs", package.display());
     answer.grade(grader, |mut case| {
         case.sentence = case.sentence.map(|text| text.replace(&file, "src/lib.rs"));
         cases.push(case);

@@ -82,11 +82,6 @@ impl Slot {
         })
     }
 
-    /// The name of the package.
-    pub fn package(&self) -> &str {
-        &self.package
-    }
-
     /// Compiles the answer, and returns its grader or the compiler's errors. The next call replaces the grader.
     ///
     /// # Errors
