@@ -275,7 +275,7 @@ pub unsafe extern "C" fn sbrk(increment: libc::intptr_t) -> *mut c_void {
 macro_rules! pthread {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
         /// The overridden functions. A mark names one by its index.
-        pub const PTHREAD: &[&str] = &[$(stringify!($name)),*];
+        pub const PTHREAD: &[&str] = &["pthread_mutex_init", $(stringify!($name)),*];
         $(
             /// Overrides libc's function of this name.
             ///
@@ -302,11 +302,44 @@ pthread! {
     pthread_mutexattr_settype(attributes: Attributes, kind: c_int);
     pthread_mutexattr_setrobust(attributes: Attributes, robust: c_int);
     pthread_mutexattr_setprotocol(attributes: Attributes, protocol: c_int);
-    pthread_mutex_init(mutex: Mutex, attributes: *const libc::pthread_mutexattr_t);
     pthread_mutex_destroy(mutex: Mutex);
     pthread_mutex_lock(mutex: Mutex);
     pthread_mutex_trylock(mutex: Mutex);
     pthread_mutex_timedlock(mutex: Mutex, until: *const libc::timespec);
     pthread_mutex_unlock(mutex: Mutex);
     pthread_mutex_consistent(mutex: Mutex);
+}
+
+/// The address of the last mutex that was initialised for one process only, or 0.
+static PROCESS_PRIVATE: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns the address of the last mutex that was initialised without PTHREAD_PROCESS_SHARED.
+pub fn process_private_mutex() -> Option<*const u8> {
+    match PROCESS_PRIVATE.load(Ordering::Relaxed) {
+        0 => None,
+        mutex => Some(std::ptr::without_provenance(mutex)),
+    }
+}
+
+/// Overrides libc's function of this name.
+///
+/// # Safety
+/// As for libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_mutex_init(
+    mutex: Mutex,
+    attributes: *const libc::pthread_mutexattr_t,
+) -> c_int {
+    if let Some(error) = window::refused("pthread_mutex_init") {
+        return error;
+    }
+    let mut shared = libc::PTHREAD_PROCESS_PRIVATE;
+    if !attributes.is_null() {
+        // SAFETY: the caller's contract: the attributes are initialised.
+        unsafe { libc::pthread_mutexattr_getpshared(attributes, &raw mut shared) };
+    }
+    if shared == libc::PTHREAD_PROCESS_PRIVATE {
+        PROCESS_PRIVATE.store(mutex.addr(), Ordering::Relaxed);
+    }
+    libc_definition!(pthread_mutex_init(mutex: Mutex, attributes: *const libc::pthread_mutexattr_t) -> c_int)
 }

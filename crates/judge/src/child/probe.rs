@@ -17,6 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
+pub use super::interpose::process_private_mutex;
 use super::panics;
 pub use super::smaps::{Kind, expect_plain, vm_flags};
 use crate::procfs::MapsLine;

@@ -40,6 +40,21 @@ fn begins_at_zero_and_counts() {
                 );
             }
         }
+        let number = with_lock(&counter, |number, _| (&raw const *number).addr());
+        let number = std::ptr::with_exposed_provenance(number);
+        probe::expect_plain(
+            "The counter's memory",
+            number,
+            size_of::<u64>(),
+            probe::Kind::Shared,
+        );
+        // With glibc, other processes can use a robust mutex all the same.
+        let mutex = probe::process_private_mutex();
+        check!(
+            !mutex.is_some_and(|mutex| probe::permissions(mutex).shared),
+            "Counter::new() initialised a mutex without PTHREAD_PROCESS_SHARED, and other processes use it; POSIX leaves \
+             undefined what happens then. Call pthread_mutexattr_setpshared after pthread_mutexattr_init."
+        );
     })
 }
 
