@@ -17,10 +17,10 @@ fn map(len: usize) -> *mut u8 {
     };
     judge::fail(match error.raw_os_error() {
         Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
-        Some(libc::EINVAL) => {
-            "mmap failed with EINVAL. It requires a length, and one of MAP_PRIVATE and MAP_SHARED."
-                .to_owned()
-        }
+        Some(libc::EINVAL) => format!(
+            "map_by_hand({len}) returned mmap's error EINVAL; expected an address. Pass the length, and one of MAP_PRIVATE \
+             and MAP_SHARED."
+        ),
         _ => format!("map_by_hand({len}) returned an error; expected an address: {error}."),
     })
 }

@@ -281,8 +281,8 @@ fn prefault_after_fork() {
                 prefault(&mut region);
                 check!(
                     first_change(region.as_slice()).is_none(),
-                    "prefault() in a forked child changed the contents of the region; expected every byte to be kept. \
-                     Write back the byte that each page holds."
+                    "prefault() changed the contents of the region; expected every byte to be kept. Write back the byte \
+                     that each page holds."
                 );
                 faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
             });

@@ -1,7 +1,9 @@
 //! Stage 1: memory that a child writes and its parent reads.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use judge::probe::permissions;
 use judge::{Errno, case, check, in_child};
 use warm_up::shared_number;
 
@@ -42,6 +44,10 @@ fn seen_by_the_parent() {
         check!(
             read == 0,
             "A child stored 42 in one number, and another number is {read}; expected 0. Map memory at each call."
+        );
+        check!(
+            permissions(ptr::from_ref(one).cast()).read,
+            "The memory is mapped without read permission. Pass PROT_READ | PROT_WRITE."
         );
     })
 }
