@@ -132,6 +132,28 @@ fn a_crash_after_a_refusal_names_the_call() {
     );
 }
 
+#[test]
+fn a_crash_in_a_mapping_is_not_about_the_result_of_mmap() {
+    let outcome = observe_refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| {
+            let start = map().unwrap();
+            // SAFETY: nothing uses the memory.
+            unsafe { libc::mprotect(start, LEN, libc::PROT_NONE) };
+            if refuse(map).is_err() {
+                // SAFETY: deliberately wrong: the memory cannot be written.
+                unsafe { start.cast::<u8>().write_volatile(1) };
+            }
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.sentence().unwrap(),
+        "The grader made mmap fail with ENOMEM. SIGSEGV: memory that is mapped with PROT_NONE was accessed, at the \
+         first byte of a mapping of 512 KiB."
+    );
+}
+
 /// Expects this end of the sentence about an answer that calls `end` if munmap fails.
 fn earns_advice(advice: &str, end: fn()) {
     let outcome = observe_refusals(

@@ -182,9 +182,16 @@ fn advice_after(call: &str, failure: &Failure) -> Option<String> {
         Failure::Killed(libc::SIGABRT, _) | Failure::ChildKilled(libc::SIGABRT, _) => {
             Some(" Handle the error instead.".to_owned())
         }
-        Failure::Killed(libc::SIGSEGV | libc::SIGBUS, _)
-        | Failure::ChildKilled(libc::SIGSEGV | libc::SIGBUS, _) => {
-            Some(format!(" Check the result of {call}."))
+        Failure::Killed(libc::SIGSEGV | libc::SIGBUS, fault)
+        | Failure::ChildKilled(libc::SIGSEGV | libc::SIGBUS, fault) => {
+            // The result of a failed mmap is no address in a mapping.
+            let is_result = match fault.as_ref().map(|fault| &fault.place) {
+                Some(Place::Forbidden { .. } | Place::Gone { .. } | Place::PastEnd { .. }) => {
+                    !["mmap", "mremap"].contains(&call)
+                }
+                _ => true,
+            };
+            is_result.then(|| format!(" Check the result of {call}."))
         }
         _ => None,
     }
