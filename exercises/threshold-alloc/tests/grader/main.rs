@@ -361,6 +361,10 @@ fn heap() -> Range<usize> {
 
 fn heap_of(allocator: &ThresholdAlloc) -> Range<usize> {
     match allocator.heap_range() {
+        Some(Range { start, end }) if start > end => judge::fail(
+            "heap_range() returned a range that ends before its start; expected the heap's start and its break."
+                .to_owned(),
+        ),
         Some(range) => range,
         None => {
             judge::fail("heap_range() returned None; expected the range of the heap.".to_owned())

@@ -179,6 +179,11 @@ fn set_threshold_turns_it_off() {
     case(|| {
         ALLOC.set_moving_threshold(true);
         ALLOC.set_threshold(200 * KIB);
+        check!(
+            threshold() == 200 * KIB,
+            "After set_threshold(204800), stats().threshold is {}; expected 204800.",
+            threshold()
+        );
         free(alloc(MIB));
         check!(
             threshold() == 200 * KIB,
