@@ -20,8 +20,7 @@ fn expect_answer(answer: fn() -> u64) -> u64 {
     match ask(answer) {
         Ok(answer) => answer,
         Err(error) => judge::fail(format!(
-            "The child answered, and ask_a_child returned the error \"{error}\"; expected the answer. Every u64 is an \
-             answer, 0 too."
+            "ask_a_child returned the error \"{error}\"; expected the child's answer. Every u64 is an answer, 0 too."
         )),
     }
 }
