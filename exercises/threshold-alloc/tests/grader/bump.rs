@@ -97,14 +97,51 @@ fn private() {
 #[test]
 fn a_smaller_reservation_if_addresses_are_limited() {
     case(|| {
-        limit_addresses_to(256 * MIB);
+        // 256 MiB fit, and leave some addresses for other mappings of the answer.
+        limit_addresses_to(320 * MIB);
         check!(
             try_alloc(&ALLOC, layout(100, ALIGN)).is_some() && ALLOC.heap_range().is_some(),
-            "With an address space of 256 MiB (RLIMIT_AS), mmap cannot reserve 64 GiB, and alloc returned null. Halve the \
+            "With 320 MiB of address space left (RLIMIT_AS), mmap cannot reserve 64 GiB, and alloc returned null. Halve the \
              size and try again."
         );
         for _ in 0..1000 {
             alloc(10_000).touch_ends();
+        }
+    })
+}
+
+#[test]
+fn a_reservation_shorter_than_a_step() {
+    case(|| {
+        for reserve in [64 * KIB, STEP + 64 * KIB] {
+            let allocator = Box::leak(Box::new(ThresholdAlloc::new(Config {
+                reserve,
+                ..Config::new()
+            })));
+            let layout = layout(1000, ALIGN);
+            let in_heap = |block: &Block| block.is_in(&heap_of(allocator));
+            let first = try_alloc(allocator, layout).filter(in_heap);
+            check!(
+                first.is_some(),
+                "The configuration reserves {}, and the first small block is not in the heap. The last move of the break \
+                 is as long as the reservation allows.",
+                amount(reserve)
+            );
+            // Until the heap is full.
+            for _ in 0..reserve / 1000 {
+                match try_alloc(allocator, layout).filter(in_heap) {
+                    Some(block) => block.fill(1),
+                    None => break,
+                }
+            }
+            let len = heap_of(allocator).len();
+            check!(
+                len > reserve - 64 * KIB,
+                "The configuration reserves {}, and blocks of 1000 bytes were allocated until the heap was full. Then \
+                 heap_range() returned a heap of {}. The last move of the break is as long as the reservation allows.",
+                amount(reserve),
+                amount(len)
+            );
         }
     })
 }

@@ -111,23 +111,7 @@ fn allocate_beside_a_stopped_thread(times: usize) {
 fn bounded() {
     case(|| {
         enable_cache();
-        let (sender, receiver) = mpsc::channel::<Block>();
-        let (done, is_done) = mpsc::channel();
-        let (end, ended) = mpsc::channel::<()>();
-        let hoarder = thread::spawn(move || {
-            receiver.into_iter().for_each(free);
-            done.send(()).unwrap();
-            let _ = ended.recv();
-        });
-        let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
-        let before = heap().end;
-        for block in blocks {
-            sender.send(block).unwrap();
-        }
-        drop(sender);
-        is_done.recv().unwrap();
-        let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
-        let moved = heap().end.saturating_sub(before);
+        let moved = moved_beside_a_hoarder(|| ());
         check!(
             moved <= 256 * KIB,
             "With a thread cache of 16 KiB, one thread freed 10000 blocks of 200 bytes, and another thread allocated \
@@ -135,10 +119,50 @@ fn bounded() {
              not keep.",
             amount(moved)
         );
-        blocks.into_iter().for_each(free);
-        drop(end);
-        hoarder.join().unwrap();
     })
+}
+
+#[test]
+fn bounded_anew() {
+    case(|| {
+        ALLOC.set_thread_cache(MIB);
+        let moved = moved_beside_a_hoarder(enable_cache);
+        check!(
+            moved <= 256 * KIB,
+            "set_thread_cache changed the limit from 1 MiB to 16 KiB. Then one thread, which had used its cache before, \
+             freed 10000 blocks of 200 bytes, and another thread allocated 10000 more. The break moved up by {}; expected \
+             at most 256 KiB. The new limit holds for every thread.",
+            amount(moved)
+        );
+    })
+}
+
+/// Frees blocks in a thread that lives on, and allocates as many in this one. Returns by how much the break moves up.
+/// The other thread has freed one block before it calls `change`.
+fn moved_beside_a_hoarder(change: fn()) -> usize {
+    let (sender, receiver) = mpsc::channel::<Block>();
+    let (done, is_done) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let hoarder = thread::spawn(move || {
+        receiver.iter().take(1).for_each(free);
+        change();
+        receiver.into_iter().for_each(free);
+        done.send(()).unwrap();
+        let _ = ended.recv();
+    });
+    let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
+    let before = heap().end;
+    for block in blocks {
+        sender.send(block).unwrap();
+    }
+    drop(sender);
+    is_done.recv().unwrap();
+    let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
+    let moved = heap().end.saturating_sub(before);
+    blocks.into_iter().for_each(free);
+    drop(end);
+    hoarder.join().unwrap();
+    moved
 }
 
 #[test]
@@ -244,6 +268,33 @@ fn a_thread_that_ends_returns_its_blocks() {
             moved <= 128 * KIB,
             "30 threads, one after the other, allocated and freed 100 blocks each, and the break moved up by {}; \
              expected at most 128 KiB. Return a thread's cached blocks to the heap when it ends.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
+fn a_thread_that_ends_returns_every_size() {
+    case(|| {
+        // Room for everything that a thread frees.
+        ALLOC.set_thread_cache(8 * MIB);
+        let round = || {
+            let sizes = (1..=128).map(|units| units * 16);
+            let blocks = sizes.flat_map(|size| (0..16 * KIB / size).map(move |_| alloc(size)));
+            let blocks: Vec<_> = blocks.collect();
+            blocks.into_iter().for_each(free);
+        };
+        thread::spawn(round).join().unwrap();
+        let before = heap().end;
+        for _ in 0..20 {
+            thread::spawn(round).join().unwrap();
+        }
+        let moved = heap().end.saturating_sub(before);
+        check!(
+            moved <= 128 * KIB,
+            "20 threads, one after the other, allocated and freed 16 KiB of blocks of each size from 16 to 2048 bytes, and \
+             the break moved up by {}; expected at most 128 KiB. Return the cached blocks of every size to the heap when a \
+             thread ends.",
             amount(moved)
         );
     })
@@ -405,6 +456,6 @@ fn random_traces() {
     case(|| {
         enable_cache();
         free(alloc(100));
-        traces::run(traces::CACHE);
+        traces::run(traces::CACHE.with_earlier_stages());
     })
 }

@@ -192,6 +192,39 @@ fn aborts_without_allocating() {
 }
 
 #[test]
+fn aborts_without_a_lock_of_std() {
+    case(|| {
+        expect_global_alloc();
+        static DONE: AtomicBool = AtomicBool::new(false);
+        let (sender, receiver) = mpsc::channel();
+        let holder = thread::spawn(move || {
+            let _stdout = std::io::stdout().lock();
+            sender.send(()).unwrap();
+            while !DONE.load(SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        receiver.recv().unwrap();
+        let child = fork_child(|| {
+            // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
+            unsafe { libc::alarm(2) };
+            let block = alloc(100);
+            free(block);
+            free(block);
+        });
+        let status = waitpid(child, None);
+        DONE.store(true, SeqCst);
+        holder.join().unwrap();
+        check!(
+            !matches!(status, Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _))),
+            "A block was freed twice in a row while another thread was printing, and dealloc did not abort within 2 s: \
+             it waited. println! locks stdout, and its buffer is allocated. Write a fixed message with write(2), and call \
+             abort."
+        );
+    })
+}
+
+#[test]
 fn a_program_with_threads() {
     case(|| {
         expect_global_alloc();

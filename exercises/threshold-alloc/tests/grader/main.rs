@@ -467,44 +467,53 @@ fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
 
 /// Like `expect_abort_if_freed_twice`, with another function for the second time.
 fn expect_abort(what: &str, prepare: impl FnOnce() -> Block, free_again: impl FnOnce(Block)) {
-    let pid = fork_child(|| {
-        let block = prepare();
-        free(block);
-        free_again(block);
-        // Not reached if `dealloc` detects the double free.
-        // SAFETY: the size is not 0.
-        let [one, other] = [(); 2].map(|()| unsafe { ALLOC.alloc(block.layout) });
-        if one == other && !one.is_null() {
-            exit_now(SAME_BLOCK);
-        }
-    });
+    let pid = fork_child(|| free_twice(&ALLOC, prepare(), free_again));
+    if let Err(sentence) = check_aborted(what, pid) {
+        judge::fail(sentence);
+    }
+}
+
+/// Frees a block twice in a row, and exits if `alloc` then returns it twice.
+fn free_twice(allocator: &ThresholdAlloc, block: Block, free_again: impl FnOnce(Block)) {
+    free_to(allocator, block);
+    free_again(block);
+    // Not reached if `dealloc` detects the double free.
+    // SAFETY: the size is not 0.
+    let [one, other] = [(); 2].map(|()| unsafe { allocator.alloc(block.layout) });
+    if one == other && !one.is_null() {
+        exit_now(SAME_BLOCK);
+    }
+}
+
+/// Waits for a child that has freed a block twice in a row. Returns a sentence unless it has aborted.
+fn check_aborted(what: &str, pid: Pid) -> Result<(), String> {
     let freed = format!("{what} was freed twice in a row");
-    match waitpid(pid, None) {
-        Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => {}
-        Ok(WaitStatus::Signaled(_, signal, _)) => judge::fail(format!(
+    Err(match waitpid(pid, None) {
+        Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => return Ok(()),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!(
             "{freed}, and the process was killed by {signal}; expected dealloc to detect the double free and to call \
              abort (SIGABRT)."
-        )),
-        Ok(WaitStatus::Exited(_, PANICKED)) => judge::fail(format!(
+        ),
+        Ok(WaitStatus::Exited(_, PANICKED)) => format!(
             "{freed}, and dealloc panicked; expected SIGABRT. An allocator must not unwind: call std::process::abort."
-        )),
-        Ok(WaitStatus::Exited(_, SAME_BLOCK)) => judge::fail(format!(
+        ),
+        Ok(WaitStatus::Exited(_, SAME_BLOCK)) => format!(
             "{freed}, and dealloc returned both times; then alloc returned the same block twice. Detect the double \
              free in dealloc, and call abort."
-        )),
-        Ok(WaitStatus::Exited(_, ALLOCATED)) => judge::fail(format!(
+        ),
+        Ok(WaitStatus::Exited(_, ALLOCATED)) => format!(
             "{freed}, and dealloc called the program's global allocator, which it may be itself, before it aborted. Use \
              nothing there that allocates: write a fixed message with write(2), and call abort."
-        )),
-        Ok(WaitStatus::Exited(_, status)) if status != 0 => judge::fail(format!(
+        ),
+        Ok(WaitStatus::Exited(_, status)) if status != 0 => format!(
             "{freed}, and the process exited with status {status}; expected SIGABRT. Call abort: exit(3) runs handlers on \
              a corrupted heap."
-        )),
-        _ => judge::fail(format!(
+        ),
+        _ => format!(
             "{freed}, and dealloc returned both times; expected SIGABRT. Detect the double free in dealloc, and call \
              abort."
-        )),
-    }
+        ),
+    })
 }
 
 /// The exit status of a child to which `alloc` returned the same block twice.

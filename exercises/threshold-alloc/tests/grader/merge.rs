@@ -52,6 +52,8 @@ fn trim_empties_the_heap() {
 fn dealloc_returns_the_end() {
     case(|| {
         ALLOC.trim();
+        // The dynamic threshold is off, so this does not change how much may stay free.
+        free(alloc(8 * MIB));
         let mut blocks = alloc_mixed(5 * MIB, 12);
         let full = heap();
         blocks.reverse();
@@ -270,9 +272,32 @@ fn trim_fails() {
 }
 
 #[test]
+fn a_double_free_aborts() {
+    case(|| {
+        use reuse::Neighbour::{Free, Live, None};
+        ALLOC.trim();
+        // With 4 MiB, dealloc returns memory to the kernel, perhaps where the block was.
+        for (size, others) in [(100, 4 * MIB), (4 * MIB, 100), (4 * MIB, 4 * MIB)] {
+            for (before, after) in [(None, None), (Live, None), (Free, None), (Free, Free)] {
+                let what = format!(
+                    "A block of {} in the heap, beside blocks of {},",
+                    amount(size),
+                    amount(others)
+                );
+                expect_abort_if_freed_twice(&what, || {
+                    ALLOC.set_threshold(usize::MAX);
+                    reuse::block_between(layout(size, ALIGN), others, before, after)
+                });
+            }
+        }
+    })
+}
+
+#[test]
 fn random_traces() {
     case(|| {
         ALLOC.trim();
         traces::run(traces::TRIM);
+        traces::run(traces::TRIM_HUGE);
     })
 }

@@ -32,6 +32,29 @@ fn resize_filled(block: Block, seed: usize, size: usize) -> Block {
 }
 
 #[test]
+fn longer_than_the_heap() {
+    case(|| {
+        for size in [10, 1000, 100_000] {
+            let block = alloc(size);
+            block.fill(1);
+            let new = 16 * MIB;
+            let child = fork_child(|| {
+                realloc(block, new);
+            });
+            if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
+                judge::fail(format!(
+                    "A block of {} was resized to {}, which is longer than the heap, and the process was killed by {signal}. \
+                     Copy the shorter of both sizes, because the old block ends there.",
+                    amount(size),
+                    amount(new)
+                ));
+            }
+            free(resize_filled(block, 1, new));
+        }
+    })
+}
+
+#[test]
 fn keeps_the_contents() {
     case(|| {
         for align in [1, ALIGN, 256, page_size(), 64 * KIB] {
@@ -107,27 +130,52 @@ fn every_size_to_every_other() {
 }
 
 #[test]
-fn other_blocks_stay() {
+fn after_the_threshold_has_changed() {
     case(|| {
-        let mut random = Random(31);
-        let mut live: Vec<(Block, usize)> = Vec::new();
-        for seed in 0..100 {
-            let block = alloc(1 + random.below(500));
-            block.fill(seed);
-            live.push((block, seed));
+        const WHY: &str = "The block was in the heap, and the threshold was lowered below its size, or the block was a \
+                           mapping, and the threshold was raised above its size. Decide by the address, not by the size, \
+                           whether a block is a mapping.";
+        for (threshold, changed) in [(15_000, 5000), (5000, 15_000)] {
+            for to in [100, 9000, 20_000] {
+                ALLOC.set_threshold(threshold);
+                let block = alloc(10_000);
+                block.fill(1);
+                ALLOC.set_threshold(changed);
+                // SAFETY: the block is live, and the size is not 0.
+                let start = unsafe { ALLOC.realloc(block.start, block.layout, to) };
+                check!(
+                    !start.is_null(),
+                    "A block of 10000 bytes was resized to {to}, and realloc returned null. {WHY}"
+                );
+                let resized = expect_block(start, layout(to, ALIGN), "realloc");
+                resized.prefix(to.min(10_000)).expect(1, WHY);
+                free(resized);
+            }
         }
-        for _ in 0..3000 {
-            let index = random.below(live.len());
-            let (block, seed) = live[index];
-            let size = 1 + random.below(3000);
-            let moved = realloc(block, size);
-            moved.prefix(size.min(block.size())).expect(seed, OVERLAP);
-            moved.fill(seed);
-            live[index] = (moved, seed);
-        }
-        for (block, seed) in live {
-            block.expect(seed, OVERLAP);
-            free(block);
+        expect_nothing_mapped();
+    })
+}
+
+#[test]
+fn reused_after_resizing() {
+    case(|| {
+        let sizes = [10, 100, 1000, 20_000, 100_000];
+        for from in sizes {
+            for to in sizes {
+                let resize_and_free = || free(realloc(alloc(from), to));
+                (0..3).for_each(|_| resize_and_free());
+                let before = heap().end;
+                (0..100).for_each(|_| resize_and_free());
+                let moved = heap().end.saturating_sub(before);
+                check!(
+                    moved <= 128 * KIB,
+                    "A block of {} was allocated, resized to {} and freed, 100 times, and the break moved up by {}; \
+                     expected at most 128 KiB. Reuse the whole block after it was resized.",
+                    amount(from),
+                    amount(to),
+                    amount(moved)
+                );
+            }
         }
     })
 }
@@ -322,6 +370,34 @@ fn counted() {
 }
 
 #[test]
+fn counted_by_two_threads() {
+    case_with(Limits::with_steps(), || {
+        free(realloc(alloc(LARGE), MIB));
+        let block = Mutex::new(None);
+        let resized = Steps::of(&ALLOC, || realloc(take(&block), MIB));
+        put(&block, alloc(LARGE));
+        free(resized.find_in_thread());
+        for place in 0..judge::places() {
+            let other = alloc(LARGE);
+            put(&block, alloc(LARGE));
+            let (one, other) = resized.beside(place, move || realloc(other, MIB));
+            let stats = ALLOC.stats();
+            let checked = traces::check_mapped_bytes(stats.mapped_bytes, 2 * MIB, 2);
+            check!(
+                stats.mapped_blocks == 2 && checked.is_ok(),
+                "The grader stopped a thread inside realloc while another thread called realloc. Two blocks of 1 MiB are \
+                 mapped, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 2 and 2097152. Change each \
+                 count in one atomic step, or under a lock.",
+                stats.mapped_blocks,
+                stats.mapped_bytes
+            );
+            [one, other].into_iter().for_each(free);
+            expect_nothing_mapped();
+        }
+    })
+}
+
+#[test]
 fn realloc_fails() {
     judge::refusals(
         &[
@@ -435,6 +511,8 @@ fn random_traces() {
     case(|| {
         free(realloc(alloc(100), 200));
         free(alloc_zeroed(100, ALIGN));
-        traces::run(traces::RESIZE);
+        traces::run(traces::RESIZE.with_earlier_stages());
+        traces::run(traces::RESIZE_FULL.with_earlier_stages());
+        traces::run(traces::LONG_RESIZE.with_earlier_stages());
     })
 }

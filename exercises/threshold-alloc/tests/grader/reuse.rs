@@ -155,31 +155,9 @@ fn no_system_call_when_warm() {
     )
 }
 
-#[test]
-fn other_blocks_keep_their_contents() {
-    case(|| {
-        let mut random = Random(5);
-        let mut live: Vec<(Block, usize)> = Vec::new();
-        for round in 0..20_000usize {
-            if live.len() > 200 || (random.below(2) == 0 && !live.is_empty()) {
-                let (block, seed) = live.swap_remove(random.below(live.len()));
-                block.expect(seed, OVERLAP);
-                free(block);
-            } else {
-                let block = alloc(1 + random.below(600));
-                block.fill(round);
-                live.push((block, round));
-            }
-        }
-        for (block, seed) in live {
-            block.expect(seed, OVERLAP);
-        }
-    })
-}
-
 /// A neighbour of a block that is freed twice.
 #[derive(Clone, Copy, PartialEq)]
-enum Neighbour {
+pub enum Neighbour {
     None,
     Live,
     Free,
@@ -209,7 +187,7 @@ fn a_double_free_aborts() {
                 ] {
                     let what = format!("A block of {}, {first} and {last},", amount(size));
                     expect_abort_if_freed_twice(&what, || {
-                        block_between(size, align, before, after)
+                        block_between(layout(size, align), size, before, after)
                     });
                 }
             }
@@ -217,11 +195,12 @@ fn a_double_free_aborts() {
     })
 }
 
-/// Returns a block with these neighbours in the heap, if the heap places blocks in order.
-fn block_between(size: usize, align: usize, before: Neighbour, after: Neighbour) -> Block {
+/// Returns a block with neighbours of this size in the heap, if the heap places blocks in order.
+pub fn block_between(layout: Layout, size: usize, before: Neighbour, after: Neighbour) -> Block {
+    let align = layout.align();
     let new = |neighbour| (neighbour != Neighbour::None).then(|| alloc_aligned(size, align));
     let earlier = [new(before), new(before)];
-    let block = alloc_aligned(size, align);
+    let block = alloc_from(&ALLOC, layout);
     let later = [new(after), new(after)];
     if before == Neighbour::Free {
         earlier[1].into_iter().for_each(free);
@@ -237,5 +216,6 @@ fn random_traces() {
     case(|| {
         free(alloc(100));
         traces::run(traces::SMALL);
+        traces::run(traces::LONG);
     })
 }

@@ -1,9 +1,11 @@
 //! Random sequences of calls, compared with a model of the allocator.
 //!
 //! The traces run in a forked child, which records each call in shared memory. So a failing trace can be shortened and
-//! shown even if it has killed its process.
+//! shown even if it has killed its process, or if a call does not return.
 
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::*;
 
@@ -33,8 +35,11 @@ enum What {
     },
     /// Frees the block of the call with this id, if it is live.
     Free(usize),
+    /// Frees the block of the call with this id twice in a row, in a child that must abort, if it is live in the heap.
+    FreeTwice(usize),
     Threshold(usize),
     MaxMaps(usize),
+    Moving(bool),
     Trim,
 }
 
@@ -47,10 +52,16 @@ pub struct Kind {
     pub settings: bool,
     pub realloc: bool,
     pub trim: bool,
+    /// Whether the trace turns the dynamic threshold on and off.
+    pub moving: bool,
+    /// Whether some blocks are so large that `dealloc` returns memory to the kernel.
+    pub huge: bool,
     /// Bytes of the thread cache.
     pub cache: usize,
     pub config: Config,
     pub traces: usize,
+    /// The most calls of a trace.
+    pub calls: usize,
 }
 
 pub const SMALL: Kind = Kind {
@@ -58,9 +69,19 @@ pub const SMALL: Kind = Kind {
     settings: false,
     realloc: false,
     trim: false,
+    moving: false,
+    huge: false,
     cache: 0,
     config: SHORT,
     traces: 80,
+    // A new trace costs more than a longer one, because each reserves two heaps.
+    calls: 120,
+};
+/// Long traces, with many live blocks.
+pub const LONG: Kind = Kind {
+    traces: 3,
+    calls: 6000,
+    ..SMALL
 };
 
 pub const ALL: Kind = Kind {
@@ -83,8 +104,32 @@ pub const TRIM: Kind = Kind {
     traces: 50,
     ..SMALL
 };
+/// Every block is in the heap.
+pub const TRIM_HUGE: Kind = Kind {
+    huge: true,
+    config: Config {
+        threshold: usize::MAX,
+        ..SHORT
+    },
+    traces: 20,
+    ..TRIM
+};
 pub const RESIZE: Kind = Kind {
     realloc: true,
+    ..ALL
+};
+pub const RESIZE_FULL: Kind = Kind {
+    realloc: true,
+    ..FULL
+};
+pub const LONG_RESIZE: Kind = Kind {
+    realloc: true,
+    traces: 2,
+    calls: 3000,
+    ..LONG
+};
+pub const MOVING: Kind = Kind {
+    moving: true,
     ..ALL
 };
 pub const CACHE: Kind = Kind {
@@ -93,14 +138,40 @@ pub const CACHE: Kind = Kind {
     ..SMALL
 };
 
-/// The most calls of a trace. A new trace costs more than a longer one, because each reserves two heaps.
-const CALLS: usize = 120;
+/// The most live blocks of an allocator.
+const MOST: usize = 200;
+
+/// Returns whether `call` returns. Otherwise its stage is not written yet.
+pub fn is_written(call: impl FnOnce()) -> bool {
+    let pid = fork_child(|| {
+        std::panic::set_hook(Box::new(|_| ()));
+        call();
+    });
+    matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
+}
 
 impl Kind {
+    /// Adds the calls of those earlier bonus stages that are written.
+    pub fn with_earlier_stages(self) -> Kind {
+        let layout = layout(100, ALIGN);
+        let resizes = || {
+            // SAFETY: the size is not 0.
+            let block = unsafe { ALLOC.alloc_zeroed(layout) };
+            // SAFETY: the block is live, and the new size is not 0.
+            unsafe { ALLOC.realloc(block, layout, 200) };
+        };
+        // With a dynamic threshold, the task leaves open whether `realloc` moves it.
+        Kind {
+            trim: self.trim || is_written(|| ALLOC.trim()),
+            realloc: self.realloc || !self.moving && is_written(resizes),
+            ..self
+        }
+    }
+
     fn trace(self, number: usize) -> Vec<Call> {
         let random = &mut Random(49 + number as u64);
         random.below(2); // The first numbers of similar seeds are similar.
-        let calls = 10 + random.below(CALLS - 10);
+        let calls = 10 + random.below(self.calls - 10);
         // Some traces use few sizes, so that blocks are reused often.
         let few = random.below(2) == 0;
         let mut live: [Vec<usize>; 2] = Default::default();
@@ -113,7 +184,50 @@ impl Kind {
             }
             Call { id, second, what }
         };
-        (0..calls).map(call).collect()
+        let mut calls: Vec<_> = (0..calls).map(call).collect();
+        self.free_twice(number, &mut calls);
+        calls
+    }
+
+    /// Inserts double frees, each before a call that frees the same block, and one at the end. They take their own
+    /// random numbers.
+    fn free_twice(self, number: usize, calls: &mut Vec<Call>) {
+        let random = &mut Random(7 + number as u64);
+        for _ in 0..2 {
+            let free = |call: &Call| matches!(call.what, What::Free(_));
+            let frees: Vec<_> = (0..calls.len()).filter(|at| free(&calls[*at])).collect();
+            if frees.is_empty() {
+                continue;
+            }
+            let at = frees[random.below(frees.len())];
+            if let Call {
+                second,
+                what: What::Free(id),
+                ..
+            } = calls[at]
+            {
+                let (new, what) = (usize::MAX, What::FreeTwice(id));
+                calls.insert(
+                    at,
+                    Call {
+                        id: new,
+                        second,
+                        what,
+                    },
+                );
+            }
+        }
+        let last = calls
+            .iter()
+            .rfind(|call| matches!(call.what, What::Alloc { .. }));
+        if let Some(&Call { id, second, .. }) = last {
+            let (new, what) = (usize::MAX, What::FreeTwice(id));
+            calls.push(Call {
+                id: new,
+                second,
+                what,
+            });
+        }
     }
 
     fn call(self, random: &mut Random, few: bool, live: &mut Vec<usize>) -> What {
@@ -124,6 +238,7 @@ impl Kind {
             },
             1 if self.settings => What::MaxMaps([0, 1, 2, 3, usize::MAX][random.below(5)]),
             2 if self.trim => What::Trim,
+            3 if self.moving => What::Moving(random.below(3) > 0),
             2..4 if self.realloc && !live.is_empty() => What::Realloc {
                 id: live[random.below(live.len())],
                 size: self.size(random, few),
@@ -133,6 +248,7 @@ impl Kind {
                 align: align(random),
             },
             5..10 if !live.is_empty() => What::Free(live.swap_remove(random.below(live.len()))),
+            _ if live.len() >= MOST => What::Free(live.swap_remove(random.below(live.len()))),
             _ => What::Alloc {
                 size: self.size(random, few),
                 align: align(random),
@@ -142,7 +258,8 @@ impl Kind {
 
     fn size(self, random: &mut Random, few: bool) -> usize {
         const FEW: [usize; 8] = [1, 8, 24, 40, 100, 129, 1000, 4000];
-        match random.below(if self.large { 8 } else { 7 }) {
+        match random.below(if self.large || self.huge { 8 } else { 7 }) {
+            7 if self.huge => 300 * KIB + random.below(1300 * KIB),
             7 => [
                 THRESHOLD - 1,
                 THRESHOLD,
@@ -224,11 +341,19 @@ impl Shared {
 
 /// How a trace failed.
 struct Failure {
+    /// Whether a call did not return.
+    hangs: bool,
     trace: usize,
     /// How many calls were begun.
     calls: usize,
     sentence: String,
 }
+
+/// How long a call may take. A heap may be slow, and the machine busy.
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// How long a call may take while a trace is shortened in which a call does not return.
+const SHORT_LIMIT: Duration = Duration::from_millis(50);
 
 /// Runs the traces of this kind, each with two new allocators. Fails the case with a short trace that fails.
 pub fn run(kind: Kind) {
@@ -236,12 +361,12 @@ pub fn run(kind: Kind) {
     let all = |shared| {
         (0..kind.traces).try_for_each(|number| run_trace(kind, number, &kind.trace(number), shared))
     };
-    let Some(failure) = in_forked_child(shared, &all) else {
+    let Some(failure) = in_forked_child(shared, LIMIT, &all) else {
         return;
     };
     let mut calls = kind.trace(failure.trace);
     calls.truncate(failure.calls);
-    let (calls, sentence) = shorten(kind, shared, calls, failure.sentence);
+    let (calls, sentence) = shorten(kind, shared, calls, failure);
     let what = match calls.iter().any(|call| call.second) {
         true => "The calls of two allocators",
         false => "The calls",
@@ -250,26 +375,29 @@ pub fn run(kind: Kind) {
 }
 
 /// Leaves out calls for as long as the trace still fails.
-fn shorten(
-    kind: Kind,
-    shared: Shared,
-    mut calls: Vec<Call>,
-    sentence: String,
-) -> (Vec<Call>, String) {
-    let mut sentence = sentence;
-    let mut attempts = 150;
+fn shorten(kind: Kind, shared: Shared, whole: Vec<Call>, failure: Failure) -> (Vec<Call>, String) {
+    let Failure {
+        hangs, sentence, ..
+    } = failure;
+    let time = if hangs { SHORT_LIMIT } else { LIMIT };
+    let fails = |calls: &[Call], time| {
+        let one = |shared| run_trace(kind, 0, calls, shared);
+        in_forked_child(shared, time, &one).filter(|failure| failure.hangs == hangs)
+    };
+    let (mut calls, mut shorter) = (whole.clone(), sentence.clone());
+    let (mut attempts, mut failures) = (150, 30);
     let mut chunk = calls.len().div_ceil(2);
     while chunk > 0 {
         let mut start = 0;
-        while start < calls.len() && attempts > 0 && !sentence.contains("SIGXCPU") {
+        while start < calls.len() && attempts > 0 && (failures > 0 || !hangs) {
             attempts -= 1;
             let mut fewer = calls.clone();
             fewer.drain(start..(start + chunk).min(calls.len()));
-            let one = |shared| run_trace(kind, 0, &fewer, shared);
-            match in_forked_child(shared, &one) {
+            match fails(&fewer, time) {
                 Some(failure) => {
+                    failures -= 1;
                     fewer.truncate(failure.calls);
-                    (calls, sentence) = (fewer, failure.sentence);
+                    (calls, shorter) = (fewer, failure.sentence);
                 }
                 None => start += chunk,
             }
@@ -281,16 +409,67 @@ fn shorten(
     for call in &mut one {
         call.second = false;
     }
-    match in_forked_child(shared, &|shared| run_trace(kind, 0, &one, shared)) {
-        Some(failure) if !sentence.contains("SIGXCPU") => (one, failure.sentence),
-        _ => (calls, sentence),
+    if let Some(failure) = fails(&one, time) {
+        (calls, shorter) = (one, failure.sentence);
+    }
+    // On a busy machine a call may take a short time without hanging.
+    match hangs && fails(&calls, LIMIT).is_none() {
+        true => (whole, sentence),
+        false => (calls, shorter),
     }
 }
 
+/// The exit statuses of a child in which a call did not return: it used the processor, or it waited.
+const LOOPS: i32 = 4;
+const WAITS: i32 = 5;
+
+/// Ends this process if no call has returned since the last time. Runs as the handler of SIGALRM.
+extern "C" fn expect_progress(_: libc::c_int) {
+    static SEEN: AtomicUsize = AtomicUsize::new(usize::MAX);
+    static CPU: AtomicUsize = AtomicUsize::new(0);
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` outlives the call, which is async-signal-safe.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let cpu = time.tv_sec as usize * 1000 + time.tv_nsec as usize / 1_000_000;
+    let used = cpu - CPU.swap(cpu, Relaxed);
+    let progress = PROGRESS.load(Relaxed);
+    if SEEN.swap(progress, Relaxed) == progress {
+        exit_now(if used > 5 { LOOPS } else { WAITS });
+    }
+}
+
+/// Changes with each call of a trace.
+static PROGRESS: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls `expect_progress` each time this time has passed.
+fn expect_progress_every(time: Duration) {
+    let handler = expect_progress as extern "C" fn(libc::c_int);
+    // SAFETY: the handler calls only async-signal-safe functions.
+    unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
+    let time = libc::timeval {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_usec: time.subsec_micros() as libc::suseconds_t,
+    };
+    let timer = libc::itimerval {
+        it_interval: time,
+        it_value: time,
+    };
+    // SAFETY: `timer` outlives the call.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut()) };
+}
+
 /// Runs `f` in a forked child. Returns how it failed.
-fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> Option<Failure> {
+fn in_forked_child(
+    shared: Shared,
+    time: Duration,
+    f: &dyn Fn(Shared) -> Result<(), String>,
+) -> Option<Failure> {
     shared.with(|report| (report.len, report.phase) = (0, Phase::Done as usize));
     let pid = fork_child(|| {
+        expect_progress_every(time);
         std::panic::set_hook(Box::new(move |panic| {
             let text = panic.payload_as_str().unwrap_or("(no message)");
             let at = panic
@@ -325,6 +504,12 @@ fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> 
         _ => "when all blocks were freed after the last call",
     };
     let sentence = match status {
+        Ok(WaitStatus::Exited(_, LOOPS)) => format!(
+            "The code used the processor and did not return {while_}. Look for a list that forms a cycle."
+        ),
+        Ok(WaitStatus::Exited(_, WAITS)) => format!(
+            "The code waited and did not return {while_}. Look for a lock that it locks twice, or never unlocks."
+        ),
         Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => {
             format!(
                 "The process had used {CPU_SECONDS} s of CPU time and was stopped (SIGXCPU) {while_}. Look for a list \
@@ -337,7 +522,12 @@ fn in_forked_child(shared: Shared, f: &dyn Fn(Shared) -> Result<(), String>) -> 
         _ if text.is_empty() => format!("The process ended with {status:?} {while_}."),
         _ => text,
     };
+    let hangs = matches!(
+        status,
+        Ok(WaitStatus::Exited(_, LOOPS | WAITS)) | Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _))
+    );
     Some(shared.with(|report| Failure {
+        hangs,
         trace: report.trace,
         calls: report.calls,
         sentence,
@@ -363,6 +553,7 @@ fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resu
         .map(|allocator| Model::new(allocator, kind));
     shared.with(|report| (report.trace, report.calls) = (number, 0));
     for (index, call) in calls.iter().enumerate() {
+        PROGRESS.fetch_add(1, Relaxed);
         shared.with(|report| report.calls = index + 1);
         let [first, second] = &mut models;
         let (model, other) = match call.second {
@@ -376,6 +567,7 @@ fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resu
     for model in &mut models {
         for block in std::mem::take(&mut model.live) {
             model.free(block, shared)?;
+            PROGRESS.fetch_add(1, Relaxed);
             shared.with(|report| report.phase = Phase::Done as usize);
         }
         model.check()?;
@@ -411,8 +603,13 @@ fn list(calls: &[Call]) -> String {
             }
             What::Realloc { id, size } => format!("{of}realloc(#{}, {size})", number(id)?),
             What::Free(id) => format!("{of}dealloc(#{})", number(id)?),
+            What::FreeTwice(id) => {
+                let id = number(id)?;
+                format!("{of}dealloc(#{id}), {of}dealloc(#{id})")
+            }
             What::Threshold(bytes) => format!("{of}set_threshold({})", limit(bytes)),
             What::MaxMaps(blocks) => format!("{of}set_max_maps({})", limit(blocks)),
+            What::Moving(on) => format!("{of}set_moving_threshold({on})"),
             What::Trim => format!("{of}trim()"),
         })
     };
@@ -429,6 +626,8 @@ struct Model<'a> {
     kind: Kind,
     threshold: usize,
     max_maps: usize,
+    /// Whether the threshold is dynamic.
+    moving: bool,
     live: Vec<Live>,
 }
 
@@ -454,6 +653,7 @@ impl Model<'_> {
             kind,
             threshold: kind.config.threshold,
             max_maps: kind.config.max_maps,
+            moving: false,
             live: Vec::new(),
         }
     }
@@ -465,8 +665,12 @@ impl Model<'_> {
         phase(Phase::Calling);
         match what {
             What::Threshold(bytes) => {
-                self.threshold = bytes;
+                (self.threshold, self.moving) = (bytes, false);
                 self.allocator.set_threshold(bytes);
+            }
+            What::Moving(on) => {
+                self.moving = on;
+                self.allocator.set_moving_threshold(on);
             }
             What::MaxMaps(blocks) => {
                 self.max_maps = blocks;
@@ -509,6 +713,7 @@ impl Model<'_> {
                     self.free(block, shared)?;
                 }
             }
+            What::FreeTwice(id) => self.free_twice(id, shared)?,
             What::Realloc { id, size } => {
                 let Some(old) = self.take(id) else {
                     return Ok(());
@@ -522,8 +727,25 @@ impl Model<'_> {
                     self.allocator
                         .realloc(old.block.start, old.block.layout, size)
                 };
+                let mapped = self.mapped_blocks() + usize::from(old.mapped);
+                if start.is_null() && self.can_be_full() && mapped >= self.max_maps {
+                    phase(Phase::Checking);
+                    old.check_bytes(old.block.size())?;
+                    self.live.push(old);
+                    return Ok(());
+                }
                 let block = check_block(start, new, "realloc")?;
                 let live = self.place(block, id, other)?;
+                let new_mapping = live.mapped && !old.mapped;
+                if new_mapping && self.mapped_blocks() >= self.max_maps && !self.can_be_full() {
+                    return Err(format!(
+                        "realloc to {} moved a block from the heap to a mapping, although the cap was reached: mapped \
+                         blocks {}, cap {}. The cap holds in realloc, too.",
+                        amount(size),
+                        self.mapped_blocks(),
+                        limit(self.max_maps)
+                    ));
+                }
                 phase(Phase::Checking);
                 let kept = Live {
                     seed: old.seed,
@@ -550,8 +772,11 @@ impl Model<'_> {
 
     /// A full heap leaves a block to a mapping. If the cap is reached, that is left open by the task.
     fn may_be_null(&self) -> bool {
-        let can_be_full = self.kind.config.reserve < SHORT.reserve;
-        can_be_full && self.mapped_blocks() >= self.max_maps
+        self.can_be_full() && self.mapped_blocks() >= self.max_maps
+    }
+
+    fn can_be_full(&self) -> bool {
+        self.kind.config.reserve < SHORT.reserve
     }
 
     /// Checks where a new block is: it overlaps no other block, and its place in the heap is below the break.
@@ -594,7 +819,7 @@ impl Model<'_> {
                 self.mapped_blocks(),
                 limit(self.max_maps)
             )),
-            (false, true) if self.kind.config.reserve == SHORT.reserve => Err(format!(
+            (false, true) if !self.can_be_full() => Err(format!(
                 "A block of {size} is a separate mapping. Expected it in the heap: threshold {}, mapped blocks {}, cap {}.",
                 limit(self.threshold),
                 self.mapped_blocks(),
@@ -604,7 +829,7 @@ impl Model<'_> {
         }
     }
 
-    fn free(&self, live: Live, shared: Shared) -> Result<(), String> {
+    fn free(&mut self, live: Live, shared: Shared) -> Result<(), String> {
         let phase = |phase: Phase| shared.with(|report| report.phase = phase as usize);
         let before = shared.with(|report| report.phase);
         phase(Phase::Checking);
@@ -613,8 +838,44 @@ impl Model<'_> {
         free_to(self.allocator, live.block);
         if live.mapped {
             live.check_unmapped("freed")?;
+            self.move_threshold(live.block.size())?;
         }
         Ok(())
+    }
+
+    /// Checks the threshold after a mapped block of this size was freed.
+    fn move_threshold(&mut self, size: usize) -> Result<(), String> {
+        if !self.moving {
+            return Ok(());
+        }
+        let before = self.threshold;
+        self.threshold = self.allocator.stats().threshold;
+        // A header and the rest of a page may count.
+        let just_past = size + 1..=size + (1 + MORE_PAGES) * page_size();
+        match self.threshold == before {
+            true if before > size => Ok(()),
+            false if self.threshold > before && just_past.contains(&self.threshold) => Ok(()),
+            _ => Err(format!(
+                "With a dynamic threshold, a mapped block of {size} bytes was freed, and the threshold moved from {} to \
+                 {}. It must move just past the block's size, and never down.",
+                limit(before),
+                limit(self.threshold)
+            )),
+        }
+    }
+
+    /// Frees the block of the call with this id twice in a row, in a child that must abort.
+    fn free_twice(&self, id: usize, shared: Shared) -> Result<(), String> {
+        let in_heap = |live: &&Live| live.id == id && !live.mapped;
+        let Some(Live { block, .. }) = self.live.iter().find(in_heap).copied() else {
+            return Ok(());
+        };
+        let again = |block| free_to(self.allocator, block);
+        let pid = fork_child(|| free_twice(self.allocator, block, again));
+        let result = check_aborted(&format!("A block of {}", amount(block.size())), pid);
+        // The child may have panicked and reported that.
+        shared.with(|report| report.len = 0);
+        result
     }
 
     fn mapped_blocks(&self) -> usize {
