@@ -454,7 +454,7 @@ fn a_double_free_aborts() {
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         enable_cache();
         free(alloc(100));
         traces::run(traces::CACHE.with_earlier_stages());

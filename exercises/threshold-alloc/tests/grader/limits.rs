@@ -595,7 +595,7 @@ fn mprotect_fails() {
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         ALLOC.set_max_maps(1);
         traces::run(traces::ALL);
     })
@@ -603,7 +603,7 @@ fn random_traces() {
 
 #[test]
 fn random_traces_in_a_full_heap() {
-    case(|| {
+    case_with(traces::limits(), || {
         ALLOC.set_max_maps(1);
         traces::run(traces::FULL);
     })

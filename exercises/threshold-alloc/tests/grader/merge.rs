@@ -295,7 +295,7 @@ fn a_double_free_aborts() {
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         ALLOC.trim();
         traces::run(traces::TRIM);
         traces::run(traces::TRIM_HUGE);

@@ -248,7 +248,7 @@ fn a_bounded_part_stays_free() {
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         ALLOC.set_moving_threshold(true);
         traces::run(traces::MOVING.with_earlier_stages());
     })

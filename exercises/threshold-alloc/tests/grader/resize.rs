@@ -508,7 +508,7 @@ fn zeros_without_touching() {
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         free(realloc(alloc(100), 200));
         free(alloc_zeroed(100, ALIGN));
         traces::run(traces::RESIZE.with_earlier_stages());

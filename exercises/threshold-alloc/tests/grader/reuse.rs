@@ -213,7 +213,7 @@ pub fn block_between(layout: Layout, size: usize, before: Neighbour, after: Neig
 
 #[test]
 fn random_traces() {
-    case(|| {
+    case_with(traces::limits(), || {
         free(alloc(100));
         traces::run(traces::SMALL);
         traces::run(traces::LONG);

@@ -349,11 +349,19 @@ struct Failure {
     sentence: String,
 }
 
-/// How long a call may take. A heap may be slow, and the machine busy.
-const LIMIT: Duration = Duration::from_millis(1500);
+/// A call that uses the processor for this long does not return, nor does one that waits for three times as long.
+const LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a call may take while a trace is shortened in which a call does not return.
-const SHORT_LIMIT: Duration = Duration::from_millis(50);
+/// The limit while a trace is shortened in which a call does not return.
+const SHORT_LIMIT: Duration = Duration::from_millis(30);
+
+/// The limits of a case that runs traces: a busy machine may take long to find out that a call does not return.
+pub fn limits() -> Limits {
+    Limits {
+        wall: Duration::from_secs(60),
+        ..Limits::default()
+    }
+}
 
 /// Runs the traces of this kind, each with two new allocators. Fails the case with a short trace that fails.
 pub fn run(kind: Kind) {
@@ -385,7 +393,7 @@ fn shorten(kind: Kind, shared: Shared, whole: Vec<Call>, failure: Failure) -> (V
         in_forked_child(shared, time, &one).filter(|failure| failure.hangs == hangs)
     };
     let (mut calls, mut shorter) = (whole.clone(), sentence.clone());
-    let (mut attempts, mut failures) = (150, 30);
+    let (mut attempts, mut failures) = (150, 20);
     let mut chunk = calls.len().div_ceil(2);
     while chunk > 0 {
         let mut start = 0;
@@ -412,7 +420,7 @@ fn shorten(kind: Kind, shared: Shared, whole: Vec<Call>, failure: Failure) -> (V
     if let Some(failure) = fails(&one, time) {
         (calls, shorter) = (one, failure.sentence);
     }
-    // On a busy machine a call may take a short time without hanging.
+    // With the short limit, a call that is only slow may have been taken for one that does not return.
     match hangs && fails(&calls, LIMIT).is_none() {
         true => (whole, sentence),
         false => (calls, shorter),
@@ -423,10 +431,15 @@ fn shorten(kind: Kind, shared: Shared, whole: Vec<Call>, failure: Failure) -> (V
 const LOOPS: i32 = 4;
 const WAITS: i32 = 5;
 
-/// Ends this process if no call has returned since the last time. Runs as the handler of SIGALRM.
+/// Ends this process if a call does not return. Runs as the handler of SIGALRM, each time the limit has passed.
+///
+/// A busy machine may stop the process for longer than that, so a call that uses the processor is judged by its CPU time.
 extern "C" fn expect_progress(_: libc::c_int) {
-    static SEEN: AtomicUsize = AtomicUsize::new(usize::MAX);
+    /// The call that was running the last time.
+    static CALL: AtomicUsize = AtomicUsize::new(usize::MAX);
+    /// The CPU time in milliseconds when that call was seen first, and how many times it was seen since.
     static CPU: AtomicUsize = AtomicUsize::new(0);
+    static TIMES: AtomicUsize = AtomicUsize::new(0);
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -434,18 +447,31 @@ extern "C" fn expect_progress(_: libc::c_int) {
     // SAFETY: `time` outlives the call, which is async-signal-safe.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     let cpu = time.tv_sec as usize * 1000 + time.tv_nsec as usize / 1_000_000;
-    let used = cpu - CPU.swap(cpu, Relaxed);
-    let progress = PROGRESS.load(Relaxed);
-    if SEEN.swap(progress, Relaxed) == progress {
-        exit_now(if used > 5 { LOOPS } else { WAITS });
+    let call = PROGRESS.load(Relaxed);
+    if CALL.swap(call, Relaxed) != call {
+        CPU.store(cpu, Relaxed);
+        TIMES.store(0, Relaxed);
+        return;
+    }
+    let times = TIMES.fetch_add(1, Relaxed) + 1;
+    let used = cpu - CPU.load(Relaxed);
+    if used >= LIMIT_IN_MS.load(Relaxed) {
+        exit_now(LOOPS);
+    }
+    if times >= 3 && used < 5 {
+        exit_now(WAITS);
     }
 }
+
+/// The limit of this process, for the handler.
+static LIMIT_IN_MS: AtomicUsize = AtomicUsize::new(0);
 
 /// Changes with each call of a trace.
 static PROGRESS: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls `expect_progress` each time this time has passed.
 fn expect_progress_every(time: Duration) {
+    LIMIT_IN_MS.store(time.as_millis() as usize, Relaxed);
     let handler = expect_progress as extern "C" fn(libc::c_int);
     // SAFETY: the handler calls only async-signal-safe functions.
     unsafe { libc::signal(libc::SIGALRM, handler as libc::sighandler_t) };
