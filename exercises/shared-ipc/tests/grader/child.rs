@@ -234,10 +234,11 @@ fn a_panic_without_output_is_reported() {
     })
 }
 
+/// A closure, how its child ends, and what the error's message contains, if there is an error.
+type End = (fn(&Numbers), &'static str, &'static str);
+
 #[test]
 fn each_child_counts_alone() {
-    /// A closure, how its child ends, and what the error's message contains, if there is an error.
-    type End = (fn(&Numbers), &'static str, &'static str);
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
@@ -476,17 +477,18 @@ fn a_stopped_child_has_not_ended() {
     })
 }
 
+/// Waits until the number is set, or for a while: an answer may have one child at a time.
+fn await_set(number: &AtomicU64) {
+    for _ in 0..1000 {
+        if number.load(SeqCst) != 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn two_threads_have_a_child_each() {
-    /// Waits until the number is set, or for a while: an answer may have one child at a time.
-    fn await_set(number: &AtomicU64) {
-        for _ in 0..1000 {
-            if number.load(SeqCst) != 0 {
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
     case(|| {
         let common = new!(Numbers);
         let [began, second_began, first_returned] = [&common[0], &common[1], &common[2]];

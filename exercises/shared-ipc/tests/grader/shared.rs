@@ -241,10 +241,10 @@ struct Aligned([u8; 1024]);
 
 // Aligned to the page sizes of x86-64 and aarch64, together with `PageAligned`.
 
-#[repr(C, align(4096))]
+#[repr(C, align(0x1000))]
 struct AlignedTo4KiB([u8; 4 << 10]);
 
-#[repr(C, align(16384))]
+#[repr(C, align(0x4000))]
 struct AlignedTo16KiB([u8; 16 << 10]);
 
 #[test]
@@ -347,8 +347,8 @@ fn aligned_to_less_than_a_page() {
 fn aligned_to_a_page() {
     case(|| {
         let value = match page_size() {
-            4096 => Shared::<MaybeUninit<AlignedTo4KiB>>::new().map(drop),
-            16384 => Shared::<MaybeUninit<AlignedTo16KiB>>::new().map(drop),
+            0x1000 => Shared::<MaybeUninit<AlignedTo4KiB>>::new().map(drop),
+            0x4000 => Shared::<MaybeUninit<AlignedTo16KiB>>::new().map(drop),
             _ => Shared::<MaybeUninit<PageAligned>>::new().map(drop),
         };
         if let Err(error) = value {

@@ -241,7 +241,7 @@ impl Heap {
         }
         let (old, new) = (
             self.room * size_of::<Extent>(),
-            (self.room * 2).max(4096) * size_of::<Extent>(),
+            (self.room * 2).max(4 << 10) * size_of::<Extent>(),
         );
         let new = new.next_multiple_of(page());
         let place = if old == 0 {
