@@ -72,6 +72,15 @@ fn dealloc_returns_the_end() {
              pages to the kernel.",
             amount(resident)
         );
+        ALLOC.set_max_maps(0);
+        free(alloc(5 * MIB));
+        let left = heap().len();
+        check!(
+            left <= MIB,
+            "A block of 5 MiB at the heap's end was freed, and the heap is still {} long; expected at most 1 MiB. \
+             Return the memory in the same call of dealloc.",
+            amount(left)
+        );
     })
 }
 
