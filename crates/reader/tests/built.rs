@@ -359,9 +359,15 @@ fn plain_mdbook_builds_the_same_pages() {
         !output.contains("WARN") && !output.contains("ERROR"),
         "{output}"
     );
+    // The name of the search index contains a hash of it, and this crate's index has no answers.
+    let without_index = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.contains("searchindex-"));
+        lines.map(str::to_owned).collect()
+    };
     for (page, text) in files("html") {
         let plain = fs::read_to_string(folder.path().join(&page)).expect("the same page");
-        assert!(plain == text, "{} differs", page.display());
+        let same = without_index(&plain) == without_index(&text);
+        assert!(same, "{} differs", page.display());
     }
 }
 
