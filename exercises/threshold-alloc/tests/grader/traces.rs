@@ -350,7 +350,7 @@ struct Failure {
 }
 
 /// A call that uses the processor for this long does not return, nor does one that waits for three times as long.
-const LIMIT: Duration = Duration::from_secs(1);
+pub const LIMIT: Duration = Duration::from_secs(1);
 
 /// The limit while a trace is shortened in which a call does not return.
 const SHORT_LIMIT: Duration = Duration::from_millis(30);
@@ -469,8 +469,8 @@ static LIMIT_IN_MS: AtomicUsize = AtomicUsize::new(0);
 /// Changes with each call of a trace.
 static PROGRESS: AtomicUsize = AtomicUsize::new(0);
 
-/// Calls `expect_progress` each time this time has passed.
-fn expect_progress_every(time: Duration) {
+/// Calls `expect_progress` each time this time has passed: in a child, whose parent finds out with `hangs`.
+pub fn expect_progress_every(time: Duration) {
     LIMIT_IN_MS.store(time.as_millis() as usize, Relaxed);
     let handler = expect_progress as extern "C" fn(libc::c_int);
     // SAFETY: the handler calls only async-signal-safe functions.
@@ -485,6 +485,14 @@ fn expect_progress_every(time: Duration) {
     };
     // SAFETY: `timer` outlives the call.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut()) };
+}
+
+/// Whether a child ended because a call did not return.
+pub fn hangs(status: WaitStatus) -> bool {
+    matches!(
+        status,
+        WaitStatus::Exited(_, LOOPS | WAITS) | WaitStatus::Signaled(_, Signal::SIGXCPU, _)
+    )
 }
 
 /// Runs `f` in a forked child. Returns how it failed.
@@ -548,12 +556,8 @@ fn in_forked_child(
         _ if text.is_empty() => format!("The process ended with {status:?} {while_}."),
         _ => text,
     };
-    let hangs = matches!(
-        status,
-        Ok(WaitStatus::Exited(_, LOOPS | WAITS)) | Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _))
-    );
     Some(shared.with(|report| Failure {
-        hangs,
+        hangs: status.is_ok_and(hangs),
         trace: report.trace,
         calls: report.calls,
         sentence,
