@@ -239,13 +239,8 @@ struct PageAligned([u8; 64 << 10]);
 #[repr(C, align(1024))]
 struct Aligned([u8; 1024]);
 
-// Aligned to the page sizes of x86-64 and aarch64, together with `PageAligned`.
-
-#[repr(C, align(0x1000))]
-struct AlignedTo4KiB([u8; 4 << 10]);
-
-#[repr(C, align(0x4000))]
-struct AlignedTo16KiB([u8; 16 << 10]);
+#[repr(C, align(32768))]
+struct HalfPageAligned([u8; 32 << 10]);
 
 #[test]
 fn aligned_to_more_than_a_page() {
@@ -346,15 +341,11 @@ fn aligned_to_less_than_a_page() {
 #[test]
 fn aligned_to_a_page() {
     case(|| {
-        let value = match page_size() {
-            0x1000 => Shared::<MaybeUninit<AlignedTo4KiB>>::new().map(drop),
-            0x4000 => Shared::<MaybeUninit<AlignedTo16KiB>>::new().map(drop),
-            _ => Shared::<MaybeUninit<PageAligned>>::new().map(drop),
-        };
-        if let Err(error) = value {
+        pretend_64_kib_pages();
+        if let Err(error) = Shared::<MaybeUninit<PageAligned>>::new() {
             judge::fail(format!(
-                "Shared::new() for a type aligned to exactly a page returned the error \"{error}\"; expected Ok, because \
-                 mmap aligns to a page. Return InvalidInput only for more than a page."
+                "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned the error \"{error}\"; expected Ok, \
+                 because mmap aligns to a page. Return InvalidInput only for more than a page."
             ));
         }
     })
@@ -362,15 +353,18 @@ fn aligned_to_a_page() {
 
 #[test]
 fn asks_the_page_size() {
-    case(|| {
-        pretend::page_size(align_of::<PageAligned>());
-        if let Err(error) = Shared::<MaybeUninit<PageAligned>>::new() {
-            judge::fail(format!(
-                "With 64 KiB pages, Shared::new() for a type aligned to 64 KiB returned the error \"{error}\"; \
-                 expected Ok, because mmap aligns to a page. Ask sysconf(_SC_PAGESIZE) for the page size."
-            ));
-        }
-    })
+    case(pretend_64_kib_pages)
+}
+
+/// Fails the case if an alignment of 32 KiB is rejected then.
+fn pretend_64_kib_pages() {
+    pretend::page_size(align_of::<PageAligned>());
+    if let Err(error) = Shared::<MaybeUninit<HalfPageAligned>>::new() {
+        judge::fail(format!(
+            "With 64 KiB pages, Shared::new() for a type aligned to 32 KiB returned the error \"{error}\"; expected Ok, \
+             because mmap aligns to a page. Ask sysconf(_SC_PAGESIZE) for the page size."
+        ));
+    }
 }
 
 #[test]
