@@ -193,13 +193,9 @@ fn a_long_panic_is_reported() {
             // SAFETY: only this thread exists in the child, and the new process only makes system calls and reads files.
             let helper = unsafe { libc::fork() };
             if helper == 0 {
-                let mut looks = 0;
-                while nix::unistd::getppid() == child && looks < 20 {
-                    let both = waits_in(child, "pipe_write") && waits_in(waiting, "do_wait");
-                    looks = if both { looks + 1 } else { 0 };
-                    thread::sleep(Duration::from_millis(1));
-                }
-                if looks == 20 {
+                let lives = || nix::unistd::getppid() == child;
+                let both = || waits_in(child, "pipe_write") && waits_in(waiting, "do_wait");
+                if stays_while(lives, both) {
                     numbers[0].store(1, SeqCst);
                     // SAFETY: kill(2) accesses no memory. The child waits in write, so its id is not reused.
                     unsafe { libc::kill(child.as_raw(), libc::SIGKILL) };
@@ -439,6 +435,16 @@ fn waits_in(thread: nix::unistd::Pid, function: &str) -> bool {
     wchan.is_ok_and(|wchan| wchan.ends_with(function))
 }
 
+/// Whether `state` holds 20 times in a row, a millisecond apart. Looks as long as `goes_on` returns true.
+fn stays_while(goes_on: impl Fn() -> bool, state: impl Fn() -> bool) -> bool {
+    let mut looks = 0;
+    while goes_on() && looks < 20 {
+        looks = if state() { looks + 1 } else { 0 };
+        thread::sleep(Duration::from_millis(1));
+    }
+    looks == 20
+}
+
 #[test]
 fn a_stopped_child_has_not_ended() {
     case(|| {
@@ -558,13 +564,9 @@ fn a_process_of_the_child_may_run_on() {
             let helper = unsafe { libc::fork() };
             if helper == 0 {
                 // It has all descriptors of the child, so that a pipe has no end.
-                let mut looks = 0;
-                while numbers[0].load(SeqCst) == 0 && looks < 20 {
-                    let waits = nix::unistd::getppid() != child && waits_in(waiting, "pipe_read");
-                    looks = if waits { looks + 1 } else { 0 };
-                    thread::sleep(Duration::from_millis(1));
-                }
-                numbers[1].store(u64::from(looks == 20), SeqCst);
+                let runs = || numbers[0].load(SeqCst) == 0;
+                let waits = || nix::unistd::getppid() != child && waits_in(waiting, "pipe_read");
+                numbers[1].store(u64::from(stays_while(runs, waits)), SeqCst);
                 numbers[2].store(1, SeqCst);
                 // SAFETY: ends the helper.
                 unsafe { libc::_exit(0) };
