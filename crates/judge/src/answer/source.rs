@@ -24,17 +24,18 @@ pub fn mentions(word: &str) -> bool {
 
 /// The answer's code without comments; empty if it cannot be read.
 fn code() -> String {
-    let package = env::var_os("CARGO_MANIFEST_DIR");
-    let code = package.and_then(|package| all_files(&Path::new(&package).join("src")));
-    code.map_or_else(String::new, |code| without_comments(&code))
+    sources().map_or_else(String::new, |code| without_comments(&code))
+}
+
+fn sources() -> Option<String> {
+    let package = env::var_os("CARGO_MANIFEST_DIR")?;
+    all_files(&Path::new(&package).join("src"))
 }
 
 /// Whether the answer has an `unsafe impl` of the trait `name` without a `SAFETY:` comment directly above it, as
 /// `clippy::undocumented_unsafe_blocks` asks for. False if the sources cannot be read, and for code of a macro.
 pub fn is_undocumented(name: &str) -> bool {
-    let package = env::var_os("CARGO_MANIFEST_DIR");
-    let code = package.and_then(|package| all_files(&Path::new(&package).join("src")));
-    code.is_some_and(|code| undocumented(&code, name))
+    sources().is_some_and(|code| undocumented(&code, name))
 }
 
 fn undocumented(code: &str, name: &str) -> bool {
