@@ -139,10 +139,10 @@ pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
 /// run.
 ///
 /// The plan pairs calls with errors that their manual pages list. A call has the name of the kernel's manual page (`mmap`,
-/// `wait4`, `fork`; `clone` starts a thread), or of a `pthread_mutex` function. Only calls of the answer fail: those of libc's malloc, for
-/// example, do not. A plan that names a call several times tries several errors. `open` fails only with O_CREAT, as in
-/// shm_open(3). If its error is EEXIST, the judge creates the file in /dev/shm first, with contents, and then executes the
-/// call: without O_EXCL it succeeds. The same holds for `shmget` with a key.
+/// `wait4`, `fork`; `clone` starts a thread), or of a `pthread_mutex` function. Only calls of the answer fail: those of
+/// libc's malloc, for example, do not. A plan that names a call several times tries several errors. `open` fails only with
+/// O_CREAT, as in shm_open(3). If its error is EEXIST, the judge creates the file in /dev/shm first, with contents, and
+/// then executes the call: without O_EXCL it succeeds. The same holds for `shmget` with a key.
 ///
 /// # Panics
 /// If the case did not pass. The reason has been printed by then.
