@@ -468,7 +468,7 @@ fn the_map_has_every_page_and_its_minutes() {
     }
     let sum: u32 = listed.values().sum();
     assert!(
-        map.contains(&format!("The total is {sum}.")),
+        map.contains(&format!("The total is {sum} minutes.")),
         "the sum is {sum}"
     );
 }
