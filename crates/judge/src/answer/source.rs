@@ -12,7 +12,8 @@ pub fn public_fields(name: &str) -> Vec<String> {
 }
 
 /// Returns the functions of the answer that return a `&mut T`, also inside of another type, or pass one to a closure.
-/// There are none if the sources cannot be read.
+/// Only those count that safe code outside of the answer can call: public functions, and those of a trait. There are
+/// none if the sources cannot be read.
 pub fn functions_that_lend_mut_t() -> Vec<String> {
     lend_mut_t(&code())
 }
@@ -46,7 +47,9 @@ fn undocumented(code: &str, name: &str) -> bool {
         let mut comment = above
             .filter(|line| !line.is_empty())
             .skip_while(|line| line.starts_with("#["))
-            .take_while(|line| line.starts_with("//") || !line.ends_with(['{', '}', ';']));
+            .take_while(|line| {
+                line.starts_with("//") || line.starts_with("/*") || !line.ends_with(['{', '}', ';'])
+            });
         is_impl && !comment.any(|line| line.to_uppercase().contains("SAFETY:"))
     })
 }
@@ -121,6 +124,9 @@ fn fields(code: &str, name: &str) -> Vec<String> {
 
 fn lend_mut_t(code: &str) -> Vec<String> {
     let functions = code.match_indices("fn ").filter_map(|(at, keyword)| {
+        if !is_safe_and_public(&code[..at]) {
+            return None;
+        }
         let rest = &code[at + keyword.len()..];
         let signature = &rest[..rest.find(['{', ';'])?];
         let (name, types) = signature.split_once(['(', '<'])?;
@@ -132,6 +138,31 @@ fn lend_mut_t(code: &str) -> Vec<String> {
         (is_identifier(name) && lends).then(|| name.trim().to_owned())
     });
     functions.collect()
+}
+
+/// Whether safe code outside of the answer can call the function whose `fn` follows this code.
+fn is_safe_and_public(before: &str) -> bool {
+    let start = before.rfind(['{', '}', ';', ']']).map_or(0, |end| end + 1);
+    let mut words = before[start..].split_whitespace();
+    match words.next() {
+        Some("pub") => !words.any(|word| word == "unsafe"),
+        None => is_in_trait_impl(before),
+        Some(_) => false, // `unsafe`, `pub(crate)`, or a function pointer's type
+    }
+}
+
+/// Whether the innermost block that this code leaves open is the implementation of a trait.
+fn is_in_trait_impl(code: &str) -> bool {
+    let mut closed = 0;
+    let open = code.rmatch_indices(['{', '}']).find(|(_, brace)| {
+        closed += if *brace == "}" { 1 } else { -1 };
+        closed < 0
+    });
+    open.is_some_and(|(at, _)| {
+        let head = &code[..at];
+        let start = head.rfind(['{', '}', ';']).map_or(0, |end| end + 1);
+        head[start..].contains("impl") && head[start..].contains(" for ")
+    })
 }
 
 /// Whether what follows a `&` is `mut T`, perhaps after a lifetime.
@@ -217,6 +248,7 @@ mod tests {
             "// SAFETY: yes.\nunsafe impl Send for Region {}",
             "// SAFETY: it is;\n// as somebody says;\n\n#[cfg(all())]\nunsafe impl<T: Send> Send for Region<T> {}",
             "/* Safety:\n * yes.\n */\n    unsafe impl Send for Region {}",
+            "/* SAFETY: yes;\n   no. */\nunsafe impl Send for Region {}",
             "unsafe impl Sync for Region {}",
             "// unsafe impl Send for Region {}",
         ] {
@@ -241,26 +273,34 @@ mod tests {
         for (code, name) in [
             ("pub fn get_mut(&mut self) -> &mut T { todo!() }", "get_mut"),
             (
-                "impl<T> AsMut<T> for Shared<T> { fn as_mut(&mut self) -> &mut T {} }",
+                "impl<T> AsMut<T> for Shared<T> {\n    type A = B;\n    fn as_mut(&mut self) -> &mut T {}\n}",
                 "as_mut",
             ),
             (
-                "fn a<'a>(&'a mut self) -> Option<&'a mut T>\nwhere T: Sync {}",
+                "#[inline]\npub const fn a<'a>(&'a mut self) -> Option<&'a mut T>\nwhere T: Sync {}",
                 "a",
             ),
-            ("fn with(&self, f: impl FnOnce(&mut T)) {}", "with"),
             (
-                "fn deref_mut(&mut self) -> &mut Self::Target {}",
+                "impl<T> Shared<T> { fn f() {} pub fn with(&self, f: impl FnOnce(&mut T)) {} }",
+                "with",
+            ),
+            (
+                "impl<T> DerefMut for Shared<T> { fn f() { {} }\n    #[inline]\n    fn deref_mut(&mut self) -> &mut Self::Target {} }",
                 "deref_mut",
             ),
         ] {
             assert_eq!(lend_mut_t(&without_comments(code)), [name], "{code}");
         }
         for code in [
-            "fn deref(&self) -> &T { let f: &mut T = g(); }",
-            "fn zero<T>(value: &mut T) {}",
-            "fn header(&self) -> &mut Thing {}",
-            "fn get(&mut self) -> *mut T {} // fn f() -> &mut T {}",
+            "pub fn deref(&self) -> &T { let f: &mut T = g(); }",
+            "pub fn zero<T>(value: &mut T) {}",
+            "pub fn header(&self) -> &mut Thing {}",
+            "pub fn get(&mut self) -> *mut T {} // pub fn f() -> &mut T {}",
+            "fn private(&mut self) -> &mut T {}",
+            "pub(crate) fn of_the_crate(&mut self) -> &mut T {}",
+            "impl<T> Shared<T> { fn in_child(&self, f: impl FnOnce(&mut T)) {} }",
+            "pub unsafe fn get_unchecked_mut(&self) -> &mut T {}",
+            "impl<T> Drop for Shared<T> { fn drop(&mut self) { fn at<T>(start: *mut T) -> &'static mut T {} } }",
         ] {
             assert_eq!(lend_mut_t(&without_comments(code)), [""; 0], "{code}");
         }
