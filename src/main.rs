@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use course::root;
-use workbook::commands::{bench, doctor, drill, grade, hint, list, new, read, reset, solution};
+use workbook::commands::{
+    bench, doctor, drill, grade, handout, hint, list, new, read, reset, solution,
+};
 use workbook::grade::report::Format;
 use workbook::terminal::Prompt;
 use workbook::{say, warn, watch};
@@ -136,6 +138,13 @@ fn cli() -> Command {
                         .value_parser(value_parser!(Format))
                         .default_value("json"),
                 ),
+            Command::new("handout")
+                .about("Write a copy of the repository for students, without solutions, answers and exam")
+                .arg(
+                    word(FOLDER, "A new folder for the copy")
+                        .value_parser(value_parser!(PathBuf))
+                        .required(true),
+                ),
             Command::new("new")
                 .about("Add to the repository, for contributors")
                 .subcommand_required(true)
@@ -169,6 +178,7 @@ const EXERCISE: &str = "EXERCISE";
 const STAGE: &str = "STAGE";
 const RUNG: &str = "RUNG";
 const SLUG: &str = "SLUG";
+const FOLDER: &str = "FOLDER";
 const SHELL: &str = "SHELL";
 const ARGUMENTS: &str = "ARGUMENTS";
 
@@ -296,6 +306,7 @@ fn run_command(root: &Path, command: &str, arguments: &ArgMatches) -> Result<Exi
             };
             return grade::run(root, None, None, &options);
         }
+        "handout" => handout::run(root, required::<PathBuf>(arguments, FOLDER))?,
         "new" => {
             // `answer` is the only thing to add.
             let Some((_, arguments)) = arguments.subcommand() else {

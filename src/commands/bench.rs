@@ -94,10 +94,11 @@ fn target(root: &Path) -> PathBuf {
 
 /// A wrong allocator is not measured.
 fn choose(root: &Path, wanted: Wanted) -> Result<Subject> {
+    let exercise = Exercise::find(root, "threshold-alloc")?;
     if wanted == Wanted::Solution {
+        exercise.ensure_solution()?;
         return Ok(Subject::Solution);
     }
-    let exercise = Exercise::find(root, "threshold-alloc")?;
     let show = Show {
         cargo: CargoOutput::Progress,
         verdicts: None,
@@ -114,8 +115,11 @@ fn choose(root: &Path, wanted: Wanted) -> Result<Subject> {
     };
     match wanted {
         Wanted::Learner => bail!("your allocator is not measured yet: {reason}"),
-        _ => warn!("Measuring the solution, not your answer: {reason}."),
+        _ => exercise
+            .ensure_solution()
+            .with_context(|| format!("your allocator is not measured yet: {reason}"))?,
     }
+    warn!("Measuring the solution, not your answer: {reason}.");
     Ok(Subject::Solution)
 }
 

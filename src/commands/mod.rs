@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod drill;
 pub mod grade;
+pub mod handout;
 pub mod hint;
 pub mod list;
 pub mod new;

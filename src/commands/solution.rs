@@ -37,6 +37,7 @@ pub struct Options {
 /// `spoil` is not set.
 pub fn run(root: &Path, name: &str, options: Options, prompt: Prompt) -> Result<()> {
     let exercise = Exercise::find(root, name)?;
+    exercise.ensure_solution()?;
     if !options.spoil && !Progress::read(root)?.was_solved(name) {
         let bonus = if options.bonus { " --bonus" } else { "" };
         bail!(

@@ -315,10 +315,14 @@ fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option
         Prompt::Shell => format!("`cargo run -- solution {name}`"),
         Prompt::Watch => "s and Enter".to_owned(),
     };
-    let wrong = fs::read_dir(exercise.answers().join("wrong")).map_or(0, Iterator::count);
-    let solved = format!(
-        "Solved. {how} shows how the solution differs; tests/answers/{name}/wrong has {wrong} mistakes that the grader knows."
-    );
+    // A handout for students has neither solutions nor answers.
+    let solved = match fs::read_dir(exercise.answers().join("wrong")) {
+        Ok(wrong) => format!(
+            "Solved. {how} shows how the solution differs; tests/answers/{name}/wrong has {} mistakes that the grader knows.",
+            wrong.count()
+        ),
+        Err(_) => "Solved.".to_owned(),
+    };
     let mut text = indented(0, &solved);
     if let Some(stage) = not_started(true) {
         text += &format!("\n{}", task("Bonus", stage));

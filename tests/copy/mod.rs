@@ -23,7 +23,6 @@ impl Copy {
     /// Makes the copy with that name, and with the version of another copy.
     pub fn with_version_of(name: &str, version_of: &str) -> Copy {
         let clone = course::root::find().expect("a clone");
-        let target = course::cargo::target(&clone).expect("cargo knows its target directory");
         let root = clone.join(".workbook").join(name);
         if root.exists() {
             fs::remove_dir_all(&root).expect("the old copy can be removed");
@@ -42,18 +41,25 @@ impl Copy {
         ] {
             copy_all(&clone.join(part), &root.join(part)).expect("the clone can be copied");
         }
-        for manifest in ["Cargo.toml", "crates/Cargo.toml"] {
-            let manifest = root.join(manifest);
-            let text = fs::read_to_string(&manifest).expect("a manifest");
-            let version = concat!("version = \"", env!("CARGO_PKG_VERSION"));
-            let changed = text.replacen(version, &format!("{version}+{version_of}"), 1);
-            assert_ne!(changed, text, "the workspace has no {version}\"");
-            fs::write(&manifest, changed).expect("the copy can be changed");
-        }
         // The clone's files may be answers already.
         for exercise in course::exercise::Exercise::all(&root).expect("exercises") {
             fs::copy(exercise.stub(), exercise.answer()).expect("a stub");
         }
+        Copy::adopt(root, version_of)
+    }
+
+    /// Uses a folder in the clone that is a copy already, and gives it another version.
+    pub fn adopt(root: PathBuf, version: &str) -> Copy {
+        for manifest in ["Cargo.toml", "crates/Cargo.toml"] {
+            let manifest = root.join(manifest);
+            let text = fs::read_to_string(&manifest).expect("a manifest");
+            let own = concat!("version = \"", env!("CARGO_PKG_VERSION"));
+            let changed = text.replacen(own, &format!("{own}+{version}"), 1);
+            assert_ne!(changed, text, "the workspace has no {own}\"");
+            fs::write(&manifest, changed).expect("the copy can be changed");
+        }
+        let clone = course::root::find().expect("a clone");
+        let target = course::cargo::target(&clone).expect("cargo knows its target directory");
         Copy { root, target }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 #[derive(Debug, Clone)]
@@ -166,6 +166,18 @@ impl Exercise {
     pub fn solution(&self) -> PathBuf {
         let file = format!("{}.rs", self.library());
         self.root.join("solutions/src").join(file)
+    }
+
+    /// # Errors
+    /// Returns an error if the reference solution is not there: a handout for students has a copy of the stub in its
+    /// place.
+    pub fn ensure_solution(&self) -> Result<()> {
+        let read = |path: PathBuf| fs::read(&path).with_context(|| path.display().to_string());
+        ensure!(
+            read(self.solution())? != read(self.stub())?,
+            "this copy of the workbook has no solutions: ask whoever gave it to you"
+        );
+        Ok(())
     }
 
     /// The folder of the exam's answers, `right` and `wrong`.
