@@ -73,7 +73,11 @@ impl<'a> Screen<'a> {
                 say!("Bonus: {}", sum(verdicts.bonus));
             }
             let is_whole = self.stages.len() == self.exercise.about.stages.len();
-            if let Some(next) = next_step(self.exercise, &verdicts, prompt).filter(|_| is_whole) {
+            let next = match is_whole {
+                true => next_step(self.exercise, &verdicts, prompt),
+                false => whole_exercise(self.exercise, &verdicts),
+            };
+            if let Some(next) = next {
                 say!("{next}");
             }
         }
@@ -288,6 +292,16 @@ fn sum(count: Count) -> String {
     text + "."
 }
 
+/// Returns how to grade the other stages, too, if all cases of one stage passed.
+fn whole_exercise(exercise: &Exercise, verdicts: &Verdicts) -> Option<String> {
+    let all = verdicts.stages.iter().all(|stage| {
+        let count = stage.count();
+        count.passed == count.possible
+    });
+    let name = &exercise.name;
+    all.then(|| format!("`cargo run -- grade {name}` grades and records all stages."))
+}
+
 /// Returns what to do next, unless a case failed.
 fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option<String> {
     let name = &exercise.name;
@@ -315,14 +329,12 @@ fn next_step(exercise: &Exercise, verdicts: &Verdicts, prompt: Prompt) -> Option
         Prompt::Shell => format!("`cargo run -- solution {name}`"),
         Prompt::Watch => "s and Enter".to_owned(),
     };
-    // A handout for students has neither solutions nor answers.
-    let solved = match fs::read_dir(exercise.answers().join("wrong")) {
-        Ok(wrong) => format!(
-            "Solved. {how} shows how the solution differs; tests/answers/{name}/wrong has {} mistakes that the grader knows.",
-            wrong.count()
-        ),
-        Err(_) => "Solved.".to_owned(),
-    };
+    let wrong = exercise.about.page.replace(".md", "-wrong.md");
+    let mut solved =
+        format!("Solved. book/src/{wrong} lists common mistakes, with the grader's sentences.");
+    if exercise.ensure_solution().is_ok() {
+        solved += &format!(" {how} shows how the solution differs.");
+    }
     let mut text = indented(0, &solved);
     if let Some(stage) = not_started(true) {
         text += &format!("\n{}", task("Bonus", stage));
