@@ -21,6 +21,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use similar::TextDiff;
 use workbook::grade::grader::{Case, Grader, Stop};
+use workers::Workers;
 
 /// Grades every answer to every exercise, or to the one that `EXERCISE` names.
 #[test]
@@ -122,7 +123,8 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
     // At the end: the lines of the solution keep their numbers.
     let first = solution.source.clone() + &needs_of(answers);
     let source = |answer: &Answer| answer.source.clone();
-    workers::grade_each(exercise, &first, answers, source, |answer, grader| {
+    let workers = Workers::new(exercise, &first)?;
+    workers.grade_each(answers, source, |answer, grader| {
         let grader = grader.map_err(anyhow::Error::msg);
         let grader = grader.with_context(|| answer.name.clone())?;
         let cases = run(&grader, answer)?;

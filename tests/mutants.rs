@@ -23,9 +23,9 @@ use course::exercise::{Exercise, Stage};
 use course::log::Verdict;
 use serde::Deserialize;
 use similar::TextDiff;
-use workbook::grade::candidates::Candidate;
 use workbook::grade::grader::{Case, Grader, Stop};
 use workbook::grade::slot::Slot;
+use workers::Workers;
 
 /// The largest share of equivalent mutants, in percent. Operators with more of them are not worth the time.
 const MOST_EQUIVALENT: usize = 15;
@@ -232,7 +232,8 @@ impl Mutants {
             return Ok(0);
         }
         let name = &self.exercise.name;
-        if let Some(why) = self.skipped()? {
+        let workers = Workers::new(&self.exercise, &self.solution)?;
+        if let Some(why) = self.skipped(&workers.slots[0])? {
             // In CI nothing may be skipped because a tool or a permission is missing.
             ensure!(std::env::var_os("CI").is_none(), "{why}");
             say(&format!("{name}: skipped: {why}"));
@@ -249,39 +250,33 @@ impl Mutants {
         // The case that has failed the last mutant of each function. It often fails the next one.
         let killers = Mutex::new(BTreeMap::<String, String>::new());
         let source = |mutant: &Mutant| self.source(mutant);
-        workers::grade_each(
-            &self.exercise,
-            &self.solution,
-            &self.all,
-            source,
-            |mutant, grader| {
-                let killer = killers.lock().unwrap().get(&mutant.function).cloned();
-                let outcome = match grader {
-                    Ok(grader) => grade(&self.exercise, &grader, killer)?,
-                    Err(_) => Outcome::DoesNotBuild,
-                };
-                if let Outcome::Killed { case, .. } = &outcome {
-                    let mut killers = killers.lock().unwrap();
-                    killers.insert(mutant.function.clone(), case.clone());
-                }
-                let mut report = report.lock().unwrap();
-                let problem = self.problem(mutant, &outcome);
-                let count = match outcome {
-                    Outcome::Survived if problem.is_none() => "equivalent",
-                    _ => outcome.name(),
-                };
-                report.add(&mutant.describe(), count, &outcome.explain())?;
-                if let Some(problem) = problem {
-                    eprintln!("\n{problem}");
-                    report.problems += 1;
-                }
-                let done: usize = report.counts.values().sum();
-                if done.is_multiple_of(50) {
-                    say(&format!("{name}: {done} of {} graded", self.all.len()));
-                }
-                Ok(())
-            },
-        )?;
+        workers.grade_each(&self.all, source, |mutant, grader| {
+            let killer = killers.lock().unwrap().get(&mutant.function).cloned();
+            let outcome = match grader {
+                Ok(grader) => grade(&self.exercise, &grader, killer)?,
+                Err(_) => Outcome::DoesNotBuild,
+            };
+            if let Outcome::Killed { case, .. } = &outcome {
+                let mut killers = killers.lock().unwrap();
+                killers.insert(mutant.function.clone(), case.clone());
+            }
+            let mut report = report.lock().unwrap();
+            let problem = self.problem(mutant, &outcome);
+            let count = match outcome {
+                Outcome::Survived if problem.is_none() => "equivalent",
+                _ => outcome.name(),
+            };
+            report.add(&mutant.describe(), count, &outcome.explain())?;
+            if let Some(problem) = problem {
+                eprintln!("\n{problem}");
+                report.problems += 1;
+            }
+            let done: usize = report.counts.values().sum();
+            if done.is_multiple_of(50) {
+                say(&format!("{name}: {done} of {} graded", self.all.len()));
+            }
+            Ok(())
+        })?;
         let report = report.into_inner().unwrap();
         let counts = report.counts.iter();
         let counts: Vec<_> = counts
@@ -314,13 +309,7 @@ impl Mutants {
     }
 
     /// Grades the solution, which must pass. Returns why this machine cannot grade it completely, if it cannot.
-    fn skipped(&self) -> Result<Option<String>> {
-        let solution = Candidate {
-            exercise: &self.exercise,
-            name: "worker-1".to_owned(),
-            source: self.solution.clone(),
-        };
-        let slot = Slot::new(&self.exercise.root, &solution.name, &solution)?;
+    fn skipped(&self, slot: &Slot) -> Result<Option<String>> {
         let grader = slot.compile(&self.solution)?.map_err(anyhow::Error::msg)?;
         let mut cases = Vec::new();
         grader.run(|case| cases.push(case))?;

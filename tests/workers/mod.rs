@@ -9,44 +9,62 @@ use workbook::grade::candidates::Candidate;
 use workbook::grade::grader::Grader;
 use workbook::grade::slot::Slot;
 
-/// Calls `grade` for each answer with its grader, or with the compiler's errors. The workers take the answers in turn,
-/// each with one package into which it puts one answer after the other. `first` is the answer that cargo builds: the
-/// solution, of which the others are changes. `source` returns the text of an answer's `src/lib.rs`.
+/// Workers that grade the answers to one exercise, each with one package into which it puts one answer after the other.
 ///
 /// There is one worker more than there are processors, because some answers wait for a time limit.
-///
-/// # Errors
-/// Returns an error if an answer cannot be built for another reason than its errors, and the first error of `grade`.
-pub fn grade_each<T: Sync>(
-    exercise: &Exercise,
-    first: &str,
-    answers: &[T],
-    source: impl Fn(&T) -> String + Sync,
-    grade: impl Fn(&T, Result<Grader, String>) -> Result<()> + Sync,
-) -> Result<()> {
-    let waiting = Mutex::new(answers.iter());
-    let work = |worker: &str| -> Result<()> {
-        let first = Candidate {
-            exercise,
-            name: worker.to_owned(),
-            source: first.to_owned(),
-        };
-        let slot = Slot::new(&exercise.root, worker, &first)?;
-        loop {
-            let next = waiting.lock().unwrap().next();
-            let Some(answer) = next else {
-                return Ok(());
+pub struct Workers {
+    pub slots: Vec<Slot>,
+}
+
+impl Workers {
+    /// Builds `first` in each package: the solution, of which the other answers are changes.
+    ///
+    /// # Errors
+    /// Returns an error if `first` does not build.
+    pub fn new(exercise: &Exercise, first: &str) -> Result<Workers> {
+        let build = |worker: usize| {
+            let name = format!("worker-{worker}");
+            let first = Candidate {
+                exercise,
+                name: name.clone(),
+                source: first.to_owned(),
             };
-            grade(answer, slot.compile(&source(answer))?)?;
-        }
-    };
-    thread::scope(|scope| {
-        let work = &work;
+            Slot::new(&exercise.root, &name, &first)
+        };
         let workers = thread::available_parallelism().map_or(2, |processors| processors.get() + 1);
-        let workers = (1..=workers).map(|n| scope.spawn(move || work(&format!("worker-{n}"))));
-        let workers: Vec<_> = workers.collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("a worker does not panic"))
-    })
+        // One after the other, because each cargo waits for the lock of the target directory.
+        let slots = (1..=workers).map(build).collect::<Result<_>>()?;
+        Ok(Workers { slots })
+    }
+
+    /// Calls `grade` for each answer with its grader, or with the compiler's errors. The workers take the answers in turn.
+    /// `source` returns the text of an answer's `src/lib.rs`.
+    ///
+    /// # Errors
+    /// Returns an error if an answer cannot be built for another reason than its errors, and the first error of `grade`.
+    pub fn grade_each<T: Sync>(
+        &self,
+        answers: &[T],
+        source: impl Fn(&T) -> String + Sync,
+        grade: impl Fn(&T, Result<Grader, String>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let waiting = Mutex::new(answers.iter());
+        let work = |slot: &Slot| -> Result<()> {
+            loop {
+                let next = waiting.lock().unwrap().next();
+                let Some(answer) = next else {
+                    return Ok(());
+                };
+                grade(answer, slot.compile(&source(answer))?)?;
+            }
+        };
+        thread::scope(|scope| {
+            let work = &work;
+            let threads = self.slots.iter().map(|slot| scope.spawn(|| work(slot)));
+            let threads: Vec<_> = threads.collect();
+            threads
+                .into_iter()
+                .try_for_each(|worker| worker.join().expect("a worker does not panic"))
+        })
+    }
 }
