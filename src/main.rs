@@ -120,6 +120,7 @@ fn cli() -> Command {
                 .arg(flag("learner", "Benchmark only your own allocator").conflicts_with("solution"))
                 .arg(flag("solution", "Benchmark the solution"))
                 .arg(flag("json", "Print one JSON document"))
+                .arg(flag("quick", "Finish within a minute, with less work and as many rounds as fit"))
                 .arg(
                     option("rounds", "ROUNDS", "Number of rounds in which the allocators take turns")
                         .value_parser(value_parser!(u16)),
@@ -293,6 +294,7 @@ fn run_command(root: &Path, command: &str, arguments: &ArgMatches) -> Result<Exi
             };
             let options = bench::Options {
                 json: flag("json"),
+                quick: flag("quick"),
                 rounds: arguments.get_one("rounds").copied(),
                 svg: arguments.get_one("svg").cloned(),
             };

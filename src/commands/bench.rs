@@ -2,12 +2,13 @@
 
 use std::env;
 use std::path::{Path, PathBuf, absolute};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use course::cargo::{self, NO_CARGO};
+use course::cargo;
 use course::exercise::Exercise;
 use course::log::Count;
+use course::root::home;
 
 use crate::grade::grader::{CargoOutput, Stop};
 use crate::grade::verdicts::Verdicts;
@@ -27,6 +28,8 @@ pub enum Wanted {
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub json: bool,
+    /// Whether to finish within a minute.
+    pub quick: bool,
     /// The number of rounds in which the allocators take turns.
     pub rounds: Option<u16>,
     /// The file for a chart.
@@ -48,19 +51,18 @@ enum Subject {
 /// Returns an error if the learner's allocator is wanted and does not pass, or if cargo cannot be started.
 pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     let subject = choose(root, wanted)?;
-    let target = target(root);
-    let mut command = cargo::command();
-    command
-        .args(["run", "--release", "--quiet", "--package", "bench"])
-        .arg("--manifest-path")
-        .arg(cargo::second_workspace(root))
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(root);
-    if let Subject::Learner { .. } = subject {
-        command.args(["--features", "learner"]);
-    }
-    command.arg("--");
+    let arguments: &[&str] = match subject {
+        Subject::Learner { .. } => &["--release", "--features", "learner"],
+        Subject::Solution => &["--release"],
+    };
+    let built = cargo::build_program_with(root, &target(root), "bench", arguments, || {
+        warn!("Building the benchmark. The first time, this takes a minute or two.");
+    });
+    let Some(program) = built? else {
+        return Ok(ExitCode::from(2));
+    };
+    let mut command = Command::new(program);
+    command.arg("--history").arg(home(root).join("bench.jsonl"));
     if let Subject::Learner { lacks } = &subject
         && !lacks.is_empty()
     {
@@ -69,16 +71,18 @@ pub fn run(root: &Path, wanted: Wanted, options: &Options) -> Result<ExitCode> {
     if options.json {
         command.arg("--json");
     }
+    if options.quick {
+        command.arg("--quick");
+    }
     if let Some(rounds) = options.rounds {
         command.arg("--rounds").arg(rounds.to_string());
     }
     if let Some(svg) = &options.svg {
         command.arg("--svg").arg(absolute(svg)?);
     }
-    if !target.join("release/bench").is_file() {
-        warn!("Building the other allocators. The first time, this takes a minute or two.");
-    }
-    let status = command.status().context(NO_CARGO)?;
+    let status = command
+        .status()
+        .context("the benchmark cannot be started")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(2)))
 }
@@ -103,6 +107,7 @@ fn choose(root: &Path, wanted: Wanted) -> Result<Subject> {
         cargo: CargoOutput::Progress,
         verdicts: None,
     };
+    warn!("Grading your allocator first: a wrong one is not measured.");
     let reason = match grade::grade(&exercise, None, show, &Stop::default()) {
         Ok(verdicts) => match first_that_does_not_pass(&verdicts) {
             None => {

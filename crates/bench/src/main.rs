@@ -4,6 +4,7 @@
 
 mod allocators;
 mod child;
+mod history;
 mod output;
 mod report;
 mod run;
@@ -17,6 +18,7 @@ use clap::Parser;
 
 use allocators::subject::Lacks;
 use child::Job;
+use history::{History, Run};
 use output::{chart, table};
 use run::plan::Plan;
 
@@ -35,9 +37,15 @@ struct Arguments {
     /// Bonus stages that the answer does not solve.
     #[arg(long, value_delimiter = ',')]
     lacks: Vec<String>,
-    /// Do as little work as possible, to test the benchmark itself.
+    /// Finish within a minute, with less work and as many rounds as fit.
     #[arg(long)]
     quick: bool,
+    /// Do as little work as possible, to test the benchmark itself.
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    smoke: bool,
+    /// The file in which earlier runs are recorded, and this one will be.
+    #[arg(long)]
+    history: Option<PathBuf>,
     /// The measurement to run in this process, as JSON.
     #[arg(long, hide = true)]
     job: Option<String>,
@@ -50,17 +58,25 @@ fn main() -> Result<()> {
         return job.run();
     }
     let rounds = usize::from(arguments.rounds);
-    let plan = match arguments.quick {
-        true => Plan::quick(rounds),
-        false => Plan::full(rounds),
+    let plan = match (arguments.smoke, arguments.quick) {
+        (true, _) => Plan::smoke(rounds),
+        (_, true) => Plan::quick(rounds),
+        _ => Plan::full(rounds),
     };
     let report = report::run(&plan, Lacks(arguments.lacks))?;
     if let Some(path) = arguments.svg {
         write(&path, &chart::svg(&report))?;
     }
+    let runs = arguments.history.map_or(Vec::new(), |path| {
+        let run = Run::of(&report, arguments.quick);
+        History::at(&path).add(run).unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            Vec::new()
+        })
+    });
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => table::print(&report),
+        false => table::print(&report, &runs),
     }
     Ok(())
 }

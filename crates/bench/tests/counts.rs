@@ -1,26 +1,35 @@
 //! Small runs of the whole benchmark. The tests check the form of the report and the counts of the solution, but no
 //! times.
 
+use std::fs::{self, File};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Runs the benchmark and returns its output. An empty `PATH` hides valgrind, which is slow.
-fn run(arguments: &[&str], no_ptrace: bool) -> String {
+/// A small run of the benchmark. An empty `PATH` hides valgrind, which is slow.
+fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
     command
-        .args(["--quick", "--rounds", "1"])
+        .arg("--smoke")
         .args(arguments)
         .env("PATH", "")
         .env("NO_COLOR", "1")
         .env_remove("JUDGE_NO_PTRACE");
+    if !arguments.contains(&"--rounds") {
+        command.args(["--rounds", "1"]);
+    }
+    command
+}
+
+/// Runs the benchmark and returns its output.
+fn run(arguments: &[&str], no_ptrace: bool) -> String {
+    let mut command = bench(arguments);
     if no_ptrace {
         command.env("JUDGE_NO_PTRACE", "1");
     }
     let output = command.output().expect("the benchmark starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert_eq!(stderr, "", "progress is only shown on a terminal");
     String::from_utf8(output.stdout).expect("the output is UTF-8")
 }
 
@@ -87,13 +96,17 @@ fn the_solution_makes_the_expected_calls_and_faults() {
 }
 
 #[test]
-fn every_time_has_a_median_and_a_spread() {
-    let document = json(false);
+fn every_time_has_a_median_a_spread_and_the_memory_that_it_buys() {
+    let arguments = ["--json", "--rounds", "3"];
+    let document: Value =
+        serde_json::from_str(&run(&arguments, false)).expect("the output is one JSON document");
     for row in document["rows"].as_array().expect("rows is a list") {
         for workload in ["small", "mixed", "large", "vec", "sparse", "threads"] {
             let ratio = &row["times"][workload];
             assert!(ratio["median"].is_number() && ratio["spread"].is_number());
+            assert!(row["kept"][workload].is_number(), "{workload}");
         }
+        assert!(row["kept"]["large"].is_number());
     }
     let sizes = document["large"].as_array().expect("large is a list");
     assert_eq!(sizes.len(), 7);
@@ -117,7 +130,55 @@ fn the_reason_for_a_skipped_count_is_reported() {
         .as_array()
         .expect("items is a list");
     let measured = counts.iter().filter(|item| item["met"].is_boolean());
-    assert_eq!((counts.len(), measured.count()), (7, 4));
+    assert_eq!((counts.len(), measured.count()), (8, 5));
+}
+
+/// Standard output and standard error go to the same file, so their order can be compared.
+#[test]
+fn the_progress_is_shown_before_the_report_and_names_each_round() {
+    let folder = tempfile::tempdir().expect("a folder can be created");
+    let path = folder.path().join("output");
+    let file = File::create(&path).expect("a file can be created");
+    let mut command = bench(&["--rounds", "2"]);
+    command.stderr(file.try_clone().expect("a second descriptor"));
+    let status = command.stdout(file).status().expect("the benchmark starts");
+    assert!(status.success());
+    let output = fs::read_to_string(&path).expect("the output is UTF-8");
+    let (progress, report) = output
+        .split_once("The solution's ThresholdAlloc")
+        .expect("the report has a title");
+    let lines: Vec<_> = progress.lines().collect();
+    assert!(lines[0].ends_with("solution (1 of 8)"), "{progress}");
+    let rounds: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("Timing"))
+        .collect();
+    assert_eq!(*rounds[0], "Timing, round 1 of 2");
+    assert!(
+        rounds[1].starts_with("Timing, round 2 of 2, about "),
+        "{progress}"
+    );
+    assert_eq!(lines.len(), 8 + 2, "{progress}");
+    assert!(report.contains("rounds: 2"), "{report}");
+}
+
+#[test]
+fn the_last_runs_are_compared_although_a_line_is_torn() {
+    let folder = tempfile::tempdir().expect("a folder can be created");
+    let path = folder.path().join("bench.jsonl");
+    let history = path.to_str().expect("the path is UTF-8");
+    let first = run(&["--history", history], false);
+    assert!(!first.contains("last runs"), "{first}");
+    let line = fs::read_to_string(&path).expect("the history");
+    assert_eq!(line.lines().count(), 1);
+    fs::write(&path, format!("{line}{}", &line[..20])).expect("the history");
+    let second = run(&["--history", history], false);
+    let (_, runs) = second.split_once("The last runs").expect("a table");
+    assert_eq!(
+        runs.matches(" min ago").count() + runs.matches("this run").count(),
+        2,
+        "{runs}"
+    );
 }
 
 #[test]
@@ -127,7 +188,7 @@ fn the_report_is_at_most_80_columns_wide_and_has_no_colours() {
         assert!(line.chars().count() <= 80, "{line}");
         assert!(!line.contains('\x1b'), "{line}");
     }
-    assert!(report.contains("Score: "), "{report}");
+    assert!(report.contains("\nGoals: "), "{report}");
 }
 
 #[test]
@@ -141,10 +202,13 @@ fn the_chart_can_be_included_in_a_page_and_opened_by_itself() {
     for part in ["role=\"img\"", "<title ", "<desc ", "currentColor"] {
         assert!(chart.contains(part), "no {part} in {chart}");
     }
-    // Outside the book a variable without a fallback would leave a line without colour.
+    // By itself it has a light or a dark background, and a line without a variable's fallback would have no colour.
     let variables = chart.matches("var(--").count();
-    assert!(variables > 0, "{chart}");
-    assert_eq!(variables, chart.matches("var(--links, royalblue)").count());
+    let with_fallback = ["var(--links, LinkText)", "var(--bg, Canvas)"];
+    let with_fallback = with_fallback.map(|variable| chart.matches(variable).count());
+    assert_eq!(with_fallback.iter().sum::<usize>(), variables, "{chart}");
+    assert!(with_fallback.iter().all(|count| *count > 0), "{chart}");
+    assert!(chart.contains("color-scheme: light dark"), "{chart}");
     assert!(!chart.contains('#'), "a fixed colour: {chart}");
 }
 
@@ -160,4 +224,28 @@ fn an_answer_without_bonus_stages_is_measured_without_them() {
     // The Vec is copied instead.
     assert!(rows[0]["counts"]["vec"]["calls"].get("mremap").is_none());
     assert!(skipped(&document, "two threads").is_some());
+    let parts = document["score"]["parts"].as_array().expect("a list");
+    let items = parts
+        .iter()
+        .flat_map(|part| part["items"].as_array().expect("a list"));
+    let unsolved = items.filter(|item| {
+        let measured = item["measured"].as_str().expect("a string");
+        measured.starts_with("needs stage ")
+    });
+    let unsolved: Vec<_> = unsolved.collect();
+    let keys: Vec<_> = unsolved
+        .iter()
+        .filter_map(|item| item["key"].as_str())
+        .collect();
+    let expected = [
+        "doubling-calls",
+        "zeroed-faults",
+        "small-kept",
+        "small-cached",
+        "vec",
+        "sparse",
+        "threads-cached",
+    ];
+    assert_eq!(keys, expected);
+    assert!(unsolved.iter().all(|item| item["met"].is_null()));
 }

@@ -155,14 +155,33 @@ pub fn build_program(
     package: &str,
     announce: impl FnOnce() + Send + 'static,
 ) -> Result<Option<PathBuf>> {
+    build_program_with(root, target, package, &[], announce)
+}
+
+/// Like [`build_program`], with more arguments for cargo.
+///
+/// # Errors
+/// Returns an error if cargo cannot be started.
+pub fn build_program_with(
+    root: &Path,
+    target: &Path,
+    package: &str,
+    arguments: &[&str],
+    announce: impl FnOnce() + Send + 'static,
+) -> Result<Option<PathBuf>> {
     let mut command = command();
     command.arg("build");
+    let profile = match arguments.contains(&"--release") {
+        true => "release",
+        false => "debug",
+    };
     // The first build takes so long that cargo should show its progress.
-    if target.join("debug").join(package).is_file() {
+    if target.join(profile).join(package).is_file() {
         command.arg("--quiet");
     }
     let mut child = command
         .args(["--package", package, "--bin", package])
+        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .arg("--manifest-path")
         .arg(second_workspace(root))

@@ -1,32 +1,47 @@
 //! The progress log: `log.jsonl` in the folder of the learner's own data. It is append-only; readers replay it.
+//! Other files of records, such as the history of the benchmark, are written in the same way.
 //!
 //! A record is acknowledged once it is on the disk: it is appended under a lock (`O_APPEND`, flock, fsync). A partial
 //! line that a killed writer has left is skipped and reported; the next record starts on a new line.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::root;
 
+/// A file with one record of the type `R` in each line.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub struct Log<R = Record> {
     path: PathBuf,
+    record: PhantomData<R>,
 }
 
 /// The contents of a log.
-#[derive(Debug, Default)]
-pub struct Lines {
+#[derive(Debug)]
+pub struct Lines<R = Record> {
     /// In the order in which they were written.
-    pub records: Vec<Record>,
+    pub records: Vec<R>,
     /// The numbers, from 1, of the lines that end too early, because their writer was killed or the disk was full.
     pub torn: Vec<usize>,
     /// The numbers, from 1, of the other lines that are not records: something else has changed the file.
     pub damaged: Vec<usize>,
+}
+
+impl<R> Default for Lines<R> {
+    fn default() -> Lines<R> {
+        Lines {
+            records: Vec::new(),
+            torn: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
 }
 
 /// One line. All times are in seconds since 1970.
@@ -215,8 +230,16 @@ impl Log {
 
     /// The log in a folder.
     pub fn in_folder(folder: &Path) -> Log {
+        Log::at(&folder.join("log.jsonl"))
+    }
+}
+
+impl<R: Serialize + DeserializeOwned> Log<R> {
+    /// The log in a file.
+    pub fn at(path: &Path) -> Log<R> {
         Log {
-            path: folder.join("log.jsonl"),
+            path: path.to_owned(),
+            record: PhantomData,
         }
     }
 
@@ -228,7 +251,7 @@ impl Log {
     ///
     /// # Errors
     /// Returns an error if the record cannot be written. The log is then unchanged.
-    pub fn append(&self, record: &Record) -> Result<()> {
+    pub fn append(&self, record: &R) -> Result<()> {
         let append = || write_line(&mut self.open_locked()?, record);
         append().map_err(|error| self.not_written(&error))
     }
@@ -238,10 +261,10 @@ impl Log {
     ///
     /// # Errors
     /// Returns an error if the log cannot be read or written.
-    pub fn append_if(&self, decide: impl FnOnce(Lines) -> Option<Record>) -> Result<bool> {
+    pub fn append_if(&self, decide: impl FnOnce(Lines<R>) -> Option<R>) -> Result<bool> {
         let append = || {
             let mut file = self.open_locked()?;
-            let lines = parse(&read(&mut file)?);
+            let lines = parse_as(&read(&mut file)?);
             decide(lines).map_or(Ok(false), |record| {
                 write_line(&mut file, &record).and(Ok(true))
             })
@@ -284,7 +307,7 @@ impl Log {
     ///
     /// # Errors
     /// Returns an error if the log exists and cannot be read.
-    pub fn read(&self) -> Result<Lines> {
+    pub fn read(&self) -> Result<Lines<R>> {
         let read = || {
             let mut file = match File::open(&self.path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -295,7 +318,7 @@ impl Log {
             read(&mut file)
         };
         let text = read().with_context(|| format!("{} cannot be read", self.path.display()))?;
-        Ok(parse(&text))
+        Ok(parse_as(&text))
     }
 }
 
@@ -307,7 +330,7 @@ fn read(file: &mut File) -> std::io::Result<Vec<u8>> {
 }
 
 /// Adds a line to the log, which must be locked.
-fn write_line(file: &mut File, record: &Record) -> Result<()> {
+fn write_line(file: &mut File, record: &impl Serialize) -> Result<()> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
     let before = file.metadata()?.len();
@@ -327,8 +350,12 @@ fn write_line(file: &mut File, record: &Record) -> Result<()> {
     Ok(written?)
 }
 
-/// Parses the lines of a log.
+/// Parses the lines of a progress log.
 pub fn parse(text: &[u8]) -> Lines {
+    parse_as(text)
+}
+
+fn parse_as<R: DeserializeOwned>(text: &[u8]) -> Lines<R> {
     let mut lines = Lines::default();
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         // Some editors begin a file with a byte-order mark. It is inside if two such files were joined.

@@ -27,12 +27,14 @@ pub struct Measure {
     pub cpu_ns: u64,
     /// Minor page faults.
     pub faults: u64,
+    /// Bytes that are still resident after the workload has freed all of its blocks.
+    pub kept: u64,
     /// Only for workloads that hold memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
 }
 
-/// Memory use in bytes, of a workload that holds many blocks and then frees them all.
+/// Memory use in bytes, of a workload that holds many blocks at the same time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Held {
     /// The sum of the requested sizes while all blocks are allocated.
@@ -41,8 +43,6 @@ pub struct Held {
     pub heap: u64,
     /// Resident while all blocks are allocated.
     pub peak: u64,
-    /// Resident after all blocks have been freed.
-    pub kept: u64,
 }
 
 /// A running measurement.
@@ -70,7 +70,7 @@ impl Meter {
             pages,
             cpu_ns: cpu.as_nanos() as u64,
             faults: faults()? - self.faults,
-            held: None,
+            ..Measure::default()
         })
     }
 }

@@ -53,17 +53,21 @@ impl Workload {
     pub fn run(self, alloc: &'static Alloc, heap_bytes: Option<fn() -> usize>) -> Result<Measure> {
         // The first use makes the meter's own pages resident.
         Meter::start()?.stop(0, 0)?;
-        match self {
+        let before = resident()?;
+        let mut measure = match self {
             Workload::Small { steps } => churn::<SMALL_SLOTS>(alloc, small_sizes(), steps),
             Workload::Mixed { steps } => churn::<MIXED_SLOTS>(alloc, mixed_sizes(), steps),
             Workload::Large { bytes, steps } => large(alloc, bytes, steps),
             Workload::Vec { bytes } => vec(alloc, bytes),
             Workload::Sparse { bytes, steps } => zeroed(alloc, bytes, steps, Some(SPARSE)),
             Workload::Untouched { bytes, steps } => zeroed(alloc, bytes, steps, None),
-            Workload::Blocks { bytes } => hold(alloc, bytes, [1 << 20; SIZES], 0, None),
-            Workload::Heap { bytes } => hold(alloc, bytes, small_sizes(), 2, heap_bytes),
             Workload::Threads { steps } => threads(alloc, steps),
-        }
+            // These measure what is kept themselves, without their own lists.
+            Workload::Blocks { bytes } => return hold(alloc, bytes, [1 << 20; SIZES], 0, None),
+            Workload::Heap { bytes } => return hold(alloc, bytes, small_sizes(), 2, heap_bytes),
+        }?;
+        measure.kept = resident()?.saturating_sub(before);
+        Ok(measure)
     }
 }
 
@@ -260,11 +264,11 @@ fn hold(
     let kept = resident()?.saturating_sub(before);
     Ok(Measure {
         steps: count as u64,
+        kept,
         held: Some(Held {
             live: live as u64,
             heap,
             peak,
-            kept,
         }),
         ..Measure::default()
     })

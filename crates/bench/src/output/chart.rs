@@ -19,13 +19,14 @@ const BOTTOM: f64 = 206.0;
 const LEAST: f64 = 10.0;
 const MOST: f64 = 10_000.0;
 
-/// Returns an SVG that can be included in a page, so it has no empty line. Its colours are those of the page; opened by
-/// itself, it is black and blue.
+/// Returns an SVG that can be included in a page, so it has no empty line. Its colours are those of the page. Opened by
+/// itself, it has the viewer's light or dark ones, or blue on white in a viewer that supports neither.
 pub fn svg(report: &Report) -> String {
     let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="max-width: 40rem; width: 100%; font: 12px sans-serif; fill: currentColor">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="allocators-title allocators-desc" style="color-scheme: light dark; max-width: 40rem; width: 100%; font: 12px sans-serif; fill: currentColor">
 <title id="allocators-title">CPU time for each page of a large block, by the block's size</title>
 <desc id="allocators-desc">{}</desc>
+<rect width="{WIDTH}" height="{HEIGHT}" fill="white" style="fill: var(--bg, Canvas)"/>
 <text x="4" y="14">ns a page: allocate, write to every byte, free</text>
 "#,
         description(report)
@@ -120,7 +121,7 @@ fn style(allocator: Allocator) -> &'static str {
         Allocator::Glibc => r#"stroke="currentColor" stroke-width="1.5" stroke-dasharray="6 4""#,
         Allocator::Memset => r#"stroke="currentColor" stroke-width="5" opacity="0.25""#,
         // Viewers that do not support CSS variables use the attribute.
-        _ => r#"stroke="royalblue" style="stroke: var(--links, royalblue)" stroke-width="1.5""#,
+        _ => r#"stroke="royalblue" style="stroke: var(--links, LinkText)" stroke-width="1.5""#,
     }
 }
 

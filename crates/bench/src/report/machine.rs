@@ -16,6 +16,8 @@ pub struct Machine {
     pub libc: String,
     pub kernel: String,
     pub cpus: usize,
+    /// The average number of processes that were running or ready in the last minute.
+    pub load: f64,
     /// The page size in bytes.
     pub page: usize,
     /// `always`, `madvise` or `never`; `none` if the kernel does not support huge pages.
@@ -27,6 +29,7 @@ impl Machine {
         Ok(Machine {
             libc: libc_version(),
             kernel: kernel_version()?,
+            load: load()?,
             cpus: available_parallelism()?.get(),
             page: page_size()?,
             huge_pages: huge_page_mode().unwrap_or_else(|| "none".to_owned()),
@@ -40,6 +43,16 @@ fn libc_version() -> String {
     // SAFETY: glibc returns a constant, null-terminated string.
     let version = unsafe { CStr::from_ptr(version) };
     format!("glibc {}", version.to_string_lossy())
+}
+
+fn load() -> Result<f64> {
+    let path = "/proc/loadavg";
+    let averages = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+    let minute = averages
+        .split(' ')
+        .next()
+        .and_then(|minute| minute.parse().ok());
+    minute.with_context(|| format!("{path} does not begin with a number"))
 }
 
 fn kernel_version() -> Result<String> {

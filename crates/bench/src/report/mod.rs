@@ -5,7 +5,7 @@ mod machine;
 mod reasons;
 pub mod rows;
 pub mod score;
-mod statistics;
+pub mod statistics;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -25,6 +25,7 @@ pub struct Report {
     pub subject: &'static str,
     pub lacks: Lacks,
     pub machine: Machine,
+    /// The number of rounds in which the times were measured.
     pub rounds: usize,
     pub score: Score,
     /// The answer is the first row.
@@ -47,14 +48,14 @@ pub fn run(plan: &Plan, lacks: Lacks) -> Result<Report> {
     let machine = Machine::detect()?;
     let results = run::run(plan, &lacks, machine.page);
     let floor = rows::ratio_to_floor(&results.times);
-    let large = rows::sizes(&results.times);
+    let large = rows::sizes(plan, &results.times);
     let rows = rows::rows(results.counted, &results.times);
     let table = Rows(&rows);
-    let facts = Facts::collect(table, floor, &results.skipped, &results.failed);
+    let facts = Facts::collect(table, floor, &lacks, &results.failed);
     Ok(Report {
         subject: subject::NAME,
         machine,
-        rounds: plan.rounds,
+        rounds: results.rounds,
         score: score::score(&facts),
         floor,
         large,

@@ -21,6 +21,8 @@ pub struct Row {
     pub ns_a_step: BTreeMap<&'static str, f64>,
     /// CPU time, as a ratio to [`Allocator::Glibc`].
     pub times: BTreeMap<&'static str, Ratio>,
+    /// MiB that are still resident after the timed workload has freed all of its blocks.
+    pub kept: BTreeMap<&'static str, f64>,
 }
 
 /// Large blocks of one size.
@@ -36,18 +38,15 @@ impl Row {
         self.counts.get(workload)
     }
 
-    /// Returns the ratio to glibc's CPU time.
+    /// Returns the ratio to glibc's CPU time, unless it is noise.
     pub fn time(&self, workload: &str) -> Option<f64> {
-        self.times.get(workload).map(|ratio| ratio.median)
+        let ratio = self.times.get(workload)?;
+        (!ratio.is_noise()).then_some(ratio.median)
     }
 
-    /// Returns how many MiB stay resident after all large blocks, and after all small blocks, have been freed.
-    pub fn kept(&self) -> Option<[f64; 2]> {
-        let kept = |workload| {
-            let held = self.count(workload)?.measure.held.as_ref()?;
-            Some(mib(held.kept))
-        };
-        Some([kept("blocks")?, kept("heap")?])
+    /// Returns how many MiB stay resident after all blocks of a workload that was counted have been freed.
+    pub fn kept_after(&self, workload: &str) -> Option<f64> {
+        Some(mib(self.count(workload)?.measure.kept))
     }
 
     /// Returns which share of the heap small blocks use.
@@ -85,6 +84,7 @@ pub fn rows(counted: Vec<Counted>, times: &Times) -> Vec<Row> {
         instructions: counted.instructions,
         ns_a_step: medians(times, counted.allocator),
         times: ratios(times, counted.allocator),
+        kept: kept(times, counted.allocator),
     });
     rows.collect()
 }
@@ -97,8 +97,8 @@ pub fn ratio_to_floor(times: &Times) -> Option<Ratio> {
     )
 }
 
-pub fn sizes(times: &Times) -> Vec<Size> {
-    let sizes = Plan::large_sizes().map(|bytes| {
+pub fn sizes(plan: &Plan, times: &Times) -> Vec<Size> {
+    let sizes = plan.large_sizes().map(|bytes| {
         let of_size = times.pages.iter().filter(|((_, size), _)| *size == bytes);
         let medians =
             of_size.filter_map(|((allocator, _), rounds)| Some((*allocator, median(rounds)?)));
@@ -122,6 +122,12 @@ fn large(times: &Times, allocator: Allocator) -> Vec<f64> {
         }
     }
     sums
+}
+
+fn kept(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, f64> {
+    let of = times.kept.iter().filter(|((of, _), _)| *of == allocator);
+    of.map(|((_, workload), bytes)| (*workload, mib(*bytes)))
+        .collect()
 }
 
 fn medians(times: &Times, allocator: Allocator) -> BTreeMap<&'static str, f64> {

@@ -12,18 +12,11 @@ use crate::allocators::subject::Lacks;
 use crate::child::workload::Workload;
 use crate::child::{Job, LIMITS};
 
-/// Returns the number of instructions that the allocator executes in one step of the small churn, without those of the
-/// churn itself.
+/// Returns the number of instructions in one step of the small churn, with those of the churn itself.
 ///
 /// # Errors
 /// Returns an error if valgrind is not installed, or if the child fails under it.
 pub fn small_step(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
-    // This allocator only returns a pointer.
-    let churn = whole_step(Allocator::Memset, lacks, steps)?;
-    Ok(whole_step(allocator, lacks, steps)? - churn)
-}
-
-fn whole_step(allocator: Allocator, lacks: &Lacks, steps: u64) -> Result<f64> {
     let once = instructions(allocator, lacks, steps)?;
     let twice = instructions(allocator, lacks, 2 * steps)?;
     ensure!(

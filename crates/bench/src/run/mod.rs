@@ -6,8 +6,9 @@ mod progress;
 mod trace;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use anyhow::Error;
+use anyhow::{Error, Result};
 use serde::Serialize;
 
 use crate::allocators::Allocator;
@@ -17,7 +18,7 @@ use crate::child::Job;
 use crate::child::meter::Measure;
 use crate::child::workload::Workload;
 use plan::Plan;
-use progress::Progress;
+use progress::{Progress, roughly};
 use trace::Calls;
 
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Results {
     /// In the order of the report.
     pub counted: Vec<Counted>,
     pub times: Times,
+    /// The number of rounds in which the times were measured.
+    pub rounds: usize,
     pub skipped: Vec<Skipped>,
     pub failed: Vec<Failure>,
 }
@@ -49,12 +52,20 @@ pub struct Count {
 }
 
 impl Count {
-    /// Returns the number of system calls in a step, of all calls or of those with the given name.
-    pub fn calls_per_step(&self, name: Option<&str>) -> Option<f64> {
+    /// Returns the number of system calls in a step.
+    pub fn calls_per_step(&self) -> Option<f64> {
+        Some(self.named_calls_per_step()?.values().sum())
+    }
+
+    /// Returns the number of system calls in a step, by their names.
+    pub fn named_calls_per_step(&self) -> Option<BTreeMap<&'static str, f64>> {
         let calls = self.calls.as_ref()?.iter();
-        let wanted = calls.filter(|(call, _)| name.is_none_or(|name| name == **call));
-        let count: u64 = wanted.map(|(_, count)| count).sum();
-        Some(count as f64 / self.measure.steps as f64)
+        let steps = self.measure.steps as f64;
+        Some(
+            calls
+                .map(|(name, count)| (*name, *count as f64 / steps))
+                .collect(),
+        )
     }
 
     pub fn faults_per_step(&self) -> f64 {
@@ -73,6 +84,15 @@ pub struct Times {
     pub steps: BTreeMap<(Allocator, &'static str), Vec<f64>>,
     /// For one page of a large block, by the block's size.
     pub pages: BTreeMap<(Allocator, usize), Vec<f64>>,
+    /// The most bytes that were still resident after a workload had freed all of its blocks, in any round.
+    pub kept: BTreeMap<(Allocator, &'static str), u64>,
+}
+
+impl Times {
+    fn keep(&mut self, allocator: Allocator, workload: &'static str, measure: &Measure) {
+        let kept = self.kept.entry((allocator, workload)).or_default();
+        *kept = (*kept).max(measure.kept);
+    }
 }
 
 /// Something that cannot be measured on this machine or with this answer.
@@ -102,14 +122,17 @@ pub fn run(plan: &Plan, lacks: &Lacks, page: usize) -> Results {
         huge_page: huge_page_size(),
         skipped: Vec::new(),
         failed: Vec::new(),
+        begin: Instant::now(),
+        churn: None,
         progress: Progress::new(),
     };
     runner.note_unsupported();
     let counted = runner.count();
-    let times = runner.time();
+    let (times, rounds) = runner.time();
     Results {
         counted,
         times,
+        rounds,
         skipped: runner.skipped,
         failed: runner.failed,
     }
@@ -122,6 +145,9 @@ struct Runner<'a> {
     huge_page: Option<usize>,
     skipped: Vec<Skipped>,
     failed: Vec<Failure>,
+    begin: Instant,
+    /// The number of instructions in a step of the small churn that are its own.
+    churn: Option<f64>,
     progress: Progress,
 }
 
@@ -140,24 +166,30 @@ impl Runner<'_> {
     fn count(&mut self) -> Vec<Counted> {
         let all = Allocator::ALL.into_iter();
         let allocators: Vec<_> = all.filter(|one| self.is_solved(*one)).collect();
-        allocators
-            .into_iter()
-            .map(|allocator| match allocator {
-                // Its counts would be the same as glibc's.
-                Allocator::Again => Counted {
-                    allocator,
-                    counts: BTreeMap::new(),
-                    instructions: None,
-                },
-                _ => self.count_one(allocator),
+        let of = allocators.len();
+        let numbered = allocators.into_iter().enumerate();
+        numbered
+            .map(|(index, allocator)| {
+                self.progress.phase(format!(
+                    "Counting system calls, page faults and instructions: {} ({} of {of})",
+                    allocator.name().trim(),
+                    index + 1
+                ));
+                self.count_one(allocator)
             })
             .collect()
     }
 
     fn count_one(&mut self, allocator: Allocator) -> Counted {
-        self.progress
-            .show(&format!("counting: {}", allocator.name().trim()));
         let mut counts = BTreeMap::new();
+        if allocator == Allocator::Again {
+            // Its counts would be the same as glibc's.
+            return Counted {
+                allocator,
+                counts,
+                instructions: None,
+            };
+        }
         for (name, workload) in self.plan.counted() {
             if let Some(count) = self.count_workload(allocator, name, workload) {
                 counts.insert(name, count);
@@ -176,22 +208,49 @@ impl Runner<'_> {
         }
     }
 
-    /// In each round every allocator runs every workload. Each round starts with another allocator.
-    fn time(&mut self) -> Times {
+    /// In each round every allocator runs every workload. Each round starts with another allocator. Returns the number of
+    /// rounds as well.
+    fn time(&mut self) -> (Times, usize) {
         let mut times = Times::default();
+        let begin = Instant::now();
         for round in 0..self.plan.rounds {
-            self.progress
-                .show(&format!("round {} of {}", round + 1, self.plan.rounds));
+            let one = begin.elapsed().checked_div(round as u32);
+            let late = |budget| one.is_some_and(|one| self.begin.elapsed() + one > budget);
+            if self.plan.budget.is_some_and(late) {
+                return (times, round);
+            }
+            self.progress.phase(self.announcement(round, one));
             self.time_steps(round, &mut times);
             self.time_pages(round, &mut times);
         }
-        times
+        (times, self.plan.rounds)
+    }
+
+    /// `one` is how long a round takes.
+    fn announcement(&self, round: usize, one: Option<Duration>) -> String {
+        let (number, rounds) = (round + 1, self.plan.rounds);
+        let all_left = one.map(|one| one * (rounds - round) as u32);
+        let left = match self.plan.budget {
+            Some(budget) => {
+                let rest = budget.saturating_sub(self.begin.elapsed());
+                Some(all_left.map_or(rest, |left| left.min(rest)))
+            }
+            None => all_left,
+        };
+        let left = left.map(|left| format!(", about {} left", roughly(left)));
+        format!(
+            "Timing, round {number} of {rounds}{}",
+            left.unwrap_or_default()
+        )
     }
 
     fn time_steps(&mut self, round: usize, times: &mut Times) {
         for (name, workload) in self.plan.timed() {
             for allocator in rotated(&Allocator::ALL, round) {
+                self.progress
+                    .detail(&format!("{name}, {}", allocator.name().trim()));
                 if let Some(measure) = self.measure(allocator, name, workload) {
+                    times.keep(allocator, name, &measure);
                     let time = measure.cpu_ns as f64 / measure.steps as f64;
                     times.steps.entry((allocator, name)).or_default().push(time);
                 }
@@ -201,14 +260,17 @@ impl Runner<'_> {
 
     fn time_pages(&mut self, round: usize, times: &mut Times) {
         let all = [Allocator::ALL.as_slice(), &Allocator::BASELINES].concat();
-        for bytes in Plan::large_sizes() {
+        for bytes in self.plan.large_sizes() {
             let workload = self.plan.large(bytes, self.page);
             for allocator in rotated(&all, round) {
                 let too_small = self.huge_page.is_none_or(|huge| bytes < huge);
                 if allocator == Allocator::Huge && too_small {
                     continue;
                 }
+                self.progress
+                    .detail(&format!("large, {}", allocator.name().trim()));
                 if let Some(measure) = self.measure(allocator, "large", workload) {
+                    times.keep(allocator, "large", &measure);
                     let time = measure.cpu_ns as f64 / measure.pages as f64;
                     let rounds = times.pages.entry((allocator, bytes));
                     rounds.or_default().push(time);
@@ -274,10 +336,12 @@ impl Runner<'_> {
 
     fn instructions(&mut self, allocator: Allocator) -> Option<f64> {
         let mut skipped = self.skipped.iter();
-        if skipped.any(|skipped| skipped.what == INSTRUCTIONS) {
+        if skipped.any(|skipped| skipped.what == INSTRUCTIONS)
+            || !self.plan.counts_instructions(allocator)
+        {
             return None;
         }
-        match callgrind::small_step(allocator, self.lacks, self.plan.instructions) {
+        match self.allocator_step(allocator) {
             Ok(instructions) => return Some(instructions),
             Err(error) if allocator == Allocator::Ours && callgrind::is_installed() => {
                 self.fail(allocator, INSTRUCTIONS, &error);
@@ -285,6 +349,18 @@ impl Runner<'_> {
             Err(error) => self.skip(INSTRUCTIONS, format!("{error:#}")),
         }
         None
+    }
+
+    /// Returns the number of instructions in a step of the small churn, without those of the churn itself.
+    fn allocator_step(&mut self, allocator: Allocator) -> Result<f64> {
+        let step = |allocator| callgrind::small_step(allocator, self.lacks, self.plan.instructions);
+        let churn = match self.churn {
+            Some(churn) => churn,
+            // This allocator only returns a pointer.
+            None => step(Allocator::Memset)?,
+        };
+        self.churn = Some(churn);
+        Ok(step(allocator)? - churn)
     }
 
     /// Keeps the first reason for each thing that is skipped.

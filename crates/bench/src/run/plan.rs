@@ -1,10 +1,17 @@
-//! The amount of work: enough for good measurements, or as little as possible for a test.
+//! The amount of work: enough for good measurements, enough for a first impression, or as little as possible for a test.
 
+use std::time::Duration;
+
+use crate::allocators::Allocator;
 use crate::child::workload::Workload;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub rounds: usize,
+    /// No further round begins if it would probably end later than this after the start of the benchmark.
+    pub budget: Option<Duration>,
+    /// Whether to leave out some allocators' instructions, and some sizes of large blocks.
+    brief: bool,
     /// Steps of the small churn.
     small: u64,
     /// Steps of the mixed churn.
@@ -30,6 +37,8 @@ impl Plan {
     pub fn full(rounds: usize) -> Plan {
         Plan {
             rounds,
+            budget: None,
+            brief: false,
             small: 1_000_000,
             mixed: 800,
             large: 16_384,
@@ -41,10 +50,30 @@ impl Plan {
         }
     }
 
-    /// For tests.
+    /// Less work, and as many rounds as fit into a minute.
     pub fn quick(rounds: usize) -> Plan {
         Plan {
             rounds,
+            budget: Some(Duration::from_secs(45)),
+            brief: true,
+            small: 200_000,
+            mixed: 100,
+            large: 2_048,
+            vec: 64 << 20,
+            // Above 32 MiB, the most that glibc's dynamic threshold becomes.
+            zeroed: 64 << 20,
+            blocks: 64 << 20,
+            heap: 16 << 20,
+            instructions: 10_000,
+        }
+    }
+
+    /// As little work as possible, for tests of the benchmark itself.
+    pub fn smoke(rounds: usize) -> Plan {
+        Plan {
+            rounds,
+            budget: None,
+            brief: false,
             small: 1_000,
             mixed: 10,
             large: 512,
@@ -54,6 +83,11 @@ impl Plan {
             heap: 4 << 20,
             instructions: 500,
         }
+    }
+
+    pub fn counts_instructions(&self, allocator: Allocator) -> bool {
+        let compared = allocator.is_subject() || allocator == Allocator::Glibc;
+        !self.brief || compared
     }
 
     /// Returns the workloads whose calls and faults are counted. Two threads are not among them: under a tracer they
@@ -102,8 +136,9 @@ impl Plan {
     }
 
     /// Returns the sizes of the large blocks that are timed: 128 KiB to 8 MiB.
-    pub fn large_sizes() -> impl Iterator<Item = usize> {
-        (17..=23).map(|power| 1 << power)
+    pub fn large_sizes(&self) -> impl Iterator<Item = usize> + use<> {
+        let step = if self.brief { 3 } else { 1 };
+        (17..=23).step_by(step).map(|power| 1 << power)
     }
 
     /// Returns the workload with large blocks of that size. All sizes write to the same number of pages.
