@@ -114,7 +114,12 @@ impl<'a> Terminal<'a> {
         let mut bytes = Vec::new();
         let is_end = self.input.read_until(b'\n', &mut bytes)? == 0;
         let typed = String::from_utf8_lossy(&bytes);
-        let typed = typed.trim_end_matches(['\n', '\r']).to_owned();
+        let typed = typed.trim_end_matches(['\n', '\r']);
+        // An answer is shown again. An arrow key, for example, would move the cursor then.
+        let typed = typed.replace(
+            |typed: char| typed.is_control() && typed != '\t',
+            "\u{fffd}",
+        );
         // At the end of the input the cursor is still after the prompt.
         if is_end {
             self.line("")?;
@@ -175,8 +180,12 @@ fn marker_length(line: &str) -> usize {
     line.len() - text.len() + marker
 }
 
-/// Replaces links by their text and, if `styled`, `**` by bold. Everything else stays as Markdown.
+/// Replaces links by their text, and `**` by bold or, if not `styled`, by nothing. Everything else stays as Markdown.
 fn inline(text: &str, styled: bool) -> String {
+    let (begin, finish) = match styled {
+        true => (STRONG.to_string(), format!("{STRONG:#}")),
+        false => Default::default(),
+    };
     let mut result = String::new();
     let mut copied = 0;
     let mut replace = |range: Range<usize>, with: &str| {
@@ -190,12 +199,8 @@ fn inline(text: &str, styled: bool) -> String {
         match event {
             Event::Start(Tag::Link { .. }) => replace(range.start..range.start + 1, ""),
             Event::End(TagEnd::Link) => replace(end..range.end, ""),
-            Event::Start(Tag::Strong) if styled => {
-                replace(range.start..range.start + 2, &STRONG.to_string());
-            }
-            Event::End(TagEnd::Strong) if styled => {
-                replace(range.end - 2..range.end, &format!("{STRONG:#}"));
-            }
+            Event::Start(Tag::Strong) => replace(range.start..range.start + 2, &begin),
+            Event::End(TagEnd::Strong) => replace(range.end - 2..range.end, &finish),
             _ => {}
         }
         end = range.end;
@@ -211,10 +216,7 @@ mod tests {
     #[test]
     fn a_link_becomes_its_text() {
         let text = "A [`map`](a.md#b), `[b](c)`, [0, 0] and **one**.";
-        assert_eq!(
-            inline(text, false),
-            "A `map`, `[b](c)`, [0, 0] and **one**."
-        );
+        assert_eq!(inline(text, false), "A `map`, `[b](c)`, [0, 0] and one.");
         let styled = inline(text, true);
         assert!(styled.ends_with("and \x1b[1mone\x1b[0m."), "{styled:?}");
     }
@@ -238,6 +240,14 @@ mod tests {
             .expect("output");
         let expected = "  - run `drill prove\n    mock-256-kib` now\n- one two three four five six\n  seven\nWhich of them all? The letters\nof it> \n";
         assert_eq!(String::from_utf8_lossy(&output), expected);
+    }
+
+    #[test]
+    fn a_typed_control_character_is_replaced() {
+        let (mut input, mut output) = (&b"\x1b[Done\ttwo\n"[..], Vec::new());
+        let mut terminal = Terminal::new(&mut input, &mut output, Look::default());
+        let typed = terminal.ask("Answer").expect("a line");
+        assert_eq!(typed.as_deref(), Some("\u{fffd}[Done\ttwo"));
     }
 
     #[test]
