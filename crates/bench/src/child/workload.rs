@@ -115,6 +115,7 @@ impl<const SLOTS: usize> Churn<SLOTS> {
         Ok(churn)
     }
 
+    #[inline(always)] // Otherwise the block is returned in memory, which costs as much as a fast allocator.
     fn block(&self, alloc: &Alloc, number: usize) -> Block {
         let block = Block::new(alloc, self.layouts[number % SIZES]);
         block.touch_ends();
