@@ -189,6 +189,7 @@ fn the_report_is_at_most_80_columns_wide_and_has_no_colours() {
         assert!(!line.contains('\x1b'), "{line}");
     }
     assert!(report.contains("\nGoals: "), "{report}");
+    assert!(!report.contains(" -0"), "{report}");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 //! counts.
 
 use super::rows::{Row, Rows};
+use super::statistics::Ratio;
 use crate::allocators::Allocator;
 use crate::allocators::subject::{self, Lacks};
 
 /// A smaller ratio is not reported.
 const CLOSE: f64 = 1.05;
+
+/// A smaller ratio of imprecise times is not reported.
+const CLOSE_IF_IMPRECISE: f64 = 1.5;
 
 /// Returns one paragraph for each workload.
 pub fn behind(rows: Rows, lacks: &Lacks) -> Vec<String> {
@@ -27,7 +31,11 @@ pub fn behind(rows: Rows, lacks: &Lacks) -> Vec<String> {
             best,
         };
         let ratio = comparison.ours.time(workload)? / time;
-        (ratio > CLOSE).then(|| {
+        let close = match comparison.is_precise() {
+            true => CLOSE,
+            false => CLOSE_IF_IMPRECISE,
+        };
+        (ratio > close).then(|| {
             let reason = comparison.reason(rows, lacks);
             let digits = if ratio < 9.95 { 1 } else { 0 };
             format!(
@@ -53,6 +61,12 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
+    fn is_precise(&self) -> bool {
+        let ratio = |row: &Row| row.times.get(self.workload).copied();
+        let ratios = [self.ours, self.best].map(ratio);
+        ratios.into_iter().flatten().all(Ratio::is_precise)
+    }
+
     /// Returns the first reason that applies.
     fn reason(&self, rows: Rows, lacks: &Lacks) -> String {
         self.contention()
@@ -100,12 +114,15 @@ impl Comparison<'_> {
     }
 
     fn not_counted(&self) -> Option<String> {
-        let is_small = self.counted() == "small";
-        let is_counted = |row: &Row| {
-            row.count(self.counted()).is_some() && (!is_small || row.instructions.is_some())
+        let missing = |row: &&Row| {
+            let instructions = self.counted() != "small" || row.instructions.is_some();
+            row.count(self.counted()).is_none() || !instructions
         };
-        let both = is_counted(self.ours) && is_counted(self.best);
-        (!both).then(|| "The counts that would explain it are missing.".to_owned())
+        let row = [self.ours, self.best].into_iter().find(missing)?;
+        Some(format!(
+            "The counts of {} that would explain it were not made.",
+            row.name.trim()
+        ))
     }
 
     fn more_faults(&self) -> Option<String> {

@@ -52,6 +52,9 @@ const INSTRUCTIONS: f64 = 130.0;
 
 const UTILISATION: f64 = 0.70;
 
+/// A heap that does not join its chunks grows for a long time, and so does glibc's.
+const SMALL_CALLS: f64 = 0.01;
+
 pub fn score(facts: &Facts) -> Score {
     let parts = vec![
         part("Counts", 60.0, counts(facts)),
@@ -89,11 +92,15 @@ fn counts(facts: &Facts) -> Vec<Item> {
             &[("mmap", 1.0), ("munmap", 1.0)],
             &facts.large_calls,
         ),
-        calls(
+        item(
             "small-calls",
             "calls for a small block",
-            &[],
+            format!("≤ {SMALL_CALLS:.2}"),
             &facts.small_calls,
+            |calls| {
+                let all = total(calls);
+                (in_words(calls), all, all <= SMALL_CALLS)
+            },
         ),
         calls(
             "doubling-calls",
@@ -147,8 +154,13 @@ fn calls(
 ) -> Item {
     let goal = Calls::from_iter(goal.iter().copied());
     item(key, what, in_words(&goal), fact, |calls| {
-        (in_words(calls), calls.values().sum(), *calls == goal)
+        (in_words(calls), total(calls), *calls == goal)
     })
+}
+
+/// The sum of no floats would be -0.
+fn total(calls: &Calls) -> f64 {
+    calls.values().fold(0.0, |sum, calls| sum + calls)
 }
 
 /// Lists calls, such as `1 mmap, 1 munmap`.
@@ -186,7 +198,7 @@ fn instructions(facts: &Facts) -> Item {
     item
 }
 
-/// A ratio is not scored if its rounds, or glibc and glibc, differ too much.
+/// A ratio is not scored if its rounds, or glibc and glibc, differ too much, or if there are too few rounds.
 fn time(timed: &Timed) -> Item {
     let Timed {
         key, what, limit, ..
@@ -198,6 +210,7 @@ fn time(timed: &Timed) -> Item {
     earn_in_proportion(&mut item, limit);
     if let Fact::Measured(ratio) = timed.ratio {
         let quiet = timed.again.is_some_and(|again| QUIET.contains(&again));
+        let quiet = quiet && ratio.spread.is_some();
         if ratio.is_noise() {
             item.measured = "noise".to_owned();
             item.value = None;
@@ -262,7 +275,7 @@ mod tests {
     fn perfect() -> Facts {
         Facts {
             large_calls: Measured(Calls::from([("mmap", 1.0), ("munmap", 1.0)])),
-            small_calls: Measured(Calls::new()),
+            small_calls: Measured(Calls::from([("brk", 0.01)])),
             doubling_calls: Measured(Calls::from([("mremap", 1.0)])),
             large_faults: Measured(1.05),
             zeroed_faults: Measured(0.0),
@@ -305,7 +318,7 @@ mod tests {
     fn each_count_is_worth_an_eighth_of_60_points() {
         let missed: [fn(&mut Facts); 8] = [
             |facts| facts.large_calls = Measured(Calls::from([("mmap", 1.0), ("munmap", 1.5)])),
-            |facts| facts.small_calls = Measured(Calls::from([("brk", 0.001)])),
+            |facts| facts.small_calls = Measured(Calls::from([("brk", 0.011)])),
             |facts| facts.doubling_calls = Measured(Calls::from([("mmap", 1.0)])),
             |facts| facts.large_faults = Measured(1.06),
             |facts| facts.zeroed_faults = Measured(1.0),
@@ -383,6 +396,16 @@ mod tests {
             facts.times[1].again = noisy;
             assert_eq!(points(&facts), (85.0, 85.0));
         }
+    }
+
+    #[test]
+    fn a_ratio_of_too_few_rounds_is_not_scored() {
+        let mut facts = perfect();
+        facts.times[0].ratio = Measured(Ratio {
+            median: 1.5,
+            spread: None,
+        });
+        assert_eq!(points(&facts), (100.0, 100.0));
     }
 
     #[test]

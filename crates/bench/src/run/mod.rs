@@ -54,7 +54,9 @@ pub struct Count {
 impl Count {
     /// Returns the number of system calls in a step.
     pub fn calls_per_step(&self) -> Option<f64> {
-        Some(self.named_calls_per_step()?.values().sum())
+        let calls = self.named_calls_per_step()?;
+        // The sum of no floats is -0.
+        Some(calls.values().fold(0.0, |sum, calls| sum + calls))
     }
 
     /// Returns the number of system calls in a step, by their names.
@@ -215,8 +217,7 @@ impl Runner<'_> {
         let begin = Instant::now();
         for round in 0..self.plan.rounds {
             let one = begin.elapsed().checked_div(round as u32);
-            let late = |budget| one.is_some_and(|one| self.begin.elapsed() + one > budget);
-            if self.plan.budget.is_some_and(late) {
+            if !self.plan.allows_round(self.begin.elapsed(), one) {
                 return (times, round);
             }
             self.progress.phase(self.announcement(round, one));

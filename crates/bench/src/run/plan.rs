@@ -85,6 +85,15 @@ impl Plan {
         }
     }
 
+    /// Returns whether another round may begin, `elapsed` after the start, if one takes as long as `round`. The first
+    /// round, before which that is not known, always may.
+    pub fn allows_round(&self, elapsed: Duration, round: Option<Duration>) -> bool {
+        match (self.budget, round) {
+            (Some(budget), Some(round)) => elapsed + round <= budget,
+            _ => true,
+        }
+    }
+
     pub fn counts_instructions(&self, allocator: Allocator) -> bool {
         let compared = allocator.is_subject() || allocator == Allocator::Glibc;
         !self.brief || compared
@@ -145,5 +154,20 @@ impl Plan {
     pub fn large(&self, bytes: usize, page: usize) -> Workload {
         let steps = (self.large / (bytes / page)).max(1) as u64;
         Workload::Large { bytes, steps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_run_begins_no_round_that_would_end_after_a_minute() {
+        let seconds = Duration::from_secs;
+        let plan = Plan::quick(15);
+        assert!(plan.allows_round(seconds(50), None));
+        assert!(plan.allows_round(seconds(20), Some(seconds(20))));
+        assert!(!plan.allows_round(seconds(40), Some(seconds(20))));
+        assert!(Plan::full(15).allows_round(seconds(4_000), Some(seconds(20))));
     }
 }
