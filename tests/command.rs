@@ -1,6 +1,6 @@
 //! The `workbook` command from the outside: exit statuses, output, JSON.
 //!
-//! It runs in a copy of the clone, so that the learner's answers are not modified.
+//! It runs in copies of the clone, so that the learner's answers are not modified.
 
 mod copy;
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use copy::Copy;
@@ -16,12 +16,20 @@ use course::exercise::Exercise;
 use course::log::{Log, Record};
 use serde_json::Value;
 
-/// The copy. Only one test at a time may change its answers.
+/// One of two copies, so that two tests can run at the same time. Only one test at a time may change a copy's answers.
 fn copy() -> MutexGuard<'static, Copy> {
-    static COPY: OnceLock<Mutex<Copy>> = OnceLock::new();
-    let copy = COPY.get_or_init(|| Mutex::new(Copy::make("copy")));
-    copy.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    static COPIES: LazyLock<[Mutex<Copy>; 2]> =
+        LazyLock::new(|| ["copy-1", "copy-2"].map(|name| Mutex::new(Copy::make(name))));
+    let [first, second] = &*COPIES;
+    match first.try_lock() {
+        Ok(copy) => copy,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => second.lock().unwrap_or_else(PoisonError::into_inner),
+    }
 }
+
+/// The time limit for building and grading an answer, also while the other copy's answer is built.
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn workbook(copy: &Copy, arguments: &[&str]) -> Command {
     let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
@@ -105,7 +113,8 @@ fn a_build_of_the_drill_is_announced() {
 fn an_answer_in_one_clone_is_not_graded_in_another() {
     let copy = copy();
     let (all, _) = all_cases("private-alloc");
-    let other = Copy::with_version_of("other", "copy");
+    let name = copy.root.file_name().expect("a name").to_string_lossy();
+    let other = Copy::with_version_of("other", &name);
     copy.answer(&copy.solution());
     let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
@@ -407,22 +416,30 @@ fn a_grader_that_ends_without_verdicts_could_not_grade() {
     assert!(stderr.contains("nothing was recorded"), "{stderr}");
 }
 
+/// Both answers are graded at the same time, because each takes until the time limit.
 #[test]
 fn code_around_main_that_does_not_end_is_stopped() {
     let copy = copy();
-    let before = with_constructor(&copy, "loop { std::hint::spin_loop() }");
+    let body = "loop { std::thread::sleep(std::time::Duration::from_secs(60)) }";
+    let before = with_constructor(&copy, body);
     let after = before.replace(".init_array", ".fini_array");
     let sentences = [
         "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.",
         "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end.",
     ];
-    for (answer, sentence) in [before, after].iter().zip(sentences) {
-        copy.answer(answer);
-        let begun = Instant::now();
-        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
-        assert_eq!(status, Some(2), "{stdout}{stderr}");
+    let running = [before, after].map(|answer| {
+        copy.answer(&answer);
+        let mut command = workbook(&copy, &["grade", "private-alloc"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let command = command.spawn().expect("the command starts");
+        grader_of(command.id());
+        command
+    });
+    for (command, sentence) in running.into_iter().zip(sentences) {
+        let output = command.wait_with_output().expect("the command ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(sentence), "{stderr}");
-        assert!(begun.elapsed() < Duration::from_secs(200));
     }
 }
 
@@ -626,7 +643,6 @@ impl Watching {
 
     /// Waits until the output contains `text`. Removes the output up to its end, and returns the part before it.
     fn waits_for(&self, text: &str) -> String {
-        let limit = Duration::from_secs(120);
         let begun = Instant::now();
         loop {
             let mut output = self.output.lock().unwrap();
@@ -635,7 +651,7 @@ impl Watching {
                 return std::mem::replace(&mut output, rest);
             }
             assert!(
-                begun.elapsed() < limit,
+                begun.elapsed() < LIMIT,
                 "{text:?} was not printed: {output}"
             );
             drop(output);
@@ -811,20 +827,7 @@ fn a_session_whose_terminal_is_closed_leaves_no_process() {
     copy.answer(&loops);
     let mut watching = Watching::begin(&copy);
     let watcher = watching.child.id();
-    let begun = Instant::now();
-    let grader = loop {
-        if let Some(grader) = children(watcher)
-            .into_iter()
-            .find(|process| is_grader(*process))
-        {
-            break grader;
-        }
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "no grader was started"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let grader = grader_of(watcher);
     let all: Vec<u32> = children(grader).into_iter().chain([grader]).collect();
     let pid = nix::unistd::Pid::from_raw(watcher as i32);
     kill(pid, Signal::SIGHUP).expect("the process exists");
@@ -835,6 +838,19 @@ fn a_session_whose_terminal_is_closed_leaves_no_process() {
         std::thread::sleep(Duration::from_millis(10));
     }
     copy.answer(&copy.solution());
+}
+
+/// Waits until the command has built a grader and started it.
+fn grader_of(command: u32) -> u32 {
+    let begun = Instant::now();
+    loop {
+        let mut children = children(command).into_iter();
+        if let Some(grader) = children.find(|process| is_grader(*process)) {
+            return grader;
+        }
+        assert!(begun.elapsed() < LIMIT, "no grader was started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn children(process: u32) -> Vec<u32> {
