@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use answers::Expected;
+use course::cargo::{self, Message};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 fn root() -> PathBuf {
@@ -130,15 +131,33 @@ fn a_program_prints_what_its_page_says() {
     let shown = shown();
     let names: BTreeSet<String> = shown.keys().cloned().collect();
     assert_eq!(stems("book/lab/examples"), names);
+    let programs = programs();
     for (name, (page, output)) in shown {
-        let mut cargo = Command::new(env!("CARGO"));
-        let command = cargo
-            .args(["run", "-q", "-p", "lab", "--example", &name])
-            .current_dir(root());
-        if let Some(printed) = printed(command, &name) {
+        let mut program = Command::new(&programs[&name]);
+        if let Some(printed) = printed(program.current_dir(root()), &name) {
             assert_eq!(printed, output, "{page}: {name}");
         }
     }
+}
+
+/// Builds the programs of the lab and returns their paths by name. `cargo run` takes longer than most of them.
+fn programs() -> BTreeMap<String, PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "-q", "-p", "lab", "--examples"])
+        .arg("--message-format=json");
+    let built = cargo.current_dir(root()).output().expect("cargo starts");
+    let stderr = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{stderr}");
+    let programs = cargo::messages(built.stdout.as_slice()).filter_map(|message| match message {
+        Message::Artifact {
+            target,
+            executable: Some(program),
+            ..
+        } => Some((target.name, program)),
+        _ => None,
+    });
+    programs.collect()
 }
 
 /// Returns what a program of the lab prints, or `None` if it says that it cannot show its claim on this machine.
