@@ -84,20 +84,12 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
         Self: Sync,
         R: Send,
     {
-        thread::scope(|scope| {
-            let first = scope.spawn(|| self.stop_at(place));
-            until_stopped();
-            let (sender, receiver) = mpsc::channel();
-            let second = scope.spawn(move || {
-                let _ = sender.send(gettid());
-                second()
-            });
-            if let Ok(tid) = receiver.recv() {
-                wait_while_it_runs(tid, || second.is_finished());
-            }
-            go_on();
-            (joined(first), joined(second))
-        })
+        let (mut first, mut rest) = (None, None);
+        let mut second = Some(second);
+        beside(&mut || first = Some(self.stop_at(place)), &mut || {
+            rest = second.take().map(|second| second())
+        });
+        first.zip(rest).expect("both have ended")
     }
 
     /// As `find`, in a new thread.
@@ -109,7 +101,9 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
         Self: Sync,
         R: Send,
     {
-        thread::scope(|scope| joined(scope.spawn(|| self.find())))
+        let mut found = None;
+        in_thread(&mut || found = Some(self.find()));
+        found.expect("it has ended")
     }
 
     fn run(&self, place: usize) -> R {
@@ -133,11 +127,36 @@ impl<'a, T, R, F: Fn() -> R> Steps<'a, T, F> {
     }
 }
 
-/// The result of a thread. Panics if it has panicked.
-fn joined<R>(thread: ScopedJoinHandle<R>) -> R {
+/// Runs `code` in a thread, and `second` in another one once the first is stopped. The parameters are not generic, so that
+/// the compiler does not compile the threads again for each case.
+fn beside(code: &mut (dyn FnMut() + Send), second: &mut (dyn FnMut() + Send)) {
+    thread::scope(|scope| {
+        let first = scope.spawn(code);
+        until_stopped();
+        let (sender, receiver) = mpsc::channel();
+        let second = scope.spawn(move || {
+            let _ = sender.send(gettid());
+            second();
+        });
+        if let Ok(tid) = receiver.recv() {
+            wait_while_it_runs(tid, || second.is_finished());
+        }
+        go_on();
+        join(first);
+        join(second);
+    });
+}
+
+/// Runs `code` in a new thread.
+fn in_thread(code: &mut (dyn FnMut() + Send)) {
+    thread::scope(|scope| join(scope.spawn(code)));
+}
+
+/// Panics if the thread has panicked.
+fn join(thread: ScopedJoinHandle<()>) {
     thread
         .join()
-        .unwrap_or_else(|payload| panic::resume_unwind(payload))
+        .unwrap_or_else(|payload| panic::resume_unwind(payload));
 }
 
 /// How much processor time the second thread of `beside` may use before the first one goes on.
