@@ -7,14 +7,16 @@
 mod answers;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use answers::{Answer, Expected};
 use anyhow::{Context, Result, ensure};
 use course::exercise::Exercise;
-use workbook::grade::candidates::{Candidate, Workspace};
+use workbook::grade::candidates::Candidate;
 use workbook::grade::grader::Grader;
+use workbook::grade::slot::Slot;
 
 const ROUNDS: usize = 100;
 const WRONG: usize = 6;
@@ -33,22 +35,22 @@ fn main() -> Result<()> {
         None => Exercise::all(&root)?,
     };
     for exercise in exercises {
-        let answers: Vec<_> = chosen(answers::answers(&exercise)?);
-        let candidates: Vec<_> = answers
-            .iter()
-            .map(|answer| Candidate {
-                exercise: &exercise,
-                name: answer.name.clone(),
-                source: answer.source.clone(),
-            })
-            .collect();
-        let mut graders = Workspace::write(&root, "steady", &candidates)?.build()?;
-        let mut built = Vec::new();
-        for (answer, candidate) in answers.iter().zip(&candidates) {
-            let grader = graders.remove(&candidate.package()).context("not built")?;
-            built.push((answer, grader.map_err(anyhow::Error::msg)?));
+        let answers = chosen(answers::answers(&exercise)?);
+        let solution = Candidate {
+            exercise: &exercise,
+            name: "steady".to_owned(),
+            source: fs::read_to_string(exercise.solution())?,
+        };
+        let slot = Slot::new(&root, "steady", &solution)?;
+        for answer in &answers {
+            let grader = slot.compile(&answer.source)?.map_err(anyhow::Error::msg)?;
+            while_busy(|| check_rounds(rounds, answer, &grader))?;
         }
-        while_busy(|| check_rounds(&exercise, rounds, &built))?;
+        println!(
+            "{}: {} gradings, each verdict always the same",
+            exercise.name,
+            rounds * answers.len()
+        );
     }
     Ok(())
 }
@@ -67,31 +69,24 @@ fn chosen(answers: Vec<Answer>) -> Vec<Answer> {
         .collect()
 }
 
-fn check_rounds(exercise: &Exercise, rounds: usize, graders: &[(&Answer, Grader)]) -> Result<()> {
-    let mut first: BTreeMap<&str, Sentences> = BTreeMap::new();
+fn check_rounds(rounds: usize, answer: &Answer, grader: &Grader) -> Result<()> {
+    let mut first: Option<Sentences> = None;
     for round in 1..=rounds {
-        for (answer, grader) in graders {
-            let name = answer.name.as_str();
-            let mut sentences = Sentences::new();
-            answer.grade(grader, |case| {
-                sentences.insert(case.name, case.sentence);
-            })?;
-            let expected = first.entry(name).or_insert_with(|| sentences.clone());
-            ensure!(
-                sentences == *expected,
-                "round {round}, {name}: {:#?}",
-                sentences
-                    .iter()
-                    .filter(|(case, sentence)| expected.get(*case) != Some(sentence))
-                    .collect::<Vec<_>>()
-            );
-        }
+        let mut sentences = Sentences::new();
+        answer.grade(grader, |case| {
+            sentences.insert(case.name, case.sentence);
+        })?;
+        let expected = first.get_or_insert_with(|| sentences.clone());
+        ensure!(
+            sentences == *expected,
+            "round {round}, {}: {:#?}",
+            answer.name,
+            sentences
+                .iter()
+                .filter(|(case, sentence)| expected.get(*case) != Some(sentence))
+                .collect::<Vec<_>>()
+        );
     }
-    let gradings = rounds * graders.len();
-    println!(
-        "{}: {gradings} gradings, each verdict always the same",
-        exercise.name
-    );
     Ok(())
 }
 

@@ -1,10 +1,9 @@
-//! Builds graders for other answers than the learner's: each answer becomes a package of a generated workspace.
+//! Builds the grader of another answer than the learner's: the answer becomes the package of a generated workspace.
 //!
 //! The workspaces are below `.workbook/candidates/` in the clone. They have the clone's lock file, dependencies, lints and
 //! profiles, and build into the clone's target directory, where the dependencies are built already. They cannot be in the
 //! target directory: trybuild would print absolute paths there, and no expected error would match.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -26,7 +25,7 @@ use crate::grade::grader::Grader;
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
     pub exercise: &'a Exercise,
-    /// Unique within the exercise, such as `wrong-shared`.
+    /// Unique within the exercise, such as `worker-1`.
     pub name: String,
     pub source: String,
 }
@@ -44,24 +43,24 @@ pub struct Workspace {
     root: PathBuf,
     folder: PathBuf,
     target: PathBuf,
-    packages: Vec<String>,
+    package: String,
 }
 
 impl Workspace {
-    /// Writes the workspace with that name, with a package for each candidate.
+    /// Writes the workspace with that name, with a package for the candidate.
     ///
     /// # Errors
     /// Returns an error if a file cannot be written, or a dependency is missing and cannot be downloaded.
-    pub fn write(root: &Path, name: &str, candidates: &[Candidate]) -> Result<Workspace> {
+    pub fn write(root: &Path, name: &str, candidate: &Candidate) -> Result<Workspace> {
         let folder = root.join(".workbook/candidates").join(name);
-        write_workspace(root, &folder, candidates)?;
+        write_workspace(root, &folder, candidate)?;
         // Builds are offline: otherwise cargo would look for newer versions than those in the lock file.
         cargo::fetch(root)?;
         Ok(Workspace {
             root: root.to_owned(),
             folder,
             target: cargo::target(root)?,
-            packages: candidates.iter().map(Candidate::package).collect(),
+            package: candidate.package(),
         })
     }
 
@@ -69,28 +68,18 @@ impl Workspace {
         &self.folder
     }
 
-    /// Puts another answer into a package.
-    pub(super) fn replace(&self, package: &str, source: &str) -> Result<()> {
-        write(&self.folder.join(package).join("src/lib.rs"), source)
+    /// Puts another answer into the package.
+    pub(super) fn replace(&self, source: &str) -> Result<()> {
+        write(&self.folder.join(&self.package).join("src/lib.rs"), source)
     }
 
-    /// Builds the graders of all packages in one run of cargo.
-    ///
-    /// Returns for each package its grader, or the compiler's errors.
+    /// Builds the grader. `change` may change cargo's command.
     ///
     /// # Errors
-    /// Returns an error if cargo cannot be run.
-    pub fn build(&self) -> Result<BTreeMap<String, Result<Grader, String>>> {
-        self.build_with(|_| {})
-    }
-
-    /// Like [`Workspace::build`], with changes to cargo's command.
-    pub(super) fn build_with(
-        &self,
-        change: impl FnOnce(&mut Command),
-    ) -> Result<BTreeMap<String, Result<Grader, String>>> {
+    /// Returns an error with the compiler's errors if it does not build, and an error if cargo cannot be run.
+    pub fn build(&self, change: impl FnOnce(&mut Command)) -> Result<Grader> {
         let mut command = cargo::command();
-        command.args(["build", "--quiet", "--offline", "--keep-going", "--tests"]);
+        command.args(["build", "--quiet", "--offline", "--tests"]);
         command
             .arg("--message-format=json")
             .arg("--target-dir")
@@ -107,89 +96,63 @@ impl Workspace {
         let other_errors =
             std::thread::spawn(move || io::read_to_string(stderr).unwrap_or_default());
 
-        let (mut binaries, mut libraries) = (BTreeMap::new(), BTreeMap::new());
-        let mut errors: BTreeMap<PathBuf, String> = BTreeMap::new();
+        let package = self.folder.join(&self.package);
+        let manifest = package.join("Cargo.toml");
+        let (mut binary, mut library, mut errors) = (None, None, String::new());
         for message in cargo::messages(stdout) {
             match message {
                 Message::Artifact {
                     manifest_path,
-                    executable: Some(binary),
-                    ..
-                } => {
-                    binaries.insert(manifest_path, binary);
-                }
-                Message::Artifact {
-                    manifest_path,
                     target,
                     filenames,
-                    ..
-                } => {
-                    let library = Library::of(&target, &filenames);
-                    libraries.extend(library.map(|library| (manifest_path, library)));
+                    executable,
+                } if manifest_path == manifest => {
+                    library = library.or(Library::of(&target, &filenames));
+                    binary = binary.or(executable);
                 }
-                Message::Diagnostic {
-                    manifest_path,
-                    message,
-                    ..
-                } if message.level == "error" => {
-                    let text = message.rendered.unwrap_or_default();
-                    *errors.entry(manifest_path).or_default() += &text;
+                Message::Diagnostic { message, .. } if message.level == "error" => {
+                    errors += &message.rendered.unwrap_or_default();
                 }
                 _ => {}
             }
         }
         cargo.wait()?;
         let other_errors = other_errors.join().unwrap_or_default();
-
-        let result = self.packages.iter().map(|name| {
-            let package = self.folder.join(name);
-            let manifest = package.join("Cargo.toml");
-            let grader = match (binaries.remove(&manifest), errors.remove(&manifest)) {
-                (Some(binary), None) => Ok(Grader {
-                    binary,
-                    library: libraries.remove(&manifest),
-                    package,
-                    root: self.root.clone(),
-                    target: self.target.clone(),
-                }),
-                (_, Some(errors)) => Err(errors),
-                (None, None) => Err(other_errors.clone()),
-            };
-            (name.clone(), grader)
-        });
-        Ok(result.collect())
+        Ok(Grader {
+            binary: binary.with_context(|| format!("it does not build: {errors}{other_errors}"))?,
+            library,
+            package,
+            root: self.root.clone(),
+            target: self.target.clone(),
+        })
     }
 }
 
-fn write_workspace(root: &Path, workspace: &Path, candidates: &[Candidate]) -> Result<()> {
+fn write_workspace(root: &Path, workspace: &Path, candidate: &Candidate) -> Result<()> {
     let clone = manifest(&root.join("Cargo.toml"))?;
-    for candidate in candidates {
-        let folder = workspace.join(candidate.package());
-        fs::create_dir_all(folder.join("src"))?;
-        write(&folder.join("src/lib.rs"), &candidate.source)?;
-        let manifest = package_manifest(candidate)
-            .with_context(|| format!("exercises/{}/Cargo.toml", candidate.exercise.name))?;
-        write(&folder.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
-        // trybuild looks for the compile-fail cases in the package.
-        link(
-            &candidate.exercise.folder().join("tests"),
-            &folder.join("tests"),
-        )?;
-    }
-    let manifest = workspace_manifest(root, clone, candidates)?;
+    let folder = workspace.join(candidate.package());
+    fs::create_dir_all(folder.join("src"))?;
+    write(&folder.join("src/lib.rs"), &candidate.source)?;
+    let manifest = package_manifest(candidate)
+        .with_context(|| format!("exercises/{}/Cargo.toml", candidate.exercise.name))?;
+    write(&folder.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
+    // trybuild looks for the compile-fail cases in the package.
+    link(
+        &candidate.exercise.folder().join("tests"),
+        &folder.join("tests"),
+    )?;
+    let manifest = workspace_manifest(root, clone, candidate)?;
     write(&workspace.join("Cargo.toml"), &toml::to_string(&manifest)?)?;
-    // Copied each time, because cargo adds the candidates to it.
+    // Copied each time, because cargo adds the candidate to it.
     fs::copy(root.join("Cargo.lock"), workspace.join("Cargo.lock"))?;
     Ok(())
 }
 
-/// The clone's manifest with the candidates as members, and with absolute paths.
-fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -> Result<Table> {
-    let members = candidates
-        .iter()
-        .map(|candidate| Value::from(candidate.package()));
+/// The clone's manifest with the candidate as its member, and with absolute paths.
+fn workspace_manifest(root: &Path, mut clone: Table, candidate: &Candidate) -> Result<Table> {
+    let members = vec![candidate.package().into()];
     let workspace = table(&mut clone, "workspace")?;
-    workspace.insert("members".to_owned(), Value::Array(members.collect()));
+    workspace.insert("members".to_owned(), Value::Array(members));
     workspace.remove("default-members");
     for (_, dependency) in table(workspace, "dependencies")?.iter_mut() {
         if let Some(path) = dependency.get_mut("path") {
@@ -198,20 +161,18 @@ fn workspace_manifest(root: &Path, mut clone: Table, candidates: &[Candidate]) -
     }
     clone.retain(|key, _| ["workspace", "profile"].contains(&key));
     let dev = table(table(&mut clone, "profile")?, "dev")?;
-    compile_like_the_exercise(table(dev, "package")?, candidates);
+    compile_like_the_exercise(table(dev, "package")?, candidate);
     Ok(clone)
 }
 
-/// Gives each candidate the profile of its exercise, without debug information. `profiles` are the profiles of single packages.
-fn compile_like_the_exercise(profiles: &mut Table, candidates: &[Candidate]) {
+/// Gives the candidate the profile of its exercise, without debug information. `profiles` are the profiles of single packages.
+fn compile_like_the_exercise(profiles: &mut Table, candidate: &Candidate) {
     let of_exercises = std::mem::take(profiles);
-    for candidate in candidates {
-        if let Some(Value::Table(profile)) = of_exercises.get(&candidate.exercise.name) {
-            let mut profile = profile.clone();
-            // Nobody debugs a candidate. Without line numbers, its grader takes two thirds of the space.
-            profile.insert("debug".to_owned(), false.into());
-            profiles.insert(candidate.package(), profile.into());
-        }
+    if let Some(Value::Table(profile)) = of_exercises.get(&candidate.exercise.name) {
+        let mut profile = profile.clone();
+        // Nobody debugs a candidate. Without line numbers, its grader takes two thirds of the space.
+        profile.insert("debug".to_owned(), false.into());
+        profiles.insert(candidate.package(), profile.into());
     }
 }
 

@@ -37,7 +37,6 @@ const LIMITS: Limits = Limits {
 
 pub struct Slot {
     workspace: Workspace,
-    package: String,
     grader: Grader,
     /// The commands that compile the answer and the grader.
     commands: [Rustc; 2],
@@ -53,28 +52,24 @@ impl Slot {
     /// # Errors
     /// Returns an error if the answer does not build, or if a file cannot be written.
     pub fn new(root: &Path, name: &str, first: &Candidate) -> Result<Slot> {
-        let package = first.package();
-        let workspace = Workspace::write(root, name, std::slice::from_ref(first))?;
+        let workspace = Workspace::write(root, name, first)?;
         let recorded = workspace.folder().join("recorded");
         fs::create_dir_all(&recorded)?;
         let recorder = recorded.join("recorder");
         fs::write(&recorder, RECORDER)?;
         fs::set_permissions(&recorder, fs::Permissions::from_mode(0o755))?;
         // Cargo calls no compiler for what it has built before.
-        workspace.replace(&package, "")?;
-        workspace.replace(&package, &first.source)?;
-        let mut built = workspace.build_with(|cargo| {
+        workspace.replace("")?;
+        workspace.replace(&first.source)?;
+        let grader = workspace.build(|cargo| {
             cargo
                 .env("RUSTC_WORKSPACE_WRAPPER", &recorder)
                 .env("RECORDED", &recorded);
         })?;
-        let grader = built.remove(&package).context("not built")?;
-        let grader = grader.map_err(anyhow::Error::msg)?;
         let command = |name: &str| Rustc::recorded(&recorded.join(name));
         let commands = [command(&first.exercise.library())?, command("grader")?];
         Ok(Slot {
             commands,
-            package,
             grader,
             first: recorded.join("first"),
             current: recorded.join("current"),
@@ -87,7 +82,7 @@ impl Slot {
     /// # Errors
     /// Returns an error if a file cannot be written, or if the compiler cannot be run.
     pub fn compile(&self, answer: &str) -> Result<Result<Grader, String>> {
-        self.workspace.replace(&self.package, answer)?;
+        self.workspace.replace(answer)?;
         if self.current.exists() {
             fs::remove_dir_all(&self.current)?;
         }
