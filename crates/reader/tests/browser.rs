@@ -191,7 +191,7 @@ impl Window {
     fn open(&self, url: &str) -> Page {
         let context = self.browser.new_context().expect("a profile");
         let tab = context.new_tab().expect("a tab");
-        tab.set_default_timeout(Duration::from_secs(20));
+        tab.set_default_timeout(Duration::from_secs(60));
         let page = Page(tab);
         page.before(
             "window.wrong = []; window.print = () => {};\
