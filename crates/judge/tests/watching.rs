@@ -473,6 +473,42 @@ fn mapping_over_a_range_that_is_not_all_mapped_fails() {
     );
 }
 
+/// Calls munmap with an address that is not page-aligned.
+fn unmap_unaligned(start: *mut libc::c_void) {
+    // SAFETY: the call fails.
+    let failed = unsafe { libc::munmap(start.wrapping_byte_add(1), LEN - 1) };
+    assert_eq!(failed, -1);
+}
+
+#[test]
+fn an_unaligned_munmap_explains_what_is_left() {
+    let outcome = observe_watched(
+        || watch(|| unmap_unaligned(map(LEN, PRIVATE))),
+        Seen::expect_nothing_left,
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "512 KiB were still mapped at the end; expected nothing. A munmap failed with EINVAL, because its address \
+             was not at the start of a page. Round the address up to a whole page, and check munmap's result."
+        )
+    );
+}
+
+#[test]
+fn an_unaligned_munmap_of_memory_that_is_unmapped_later_passes() {
+    passes(
+        || {
+            watch(|| {
+                let start = map(LEN, PRIVATE);
+                unmap_unaligned(start);
+                unmap(start, LEN);
+            })
+        },
+        Seen::expect_nothing_left,
+    );
+}
+
 #[test]
 fn mapping_over_a_reserved_range_passes() {
     passes(

@@ -17,7 +17,7 @@ static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static CORE_DUMPS: AtomicBool = AtomicBool::new(false);
 
 /// The size of the address range for these mappings.
-const RANGE: usize = 1 << 30;
+const RANGE: usize = 8 << 30;
 
 /// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a
 /// multiple of it, in this process and in the processes that it forks.
@@ -26,12 +26,12 @@ const RANGE: usize = 1 << 30;
 /// libc, see the real page size.
 ///
 /// # Panics
-/// If 1 GiB of free addresses cannot be found.
+/// If 8 GiB of free addresses cannot be found.
 pub fn page_size(bytes: usize) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
     let free = unsafe { libc::mmap(null_mut(), RANGE, libc::PROT_NONE, flags, -1, 0) };
-    assert_ne!(free, libc::MAP_FAILED, "1 GiB of free addresses");
+    assert_ne!(free, libc::MAP_FAILED, "8 GiB of free addresses");
     // SAFETY: the range was mapped just now, and nothing uses it.
     unsafe { libc::munmap(free, RANGE) };
     NEXT_ADDRESS.store(free.addr().next_multiple_of(bytes), Ordering::SeqCst);

@@ -226,6 +226,21 @@ impl Record {
         }
     }
 
+    /// Whether memory is still mapped where a munmap failed because its address was not at the start of a page.
+    pub fn unaligned_unmap(&self) -> bool {
+        self.calls.iter().any(|call| {
+            let [start, len, ..] = call.args;
+            call.name == "munmap"
+                && call.process == FIRST
+                && call.result == Err(Errno::EINVAL)
+                && start != whole_pages(start)
+                && self.spaces.get(FIRST).is_some_and(|space| {
+                    let range = start..start.saturating_add(len);
+                    !range.is_empty() && space.pieces(&range).next().is_some()
+                })
+        })
+    }
+
     /// The transcript, one line per call, or `None` if nothing was watched.
     pub fn transcript(&self) -> Option<String> {
         self.watched.then(|| transcript::render(&self.lines))

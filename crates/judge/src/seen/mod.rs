@@ -67,8 +67,13 @@ impl Seen {
     pub fn expect_nothing_left(&self) {
         let left = self.record.ledger.leftovers();
         if !left.is_empty() {
+            let mapped = left.iter().find(|left| left.key == "still mapped");
+            let failure = match mapped.filter(|_| self.record.unaligned_unmap()) {
+                Some(mapped) => Failure::UnalignedUnmap(mapped.clone()),
+                None => Failure::Ledger(left),
+            };
             panic::resume_unwind(Box::new(Differs {
-                failure: Failure::Ledger(left),
+                failure,
                 diff: String::new(),
             }));
         }

@@ -86,6 +86,8 @@ pub enum Failure {
     MappedOver(u64),
     /// The net effect differs from the expected one.
     Ledger(Vec<Difference>),
+    /// Memory is left, because a munmap failed: its address was not at the start of a page.
+    UnalignedUnmap(Difference),
     /// The calls differ from the expected ones, in a task that prescribes them.
     Calls(CallDifference),
     /// Code compiled that must not.

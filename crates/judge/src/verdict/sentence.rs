@@ -90,6 +90,10 @@ fn failed(failure: &Failure) -> String {
         Failure::Ledger(differences) => differences
             .first()
             .map_or_else(|| "The net effect differs from the expected one.".to_owned(), ledger),
+        Failure::UnalignedUnmap(Difference { got, .. }) => format!(
+            "{got} were still mapped at the end; expected nothing. A munmap failed with EINVAL, because its address was \
+             not at the start of a page. Round the address up to a whole page, and check munmap's result."
+        ),
         Failure::Calls(difference) => calls(difference),
         Failure::Compiled(lesson) => format!("This compiled, but your signatures must prevent it: {lesson}"),
         Failure::OtherError(lesson) => {
@@ -574,6 +578,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::UnmappedTwice(_) => "unmapped-twice",
         Failure::MappedOver(_) => "mapped-over",
         Failure::Ledger(_) => "ledger",
+        Failure::UnalignedUnmap(_) => "unaligned-unmap",
         Failure::Calls(_) => "calls",
         Failure::Compiled(_) => "compiled",
         Failure::OtherError(_) => "other-error",
