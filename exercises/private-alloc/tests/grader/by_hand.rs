@@ -11,12 +11,14 @@ const WITHOUT_MAP_ANONYMOUS: &str =
 
 /// Maps `len` bytes with the answer's `map_by_hand`, or fails the case.
 fn map(len: usize) -> *mut u8 {
+    STALE.set();
     let error = match map_by_hand(len) {
         Ok(start) => return start,
         Err(error) => error,
     };
     judge::fail(match error.raw_os_error() {
         Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
+        Some(errno) if errno == STALE as i32 => stale("map_by_hand", &error),
         Some(libc::EINVAL) => format!(
             "map_by_hand({len}) returned mmap's error EINVAL; expected an address. Pass the length, and one of MAP_PRIVATE \
              and MAP_SHARED."
@@ -27,8 +29,14 @@ fn map(len: usize) -> *mut u8 {
 
 /// Unmaps with the answer's `unmap_by_hand`, or fails the case. Nothing may use the range any more.
 fn unmap(start: *mut u8, len: usize) {
+    STALE.set();
     // SAFETY: no reference into the range exists, and no caller uses it afterwards.
     if let Err(error) = unsafe { unmap_by_hand(start, len) } {
+        check!(
+            error.raw_os_error() != Some(STALE as i32),
+            "{}",
+            stale("unmap_by_hand", &error)
+        );
         judge::fail(format!(
             "unmap_by_hand returned the error \"{error}\" for a mapping of {}; expected Ok. Pass start and len to munmap \
              unchanged.",
@@ -97,7 +105,8 @@ fn failure_is_an_error() {
                     check!(
                         error.raw_os_error() == Some(errno),
                         "map_by_hand({name}) returned the error \"{error}\"; expected mmap's: \"{expected}\". Pass \
-                         the length to mmap unchanged, and return io::Error::last_os_error()."
+                         the length to mmap unchanged, and return io::Error::last_os_error(), before any other call \
+                         changes errno."
                     );
                 }
             }
@@ -122,6 +131,13 @@ fn unmapped() {
                 pages_of("its", left, len.div_ceil(page_size()))
             );
             neighbours.expect_untouched("unmap_by_hand of a mapping");
+        }
+        // SAFETY: nothing is mapped in the first page of the address space.
+        if let Err(error) = unsafe { unmap_by_hand(std::ptr::null_mut(), page_size()) } {
+            judge::fail(format!(
+                "unmap_by_hand of the page at address 0, where nothing is mapped, returned the error \"{error}\"; \
+                 expected Ok, as from munmap. Pass start and len to munmap unchanged."
+            ));
         }
     })
 }
@@ -244,7 +260,8 @@ fn calls_that_fail() {
 fn expect_errno(call: &str, error: &io::Error, refusal: Refusal) {
     check!(
         error.raw_os_error() == Some(refusal.errno as i32),
-        "{call} returned the error \"{error}\"; expected {}. Return io::Error::last_os_error().",
+        "{call} returned the error \"{error}\"; expected {}. Return io::Error::last_os_error(), before any other call \
+         changes errno.",
         refusal.errno
     );
 }

@@ -64,6 +64,6 @@ fn leaves_nothing() {
                 watch(|| drop(Region::new(len)));
             }
         },
-        |seen| seen.expect_nothing_left(),
+        expect_clean,
     )
 }

@@ -9,7 +9,8 @@ use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
 use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
 use judge::{
-    Errno, Neighbours, Spacer, case, check, in_child, pretend, refusals, refuse, watch, watched,
+    Call, Errno, Neighbours, Seen, Spacer, case, check, in_child, pretend, refusals, refuse, watch,
+    watched,
 };
 use private_alloc::Region;
 
@@ -39,8 +40,28 @@ fn lengths() -> [(usize, &'static str); 7] {
     ]
 }
 
+/// Lengths at which an answer may map in another way, for example with huge pages: an even one, and one that ends within
+/// a page.
+const LARGE: [(usize, &str); 3] = [
+    (2 << 20, "2 MiB"),
+    ((2 << 20) + 1, "2 MiB and 1 byte"),
+    ((64 << 20) + 1, "64 MiB and 1 byte"),
+];
+
+/// An errno that none of the answer's system calls sets. The graders set it before a call of the answer.
+const STALE: Errno = Errno::EDOM;
+
+/// The sentence on an answer that returned `STALE`.
+fn stale(call: &str, error: &io::Error) -> String {
+    format!(
+        "{call} returned the error \"{error}\", which an earlier call had left in errno. errno counts only after a call \
+         that failed: look at the call's result first."
+    )
+}
+
 /// Returns a new region, or fails the case.
 fn region(len: usize) -> Region {
+    STALE.set();
     expect_region("Region::new", len, Region::new(len))
 }
 
@@ -48,6 +69,9 @@ fn region(len: usize) -> Region {
 fn expect_region(call: &str, len: usize, result: io::Result<Region>) -> Region {
     match result {
         Ok(region) => region,
+        Err(error) if error.raw_os_error() == Some(STALE as i32) => {
+            judge::fail(stale(call, &error))
+        }
         Err(error) => judge::fail(format!(
             "{call}({len}) returned an error; expected a region: {error}."
         )),
@@ -112,6 +136,20 @@ fn expect_zeros(bytes: &[u8]) {
     }
 }
 
+/// Fails the case if the answer has left something, or asked for huge pages of the machine's pool.
+fn expect_clean(seen: &Seen) {
+    let from_pool = |call: &&Call| call.args[3] & nix::libc::MAP_HUGETLB as u64 != 0;
+    let mapped = seen.calls("mmap");
+    if let Some(call) = mapped.into_iter().find(from_pool) {
+        judge::fail(format!(
+            "Your code called mmap for {} with MAP_HUGETLB. If the machine has reserved huge pages, one touch makes a \
+             huge page resident, and munmap fails for a length that is not a multiple of it. Leave out MAP_HUGETLB.",
+            judge::amount(call.args[1] as usize)
+        ));
+    }
+    seen.expect_nothing_left();
+}
+
 /// Describes `count` of a number of pages, as the subject of a sentence about `whose` pages: `its only page is`.
 fn pages_of(whose: &str, count: usize, all: usize) -> String {
     match (count, all) {
@@ -167,8 +205,15 @@ fn expect_error(call: &str, result: io::Result<Region>, kind: ErrorKind) {
         Ok(_) => judge::fail(format!("{call} returned Ok; expected Err({kind:?}).")),
         Err(error) => check!(
             error.kind() == kind,
-            "{call} returned Err({:?}); expected Err({kind:?}).",
-            error.kind()
+            "{call} returned Err({:?}); expected Err({kind:?}).{}",
+            error.kind(),
+            match error.raw_os_error() {
+                Some(errno) => format!(
+                    " A system call failed with {:?}: check the length before the call, or return {kind:?} then.",
+                    Errno::from_raw(errno)
+                ),
+                None => String::new(),
+            }
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! Stage 2: a `Region` that owns its mapping.
 
-use judge::probe::expect_no_heap_kept;
+use judge::probe::{expect_no_heap_kept, heap_in_use};
 use judge::{Limits, case_with};
 
 use super::*;
@@ -67,7 +67,7 @@ fn page_aligned() {
 #[test]
 fn exact_length() {
     case(|| {
-        for (len, name) in lengths() {
+        for (len, name) in lengths().into_iter().chain(LARGE) {
             let mut region = region(len);
             let got = region.len();
             check!(
@@ -136,18 +136,21 @@ fn lazy() {
                 pages_of("its", resident, len.div_ceil(page))
             );
         }
-        let mut region = region(16 * page);
-        let bytes = region.as_mut_slice();
-        expect_plain("The region", bytes.as_ptr(), bytes.len(), Kind::Private);
-        for touched in [0, 3, 4, 9, 15] {
-            bytes[touched * page] = 1;
+        for len in [16 * page].into_iter().chain(LARGE.map(|(len, _)| len)) {
+            let mut region = region(len);
+            let bytes = region.as_mut_slice();
+            expect_plain("The region", bytes.as_ptr(), bytes.len(), Kind::Private);
+            for touched in [0, 3, 4, 9, 15] {
+                bytes[touched * page] = 1;
+            }
+            let after = resident_pages(bytes.as_ptr(), bytes.len());
+            check!(
+                after == 5,
+                "5 of the {} pages of a new region were written, and {after} are resident; expected 5. A page must become \
+                 resident only when it is touched.",
+                len.div_ceil(page)
+            );
         }
-        let after = resident_pages(bytes.as_ptr(), bytes.len());
-        check!(
-            after == 5,
-            "5 of the 16 pages of a new region were written, and {after} are resident; expected 5. A page must become \
-             resident only when it is touched."
-        );
     })
 }
 
@@ -198,10 +201,8 @@ fn larger_than_4_gib() {
             region.len()
         );
         let last = start.wrapping_add(OVER_4_GIB - 1);
-        check!(
-            mapped_pages(start, 1) == 1 && mapped_pages(last, 1) == 1,
-            "A region of 4 GiB and 64 KiB is not mapped up to its last byte. Pass the whole length to mmap."
-        );
+        expect_mapped_ends(&region, "4 GiB and 64 KiB");
+        expect_plain("The region", start, OVER_4_GIB, Kind::Private);
         let bytes = region.as_mut_slice();
         bytes[0] = 1;
         bytes[OVER_4_GIB - 1] = 2;
@@ -218,7 +219,7 @@ fn larger_than_4_gib() {
     })
 }
 
-fn data_limit(data: u64) -> Limits {
+pub fn data_limit(data: u64) -> Limits {
     Limits {
         data,
         ..Limits::default()
@@ -226,7 +227,7 @@ fn data_limit(data: u64) -> Limits {
 }
 
 /// Whether the kernel maps that much private memory in this process.
-fn has_room(len: usize) -> bool {
+pub fn has_room(len: usize) -> bool {
     let protection = nix::libc::PROT_READ | nix::libc::PROT_WRITE;
     let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS;
     // SAFETY: without MAP_FIXED, mmap replaces no mapping.
@@ -441,6 +442,17 @@ fn expect_deep(copy: Region) {
 fn keeps_no_heap_memory() {
     case(|| {
         expect_no_heap_kept("region", |count| (0..count).for_each(|_| drop(region(1))));
+        // A list of all regions keeps the memory that it needed when most of them existed.
+        const MANY: usize = 1000;
+        let live_together = |count| drop((0..count).map(|_| region(1)).collect::<Vec<_>>());
+        live_together(64);
+        let before = heap_in_use();
+        live_together(MANY);
+        check!(
+            heap_in_use() < before + MANY,
+            "{MANY} regions existed at the same time. Now all are dropped, and malloc has at least {MANY} bytes more in \
+             use than before. Keep in each region what its Drop needs, and no list of all regions."
+        );
     })
 }
 
@@ -467,8 +479,33 @@ fn leaves_nothing() {
             region.as_mut_slice().fill(1);
             watch(|| drop(region));
         },
-        |seen| seen.expect_nothing_left(),
+        expect_clean,
     )
+}
+
+#[test]
+fn large_leaves_nothing() {
+    watched(
+        || {
+            for (len, name) in LARGE {
+                let mut region = watch(|| region(len));
+                expect_mapped_ends(&region, name);
+                region.as_mut_slice()[len - 1] = 1;
+                watch(|| drop(region));
+            }
+        },
+        expect_clean,
+    )
+}
+
+/// Fails the case unless the first and the last byte of the region are mapped.
+fn expect_mapped_ends(region: &Region, name: &str) {
+    let bytes = region.as_slice();
+    expect_mapped(bytes.as_ptr(), 1, name);
+    check!(
+        mapped_pages(&raw const bytes[bytes.len() - 1], 1) == 1,
+        "A region of {name} is not mapped up to its last byte. Pass the whole length to mmap."
+    );
 }
 
 #[test]
@@ -483,19 +520,21 @@ fn calls_that_fail() {
         |_| {
             let mut other = region(LEN);
             fill(other.as_mut_slice());
-            match watch(|| refuse(|| Region::new(LEN))) {
-                Ok(mut region) => {
-                    expect_mapped(region.as_slice().as_ptr(), LEN, "512 KiB");
-                    expect_zeros(region.as_slice());
-                    fill(region.as_mut_slice());
-                    watch(|| refuse(|| drop(region)));
+            for (len, name) in [(LEN, "512 KiB"), LARGE[1]] {
+                match watch(|| refuse(|| Region::new(len))) {
+                    Ok(mut region) => {
+                        expect_mapped_ends(&region, name);
+                        expect_zeros(&region.as_slice()[..LEN]);
+                        fill(&mut region.as_mut_slice()[..LEN]);
+                        watch(|| refuse(|| drop(region)));
+                    }
+                    result => expect_error(&format!("Region::new({name})"), result, OutOfMemory),
                 }
-                result => expect_error("Region::new(512 KiB)", result, OutOfMemory),
             }
             expect_kept(&other, "512 KiB");
             expect_zeros(region(LEN).as_slice());
         },
-        |seen| seen.expect_nothing_left(),
+        expect_clean,
     )
 }
 

@@ -30,6 +30,11 @@ fn shared_with_a_thread() {
              it, with a SAFETY comment."
         );
         expect_documented("Sync");
+        check!(
+            !judge::answer::source::mentions("static mut"),
+            "The code has a `static mut`, which several threads may access at the same time: a data race. Use an atomic, a \
+             OnceLock or a Mutex."
+        );
         // `Cell`, `RefCell` and `UnsafeCell` are not RefUnwindSafe; atomics and locks are.
         if !impls::impls!(Region: std::panic::RefUnwindSafe) {
             let changed = changes(&region, || {
