@@ -238,8 +238,7 @@ fn notes(score: &Score) -> String {
     };
     let mut notes = String::from("A goal with – is not part of the score.");
     if shown("(noisy)") {
-        notes += " (noisy): glibc differed from itself by more than 5 % in that workload, or there were fewer than three \
-                  rounds.";
+        notes += " (noisy): too imprecise to tell, or there were fewer than three rounds.";
     }
     if shown("noise") {
         notes += " noise: the rounds differ by more than 25 %.";

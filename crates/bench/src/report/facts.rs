@@ -55,8 +55,20 @@ pub struct Timed {
     /// The largest ratio that earns all points.
     pub limit: f64,
     pub ratio: Fact<Ratio>,
-    /// The ratio of glibc to itself in the same workload.
+    /// The ratio of glibc to itself in the same workload; 1 for the ratio to the kernel's floor, in which glibc has no
+    /// part.
     pub again: Option<f64>,
+}
+
+impl Timed {
+    /// Returns how far the ratio may be off, as a share: because the rounds differ, and because equal times do. `None` if
+    /// that is unknown.
+    pub fn noise(&self) -> Option<f64> {
+        let Fact::Measured(ratio) = self.ratio else {
+            return None;
+        };
+        Some(ratio.spread? + (self.again? - 1.0).abs())
+    }
 }
 
 impl Facts {
@@ -173,9 +185,13 @@ impl<'a> Source<'a> {
             ),
         ];
         let timed = goals.map(|(key, what, limit, allocator, workload)| {
-            let ratio = match workload {
-                "large" => floor,
-                _ => self.ratio(allocator, workload),
+            let again = self.ratio(Allocator::Again, workload);
+            let (ratio, again) = match workload {
+                "large" => (floor, Some(1.0)),
+                _ => (
+                    self.ratio(allocator, workload),
+                    again.map(|ratio| ratio.median),
+                ),
             };
             let needs = needs(allocator, workload);
             Timed {
@@ -183,9 +199,7 @@ impl<'a> Source<'a> {
                 what,
                 limit,
                 ratio: self.fact(allocator, workload, needs, ratio),
-                again: self
-                    .ratio(Allocator::Again, workload)
-                    .map(|ratio| ratio.median),
+                again,
             }
         });
         timed.into()

@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use super::facts::{Calls, Fact, Facts, Timed};
+use super::statistics::ROUGH;
 
 #[derive(Debug, Serialize)]
 pub struct Score {
@@ -43,9 +44,6 @@ pub struct Item {
     #[serde(skip)]
     share: Option<f64>,
 }
-
-/// How far glibc may differ from itself in a workload whose time is scored.
-pub const QUIET: std::ops::RangeInclusive<f64> = 0.95..=1.05;
 
 /// The largest number of instructions that earns all points.
 const INSTRUCTIONS: f64 = 130.0;
@@ -198,7 +196,7 @@ fn instructions(facts: &Facts) -> Item {
     item
 }
 
-/// A ratio is not scored if its rounds, or glibc and glibc, differ too much, or if there are too few rounds.
+/// A ratio is not scored if it is too noisy to tell whether it misses the goal.
 fn time(timed: &Timed) -> Item {
     let Timed {
         key, what, limit, ..
@@ -208,19 +206,23 @@ fn time(timed: &Timed) -> Item {
         (format!("{median:.2}"), median, median <= limit)
     });
     earn_in_proportion(&mut item, limit);
-    if let Fact::Measured(ratio) = timed.ratio {
-        let quiet = timed.again.is_some_and(|again| QUIET.contains(&again));
-        let quiet = quiet && ratio.spread.is_some();
-        if ratio.is_noise() {
-            item.measured = "noise".to_owned();
-            item.value = None;
-        } else if !quiet {
-            item.measured += " (noisy)";
-        }
-        if ratio.is_noise() || !quiet {
-            item.met = None;
-            item.share = None;
-        }
+    let Fact::Measured(ratio) = timed.ratio else {
+        return item;
+    };
+    let noise = timed.noise().filter(|noise| *noise <= ROUGH);
+    let is_clear = noise.is_some_and(|noise| {
+        let least = ratio.median * (1.0 - noise);
+        ratio.median <= limit || least > limit
+    });
+    if ratio.is_noise() {
+        item.measured = "noise".to_owned();
+        item.value = None;
+    } else if !is_clear {
+        item.measured += " (noisy)";
+    }
+    if !is_clear {
+        item.met = None;
+        item.share = None;
     }
     item
 }
@@ -384,18 +386,30 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_in_which_glibc_differs_from_itself_is_not_scored() {
-        for noisy in [Some(0.94), Some(1.06), None] {
+    fn a_goal_that_is_missed_within_the_noise_is_not_scored() {
+        // The ratio's spread, and glibc's ratio to itself. The goal is 0.75.
+        let measured = |median, spread, again| {
             let mut facts = perfect();
-            // Without noise, it would miss its goal.
-            facts.times[0].ratio = Measured(ratio(1.5, 0.0));
-            facts.times[0].again = noisy;
-            assert_eq!(points(&facts), (100.0, 100.0));
-            let item = score(&facts).parts[2].items[0].clone();
-            assert_eq!((item.measured.as_str(), item.met), ("1.50 (noisy)", None));
-            facts.times[1].again = noisy;
-            assert_eq!(points(&facts), (85.0, 85.0));
+            facts.times[0].ratio = Measured(ratio(median, spread));
+            facts.times[0].again = again;
+            score(&facts).parts[2].items[0].clone()
+        };
+        let noisy = measured(0.8, 0.03, Some(1.05));
+        assert_eq!((noisy.measured.as_str(), noisy.met), ("0.80 (noisy)", None));
+        assert_eq!(measured(0.8, 0.03, Some(0.95)).met, None);
+        assert_eq!(measured(0.8, 0.03, Some(1.0)).met, Some(false));
+        assert_eq!(measured(0.7, 0.03, Some(1.05)).met, Some(true));
+        assert_eq!(measured(0.7, 0.03, Some(1.3)).met, None);
+        assert_eq!(measured(0.7, 0.03, None).met, None);
+    }
+
+    #[test]
+    fn times_that_say_nothing_reduce_the_maximum() {
+        let mut facts = perfect();
+        for timed in &mut facts.times {
+            timed.again = None;
         }
+        assert_eq!(points(&facts), (85.0, 85.0));
     }
 
     #[test]
