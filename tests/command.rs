@@ -28,6 +28,12 @@ fn copy() -> MutexGuard<'static, Copy> {
     }
 }
 
+/// For tests that run trybuild. It has one project for both copies, whose lock expires on a busy machine.
+fn trybuild() -> MutexGuard<'static, ()> {
+    static TRYBUILD: Mutex<()> = Mutex::new(());
+    TRYBUILD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The time limit for building and grading an answer, also while the other copy's answer is built.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -130,6 +136,7 @@ fn an_answer_in_one_clone_is_not_graded_in_another() {
 /// For example after `cp -p`, or from a backup. Cargo alone would keep the grader of the newer file.
 #[test]
 fn an_older_file_in_place_of_the_answer_is_graded() {
+    let _alone = trybuild();
     let copy = copy();
     let path = copy.root.join("exercises/private-alloc/src/lib.rs");
     let replace_by_older = |text: &str| {
@@ -185,6 +192,7 @@ fn an_unsolved_exercise_says_where_to_begin() {
 /// The compile-fail cases compile with the stub's signatures, which is not the learner's mistake.
 #[test]
 fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
+    let _alone = trybuild();
     let copy = copy();
     let stubs = [
         (
@@ -416,7 +424,6 @@ fn a_grader_that_ends_without_verdicts_could_not_grade() {
     assert!(stderr.contains("nothing was recorded"), "{stderr}");
 }
 
-/// Both answers are graded at the same time, because each takes until the time limit.
 #[test]
 fn code_around_main_that_does_not_end_is_stopped() {
     let copy = copy();
@@ -427,19 +434,13 @@ fn code_around_main_that_does_not_end_is_stopped() {
         "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.",
         "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end.",
     ];
-    let running = [before, after].map(|answer| {
-        copy.answer(&answer);
-        let mut command = workbook(&copy, &["grade", "private-alloc"]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let command = command.spawn().expect("the command starts");
-        grader_of(command.id());
-        command
-    });
-    for (command, sentence) in running.into_iter().zip(sentences) {
-        let output = command.wait_with_output().expect("the command ends");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{stderr}");
+    for (answer, sentence) in [before, after].iter().zip(sentences) {
+        copy.answer(answer);
+        let begun = Instant::now();
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        assert_eq!(status, Some(2), "{stdout}{stderr}");
         assert!(stderr.contains(sentence), "{stderr}");
+        assert!(begun.elapsed() < LIMIT);
     }
 }
 
@@ -827,7 +828,17 @@ fn a_session_whose_terminal_is_closed_leaves_no_process() {
     copy.answer(&loops);
     let mut watching = Watching::begin(&copy);
     let watcher = watching.child.id();
-    let grader = grader_of(watcher);
+    let begun = Instant::now();
+    let grader = loop {
+        if let Some(grader) = children(watcher)
+            .into_iter()
+            .find(|process| is_grader(*process))
+        {
+            break grader;
+        }
+        assert!(begun.elapsed() < LIMIT, "no grader was started");
+        std::thread::sleep(Duration::from_millis(10));
+    };
     let all: Vec<u32> = children(grader).into_iter().chain([grader]).collect();
     let pid = nix::unistd::Pid::from_raw(watcher as i32);
     kill(pid, Signal::SIGHUP).expect("the process exists");
@@ -838,19 +849,6 @@ fn a_session_whose_terminal_is_closed_leaves_no_process() {
         std::thread::sleep(Duration::from_millis(10));
     }
     copy.answer(&copy.solution());
-}
-
-/// Waits until the command has built a grader and started it.
-fn grader_of(command: u32) -> u32 {
-    let begun = Instant::now();
-    loop {
-        let mut children = children(command).into_iter();
-        if let Some(grader) = children.find(|process| is_grader(*process)) {
-            return grader;
-        }
-        assert!(begun.elapsed() < LIMIT, "no grader was started");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn children(process: u32) -> Vec<u32> {
