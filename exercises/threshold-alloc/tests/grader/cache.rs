@@ -460,3 +460,13 @@ fn random_traces() {
         traces::run(traces::CACHE.with_earlier_stages());
     })
 }
+
+#[test]
+fn random_traces_with_settings() {
+    case_with(traces::limits(), || {
+        enable_cache();
+        free(alloc(100));
+        traces::run(traces::CACHE_SETTINGS.with_earlier_stages());
+        traces::run(traces::CACHE_FULL.with_earlier_stages());
+    })
+}

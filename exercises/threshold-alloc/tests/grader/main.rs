@@ -10,7 +10,7 @@ use std::thread::ScopedJoinHandle;
 
 use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
 use judge::{
-    Errno, Limits, Steps, amount, case, case_with, check, in_child, pretend, watch, watched,
+    Errno, Limits, Seen, Steps, amount, case, case_with, check, in_child, pretend, watch, watched,
 };
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -53,6 +53,9 @@ const SHORT: Config = Config {
     reserve: 64 * MIB,
     ..Config::new()
 };
+
+/// Reserves few enough addresses for the `mmap` of `judge::pretend`.
+static FEW_ADDRESSES: ThresholdAlloc = ThresholdAlloc::new(SHORT);
 
 /// Sizes below the default threshold: each of the shortest, and those around powers of two and pages.
 fn small_sizes() -> Vec<usize> {
@@ -368,6 +371,21 @@ fn heap_of(allocator: &ThresholdAlloc) -> Range<usize> {
         Some(range) => range,
         None => {
             judge::fail("heap_range() returned None; expected the range of the heap.".to_owned())
+        }
+    }
+}
+
+/// Fails the case unless each watched call that changes the heap got whole pages of `PRETENDED_PAGE`.
+fn expect_whole_pages(seen: &Seen) {
+    for name in ["mprotect", "madvise", "mmap"] {
+        for call in seen.calls(name) {
+            let changes = name != "mmap" || call.args[3] as i32 & libc::MAP_FIXED != 0;
+            let whole = |number: u64| number.is_multiple_of(PRETENDED_PAGE as u64);
+            check!(
+                !changes || whole(call.args[0]) && whole(call.args[1]),
+                "With pages of 64 KiB, {name} was called with a range that does not consist of whole pages. Ask \
+                 sysconf(_SC_PAGESIZE) for the page size."
+            );
         }
     }
 }

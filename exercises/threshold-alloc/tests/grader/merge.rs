@@ -108,6 +108,49 @@ fn dealloc_keeps_some_free_memory() {
 }
 
 #[test]
+fn dealloc_returns_much_at_a_time() {
+    case(|| {
+        ALLOC.trim();
+        let mut blocks: Vec<_> = (0..600).map(|_| alloc(10_000)).collect();
+        blocks.reverse();
+        let mut moves = 0;
+        for block in blocks {
+            let before = heap().end;
+            free(block);
+            moves += usize::from(heap().end != before);
+        }
+        check!(
+            moves <= 150,
+            "600 adjacent blocks of 10000 bytes were freed from the last one to the first, and dealloc moved the break {moves} \
+             times; expected at most 150 moves. When the break moves down, leave less free memory below it than makes \
+             it move."
+        );
+    })
+}
+
+#[test]
+fn asks_the_page_size() {
+    watched(
+        || {
+            pretend::page_size(PRETENDED_PAGE);
+            watch(|| {
+                FEW_ADDRESSES.trim();
+                let layout = layout(1000, ALIGN);
+                alloc_from(&FEW_ADDRESSES, layout);
+                let blocks: Vec<_> = (0..2000)
+                    .map(|_| alloc_from(&FEW_ADDRESSES, layout))
+                    .collect();
+                blocks
+                    .into_iter()
+                    .for_each(|block| free_to(&FEW_ADDRESSES, block));
+                FEW_ADDRESSES.trim();
+            });
+        },
+        expect_whole_pages,
+    )
+}
+
+#[test]
 fn large_blocks_leave_the_heap_alone() {
     watched(
         || {
@@ -136,6 +179,27 @@ fn large_blocks_leave_the_heap_alone() {
             );
         },
     )
+}
+
+#[test]
+fn large_blocks_do_not_move_the_break() {
+    case(|| {
+        ALLOC.trim();
+        let mut blocks: Vec<_> = (0..100).map(|_| alloc(10_000)).collect();
+        // Whatever part of 1 MB is free at the heap's end.
+        while let Some(block) = blocks.pop() {
+            free(block);
+            let before = heap().end;
+            free(alloc(LARGE));
+            let moved = before.abs_diff(heap().end);
+            check!(
+                moved == 0,
+                "A mapped block of 512 KiB was allocated and freed, and the break moved by {}; expected it to stay. Do \
+                 not trim the heap when a mapped block is freed.",
+                amount(moved)
+            );
+        }
+    })
 }
 
 #[test]

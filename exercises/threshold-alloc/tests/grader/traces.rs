@@ -137,6 +137,17 @@ pub const CACHE: Kind = Kind {
     traces: 40,
     ..SMALL
 };
+/// Small blocks may be mapped, too: with a low threshold, or because the heap is full.
+pub const CACHE_SETTINGS: Kind = Kind {
+    cache: 2000,
+    traces: 20,
+    ..ALL
+};
+pub const CACHE_FULL: Kind = Kind {
+    cache: 2000,
+    traces: 20,
+    ..FULL
+};
 
 /// The most live blocks of an allocator.
 const MOST: usize = 200;
@@ -569,8 +580,16 @@ fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resul
     if kind.cache == 0 {
         return make_calls(kind, number, calls, shared);
     }
+    let in_thread = || {
+        if let Err(sentence) = make_calls(kind, number, calls, shared) {
+            // Not after the thread has ended: what is wrong may kill the process when the cache is emptied.
+            shared.fail(&sentence);
+            exit_now(PANICKED);
+        }
+    };
     // At its end the thread returns its cached blocks to the heap.
-    std::thread::scope(|scope| join(scope.spawn(|| make_calls(kind, number, calls, shared))))
+    std::thread::scope(|scope| join(scope.spawn(in_thread)));
+    Ok(())
 }
 
 fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Result<(), String> {
