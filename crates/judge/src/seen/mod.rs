@@ -39,6 +39,11 @@ impl Seen {
         self.record.calls.iter().filter(named).collect()
     }
 
+    /// All watched calls, in order.
+    pub fn all_calls(&self) -> &[Call] {
+        &self.record.calls
+    }
+
     /// The number of calls with this name in the window of `refuse`, `pthread_mutex` functions included.
     pub fn count_in_window(&self, name: &str) -> usize {
         self.record.counts.get(name).copied().unwrap_or(0)

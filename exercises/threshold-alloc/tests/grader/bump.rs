@@ -182,6 +182,10 @@ fn accessible_up_to_the_break() {
 
 /// Fails the case unless the heap is accessible.
 fn expect_accessible(heap: &Range<usize>) {
+    check!(
+        !heap.is_empty(),
+        "A small block is live, and heap_range() returned an empty range. Take small blocks from the heap, below its break."
+    );
     for (byte, name) in [
         (heap.start, "The heap's first byte"),
         (heap.end - 1, "The last byte before the heap's break"),
@@ -366,6 +370,11 @@ fn up_to_the_end_of_the_reservation() {
         let mut blocks = Vec::new();
         let layout = layout(10_000, ALIGN);
         let first = alloc_from(&SMALL, layout);
+        check!(
+            first.is_in(&heap_of(&SMALL)),
+            "The first small block is not between the heap's start and its break. Take small blocks from the heap, below the \
+             break."
+        );
         first.fill(0);
         blocks.push(first);
         // Another mapping follows the reservation, so that mprotect does not fail there. An answer may round the reservation

@@ -26,6 +26,10 @@ fn fill_cache() {
 fn waits_for_no_lock() {
     case(|| {
         enable_cache();
+        // However often a block enters and leaves the cache, it must not fill up.
+        for _ in 0..LIMIT {
+            free(alloc(100));
+        }
         fill_cache();
         let waited = waits_for_a_stopped_thread(40);
         check!(
@@ -117,6 +121,20 @@ fn bounded() {
             "With a thread cache of 16 KiB, one thread freed 10000 blocks of 200 bytes, and another thread allocated \
              10000 more. The break moved up by {}; expected at most 256 KiB. Return to the heap what the cache may \
              not keep.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
+fn off_with_a_limit_of_0() {
+    case(|| {
+        ALLOC.set_thread_cache(0);
+        let moved = moved_beside_a_hoarder(|| ());
+        check!(
+            moved == 0,
+            "With a thread cache of 0 bytes, one thread freed 10000 blocks of 200 bytes, and another thread allocated 10000 \
+             more. The break moved up by {}; expected it to stay. With a limit of 0, return every block to the heap.",
             amount(moved)
         );
     })

@@ -134,7 +134,10 @@ fn random_calls(seed: u64, calls: usize, largest: usize) {
 fn through_the_trait() {
     case(|| {
         expect_global_alloc();
-        for size in [1, 100, 10_000, LARGE] {
+        for (size, new) in [1, 100, 10_000, LARGE]
+            .into_iter()
+            .flat_map(|size| [(size, 2 * size), (size, 2 * size + 1)])
+        {
             let old_layout = layout(size, ALIGN);
             // SAFETY: `layout` returns no layout of size 0.
             let start = unsafe { GlobalAlloc::alloc_zeroed(&ALLOC, old_layout) };
@@ -142,13 +145,19 @@ fn through_the_trait() {
             block.expect_zeros("GlobalAlloc::alloc_zeroed");
             block.fill(3);
             // SAFETY: the block is live, and the new size is not 0.
-            let start = unsafe { GlobalAlloc::realloc(&ALLOC, start, old_layout, 2 * size) };
-            let grown = expect_block(start, layout(2 * size, ALIGN), "GlobalAlloc::realloc");
+            let start = unsafe { GlobalAlloc::realloc(&ALLOC, start, old_layout, new) };
+            let grown = expect_block(start, layout(new, ALIGN), "GlobalAlloc::realloc");
             let kept = grown.prefix(size);
             kept.expect(3, "realloc must keep the contents.");
+            check!(
+                grown.mapped() >= new,
+                "GlobalAlloc::realloc to {} returned a block of which only a part is mapped. Pass on the new size.",
+                amount(new)
+            );
             // SAFETY: the block is live, and this is its layout.
             unsafe { GlobalAlloc::dealloc(&ALLOC, grown.start, grown.layout) };
         }
+        expect_nothing_mapped(&ALLOC);
     })
 }
 
@@ -484,9 +493,17 @@ fn a_fork_while_a_thread_is_inside() {
     })
 }
 
+/// Gives other threads time to call the allocator before a fork. The handlers that an answer registers later run before
+/// this one. If they have locked the allocator, it must still be locked.
+extern "C" fn wait_before_fork() {
+    thread::sleep(Duration::from_micros(200));
+}
+
 #[test]
 fn a_fork_among_threads() {
     case(|| {
+        // SAFETY: the handler may run before any fork.
+        unsafe { libc::pthread_atfork(Some(wait_before_fork), None, None) };
         expect_global_alloc();
         let allocator = fresh();
         static DONE: AtomicBool = AtomicBool::new(false);

@@ -166,10 +166,14 @@ fn gone_when_freed() {
                 amount(size),
                 amount(left)
             );
+            let advice = match align <= page_size() {
+                true => "Unmap as many bytes as you mapped.",
+                false => "Unmap what is before and after an aligned block, too.",
+            };
             check!(
                 mapped_by_this_process() <= before,
                 "A block of {}, aligned to {}, was allocated and freed, and some of the memory that was mapped for it \
-                 is still mapped. Unmap what is before and after an aligned block, too.",
+                 is still mapped. {advice}",
                 amount(size),
                 amount(align)
             );

@@ -44,17 +44,6 @@ fn expect_mapped_blocks(count: usize, when: &str) {
     );
 }
 
-/// Fails the case unless `stats()` counts no mapped block.
-fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
-    let stats = allocator.stats();
-    check!(
-        (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0 for both.",
-        stats.mapped_blocks,
-        stats.mapped_bytes
-    );
-}
-
 #[test]
 fn the_threshold_is_exact() {
     case(|| {
@@ -77,7 +66,8 @@ fn the_threshold_is_exact() {
 fn changed_while_blocks_are_live() {
     case(|| {
         ALLOC.set_threshold(10_000);
-        let (heap_block, mapped_block) = (alloc(9_000), alloc(12_000));
+        let heap_block = alloc_placed(9_000, false, "With a threshold of 10000 bytes");
+        let mapped_block = alloc_placed(12_000, true, "With a threshold of 10000 bytes");
         heap_block.fill(1);
         mapped_block.fill(2);
         // Now both blocks are smaller than the threshold.

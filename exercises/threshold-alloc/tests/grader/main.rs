@@ -10,7 +10,8 @@ use std::thread::ScopedJoinHandle;
 
 use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
 use judge::{
-    Errno, Limits, Seen, Steps, amount, case, case_with, check, in_child, pretend, watch, watched,
+    Errno, Limits, Seen, Spacer, Steps, amount, case, case_with, check, in_child, pretend, watch,
+    watched,
 };
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -388,6 +389,17 @@ fn expect_whole_pages(seen: &Seen) {
             );
         }
     }
+}
+
+/// Fails the case unless `stats()` counts no mapped block.
+fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
+    let stats = allocator.stats();
+    check!(
+        (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
+        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0 for both.",
+        stats.mapped_blocks,
+        stats.mapped_bytes
+    );
 }
 
 fn pointer_to(address: usize) -> *const u8 {

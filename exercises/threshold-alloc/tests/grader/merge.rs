@@ -40,9 +40,10 @@ fn trim_empties_the_heap() {
                  Return the pages to the kernel.",
                 amount(resident)
             );
+            let beyond = permissions(pointer_to(heap().end));
             check!(
-                !permissions(pointer_to(heap().end)).write,
-                "trim() moved the break down, but the memory beyond it is still writable. Make it PROT_NONE again."
+                !beyond.read && !beyond.write,
+                "trim() moved the break down, but the memory beyond it is still accessible. Make it PROT_NONE again."
             );
         }
     })
@@ -248,6 +249,37 @@ fn neighbours_join() {
 }
 
 #[test]
+fn every_free_place_is_used() {
+    case(|| {
+        ALLOC.trim();
+        // Live blocks keep the free places apart, so these have the same length.
+        let (mut freed, mut kept) = (Vec::new(), Vec::new());
+        for _ in 0..24 {
+            freed.extend((0..128).map(|_| alloc(1000)));
+            kept.push(alloc(1000));
+        }
+        for (seed, block) in kept.iter().enumerate() {
+            block.fill(seed);
+        }
+        let before = heap().len();
+        freed.into_iter().for_each(free);
+        let blocks = alloc_mixed(2 * MIB, 17);
+        let moved = heap().len().saturating_sub(before);
+        check!(
+            moved <= MIB,
+            "3072 blocks of 1000 bytes were freed, and 24 others among them stayed live. Then 2 MiB of blocks of mixed small \
+             sizes were allocated. The break moved up by {}; expected at most 1 MiB. Use every free place that is long \
+             enough, also if several have the same length.",
+            amount(moved)
+        );
+        expect_disjoint(&blocks);
+        for (seed, block) in kept.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
+    })
+}
+
+#[test]
 fn utilisation() {
     case(|| {
         ALLOC.trim();
@@ -300,6 +332,62 @@ fn trim_keeps_what_is_live() {
 }
 
 #[test]
+fn plain_after_trim() {
+    case(|| {
+        ALLOC.trim();
+        alloc_mixed(MIB, 18).into_iter().for_each(free);
+        ALLOC.trim();
+        alloc_mixed(MIB, 19);
+        let heap = heap();
+        let what = "The memory that trim() had returned, and that became part of the heap again,";
+        expect_plain(what, pointer_to(heap.start), heap.len(), Kind::MayBeHuge);
+    })
+}
+
+#[test]
+fn trim_stays_below_the_break() {
+    case(|| {
+        static SMALL: ThresholdAlloc = ThresholdAlloc::new(Config {
+            reserve: MIB,
+            ..Config::new()
+        });
+        SMALL.trim();
+        let spacer = Spacer::above(MIB);
+        let layout = layout(10_000, ALIGN);
+        let mut blocks = vec![alloc_from(&SMALL, layout)];
+        drop(spacer);
+        // Until the heap is full. Then alloc returns a mapping, or null.
+        while let Some(block) = try_alloc(&SMALL, layout) {
+            blocks.push(block);
+            if !block.is_in(&heap_of(&SMALL)) || blocks.len() > 200 {
+                break;
+            }
+        }
+        // Another mapping begins where the heap ends.
+        let beyond = map_at(heap_of(&SMALL).end, page_size());
+        for block in blocks {
+            free_to(&SMALL, block);
+        }
+        SMALL.trim();
+        if let Some(beyond) = beyond {
+            let permissions = permissions(beyond.start);
+            check!(
+                permissions.read && permissions.write,
+                "A heap reached to the end of its reservation, where another mapping begins. Every block was freed, and after \
+                 trim() that mapping is not readable and writable any more. Change only pages between the new break and \
+                 the old one."
+            );
+            beyond.expect(
+                3,
+                "The bytes belong to a mapping beyond the break. trim() must not change it.",
+            );
+            // SAFETY: `map_at` mapped this page, and nothing uses it any more.
+            unsafe { libc::munmap(beyond.start.cast(), beyond.size()) };
+        }
+    })
+}
+
+#[test]
 fn trim_fails() {
     judge::refusals(
         &[
@@ -320,9 +408,10 @@ fn trim_fails() {
                 "After trim(), the last byte before the break is not readable and writable. Move the break down \
                  before you make memory PROT_NONE, or leave both as they are."
             );
+            let beyond = permissions(pointer_to(end));
             check!(
-                !permissions(pointer_to(end)).write,
-                "After trim(), the memory beyond the break is writable. If it cannot be made PROT_NONE, leave the \
+                !beyond.read && !beyond.write,
+                "After trim(), the memory beyond the break is accessible. If it cannot be made PROT_NONE, leave the \
                  break where it is."
             );
             kept.expect(1, "trim() must not change a live block.");

@@ -6,6 +6,16 @@ fn threshold() -> usize {
     ALLOC.stats().threshold
 }
 
+/// Fails the case unless the threshold is above `size`, the largest mapped block that was freed.
+fn expect_threshold_above(size: usize) {
+    check!(
+        threshold() > size,
+        "The largest mapped block that was freed has {size} bytes, and the threshold is {}; expected a value above that. Move \
+         it past each mapped block that is freed, and never down.",
+        threshold()
+    );
+}
+
 #[test]
 fn past_a_block_that_was_freed() {
     case(|| {
@@ -228,6 +238,7 @@ fn a_bounded_part_stays_free() {
     case(|| {
         ALLOC.set_moving_threshold(true);
         free(alloc(MIB));
+        expect_threshold_above(MIB);
         let mut blocks: Vec<_> = (0..16).map(|_| alloc(MIB)).collect();
         blocks.iter().for_each(Block::touch_ends);
         let before = heap().len();
@@ -259,9 +270,13 @@ fn no_system_call_afterwards() {
     watched(
         || {
             ALLOC.set_moving_threshold(true);
+            let smaller = alloc(300 * KIB);
             for _ in 0..3 {
                 free(alloc(MIB));
             }
+            // The threshold is above this mapped block, which must not change how much stays free.
+            free(smaller);
+            expect_threshold_above(MIB);
             watch(|| {
                 for _ in 0..100 {
                     let block = alloc(MIB);
@@ -274,8 +289,9 @@ fn no_system_call_afterwards() {
             let calls = seen.transcript().lines().count();
             check!(
                 calls == 0,
-                "The threshold has moved past 1 MiB, and a block of 1 MiB was allocated and freed 100 times with \
-                 {calls} system calls; expected none. Let twice that size stay free at the heap's end, as glibc does."
+                "The threshold has moved past 1 MiB, a mapped block of 300 KiB was freed, and a block of 1 MiB was allocated \
+                 and freed 100 times with {calls} system calls; expected none. Let twice the largest size stay free at the \
+                 heap's end."
             );
         },
     )

@@ -152,7 +152,7 @@ fn after_the_threshold_has_changed() {
                 free(resized);
             }
         }
-        expect_nothing_mapped();
+        expect_nothing_mapped(&ALLOC);
     })
 }
 
@@ -181,28 +181,71 @@ fn reused_after_resizing() {
 }
 
 #[test]
+fn takes_no_more_than_a_new_block() {
+    case(|| {
+        for _ in 0..200 {
+            realloc(alloc(100), 200);
+        }
+        let len = heap().len();
+        check!(
+            len <= MIB,
+            "200 blocks of 100 bytes were allocated, and each was resized to 200 bytes. The heap is {} long; expected at most \
+             1 MiB. Take no more memory for a resized block than for a new one.",
+            amount(len)
+        );
+    })
+}
+
+#[test]
+fn shrinking_in_the_heap_returns_the_rest() {
+    case(|| {
+        let blocks: Vec<_> = (0..100).map(|_| alloc(100_000)).collect();
+        let before = heap().end;
+        for block in blocks {
+            realloc(block, 100);
+        }
+        // If a block shrinks in place, the rest is too short for the first size. If it moves, an answer that does not
+        // coalesce may use the old place for the first size only.
+        for size in [100_000, 90_000] {
+            (0..45).for_each(|_| alloc(size).touch_ends());
+        }
+        let moved = heap().end.saturating_sub(before);
+        check!(
+            moved <= 6 * MIB,
+            "100 blocks of 100000 bytes were resized to 100 bytes. Then 45 blocks of 100000 bytes and 45 of 90000 bytes were \
+             allocated, and the break moved up by {}; expected at most 6 MiB. A block of the heap that shrinks must return \
+             the rest of its memory.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
 fn one_call_to_grow() {
     watched(
         || {
-            let mut block = realloc(alloc(200 * KIB), 256 * KIB);
-            watch(|| {
-                for power in 0..6 {
-                    block = realloc(block, (512 * KIB) << power);
-                }
-            });
-            free(block);
+            for align in [ALIGN, page_size()] {
+                let mut block = realloc(alloc_aligned(200 * KIB, align), 256 * KIB);
+                watch(|| {
+                    for power in 0..6 {
+                        block = realloc(block, (512 * KIB) << power);
+                    }
+                });
+                free(block);
+            }
         },
         |seen| {
             let count = |name| seen.calls(name).len();
             let (remaps, maps) = (count("mremap"), count("mmap"));
             check!(
                 maps == 0,
-                "A mapped block was doubled six times with {maps} calls of mmap; expected none. mremap extends or moves a mapping \
-                 without a copy."
+                "Two mapped blocks, one of them aligned to a page, were doubled six times with {maps} calls of mmap; expected \
+                 none. mremap extends or moves a mapping without a copy, and aligns it to a page."
             );
             check!(
-                remaps <= 6,
-                "A mapped block was doubled six times with {remaps} calls of mremap; expected one for each time."
+                remaps <= 12,
+                "Two mapped blocks, one of them aligned to a page, were doubled six times with {remaps} calls of mremap; \
+                 expected 12."
             );
         },
     )
@@ -211,16 +254,23 @@ fn one_call_to_grow() {
 #[test]
 fn nothing_is_copied() {
     case(|| {
-        let before = alloc(8 * MIB);
-        before.fill_parts(1);
-        let (after, taken) = with_faults(|| realloc(before, 16 * MIB));
-        check!(
-            taken <= 64,
-            "A mapped block of 8 MiB was resized to 16 MiB with {taken} page faults; expected none. mremap moves page-table \
-             entries and copies nothing."
-        );
-        let kept = after.prefix(before.size());
-        kept.expect_parts(1, "realloc must keep the contents.");
+        for threshold in [THRESHOLD, 16 * MIB] {
+            ALLOC.set_threshold(THRESHOLD);
+            let before = alloc(8 * MIB);
+            before.fill_parts(1);
+            // A block of exactly this size is still mapped.
+            ALLOC.set_threshold(threshold);
+            let (after, taken) = with_faults(|| realloc(before, 16 * MIB));
+            check!(
+                taken <= 64,
+                "With a threshold of {}, a mapped block of 8 MiB was resized to 16 MiB with {taken} page faults; expected none. \
+                 mremap moves page-table entries and copies nothing.",
+                amount(threshold)
+            );
+            let kept = after.prefix(before.size());
+            kept.expect_parts(1, "realloc must keep the contents.");
+            free(after);
+        }
     })
 }
 
@@ -306,7 +356,7 @@ fn a_failure_keeps_the_old_block() {
             zeroed.is_null(),
             "alloc_zeroed returned a block of 128 TiB; expected null, because no address space has room for it."
         );
-        expect_nothing_mapped();
+        expect_nothing_mapped(&ALLOC);
     })
 }
 
@@ -320,17 +370,6 @@ fn expect_old(block: &Block, seed: usize) {
     block.expect(
         seed,
         "realloc returned null, so it must leave the old block as it is.",
-    );
-}
-
-/// Fails the case unless `stats()` counts no mapped block.
-fn expect_nothing_mapped() {
-    let stats = ALLOC.stats();
-    check!(
-        (stats.mapped_blocks, stats.mapped_bytes) == (0, 0),
-        "All blocks were freed, and stats() returned mapped_blocks {} and mapped_bytes {}; expected 0 for both.",
-        stats.mapped_blocks,
-        stats.mapped_bytes
     );
 }
 
@@ -365,7 +404,7 @@ fn counted() {
             }
         }
         free(block);
-        expect_nothing_mapped();
+        expect_nothing_mapped(&ALLOC);
     })
 }
 
@@ -392,7 +431,7 @@ fn counted_by_two_threads() {
                 stats.mapped_bytes
             );
             [one, other].into_iter().for_each(free);
-            expect_nothing_mapped();
+            expect_nothing_mapped(&ALLOC);
         }
     })
 }
@@ -404,12 +443,15 @@ fn realloc_fails() {
             ("mremap", Errno::ENOMEM),
             ("mmap", Errno::ENOMEM),
             ("munmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
         ],
         |refused| {
             free(alloc(1000));
             free(alloc(LARGE));
-            // From the heap to a mapping, and mappings that grow and shrink.
+            let _kept = alloc(100_000);
+            // In the heap, where the break must move, from the heap to a mapping, and mappings that grow and shrink.
             for (from, to, align) in [
+                (1000, 100_000, ALIGN),
                 (1000, 150 * KIB, ALIGN),
                 (150 * KIB, 500 * KIB, ALIGN),
                 (150 * KIB, 500 * KIB, 2 * MIB),
@@ -425,8 +467,10 @@ fn realloc_fails() {
                 let wall =
                     (align > ALIGN).then(|| judge::Neighbours::of(block.start, block.size()));
                 let old = block.layout;
+                judge::note(block.start.addr() as u64);
                 // SAFETY: the block is live, and the size is not 0.
-                let start = judge::refuse(|| unsafe { ALLOC.realloc(block.start, old, to) });
+                let start =
+                    watch(|| judge::refuse(|| unsafe { ALLOC.realloc(block.start, old, to) }));
                 drop(wall);
                 if start.is_null() {
                     check!(
@@ -449,7 +493,7 @@ fn realloc_fails() {
                 free(next);
                 free(neighbour);
                 free(block);
-                expect_nothing_mapped();
+                expect_nothing_mapped(&ALLOC);
                 let unmaps = refused.is_none_or(|refusal| refusal.call != "munmap");
                 check!(
                     !unmaps || mapped_by_this_process() <= before,
@@ -461,8 +505,45 @@ fn realloc_fails() {
                 );
             }
         },
-        |_| (),
+        expect_only_own_pages_unmapped,
     )
+}
+
+/// Fails the case if `realloc` has unmapped pages that belonged neither to it nor to the old block.
+fn expect_only_own_pages_unmapped(seen: &Seen) {
+    let page = page_size() as u64;
+    let range = |start: u64, len: u64| start..start + len.next_multiple_of(page);
+    // The old blocks may have headers, and guard pages. They are at most 300 KiB long.
+    let old = |start: &u64| range(start / page * page - 4 * page, 300 * KIB as u64 + 8 * page);
+    let old: Vec<_> = seen.notes().iter().map(old).collect();
+    let mut own: Vec<Range<u64>> = Vec::new();
+    for call in seen.all_calls() {
+        match (call.name, &call.result) {
+            ("mmap", Ok(start)) => own.push(range(*start, call.args[1])),
+            ("mremap", Ok(start)) => own.push(range(*start, call.args[2])),
+            ("munmap", Ok(_)) => {
+                let gone = range(call.args[0], call.args[1]);
+                let overlap = |own: &Range<u64>| {
+                    let end = own.end.min(gone.end);
+                    end.saturating_sub(own.start.max(gone.start))
+                };
+                check!(
+                    own.iter().chain(&old).map(overlap).sum::<u64>() >= gone.end - gone.start,
+                    "realloc passed munmap pages that belonged neither to the old block nor to a mapping that realloc had \
+                     made: they may be another mapping's. Unmap exactly what you have mapped."
+                );
+                let rest = |own: Range<u64>| {
+                    let before = own.start..own.end.min(gone.start);
+                    let after = own.start.max(gone.end)..own.end;
+                    [before, after]
+                        .into_iter()
+                        .filter(|range| range.start < range.end)
+                };
+                own = own.into_iter().flat_map(rest).collect();
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]
