@@ -931,8 +931,18 @@ impl Model<'_> {
         self.live.iter().filter(|block| block.mapped).count()
     }
 
-    /// Compares `stats()` with the model, if the trace changes settings.
+    /// Checks that the break is above every live block. Compares `stats()` with the model, if the trace changes settings.
     fn check(&self) -> Result<(), String> {
+        let heap = self.allocator.heap_range().unwrap_or_default();
+        let cut = |live: &&Live| !live.mapped && live.block.range().end > heap.end;
+        if let Some(Live { block, .. }) = self.live.iter().find(cut) {
+            return Err(format!(
+                "The last call moved the break {} below the end of a live block of {}. Keep the break above every \
+                 live block: round it up to whole pages.",
+                amount(block.range().end - heap.end),
+                amount(block.size())
+            ));
+        }
         if !self.kind.settings {
             return Ok(());
         }
