@@ -275,7 +275,8 @@ pub unsafe extern "C" fn sbrk(increment: libc::intptr_t) -> *mut c_void {
 macro_rules! pthread {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
         /// The overridden functions. A mark names one by its index.
-        pub const PTHREAD: &[&str] = &["pthread_mutex_init", $(stringify!($name)),*];
+        pub const PTHREAD: &[&str] =
+            &["pthread_mutex_init", "pthread_mutex_unlock", $(stringify!($name)),*];
         $(
             /// Overrides libc's function of this name.
             ///
@@ -306,8 +307,24 @@ pthread! {
     pthread_mutex_lock(mutex: Mutex);
     pthread_mutex_trylock(mutex: Mutex);
     pthread_mutex_timedlock(mutex: Mutex, until: *const libc::timespec);
-    pthread_mutex_unlock(mutex: Mutex);
     pthread_mutex_consistent(mutex: Mutex);
+}
+
+/// The addresses of the first mutexes that were initialised.
+static INITIALISED: [AtomicUsize; 16] = [const { AtomicUsize::new(0) }; 16];
+/// How many mutexes were initialised.
+static INITIALISATIONS: AtomicUsize = AtomicUsize::new(0);
+/// The address of the last mutex that was unlocked and never initialised, or 0.
+static NOT_INITIALISED: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns the addresses of the mutexes that were initialised.
+pub fn initialised_mutexes() -> impl Iterator<Item = *const u8> {
+    INITIALISED.iter().filter_map(address)
+}
+
+/// Returns the address of a mutex that was unlocked, although none was initialised at this address.
+pub fn uninitialised_mutex() -> Option<*const u8> {
+    address(&NOT_INITIALISED)
 }
 
 /// The address of the last mutex that was initialised for one process only, or 0.
@@ -315,7 +332,12 @@ static PROCESS_PRIVATE: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns the address of the last mutex that was initialised without PTHREAD_PROCESS_SHARED.
 pub fn process_private_mutex() -> Option<*const u8> {
-    match PROCESS_PRIVATE.load(Ordering::Relaxed) {
+    address(&PROCESS_PRIVATE)
+}
+
+/// The address in a static, unless it is 0.
+fn address(mutex: &AtomicUsize) -> Option<*const u8> {
+    match mutex.load(Ordering::Relaxed) {
         0 => None,
         mutex => Some(std::ptr::without_provenance(mutex)),
     }
@@ -341,5 +363,25 @@ pub unsafe extern "C" fn pthread_mutex_init(
     if shared == libc::PTHREAD_PROCESS_PRIVATE {
         PROCESS_PRIVATE.store(mutex.addr(), Ordering::Relaxed);
     }
+    let earlier = INITIALISATIONS.fetch_add(1, Ordering::Relaxed);
+    if let Some(place) = INITIALISED.get(earlier) {
+        place.store(mutex.addr(), Ordering::Relaxed);
+    }
     libc_definition!(pthread_mutex_init(mutex: Mutex, attributes: *const libc::pthread_mutexattr_t) -> c_int)
+}
+
+/// Overrides libc's function of this name.
+///
+/// # Safety
+/// As for libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_mutex_unlock(mutex: Mutex) -> c_int {
+    if let Some(error) = window::refused("pthread_mutex_unlock") {
+        return error;
+    }
+    let knows_all = INITIALISATIONS.load(Ordering::Relaxed) <= INITIALISED.len();
+    if knows_all && initialised_mutexes().all(|initialised| initialised.addr() != mutex.addr()) {
+        NOT_INITIALISED.store(mutex.addr(), Ordering::Relaxed);
+    }
+    libc_definition!(pthread_mutex_unlock(mutex: Mutex) -> c_int)
 }

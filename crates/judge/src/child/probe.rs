@@ -17,6 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::interpose;
 pub use super::interpose::process_private_mutex;
 use super::panics;
 pub use super::smaps::{Kind, expect_plain, vm_flags};
@@ -127,6 +128,20 @@ pub fn heap_in_use() -> usize {
     // The fields are `int`s that wrap. The memory limit of a case is below 4 GiB.
     let bytes = |field: libc::c_int| field as libc::c_uint as usize;
     bytes(info.uordblks) + bytes(info.hblkhd)
+}
+
+/// Whether a mutex in shared memory was unlocked that `pthread_mutex_init` has not initialised, although it has
+/// initialised others, all of them in private memory. Then the mutex is a copy of one of them.
+pub fn unlocked_a_copied_mutex() -> bool {
+    // A mutex in a mapping that is gone may have been the same one, at another address.
+    let is_private = |mutex| {
+        let page = permissions(mutex);
+        page.mapped && !page.shared
+    };
+    let mut initialised = interpose::initialised_mutexes().peekable();
+    interpose::uninitialised_mutex().is_some_and(|mutex| permissions(mutex).shared)
+        && initialised.peek().is_some()
+        && initialised.all(is_private)
 }
 
 /// How the page at `start` may be accessed.
