@@ -1,5 +1,8 @@
 //! Stage 4: owner death.
 
+use nix::sys::prctl;
+use nix::unistd::Pid;
+
 use super::*;
 
 /// Makes a process store `number` under the lock, and kills it there.
@@ -86,6 +89,56 @@ fn repeated_deaths() {
 }
 
 #[test]
+fn nobody_has_waited_for_the_owner() {
+    case(|| {
+        let counter = new_counter();
+        let Holder { process, .. } = Holder::enter(&counter, |number, pause| {
+            *number = 7;
+            pause();
+        });
+        process.make_a_zombie();
+        let when = "After an owner's death, before its parent has waited for it (waitpid)";
+        let advice = "The lock must be released when its owner ends. Until its parent waits for it, the owner is a zombie, \
+                      for which kill(pid, 0) returns 0.";
+        let outcome = add_one_elsewhere(&counter);
+        expect_entry_or(when, advice, outcome, Entry::OwnerDied, 7);
+        processes::reap(process.pid);
+    })
+}
+
+#[test]
+fn a_child_of_the_owner_lives_on() {
+    case(|| {
+        let counter = new_counter();
+        let end = Event::new();
+        // The child becomes an orphan. It must have ended when the case ends.
+        let adopts = prctl::get_child_subreaper().expect("prctl");
+        prctl::set_child_subreaper(true).expect("prctl");
+        let holder = Holder::enter(&counter, |number, pause| {
+            *number = 7;
+            let _child = Process::fork(|| {
+                end.wait();
+                String::new()
+            });
+            pause();
+        });
+        holder.kill();
+        let when = "After the death of an owner whose child, forked inside the closure, lives on";
+        let advice = "The lock must be released when its owner ends. A lock that belongs to an open file description \
+                      (flock, F_OFD_SETLK) is held until the last process has closed it, and a child inherits it.";
+        let outcome = add_one_elsewhere(&counter);
+        expect_entry_or(when, advice, outcome, Entry::OwnerDied, 7);
+        let reported = "After this death had been reported";
+        let outcome = add_one_elsewhere(&counter);
+        expect_entry_or(reported, advice, outcome, Entry::Clean, 8);
+        end.send();
+        let any_child = Pid::from_raw(-1);
+        processes::reap(any_child);
+        prctl::set_child_subreaper(adopts).expect("prctl");
+    })
+}
+
+#[test]
 fn a_panic_while_handling_a_death() {
     case(|| {
         judge::expect_panics();
@@ -113,7 +166,9 @@ fn a_panic_while_handling_a_death() {
             "{when}, with_lock in another process never returned. Expected the lock to be released."
         );
         let call = format!("{when}, with_lock in another process");
-        entered(add_one_elsewhere(&counter), &call, &never);
+        let advice = "Expected it to run its closure. For a mutex, call pthread_mutex_consistent before each unlock that \
+                      follows EOWNERDEAD, also if the closure panics.";
+        entered_or(add_one_elsewhere(&counter), &call, &never, advice);
         expect_entry(
             "After an owner's death had been reported",
             add_one_elsewhere(&counter),

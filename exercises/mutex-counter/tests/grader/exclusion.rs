@@ -64,6 +64,29 @@ fn one_process_at_a_time() {
     })
 }
 
+/// What code has kept since an earlier call is the same in all processes that are forked later.
+#[test]
+fn used_before_the_fork() {
+    case(|| {
+        let counter = new_counter();
+        with_lock(&counter, |_, _| ());
+        get(&counter);
+        let when = "with_lock and get() returned in a process that then forked two others.";
+        let advice = "A child inherits what your code has kept since an earlier call, such as a thread ID or a \
+                      descriptor: ask for it again in each process.";
+        let passed = format!("{when} Both were inside with_lock at the same time. {advice}");
+        let hold = |_: &mut u64, pause: &dyn Fn()| pause();
+        match contention(&counter, hold, Waiter::adds, TRIAL, &passed) {
+            Outcome::Entered(..) => {}
+            outcome @ Outcome::Stuck => must_wait(&counter, "with_lock", &outcome),
+            other => fail(format!(
+                "{when} While one of them held the lock, with_lock in the other one {other}. Expected it to wait until \
+                 the lock is released. {advice}"
+            )),
+        }
+    })
+}
+
 #[test]
 fn every_waiter_gets_in() {
     case(|| {
@@ -144,6 +167,53 @@ fn stopped_before_it_has_the_lock() {
                 );
             },
         );
+    })
+}
+
+#[test]
+fn waiting_leaves_nothing() {
+    case(|| {
+        const TIMES: usize = 3;
+        let counter = new_counter();
+        let [call, returned] = [(); 2].map(|()| Event::new());
+        let process = Process::fork(|| {
+            judge::rebase_state();
+            let mut open = Vec::new();
+            for _ in 0..TIMES {
+                call.wait();
+                if let Err(error) = counter.with_lock(|_, _| ()) {
+                    return format!(
+                        "with_lock in one process returned an error: {error}, while another process held the lock. \
+                         Expected it to wait until the lock is released."
+                    );
+                }
+                returned.send();
+                open.push(processes::open_descriptors());
+            }
+            // A process may keep a descriptor, but not one more each time.
+            match open.is_sorted_by(|earlier, later| earlier < later) {
+                true => format!(
+                    "with_lock waited for the lock {TIMES} times in one process, and each time left a descriptor open. \
+                     Close it on every path."
+                ),
+                false => judge::change_in_child().unwrap_or_default(),
+            }
+        });
+        for _ in 0..TIMES {
+            let holder = Holder::enter(&counter, |_, pause| pause());
+            call.send();
+            let passed = returned.arrives_unless_blocked(process.pid, TRIAL);
+            check!(!passed, "{NOT_EXCLUDED}");
+            holder.leave();
+            if !returned.arrives() {
+                break;
+            }
+        }
+        match process.end() {
+            End::Reported(left) => check!(left.is_empty(), "{left}"),
+            End::Died(how) => must_wait(&counter, "with_lock", &Outcome::Died(how)),
+            End::Stuck => must_wait(&counter, "with_lock", &Outcome::Stuck),
+        }
     })
 }
 

@@ -55,6 +55,12 @@ fn begins_at_zero_and_counts() {
             "Counter::new() initialised a mutex without PTHREAD_PROCESS_SHARED, and other processes use it; POSIX leaves \
              undefined what happens then. Call pthread_mutexattr_setpshared after pthread_mutexattr_init."
         );
+        check!(
+            !probe::unlocked_a_copied_mutex(),
+            "Counter::new() initialised a mutex in private memory, and with_lock used a copy of it in shared memory. \
+             POSIX leaves undefined what a copy of a mutex does. Pass pthread_mutex_init the address in the shared \
+             memory."
+        );
     })
 }
 

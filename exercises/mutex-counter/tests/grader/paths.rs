@@ -186,15 +186,27 @@ fn relocking_is_an_error() {
         for (call, relock, danger) in calls {
             let counter = new_counter();
             let after = format!("After {call} inside with_lock had returned an error, with_lock");
+            let [refused, succeeded] = [(); 2].map(|()| Event::new());
             let process = Process::fork(|| {
-                let inside = counter.with_lock(|_, _| [(); 2].map(|()| relock(&counter)));
+                let inside = counter.with_lock(|_, _| {
+                    [(); 2].map(|()| {
+                        let relocked = relock(&counter);
+                        // The outer call may not return.
+                        match relocked {
+                            Relocked::Refused => refused.send(),
+                            Relocked::Succeeded => succeeded.send(),
+                            Relocked::RefusedTooLate => {}
+                        }
+                        relocked
+                    })
+                });
                 let how = match inside {
                     Ok([Relocked::Refused, Relocked::Refused]) => {
                         return match add_one(&counter) {
                             Ok(_) => String::new(),
                             Err(error) => format!(
                                 "{after} in the same thread returned an error after the outer call had returned: \
-                                 {error}. Leave the outer call's lock as it is when you refuse the inner call."
+                                 {error}. {LEAVE_IT}"
                             ),
                         };
                     }
@@ -203,7 +215,7 @@ fn relocking_is_an_error() {
                     }
                     Ok([Relocked::Succeeded, _]) => format!("returned Ok: {danger}"),
                     Ok([_, Relocked::Succeeded]) => {
-                        format!("returned an error, and the same call again Ok: {danger}")
+                        return refused_once(call, danger);
                     }
                     Err(error) => {
                         return format!(
@@ -215,7 +227,14 @@ fn relocking_is_an_error() {
             });
             let sentence = match process.end() {
                 End::Reported(sentence) => sentence,
-                End::Died(how) => refused_call(call, &format!("did not return: its process {how}")),
+                End::Died(how) => match (refused.take(), refused.take(), succeeded.take()) {
+                    (true, true, _) => format!(
+                        "{after}, the outer call, did not return: its process {how}. {LEAVE_IT}"
+                    ),
+                    (true, _, true) => refused_once(call, danger),
+                    (false, _, true) => refused_call(call, &format!("returned Ok: {danger}")),
+                    _ => refused_call(call, &format!("did not return: its process {how}")),
+                },
                 End::Stuck => refused_call(call, "waits for its own lock, and never returns"),
             };
             check!(sentence.is_empty(), "{sentence}");
@@ -233,6 +252,16 @@ fn relocking_is_an_error() {
             );
         }
     })
+}
+
+const LEAVE_IT: &str = "Leave the outer call's lock as it is when you refuse the inner call.";
+
+/// The sentence for a call inside `with_lock` that returned an error, and Ok the second time.
+fn refused_once(call: &str, danger: &str) -> String {
+    format!(
+        "{call} inside with_lock returned an error, and the same call again Ok: {danger}. Expected an error both times. \
+         {LEAVE_IT}"
+    )
 }
 
 /// The sentence for a call inside `with_lock` that should return an error.
@@ -306,10 +335,13 @@ struct EndsTheChild(Pid);
 impl Drop for EndsTheChild {
     fn drop(&mut self) {
         if getpid() != self.0 {
-            processes::exit_now();
+            processes::exit_with(LEFT);
         }
     }
 }
+
+/// The exit status of a child that has left `with_lock`.
+const LEFT: i32 = 86;
 
 #[test]
 fn forked_inside_the_closure() {
@@ -317,7 +349,7 @@ fn forked_inside_the_closure() {
         // The child may panic.
         judge::expect_panics();
         let counter = new_counter();
-        let [inside, go_on, children_have_left, leave] = [(); 4].map(|()| Event::new());
+        let [inside, go_on, children_have_left, refused, leave] = [(); 5].map(|()| Event::new());
         let parent = Process::fork(|| {
             let me = getpid();
             let _ends_the_children = EndsTheChild(me);
@@ -342,10 +374,14 @@ fn forked_inside_the_closure() {
                     };
                 }
                 children_have_left.send();
+                go_on.wait();
+                if matches!(relock(&counter), Relocked::Refused) {
+                    refused.send();
+                }
                 leave.wait();
             });
             if getpid() != me {
-                processes::exit_now();
+                processes::exit_with(LEFT);
             }
             if let Some(waiter) = waiting
                 && matches!(waiter.outcome(), Outcome::Stuck)
@@ -354,7 +390,8 @@ fn forked_inside_the_closure() {
             }
             match (result, left.into_iter().next()) {
                 (Err(error), _) => format!("returned an error: {error}"),
-                (Ok(()), mistake) => mistake.unwrap_or_default(),
+                (Ok(()), Some(mistake)) => format!("{OF_A_CHILD}{mistake}"),
+                (Ok(()), None) => String::new(),
             }
         });
         let how = |end| match end {
@@ -379,18 +416,23 @@ fn forked_inside_the_closure() {
             ));
         }
         let passed = waiter.passes();
+        go_on.send();
+        let refused = refused.arrives();
         leave.send();
         let how = how(parent.end());
-        check!(how != CHILD_ENTERED, "{how}");
+        let of_a_child = how.strip_prefix(OF_A_CHILD);
+        check!(of_a_child != Some(CHILD_ENTERED), "{CHILD_ENTERED}");
         check!(
             !passed,
             "{when} Then another process was inside with_lock while the parent was still there. The child does not \
              own the lock: abort it instead of releasing the lock."
         );
         check!(
-            ![CHILD_STUCK, CHILD_RETURNED, CHILD_PANICKED].contains(&&*how),
-            "{how}"
+            refused,
+            "{when} Then with_lock inside with_lock returned no error in the parent. The child does not own the lock, and \
+             must not change what your code records about it: compare the owner with the caller first."
         );
+        check!(of_a_child.is_none(), "{}", of_a_child.unwrap_or_default());
         check!(
             how.is_empty(),
             "{when} Then with_lock in the parent {how}. Expected it to release the lock and return."
@@ -406,28 +448,34 @@ fn forked_inside_the_closure() {
     })
 }
 
-/// What a parent reports of the children that it forked inside the closure.
+/// Begins a parent's report of a child that it forked inside the closure. The rest is a whole sentence.
+const OF_A_CHILD: &str = "child: ";
+
 const CHILD_ENTERED: &str = "A process forked inside with_lock, and a with_lock in its child ran its closure while the \
                              parent was still inside. The child does not own the lock, so its with_lock must wait or \
                              fail.";
 const CHILD_STUCK: &str = "A process forked inside with_lock, and its child called with_lock. The parent released the \
                            lock, and with_lock in the child never returned. Expected it to get the lock then, or to \
-                           fail. A file lock belongs to an open file description, which a child inherits.";
-const CHILD_RETURNED: &str = "A process forked inside with_lock, and its child returned from the closure. Then \
-                              with_lock returned in the child; expected abort(), because the child does not own the \
-                              lock.";
-const CHILD_PANICKED: &str = "A process forked inside with_lock, and its child left the closure by a panic. Then the \
-                              panic left with_lock in the child; expected abort(), because the child does not own the \
-                              lock.";
+                           fail. If you use a file lock: it belongs to an open file description, which a child inherits.";
 
 /// What to report of a child that left the closure, unless it was aborted.
 fn not_aborted(status: WaitStatus, panics: bool) -> Option<String> {
-    let aborted = matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _));
-    let sentence = match panics {
-        false => CHILD_RETURNED,
-        true => CHILD_PANICKED,
+    let then = match (status, panics) {
+        (WaitStatus::Signaled(_, Signal::SIGABRT, _), _) => return None,
+        (WaitStatus::Exited(_, LEFT), false) => "with_lock returned in the child".to_owned(),
+        (WaitStatus::Exited(_, LEFT), true) => "the panic left with_lock in the child".to_owned(),
+        (WaitStatus::Exited(_, status), _) => format!("the child exited with status {status}"),
+        (WaitStatus::Signaled(_, signal, _), _) => format!("the child was killed by {signal}"),
+        _ => "the child was not aborted".to_owned(),
     };
-    (!aborted).then(|| sentence.to_owned())
+    let how = match panics {
+        false => "returned from the closure",
+        true => "left the closure by a panic",
+    };
+    Some(format!(
+        "A process forked inside with_lock, and its child {how}. Then {then}; expected abort(), because the child does \
+         not own the lock."
+    ))
 }
 
 /// The calls that fail, and what with_lock or get must do then.
@@ -527,6 +575,9 @@ fn mistake_after(
         (Some(refusal), None) if refusal.errno == Errno::EINVAL => Some(format!(
             "with_lock and get() returned Ok; expected the error {:?}. Check the result of each pthread function.",
             refusal.errno
+        )),
+        (Some(refusal), Some((call, error))) if refusal.errno == Errno::ETIMEDOUT => Some(format!(
+            "{call} returned an error: {error}. Expected it to wait again: the wait for the lock has no time limit."
         )),
         (_, Some((call, error))) => Some(format!(
             "{call} returned an error: {error}. Expected it to lock, because nobody held the lock."

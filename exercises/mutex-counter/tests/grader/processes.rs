@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
 
 /// How long a case waits for something that may still happen.
@@ -98,8 +98,15 @@ impl Process {
 
     /// Kills the process and waits for it.
     pub fn kill(self) {
-        let _ = kill(self.pid, Signal::SIGKILL);
+        self.make_a_zombie();
         reap(self.pid);
+    }
+
+    /// Kills the process, and does not wait for it. It has ended when this returns.
+    pub fn make_a_zombie(&self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(self.pid), ended) == Err(Errno::EINTR) {}
     }
 }
 
@@ -108,8 +115,18 @@ const RETURNED: &str = "returned ";
 
 /// Ends this process without running exit handlers.
 pub fn exit_now() -> ! {
+    exit_with(0)
+}
+
+/// As `exit_now`, with this exit status.
+pub fn exit_with(status: i32) -> ! {
     // SAFETY: `_exit` takes any status.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(status) }
+}
+
+/// The number of descriptors that this process has open.
+pub fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// Waits for a child. Its exit status is 0 if it has been waited for by other code.

@@ -110,11 +110,15 @@ struct Locked<'a>(&'a Shared);
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // A child that was forked while the lock was held must not change the record, either.
+        if self.0.holder.load(Relaxed) != nix::unistd::gettid().as_raw() {
+            process::abort();
+        }
         self.0.holder.store(0, Relaxed);
         // SAFETY: this thread has locked the mutex.
         let unlocked = unsafe { libc::pthread_mutex_unlock(self.0.mutex.get()) };
         if unlocked != 0 {
-            // The mutex was overwritten, or this is a child that was forked while the lock was held.
+            // The mutex was overwritten.
             process::abort();
         }
     }

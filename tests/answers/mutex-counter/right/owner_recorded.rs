@@ -1,4 +1,4 @@
-//! The lock is an atomic with the owner's process ID. Waiters poll it, and take it over if that process is gone.
+//! The lock is an atomic with the owner's process ID. Waiters poll it, and take it over if that process has ended.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -6,11 +6,8 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
-use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
@@ -69,10 +66,10 @@ impl Counter {
             if owner == me {
                 return Err(io::Error::from_raw_os_error(libc::EDEADLK));
             }
-            // If the owner has ended and was waited for, the first waiter to replace its process ID gets the lock.
-            let gone = owner != 0 && kill(Pid::from_raw(owner), None) == Err(Errno::ESRCH);
-            seen = if gone { owner } else { 0 };
-            if !gone {
+            // If the owner has ended, the first waiter to replace its process ID gets the lock.
+            let ended = owner != 0 && has_ended(owner);
+            seen = if ended { owner } else { 0 };
+            if !ended {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
@@ -80,6 +77,16 @@ impl Counter {
             shared.owner_died.store(true, SeqCst);
         }
         Ok(Locked(self))
+    }
+}
+
+/// Whether a process has ended. A zombie has: kill(2) finds it until its parent waits for it.
+fn has_ended(owner: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{owner}/stat")) {
+        Ok(text) => text
+            .rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
     }
 }
 

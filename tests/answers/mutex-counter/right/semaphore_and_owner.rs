@@ -1,5 +1,5 @@
 //! The lock is an atomic with the owner's thread ID. Waiters sleep in a process-shared semaphore, and look now and then
-//! whether the owner still exists.
+//! whether the owner has ended.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -95,7 +95,11 @@ impl Counter {
                 wait_a_moment(shared);
             }
             shared.waiters.fetch_sub(1, SeqCst);
-            dead = if is_gone(owner) { owner } else { 0 };
+            dead = if owner != 0 && has_ended(owner) {
+                owner
+            } else {
+                0
+            };
         }
         if dead != 0 {
             // SAFETY: the lock is held.
@@ -119,10 +123,14 @@ fn wait_a_moment(shared: &Shared) {
     let _ = unsafe { libc::sem_timedwait(shared.released.get(), &raw const until) };
 }
 
-/// Whether no thread has this ID: it has ended, and its process was waited for.
-fn is_gone(owner: i32) -> bool {
-    // SAFETY: signal 0 is not sent.
-    owner != 0 && unsafe { libc::kill(owner, 0) } == -1 && Errno::last() == Errno::ESRCH
+/// Whether a thread has ended. A zombie has: kill(2) finds it until its parent waits for it.
+fn has_ended(owner: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{owner}/stat")) {
+        Ok(text) => text
+            .rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    }
 }
 
 struct Locked<'a>(&'a Shared);
