@@ -36,6 +36,8 @@ pub enum Mark {
     /// the start and the end of what is watched.
     Steps,
     StepsEnd,
+    /// The thread begins (1) or ends (0) a part that is not executed step by step.
+    Pass,
     /// How many places were found?
     Places,
     /// Wait until a thread has stopped at its place.
@@ -50,7 +52,7 @@ pub enum Mark {
 pub const NO_PLACE: usize = usize::MAX;
 
 impl Mark {
-    const ALL: [Mark; 13] = [
+    const ALL: [Mark; 14] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
@@ -60,6 +62,7 @@ impl Mark {
         Mark::PipeGone,
         Mark::Steps,
         Mark::StepsEnd,
+        Mark::Pass,
         Mark::Places,
         Mark::UntilStopped,
         Mark::GoOn,

@@ -204,6 +204,8 @@ fn at_each_place(state: &AtomicUsize, code: impl Fn() + Sync) -> Vec<usize> {
             scope.spawn(|| steps.stop_at(place));
             check!(judge::until_stopped(), "Place {place} was not reached.");
             seen.push(state.load(SeqCst));
+            // More than malloc hands out without its lock.
+            drop(std::hint::black_box(vec![1_u8; 4 << 10]));
             judge::go_on();
         });
     }
@@ -299,6 +301,32 @@ fn calls_of_all_kinds_are_counted_in_the_same_way() {
             }
         });
         check!(seen == [0, 1, 2, 3, 4, 5, 6], "{seen:?}");
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+/// A thread that is stopped in a fork would hold malloc's lock.
+#[test]
+fn code_is_not_stopped_in_a_fork() {
+    let body = || {
+        let state = AtomicUsize::new(0);
+        let fork_and_wait = || {
+            state.fetch_add(1, SeqCst);
+            // SAFETY: the child only exits.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Parent { child } => {
+                    state.fetch_add(1, SeqCst);
+                    waitpid(child, None).unwrap();
+                }
+                // SAFETY: `_exit` takes any status.
+                ForkResult::Child => unsafe { libc::_exit(0) },
+            }
+        };
+        let seen = at_each_place(&state, || {
+            fork_and_wait();
+            fork_and_wait();
+        });
+        check!(seen == [0, 1, 2, 3, 4], "{seen:?}");
     };
     assert_eq!(observe(Limits::default(), body).sentence(), None);
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 
-use super::{pretend, window};
+use super::{pretend, steps, window};
 use crate::protocol::Mark;
 
 /// The address of the library's own definition of `name`, which one of the judge's overrides.
@@ -199,7 +199,8 @@ pub unsafe extern "C" fn fork() -> libc::pid_t {
     if window::fails("fork") {
         return -1;
     }
-    libc_definition!(fork() -> libc::pid_t)
+    // A thread that is stopped in it would hold malloc's locks, for which the case would wait.
+    steps::pass(|| libc_definition!(fork() -> libc::pid_t))
 }
 
 /// Overrides libc's `waitpid`, whose system call is `wait4`.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, gettid};
 
 use super::panics;
-use super::window::mark_memory;
+use super::window::{mark, mark_memory};
 use crate::procfs;
 use crate::protocol::{Mark, NO_PLACE};
 
@@ -50,7 +50,7 @@ pub const TRAPS: i32 = i32::MAX - 1;
 /// Code that is executed instruction by instruction.
 ///
 /// Its places are just before and just after the instructions that change `state`, the program's statics, or memory that
-/// the process shares with others, and around its system calls. One run finds them, and later runs stop at one of them, in
+/// the process shares with others, and around its system calls, but not inside of `fork`. One run finds them, and later runs stop at one of them, in
 /// threads or in forked processes.
 pub struct Steps<'a, T, F> {
     state: &'a T,
@@ -150,6 +150,14 @@ fn beside(code: &mut (dyn FnMut() + Send), second: &mut (dyn FnMut() + Send)) {
 /// Runs `code` in a new thread.
 fn in_thread(code: &mut (dyn FnMut() + Send)) {
     thread::scope(|scope| join(scope.spawn(code)));
+}
+
+/// Runs `f`. If the thread is executed step by step, there are no places in `f`.
+pub fn pass<R>(f: impl FnOnce() -> R) -> R {
+    mark(Mark::Pass, 1);
+    let result = f();
+    mark(Mark::Pass, 0);
+    result
 }
 
 /// Panics if the thread has panicked.

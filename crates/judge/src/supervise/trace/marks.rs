@@ -45,6 +45,7 @@ impl Tracer<'_> {
             Mark::PipeGone => self.first.pipe_gone = true,
             Mark::Steps => self.begin_steps(pid, value, memory),
             Mark::StepsEnd => self.end_steps(pid),
+            Mark::Pass => self.steps.pass(pid, value != 0),
             Mark::Places => {
                 let number = self.number_of_places();
                 self.answer(pid, number);

@@ -65,6 +65,8 @@ struct Running {
     next: Option<(Place, Code)>,
     /// Whether the processor stops the thread at the instruction of `until`, without single steps.
     breakpoint: bool,
+    /// Whether the thread is in a part without places.
+    passes: bool,
 }
 
 impl Steps {
@@ -79,7 +81,24 @@ impl Steps {
     /// Whether the thread `pid` must be resumed for a single instruction.
     pub(super) fn steps(&self, pid: Pid) -> bool {
         let running = self.running.as_ref();
-        running.is_some_and(|run| run.pid == pid && !run.breakpoint)
+        running.is_some_and(|run| run.pid == pid && !run.breakpoint && !run.passes)
+    }
+
+    /// The thread `pid` begins or ends a part without places.
+    pub(super) fn pass(&mut self, pid: Pid, begins: bool) {
+        let Some(run) = self.running.as_mut().filter(|run| run.pid == pid) else {
+            return;
+        };
+        run.passes = begins;
+        // What the part has changed is not the change of one instruction.
+        run.next = None;
+        if run.breakpoint {
+            // Fails only if the thread was killed meanwhile.
+            let _ = match run.until {
+                Some(place) if !begins => arch::set_breakpoint(pid, place.instruction),
+                _ => arch::clear_breakpoint(pid),
+            };
+        }
     }
 }
 
@@ -256,6 +275,7 @@ impl Running {
             next: None,
             breakpoint: until
                 .is_some_and(|place| arch::set_breakpoint(pid, place.instruction).is_ok()),
+            passes: false,
         })
     }
 
