@@ -18,6 +18,12 @@ pub fn functions_that_lend_mut_t() -> Vec<String> {
     lend_mut_t(&code())
 }
 
+/// Returns the functions of the answer that make a value of the struct `name` from a pointer, and that safe code can call.
+/// There are none if the sources cannot be read.
+pub fn functions_that_trust_a_pointer(name: &str) -> Vec<String> {
+    trust_a_pointer(&code(), name)
+}
+
 /// Whether the answer's code contains this word.
 pub fn mentions(word: &str) -> bool {
     code().contains(word)
@@ -122,22 +128,63 @@ fn fields(code: &str, name: &str) -> Vec<String> {
     public.collect()
 }
 
-fn lend_mut_t(code: &str) -> Vec<String> {
-    let functions = code.match_indices("fn ").filter_map(|(at, keyword)| {
-        if !is_safe_and_public(&code[..at]) {
+/// A function that safe code outside of the answer can call.
+struct Function<'a> {
+    name: &'a str,
+    /// Its signature after the name.
+    types: &'a str,
+    /// The code before it.
+    before: &'a str,
+}
+
+fn safe_and_public_functions(code: &str) -> impl Iterator<Item = Function<'_>> {
+    code.match_indices("fn ").filter_map(|(at, keyword)| {
+        let before = &code[..at];
+        if !is_safe_and_public(before) {
             return None;
         }
         let rest = &code[at + keyword.len()..];
         let signature = &rest[..rest.find(['{', ';'])?];
         let (name, types) = signature.split_once(['(', '<'])?;
-        let lends = types.match_indices('&').any(|(at, _)| {
-            let (before, rest) = types.split_at(at);
+        is_identifier(name).then(|| Function {
+            name: name.trim(),
+            types,
+            before,
+        })
+    })
+}
+
+fn lend_mut_t(code: &str) -> Vec<String> {
+    let lends = |function: &Function| {
+        function.types.match_indices('&').any(|(at, _)| {
+            let (before, rest) = function.types.split_at(at);
             let lent = before.contains("->") || before.contains("Fn");
             lent && is_mut_t(&rest[1..])
-        });
-        (is_identifier(name) && lends).then(|| name.trim().to_owned())
-    });
-    functions.collect()
+        })
+    };
+    let functions = safe_and_public_functions(code).filter(lends);
+    functions.map(|function| function.name.to_owned()).collect()
+}
+
+fn trust_a_pointer(code: &str, made: &str) -> Vec<String> {
+    let trusts = |function: &Function| {
+        let Some((arguments, result)) = function.types.rsplit_once("->") else {
+            return false;
+        };
+        // `Self` is the type after `for`, if there is one.
+        let implementation = impl_around(function.before).unwrap_or("");
+        let of = implementation.rsplit(" for ").next().unwrap_or("");
+        let makes = has_word(result, made) || (has_word(result, "Self") && has_word(of, made));
+        let pointer = ["*mut ", "*const ", "NonNull<"];
+        makes && pointer.iter().any(|pointer| arguments.contains(pointer))
+    };
+    let functions = safe_and_public_functions(code).filter(trusts);
+    functions.map(|function| function.name.to_owned()).collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |next: char| next.is_alphanumeric() || next == '_';
+    text.split(|next| !is_part(next)).any(|part| part == word)
 }
 
 /// Whether safe code outside of the answer can call the function whose `fn` follows this code.
@@ -153,16 +200,19 @@ fn is_safe_and_public(before: &str) -> bool {
 
 /// Whether the innermost block that this code leaves open is the implementation of a trait.
 fn is_in_trait_impl(code: &str) -> bool {
+    impl_around(code).is_some_and(|head| head.contains(" for "))
+}
+
+/// What precedes the innermost block that this code leaves open, if it is an implementation.
+fn impl_around(code: &str) -> Option<&str> {
     let mut closed = 0;
-    let open = code.rmatch_indices(['{', '}']).find(|(_, brace)| {
+    let (at, _) = code.rmatch_indices(['{', '}']).find(|(_, brace)| {
         closed += if *brace == "}" { 1 } else { -1 };
         closed < 0
-    });
-    open.is_some_and(|(at, _)| {
-        let head = &code[..at];
-        let start = head.rfind(['{', '}', ';']).map_or(0, |end| end + 1);
-        head[start..].contains("impl") && head[start..].contains(" for ")
-    })
+    })?;
+    let head = &code[..at];
+    let start = head.rfind(['{', '}', ';']).map_or(0, |end| end + 1);
+    Some(&head[start..]).filter(|head| head.contains("impl"))
 }
 
 /// Whether what follows a `&` is `mut T`, perhaps after a lifetime.
@@ -303,6 +353,37 @@ mod tests {
             "impl<T> Drop for Shared<T> { fn drop(&mut self) { fn at<T>(start: *mut T) -> &'static mut T {} } }",
         ] {
             assert_eq!(lend_mut_t(&without_comments(code)), [""; 0], "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_functions_that_trust_a_pointer() {
+        for (code, name) in [
+            (
+                "impl<T> Shared<T> { pub fn from_raw(value: NonNull<T>) -> Shared<T> { Shared { value } } }",
+                "from_raw",
+            ),
+            (
+                "impl<T: Sync> Shared<T> {\n    pub const fn at(start: *mut T) -> io::Result<Self> {} }",
+                "at",
+            ),
+            (
+                "impl<T> From<NonNull<T>> for Shared<T> { fn from(value: NonNull<T>) -> Self {} }",
+                "from",
+            ),
+        ] {
+            assert_eq!(trust_a_pointer(code, "Shared"), [name], "{code}");
+        }
+        for code in [
+            "impl<T> Shared<T> { pub fn new() -> io::Result<Shared<T>> { from(start as *mut T) } }",
+            "impl<T> Shared<T> { pub unsafe fn from_raw(value: NonNull<T>) -> Shared<T> {} }",
+            "impl<T> Shared<T> { fn from_raw(value: NonNull<T>) -> Shared<T> {} }",
+            "impl<T> Shared<T> { pub fn into_raw(self) -> NonNull<T> {} }",
+            "impl<T> Shared<T> { pub fn contains(&self, start: *const u8) -> bool {} }",
+            "impl From<*mut u8> for SharedMapping { fn from(start: *mut u8) -> Self {} }",
+            "impl<T> From<Shared<T>> for Raw { fn from(value: Shared<T>) -> Self {} }",
+        ] {
+            assert_eq!(trust_a_pointer(code, "Shared"), [""; 0], "{code}");
         }
     }
 

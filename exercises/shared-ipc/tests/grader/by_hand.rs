@@ -62,6 +62,11 @@ fn the_child_answers() {
 /// The signal or the status with which the next child ends.
 static HOW: AtomicI32 = AtomicI32::new(0);
 
+fn killed() -> u64 {
+    child::die_of(HOW.load(SeqCst));
+    0
+}
+
 #[test]
 fn no_answer_is_an_error() {
     case(|| {
@@ -74,10 +79,6 @@ fn no_answer_is_an_error() {
                      error. Check the status that waitpid returns."
                 ));
             }
-        };
-        let killed = || -> u64 {
-            child::die_of(HOW.load(SeqCst));
-            0
         };
         // SAFETY: ends the child, which is this process.
         let exited = || unsafe { libc::_exit(HOW.load(SeqCst)) };
@@ -123,13 +124,7 @@ fn a_panic_is_an_error() {
             "`answer` panicked, caught that panic itself and returned 1, and ask_a_child returned {caught:?}; expected \
              Ok(1). Not each panic ends the child: use catch_unwind, and no panic hook."
         );
-        if let Some(asked) = while_unwinding(|| ask(|| 7)) {
-            check!(
-                matches!(asked, Ok(7)),
-                "A destructor called ask_a_child during a panic of the caller's thread. The child answered 7, and \
-                 ask_a_child returned {asked:?}; expected Ok(7). std::thread::panicking() is true in such a child, too."
-            );
-        }
+        expect_while_unwinding("ask_a_child", 7, || ask(|| 7));
     })
 }
 
@@ -193,6 +188,51 @@ fn makes_the_prescribed_calls() {
             watch(|| expect_answer(|| 1));
         },
         |seen| seen.expect_transcript("by_hand"),
+    )
+}
+
+#[test]
+fn two_threads_at_every_step() {
+    case(|| {
+        let alone = ask(|| 1);
+        check!(
+            matches!(alone, Ok(1)),
+            "The child answered 1, and ask_a_child returned {}; expected Ok(1).",
+            returned(&alone)
+        );
+        let steps = Steps::of(&(), || ask(|| 1));
+        let _ = steps.find_in_thread();
+        for place in 0..judge::places() {
+            let (first, second) = steps.beside(place, || ask(|| 2));
+            check!(
+                matches!((&first, &second), (Ok(1), Ok(2))),
+                "Two threads called ask_a_child at the same time. Their children answered 1 and 2, and ask_a_child \
+                 returned {} and {}. Keep the PID, the status and the address of the mapping in local variables.",
+                returned(&first),
+                returned(&second)
+            );
+        }
+    })
+}
+
+#[test]
+fn leaves_nothing() {
+    watched(
+        || {
+            judge::expect_panics();
+            HOW.store(9, SeqCst);
+            let answers: [fn() -> u64; 4] = [
+                || 1,
+                || panic!("on purpose"),
+                killed,
+                // SAFETY: ends the child, which is this process.
+                || unsafe { libc::_exit(3) },
+            ];
+            for answer in answers {
+                let _ = watch(|| ask(answer));
+            }
+        },
+        |seen| seen.expect_nothing_left(),
     )
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::Duration;
 
+use judge::in_child;
 use nix::libc;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
@@ -22,6 +23,22 @@ use super::*;
 fn run(numbers: &Shared<Numbers>, f: impl FnOnce(&Numbers)) -> io::Result<()> {
     // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
     unsafe { numbers.run_child(f) }
+}
+
+/// A new value that is the same in a child. Otherwise the checks of what a closure has noted there would blame something
+/// else.
+fn shared_numbers() -> Shared<Numbers> {
+    let numbers = new!(Numbers);
+    in_child(|| {
+        numbers[0].store(1, SeqCst);
+        0
+    });
+    check!(
+        numbers[0].swap(0, SeqCst) == 1,
+        "A child wrote to a value of 512 KiB, and its parent does not see it. Map the value with MAP_SHARED before the \
+         fork."
+    );
+    numbers
 }
 
 fn expect_success(result: io::Result<()>) {
@@ -68,6 +85,14 @@ fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
     }
 }
 
+/// Whether the result is an error whose message contains the text, or Ok if the text is empty.
+fn is_reported(result: &io::Result<()>, text: &str) -> bool {
+    match result {
+        Ok(()) => text.is_empty(),
+        Err(error) => !text.is_empty() && says(&error.to_string(), text),
+    }
+}
+
 /// Whether the message contains the text, not followed by another digit.
 fn says(message: &str, text: &str) -> bool {
     message.match_indices(text).any(|(at, _)| {
@@ -82,7 +107,7 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 #[test]
 fn its_writes_arrive() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         numbers[1].store(5, SeqCst);
         let parent = process::id();
         let address = (&raw const *numbers).addr();
@@ -152,16 +177,7 @@ fn a_panic_is_reported() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
-        let panics: [fn(&Numbers); 5] = [
-            |_| panic!("on purpose"),
-            |_| panic!("with {}", "a String"),
-            |_| panic::panic_any(7),
-            |_| panic::resume_unwind(Box::new(7)),
-            |_| panic::panic_any(PanicsInDrop),
-        ];
-        for f in panics {
-            expect_reported(run(&numbers, f), "panicked", &["panicked"]);
-        }
+        // First what is no panic of the child, because an answer may remember one.
         let caught = run(&numbers, |_| {
             let caught = panic::catch_unwind(|| panic!("caught by the closure"));
             assert!(caught.is_err());
@@ -172,13 +188,18 @@ fn a_panic_is_reported() {
                  expected Ok. Not each panic ends the child: use catch_unwind, and no panic hook."
             ));
         }
-        let in_drop = while_unwinding(|| run(&numbers, |_| ()));
-        if let Some(Err(error)) = in_drop {
-            judge::fail(format!(
-                "A destructor called run_child during a panic of the caller's thread. The closure returned, and run_child \
-                 returned the error \"{error}\"; expected Ok. std::thread::panicking() is true in such a child, too."
-            ));
+        expect_while_unwinding("run_child", (), || run(&numbers, |_| ()));
+        let panics: [fn(&Numbers); 4] = [
+            |_| panic!("on purpose"),
+            |_| panic!("with {}", "a String"),
+            |_| panic::panic_any(7),
+            |_| panic::resume_unwind(Box::new(7)),
+        ];
+        for f in panics {
+            expect_reported(run(&numbers, f), "panicked", &["panicked"]);
         }
+        let result = expect_payload_kept(|| run(&numbers, |_| panic::panic_any(PanicsInDrop)));
+        expect_reported(result, "panicked", &["panicked"]);
     })
 }
 
@@ -186,7 +207,7 @@ fn a_panic_is_reported() {
 fn a_long_panic_is_reported() {
     case(|| {
         judge::expect_panics();
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let waiting = nix::unistd::gettid();
         let result = run(&numbers, |numbers| {
             let child = nix::unistd::getpid();
@@ -224,9 +245,9 @@ fn a_panic_without_output_is_reported() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
+        expect_success(output::with_full_output(|| run(&numbers, |_| ())));
         let result = output::with_full_output(|| run(&numbers, |_| panic!("on purpose")));
         expect_reported(result, "panicked", &["panicked"]);
-        expect_success(output::with_full_output(|| run(&numbers, |_| ())));
     })
 }
 
@@ -250,19 +271,29 @@ fn each_child_counts_alone() {
             (exits, "ended with status 3", "status 3"),
             (|_| die_of(9), "was killed by signal 9", "signal 9"),
         ];
+        // Other cases grade an end that is wrong without earlier children.
+        let ends = ends.map(|(f, how, expected)| {
+            let alone = in_child(|| {
+                let numbers = new!(Numbers);
+                u8::from(is_reported(&run(&numbers, f), expected))
+            });
+            (alone == 1).then_some((f, how, expected))
+        });
         // Each of them comes after each of them.
-        for (first, ..) in &ends {
-            for (second, how, expected) in &ends {
+        for (first, ..) in ends.iter().flatten() {
+            for (second, how, expected) in ends.iter().flatten() {
                 let _ = run(&numbers, first);
                 let result = run(&numbers, second);
-                match *expected {
-                    "" => expect_success(result),
-                    expected => expect_reported(
-                        result,
-                        &format!("{how}, after others that had ended in other ways"),
-                        &[expected],
-                    ),
-                }
+                let wanted = match *expected {
+                    "" => "Ok(())".to_owned(),
+                    expected => format!("an error with `{expected}`"),
+                };
+                check!(
+                    is_reported(&result, expected),
+                    "The child {how}, after others that had ended in other ways, and run_child returned {}; expected \
+                     {wanted}. Clear before each fork what you note about a child.",
+                    returned(&result)
+                );
             }
         }
         let changed = numbers
@@ -292,8 +323,8 @@ impl Drop for Counted<'_> {
 fn destructors_run_once() {
     case(|| {
         judge::expect_panics();
-        let [captured_drops, caller_drops] = [new!(Numbers), new!(Numbers)];
-        let numbers = new!(Numbers);
+        let [captured_drops, caller_drops] = [shared_numbers(), shared_numbers()];
+        let numbers = shared_numbers();
         for panics in [false, true] {
             let _caller = Counted(&caller_drops, process::id());
             let captured = Counted(&captured_drops, process::id());
@@ -448,7 +479,7 @@ fn stays_while(goes_on: impl Fn() -> bool, state: impl Fn() -> bool) -> bool {
 #[test]
 fn a_stopped_child_has_not_ended() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let parent = process::id() as libc::pid_t;
         let result = run(&numbers, |numbers| {
             let stopped = process::id() as libc::pid_t;
@@ -493,10 +524,25 @@ fn await_set(number: &AtomicU64) {
     }
 }
 
+/// Fails the case unless two calls of `run_child` by two threads have reported their own children.
+fn expect_a_child_each(first: io::Result<()>, second: io::Result<()>) {
+    check!(
+        is_reported(&first, "status 3") && second.is_ok(),
+        "Two threads called run_child at the same time. One child ended with status 3, the closure of the other one \
+         returned, and run_child returned {} and {}; expected an error with `status 3`, and Ok(()). Wait for the PID that \
+         this call's fork has returned, and keep it and the status in local variables.",
+        returned(&first),
+        returned(&second)
+    );
+}
+
 #[test]
 fn two_threads_have_a_child_each() {
     case(|| {
-        let common = new!(Numbers);
+        let common = shared_numbers();
+        // SAFETY: ends the child, which is this process.
+        let alone = run(&common, |_| unsafe { libc::_exit(3) });
+        expect_reported(alone, "ended with status 3", &["status 3"]);
         let [began, second_began, first_returned] = [&common[0], &common[1], &common[2]];
         let (first, second) = thread::scope(|scope| {
             let first = scope.spawn(|| {
@@ -522,19 +568,32 @@ fn two_threads_have_a_child_each() {
                 second,
             )
         });
-        expect_reported(
-            first,
-            "of one of two threads ended with status 3",
-            &["status 3"],
-        );
-        expect_success(second);
+        expect_a_child_each(first, second);
+    })
+}
+
+#[test]
+fn two_threads_at_every_step() {
+    case(|| {
+        let in_thread = |status| {
+            let numbers = new!(Numbers);
+            // SAFETY: ends the child, which is this process.
+            run(&numbers, |_| unsafe { libc::_exit(status) })
+        };
+        expect_reported(in_thread(3), "ended with status 3", &["status 3"]);
+        let steps = Steps::of(&(), || in_thread(3));
+        let _ = steps.find_in_thread();
+        for place in 0..judge::places() {
+            let (first, second) = steps.beside(place, || in_thread(0));
+            expect_a_child_each(first, second);
+        }
     })
 }
 
 #[test]
 fn children_of_the_child() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let result = run(&numbers, |_| {
             // The closure may fork, and may call run_child itself.
             let nested = run(&numbers, |numbers| numbers[0].store(1, SeqCst));
@@ -556,7 +615,7 @@ fn children_of_the_child() {
 #[test]
 fn a_process_of_the_child_may_run_on() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let waiting = nix::unistd::gettid();
         let result = run(&numbers, |numbers| {
             let child = nix::unistd::getpid();
@@ -588,7 +647,7 @@ fn a_process_of_the_child_may_run_on() {
 #[test]
 fn a_thread_of_the_child_ends_with_it() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let result = run(&numbers, |numbers| {
             let address = (&raw const *numbers).expose_provenance();
             thread::spawn(move || {
@@ -619,7 +678,7 @@ fn a_thread_of_the_child_ends_with_it() {
 #[test]
 fn other_children_are_not_waited_for() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         // One child of the caller's has ended when `run_child` forks, and one runs until the third number is set.
         let [ended, running] = [0, 1].map(|index| {
             // SAFETY: as in `run`.
@@ -704,7 +763,7 @@ fn a_lost_status_is_an_error() {
 #[test]
 fn the_closure_keeps_descriptors() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let (mut reader, writer) = io::pipe().expect("a pipe");
         expect_success(run(&numbers, |numbers| {
             numbers[0].store((&writer).write_all(b"here").is_ok().into(), SeqCst);
@@ -723,7 +782,7 @@ fn the_closure_keeps_descriptors() {
 #[test]
 fn the_closure_keeps_mask_and_group() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGUSR2);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).expect("a valid mask");
@@ -798,10 +857,18 @@ fn current_mask() -> SigSet {
 fn leaves_nothing() {
     watched(
         || {
+            judge::expect_panics();
             let numbers = watch(|| new!(Numbers));
-            for status in [0, 3] {
+            let ends: [fn(&Numbers); 5] = [
+                |_| (),
                 // SAFETY: ends the child, which is this process.
-                let _ = watch(|| run(&numbers, |_| unsafe { libc::_exit(status) }));
+                |_| unsafe { libc::_exit(3) },
+                |_| panic!("on purpose"),
+                |_| die_of(9),
+                |_| die_of(34),
+            ];
+            for end in ends {
+                let _ = watch(|| run(&numbers, end));
             }
             watch(|| drop(numbers));
         },
@@ -824,7 +891,7 @@ fn calls_that_fail() {
             ("munmap", Errno::ENOMEM),
         ],
         |refused| {
-            let numbers = new!(Numbers);
+            let numbers = shared_numbers();
             // A child of the caller's: a wait for child -1 would take its status.
             // SAFETY: as in `run`.
             let other = unsafe { libc::fork() };

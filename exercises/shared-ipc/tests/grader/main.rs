@@ -1,10 +1,11 @@
 //! Grades `shared-ipc`. Each stage is a module, and each test is a case.
 
-use std::io;
-use std::panic;
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
-use judge::{Errno, Refusal, case, check, refusals, refuse, watch, watched};
+use judge::{Errno, Refusal, Steps, case, check, refusals, refuse, watch, watched};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shared_ipc::Shared;
 
@@ -39,6 +40,14 @@ fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
     );
 }
 
+/// What a function of the answer has returned, in words.
+fn returned<T: Debug>(result: &io::Result<T>) -> String {
+    match result {
+        Ok(value) => format!("Ok({value:?})"),
+        Err(error) => format!("the error \"{error}\""),
+    }
+}
+
 /// A panic's payload whose destructor panics, too.
 struct PanicsInDrop;
 
@@ -48,27 +57,68 @@ impl Drop for PanicsInDrop {
     }
 }
 
-/// Calls `f` in a destructor that runs because the thread panics. Returns its result.
-///
-/// `None` if the answer changes the panic hook, which std does not permit in a thread that panics.
-fn while_unwinding<R>(f: impl FnOnce() -> R) -> Option<R> {
-    if judge::answer::source::mentions("set_hook") {
-        return None;
-    }
+/// Calls the answer's function `name` in a destructor that runs because the thread panics. Fails the case unless it
+/// returns `expected`.
+fn expect_while_unwinding<R: PartialEq + Debug>(
+    name: &str,
+    expected: R,
+    f: impl FnOnce() -> io::Result<R>,
+) {
     struct InDrop<'a>(&'a mut dyn FnMut());
     impl Drop for InDrop<'_> {
         fn drop(&mut self) {
             (self.0)();
         }
     }
+    let parent = std::process::id();
     let (mut f, mut result) = (Some(f), None);
-    let mut call = || result = f.take().map(|f| f());
-    let unwound = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+    let mut call = || {
+        // A second panic would abort the process.
+        result = f.take().map(|f| panic::catch_unwind(AssertUnwindSafe(f)));
+        if std::process::id() != parent {
+            // SAFETY: ends a child that has left the answer's function.
+            unsafe { nix::libc::_exit(101) };
+        }
+    };
+    let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
         let _call = InDrop(&mut call);
         panic!("on purpose");
     }));
     assert!(unwound.is_err());
-    result
+    let Ok(result) = result.expect("the destructor has run") else {
+        judge::fail(format!(
+            "A destructor called {name} during a panic of the caller's thread, and {name} panicked. In a thread that \
+             panics, std::panic::set_hook and take_hook panic."
+        ))
+    };
+    check!(
+        result.as_ref().is_ok_and(|value| *value == expected),
+        "A destructor called {name} during a panic of the caller's thread, and {name} returned {}; expected \
+         Ok({expected:?}). In the child, too, std::thread::panicking() is true then, and std::panic::set_hook panics.",
+        returned(&result)
+    );
+}
+
+/// Calls `f`, which runs code in a child whose panic has a payload that panics when it is dropped. Fails the case if that
+/// panic leaves the answer's function.
+fn expect_payload_kept<R>(f: impl FnOnce() -> R) -> R {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let parent = std::process::id();
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    if std::process::id() != parent {
+        let _ = (&writer).write_all(b"left");
+        // SAFETY: ends a child that has left the answer's function.
+        unsafe { nix::libc::_exit(101) };
+    }
+    drop(writer);
+    let mut text = String::new();
+    let _ = reader.read_to_string(&mut text);
+    check!(
+        text.is_empty(),
+        "The child panicked with a payload whose destructor panics. The child dropped that payload, so the second panic \
+         left your function and ran the caller's code. Call _exit before anything drops what catch_unwind has returned."
+    );
+    result.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
 /// Installs a SIGUSR1 handler without SA_RESTART that does nothing, so that the signal interrupts system calls.

@@ -564,6 +564,13 @@ fn fields_are_private() {
              out `pub`.",
             public[0]
         );
+        let functions = judge::answer::source::functions_that_trust_a_pointer("Shared");
+        check!(
+            functions.is_empty(),
+            "The safe function `{}` makes a Shared from a pointer, so safe code can make one at any address, and Deref reads \
+             there. Make the function unsafe, or leave it out.",
+            functions[0]
+        );
     })
 }
 
