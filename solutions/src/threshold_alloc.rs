@@ -1138,3 +1138,157 @@ mod cache {
         let _ = CACHE.try_with(|cache| cache.empty(allocator));
     }
 }
+
+/// Stage 10: malloc's interface for C.
+///
+/// `free` gets no layout, so a header in front of each block keeps it:
+///
+/// ```text
+/// start                                block
+/// | padding, for a larger alignment | Layout | the caller's bytes |
+/// ```
+///
+/// `start` is a block of stages 1 to 9, and the `Layout` is that of the whole.
+mod c_interface {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    /// malloc's alignment, which is enough for every fundamental type of C.
+    const ALIGN: usize = align_of::<libc::max_align_t>();
+
+    impl ThresholdAlloc {
+        /// Like malloc(3). `malloc(0)` returns a block, too.
+        pub fn malloc(&'static self, size: usize) -> *mut u8 {
+            self.aligned_alloc(ALIGN, size)
+        }
+
+        /// Like aligned_alloc(3): `size` need not be a multiple of `align`.
+        pub fn aligned_alloc(&'static self, align: usize, size: usize) -> *mut u8 {
+            if !align.is_power_of_two() {
+                return fail(Errno::EINVAL);
+            }
+            let Some(layout) = with_header(align.max(ALIGN), size) else {
+                return fail(Errno::ENOMEM);
+            };
+            // SAFETY: the size is not zero, because of the header, and the allocator is a `static`.
+            let start = unsafe { self.alloc(layout) };
+            // SAFETY: null, or a block with this layout.
+            unsafe { block_after(start, layout) }
+        }
+
+        /// Like calloc(3).
+        pub fn calloc(&'static self, count: usize, size: usize) -> *mut u8 {
+            let size = count.checked_mul(size);
+            let Some(layout) = size.and_then(|size| with_header(ALIGN, size)) else {
+                return fail(Errno::ENOMEM);
+            };
+            // SAFETY: as in `aligned_alloc`.
+            let start = unsafe { self.alloc_zeroed(layout) };
+            // SAFETY: as in `aligned_alloc`.
+            unsafe { block_after(start, layout) }
+        }
+
+        /// Like reallocarray(3). `realloc(block, size)` is `reallocarray(block, 1, size)`. For a size of zero, it frees
+        /// the block and returns null, as in glibc.
+        ///
+        /// # Safety
+        /// `block` is null or a block of these functions. If the result is not null, or the size is zero, nobody uses
+        /// `block` any more.
+        pub unsafe fn reallocarray(
+            &'static self,
+            block: *mut u8,
+            count: usize,
+            size: usize,
+        ) -> *mut u8 {
+            let Some(size) = count.checked_mul(size) else {
+                return fail(Errno::ENOMEM);
+            };
+            if block.is_null() {
+                return self.malloc(size);
+            }
+            if size == 0 {
+                // SAFETY: the caller's contract.
+                unsafe { self.free(block) };
+                return ptr::null_mut();
+            }
+            // SAFETY: the caller's contract.
+            let old = unsafe { header(block) };
+            let Some(new) = with_header(old.align(), size) else {
+                return fail(Errno::ENOMEM);
+            };
+            let start = block.wrapping_sub(offset(old.align()));
+            // SAFETY: the caller's contract, and `with_header` has checked the size. The header moves with the contents.
+            let start = unsafe { self.realloc(start, old, new.size()) };
+            // SAFETY: null, or a block with the new layout.
+            unsafe { block_after(start, new) }
+        }
+
+        /// Like free(3): does nothing with null, and leaves errno as it is.
+        ///
+        /// # Safety
+        /// `block` is null or a block of these functions, and nobody uses it any more.
+        pub unsafe fn free(&self, block: *mut u8) {
+            if block.is_null() {
+                return;
+            }
+            let errno = Errno::last_raw();
+            // SAFETY: the caller's contract.
+            let layout = unsafe { header(block) };
+            let start = block.wrapping_sub(offset(layout.align()));
+            // SAFETY: the caller's contract, and the header is the layout.
+            unsafe { self.dealloc(start, layout) };
+            Errno::set_raw(errno);
+        }
+
+        /// Like malloc_usable_size(3): the number of bytes that the caller may use, at least the size; 0 for null.
+        ///
+        /// # Safety
+        /// `block` is null or a block of these functions that is in use.
+        pub unsafe fn usable_size(&self, block: *mut u8) -> usize {
+            if block.is_null() {
+                return 0;
+            }
+            // SAFETY: the caller's contract.
+            let layout = unsafe { header(block) };
+            layout.size() - offset(layout.align())
+        }
+    }
+
+    /// Returns how far a block is from its start: far enough for the header, and a multiple of the alignment.
+    fn offset(align: usize) -> usize {
+        size_of::<Layout>().next_multiple_of(align)
+    }
+
+    /// Returns `None` if the size overflows.
+    fn with_header(align: usize, size: usize) -> Option<Layout> {
+        let size = size.checked_add(offset(align))?;
+        Layout::from_size_align(size, align).ok()
+    }
+
+    /// Writes the header, and returns the block after it. If `start` is null, fails with ENOMEM.
+    ///
+    /// # Safety
+    /// `start` is null or a block with this layout.
+    unsafe fn block_after(start: *mut u8, layout: Layout) -> *mut u8 {
+        if start.is_null() {
+            return fail(Errno::ENOMEM);
+        }
+        let block = start.wrapping_add(offset(layout.align()));
+        // SAFETY: the offset leaves room for the header, and is a multiple of its alignment.
+        unsafe { block.cast::<Layout>().wrapping_sub(1).write(layout) };
+        block
+    }
+
+    /// # Safety
+    /// `block` is a block of these functions that is in use.
+    unsafe fn header(block: *mut u8) -> Layout {
+        // SAFETY: `block_after` has written it.
+        unsafe { block.cast::<Layout>().wrapping_sub(1).read() }
+    }
+
+    fn fail(error: Errno) -> *mut u8 {
+        error.set();
+        ptr::null_mut()
+    }
+}

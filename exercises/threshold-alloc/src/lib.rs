@@ -130,6 +130,52 @@ impl ThresholdAlloc {
     pub fn set_thread_cache(&self, bytes: usize) {
         todo!("a cache of {bytes} bytes for each thread")
     }
+
+    /// Stage 10, bonus: like malloc(3). Returns null and sets errno to ENOMEM if there is no memory. `malloc(0)` returns a
+    /// block, too. `self` is a `static`, as the allocator of a C program is.
+    pub fn malloc(&'static self, size: usize) -> *mut u8 {
+        todo!("a block of {size} bytes for C")
+    }
+
+    /// Stage 10, bonus: like calloc(3).
+    pub fn calloc(&'static self, count: usize, size: usize) -> *mut u8 {
+        todo!("{count} times {size} bytes, all zero")
+    }
+
+    /// Stage 10, bonus: like aligned_alloc(3), for any size. If `align` is not a power of two, errno is EINVAL.
+    pub fn aligned_alloc(&'static self, align: usize, size: usize) -> *mut u8 {
+        todo!("a block of {size} bytes at a multiple of {align}")
+    }
+
+    /// Stage 10, bonus: like reallocarray(3). `realloc(block, size)` is `reallocarray(block, 1, size)`.
+    ///
+    /// # Safety
+    /// `block` is null, or a block of the C functions. If the result is not null, nobody uses `block` any more.
+    pub unsafe fn reallocarray(
+        &'static self,
+        block: *mut u8,
+        count: usize,
+        size: usize,
+    ) -> *mut u8 {
+        todo!("make {block:p} {count} times {size} bytes long")
+    }
+
+    /// Stage 10, bonus: like free(3). Does nothing with null, and leaves errno as it is.
+    ///
+    /// # Safety
+    /// `block` is null, or a block of the C functions that nobody uses any more.
+    pub unsafe fn free(&self, block: *mut u8) {
+        todo!("take back {block:p}, whatever its layout")
+    }
+
+    /// Stage 10, bonus: like malloc_usable_size(3). Returns how many bytes of the block the caller may use: at least the
+    /// size that was asked for. 0 for null.
+    ///
+    /// # Safety
+    /// `block` is null, or a block of the C functions that is live.
+    pub unsafe fn usable_size(&self, block: *mut u8) -> usize {
+        todo!("how long is {block:p}?")
+    }
 }
 
 // Stage 7, bonus. These functions must not unwind, so replace each `todo!` before the allocator is in use.

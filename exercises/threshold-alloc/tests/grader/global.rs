@@ -357,7 +357,7 @@ fn allocate_and_free(allocator: &ThresholdAlloc) -> Vec<Block> {
 
 /// An allocator that no thread has used before. It is never dropped, so the process's handlers for fork may keep its
 /// address.
-fn fresh() -> &'static ThresholdAlloc {
+pub fn fresh() -> &'static ThresholdAlloc {
     Box::leak(Box::new(ThresholdAlloc::new(SHORT)))
 }
 
@@ -569,7 +569,7 @@ fn describe(status: WaitStatus) -> String {
 }
 
 /// Waits for the child. Returns its status unless it exited with 0.
-fn failure(pid: Pid) -> Option<WaitStatus> {
+pub fn failure(pid: Pid) -> Option<WaitStatus> {
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, 0)) => None,
         Ok(status) => Some(status),

@@ -20,6 +20,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use threshold_alloc::{Config, ThresholdAlloc};
 
 mod bump;
+mod c_interface;
 mod cache;
 mod global;
 mod large;

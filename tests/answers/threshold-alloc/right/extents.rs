@@ -772,3 +772,146 @@ unsafe impl GlobalAlloc for ThresholdAlloc {
         unsafe { ThresholdAlloc::realloc(self, block, layout, size) }
     }
 }
+
+/// Stage 10. The header is the address and the size of the whole allocation. That is always aligned to 16 bytes: for a
+/// larger alignment it is longer, and the block begins at an aligned address in it.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+struct Header {
+    start: *mut u8,
+    size: usize,
+}
+
+const HEADER: usize = size_of::<Header>();
+
+impl Header {
+    /// # Safety
+    /// `block` is a live block of the C functions.
+    unsafe fn of(block: *mut u8) -> Header {
+        // SAFETY: the header is in front of the block.
+        unsafe { block.cast::<Header>().wrapping_sub(1).read() }
+    }
+
+    /// Writes the header, and returns the block.
+    ///
+    /// # Safety
+    /// The allocation begins at least a header before `block`, and contains it.
+    unsafe fn write(self, block: *mut u8) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        unsafe { block.cast::<Header>().wrapping_sub(1).write(self) };
+        block
+    }
+
+    fn layout(self) -> Layout {
+        // SAFETY: this layout was valid when the block was allocated.
+        unsafe { Layout::from_size_align_unchecked(self.size, HEADER) }
+    }
+}
+
+fn out_of_memory() -> *mut u8 {
+    // SAFETY: errno belongs to this thread.
+    unsafe { *libc::__errno_location() = libc::ENOMEM };
+    null_mut()
+}
+
+impl ThresholdAlloc {
+    pub fn malloc(&'static self, size: usize) -> *mut u8 {
+        self.aligned_alloc(HEADER, size)
+    }
+
+    pub fn calloc(&'static self, count: usize, size: usize) -> *mut u8 {
+        let Some(bytes) = count.checked_mul(size) else {
+            return out_of_memory();
+        };
+        let block = self.malloc(bytes);
+        if !block.is_null() {
+            // SAFETY: the block has this size.
+            unsafe { block.write_bytes(0, bytes) };
+        }
+        block
+    }
+
+    pub fn aligned_alloc(&'static self, align: usize, size: usize) -> *mut u8 {
+        if !align.is_power_of_two() {
+            // SAFETY: errno belongs to this thread.
+            unsafe { *libc::__errno_location() = libc::EINVAL };
+            return null_mut();
+        }
+        let align = align.max(HEADER);
+        let Some(total) = size.max(1).checked_add(align) else {
+            return out_of_memory();
+        };
+        let Ok(layout) = Layout::from_size_align(total, HEADER) else {
+            return out_of_memory();
+        };
+        // SAFETY: the size is not zero.
+        let start = unsafe { self.alloc(layout) };
+        if start.is_null() {
+            return out_of_memory();
+        }
+        let offset = (start.addr() + HEADER).next_multiple_of(align) - start.addr();
+        let header = Header { start, size: total };
+        // SAFETY: the offset is at least a header and at most the alignment.
+        unsafe { header.write(start.wrapping_add(offset)) }
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn reallocarray(
+        &'static self,
+        block: *mut u8,
+        count: usize,
+        size: usize,
+    ) -> *mut u8 {
+        let Some(bytes) = count.checked_mul(size) else {
+            return out_of_memory();
+        };
+        if block.is_null() {
+            return self.malloc(bytes);
+        }
+        // SAFETY: the caller's contract.
+        let old = unsafe { Header::of(block) };
+        let offset = block.addr() - old.start.addr();
+        let total = bytes.max(1).checked_add(offset);
+        let Some(total) = total.filter(|total| *total <= isize::MAX as usize - HEADER) else {
+            return out_of_memory();
+        };
+        // SAFETY: the allocation has this layout.
+        let start = unsafe { self.realloc(old.start, old.layout(), total) };
+        if start.is_null() {
+            return out_of_memory();
+        }
+        let header = Header { start, size: total };
+        // SAFETY: the offset is as before.
+        unsafe { header.write(start.wrapping_add(offset)) }
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn free(&self, block: *mut u8) {
+        if block.is_null() {
+            return;
+        }
+        // SAFETY: errno belongs to this thread.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above.
+        let before = unsafe { errno.read() };
+        // SAFETY: the caller's contract.
+        let header = unsafe { Header::of(block) };
+        // SAFETY: the allocation has this layout.
+        unsafe { self.dealloc(header.start, header.layout()) };
+        // SAFETY: as above.
+        unsafe { errno.write(before) };
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn usable_size(&self, block: *mut u8) -> usize {
+        if block.is_null() {
+            return 0;
+        }
+        // SAFETY: the caller's contract.
+        let header = unsafe { Header::of(block) };
+        header.start.addr() + header.size - block.addr()
+    }
+}

@@ -346,3 +346,40 @@ fn page_size() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.map_or_else(|| abort(), |size| size as usize)
 }
+
+impl ThresholdAlloc {
+    pub fn malloc(&'static self, size: usize) -> *mut u8 {
+        todo!("{size}")
+    }
+
+    pub fn calloc(&'static self, count: usize, size: usize) -> *mut u8 {
+        todo!("{count} {size}")
+    }
+
+    pub fn aligned_alloc(&'static self, align: usize, size: usize) -> *mut u8 {
+        todo!("{align} {size}")
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn reallocarray(
+        &'static self,
+        block: *mut u8,
+        count: usize,
+        size: usize,
+    ) -> *mut u8 {
+        todo!("{block:p} {count} {size}")
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn free(&self, block: *mut u8) {
+        todo!("{block:p}")
+    }
+
+    /// # Safety
+    /// As in the stub.
+    pub unsafe fn usable_size(&self, block: *mut u8) -> usize {
+        todo!("{block:p}")
+    }
+}

@@ -1303,3 +1303,129 @@ mod cache {
         let _ = CACHE.try_with(empty);
     }
 }
+
+/// Stage 10: C's functions. The word in front of a block has the size that was asked for and, in its last six bits, the
+/// logarithm of the alignment.
+mod c {
+    use super::*;
+
+    const ALIGN: usize = 16;
+    const BITS: u32 = 6;
+
+    fn refuse(error: Errno) -> *mut u8 {
+        error.set();
+        ptr::null_mut()
+    }
+
+    /// `None` if the size does not fit into the word.
+    fn layout(align: usize, size: usize) -> Option<Layout> {
+        if size >= usize::MAX >> BITS {
+            return None;
+        }
+        Layout::from_size_align(align + size, align).ok()
+    }
+
+    /// # Safety
+    /// `block` is a live block of these functions.
+    unsafe fn read(block: *mut u8) -> (usize, usize) {
+        // SAFETY: the word is in front of the block.
+        let word = unsafe { block.cast::<usize>().wrapping_sub(1).read() };
+        (1 << (word & ((1 << BITS) - 1)), word >> BITS)
+    }
+
+    impl ThresholdAlloc {
+        pub fn malloc(&'static self, size: usize) -> *mut u8 {
+            self.aligned_alloc(ALIGN, size)
+        }
+
+        pub fn calloc(&'static self, count: usize, size: usize) -> *mut u8 {
+            match count.checked_mul(size) {
+                // SAFETY: the layout is not empty.
+                Some(size) => {
+                    self.place(ALIGN, size, |layout| unsafe { self.alloc_zeroed(layout) })
+                }
+                None => refuse(Errno::ENOMEM),
+            }
+        }
+
+        pub fn aligned_alloc(&'static self, align: usize, size: usize) -> *mut u8 {
+            if !align.is_power_of_two() {
+                return refuse(Errno::EINVAL);
+            }
+            // SAFETY: the layout is not empty.
+            self.place(align.max(ALIGN), size, |layout| unsafe {
+                self.alloc(layout)
+            })
+        }
+
+        fn place(
+            &self,
+            align: usize,
+            size: usize,
+            alloc: impl FnOnce(Layout) -> *mut u8,
+        ) -> *mut u8 {
+            let Some(layout) = layout(align, size) else {
+                return refuse(Errno::ENOMEM);
+            };
+            let start = alloc(layout);
+            if start.is_null() {
+                return refuse(Errno::ENOMEM);
+            }
+            let block = start.wrapping_add(align);
+            let word = size << BITS | align.ilog2() as usize;
+            // SAFETY: the alignment is at least two words.
+            unsafe { block.cast::<usize>().wrapping_sub(1).write(word) };
+            block
+        }
+
+        /// # Safety
+        /// As in the stub.
+        pub unsafe fn reallocarray(
+            &'static self,
+            block: *mut u8,
+            count: usize,
+            size: usize,
+        ) -> *mut u8 {
+            let Some(size) = count.checked_mul(size) else {
+                return refuse(Errno::ENOMEM);
+            };
+            let new = self.malloc(size);
+            if block.is_null() || new.is_null() {
+                return new;
+            }
+            // SAFETY: the caller's contract.
+            let (_, old) = unsafe { read(block) };
+            // SAFETY: both blocks are that long, and the new one does not overlap the other.
+            unsafe { ptr::copy_nonoverlapping(block, new, old.min(size)) };
+            // SAFETY: the caller's contract.
+            unsafe { self.free(block) };
+            new
+        }
+
+        /// # Safety
+        /// As in the stub.
+        pub unsafe fn free(&self, block: *mut u8) {
+            if block.is_null() {
+                return;
+            }
+            let errno = Errno::last_raw();
+            // SAFETY: the caller's contract.
+            let (align, size) = unsafe { read(block) };
+            if let Some(layout) = layout(align, size) {
+                // SAFETY: the block was allocated with this layout.
+                unsafe { self.dealloc(block.wrapping_sub(align), layout) };
+            }
+            Errno::set_raw(errno);
+        }
+
+        /// # Safety
+        /// As in the stub.
+        pub unsafe fn usable_size(&self, block: *mut u8) -> usize {
+            if block.is_null() {
+                return 0;
+            }
+            // SAFETY: the caller's contract.
+            unsafe { read(block) }.1
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! Stage 10, bonus: malloc's interface for C.
+
+use std::process::Command;
+use std::ptr::null_mut;
+use std::thread;
+
+use super::global::{failure, fresh};
+use super::*;
+
+/// Allocates and frees one block. Ends the case here if the stage is not written yet.
+fn expect_started() {
+    free_c(malloc(100));
+}
+
+const WHY_DEALLOC: &str =
+    "Pass dealloc the address that alloc returned, which is in front of the block, and its layout.";
+
+/// Returns a block of that size. `layout` describes it, and is not what the answer has allocated.
+fn malloc(size: usize) -> Block {
+    expect_c_block(ALLOC.malloc(size), size, &format!("malloc({size})"))
+}
+
+/// Returns the block that `call` has returned, or fails the case unless it is aligned as C requires.
+fn expect_c_block(start: *mut u8, size: usize, call: &str) -> Block {
+    check!(
+        !start.is_null(),
+        "{call} returned null; expected a block of {}.",
+        amount(size)
+    );
+    check!(
+        start.addr().is_multiple_of(ALIGN),
+        "{call} returned an address that is not a multiple of 16. C code may store any fundamental type in a block: \
+         with a header in front of it, too, a block must be aligned to 16 bytes."
+    );
+    Block {
+        start,
+        layout: layout(size, ALIGN),
+    }
+}
+
+fn free_c(block: Block) {
+    // SAFETY: the block is live, and from one of the C functions.
+    unsafe { ALLOC.free(block.start) };
+}
+
+fn usable_size(block: Block) -> usize {
+    // SAFETY: as above.
+    unsafe { ALLOC.usable_size(block.start) }
+}
+
+/// Changes the size of a block to `count` times `size` bytes. Returns null if the answer does.
+fn resize(block: Option<Block>, count: usize, size: usize) -> *mut u8 {
+    let start = block.map_or(null_mut(), |block| block.start);
+    // SAFETY: the block is live, and from one of the C functions.
+    unsafe { ALLOC.reallocarray(start, count, size) }
+}
+
+/// Frees `block` in a forked child and then here, or fails the case with `why` if that kills the child.
+fn free_c_safely(block: Block, call: &str, why: &str) {
+    let child = fork_child(|| free_c(block));
+    // Without the signal, which can depend on chance.
+    if matches!(waitpid(child, None), Ok(WaitStatus::Signaled(..))) {
+        judge::fail(format!("free of a block from {call} crashed. {why}"));
+    }
+    free_c(block);
+}
+
+/// Fails the case if a block is still mapped. `when` says what has freed them all.
+fn expect_unmapped(when: &str) {
+    let mapped = ALLOC.stats().mapped_blocks;
+    check!(
+        mapped == 0,
+        "{when}, and stats().mapped_blocks is {mapped}; expected 0. Call dealloc with the address and the layout that \
+         alloc was called with."
+    );
+}
+
+/// Repeats `calls`, which must free what they allocate, and fails the case if the heap grows.
+fn expect_reuse(what: &str, calls: impl Fn()) {
+    calls();
+    let before = heap();
+    (0..500).for_each(|_| calls());
+    let moved = heap().end.saturating_sub(before.end);
+    check!(
+        moved <= 256 * KIB,
+        "{what} 500 times, and the break moved up by {}; expected at most 256 KiB. Free the block with dealloc, with \
+         the address and the layout that alloc was called with.",
+        amount(moved)
+    );
+}
+
+#[test]
+fn freed() {
+    case(|| {
+        malloc(100);
+        let pid = fork_child(|| {
+            for size in [100, 60_000, LARGE, 24] {
+                (0..20).for_each(|_| free_c(malloc(size)));
+            }
+        });
+        if matches!(waitpid(pid, None), Ok(WaitStatus::Signaled(..))) {
+            judge::fail(format!(
+                "A process that allocated blocks with malloc and passed each to free crashed. {WHY_DEALLOC}"
+            ));
+        }
+        for size in [100, 60_000] {
+            let what = format!("A block of {size} bytes was allocated and freed");
+            expect_reuse(&what, || free_c(malloc(size)));
+        }
+        free_c(malloc(LARGE));
+        expect_unmapped("A block of 512 KiB was freed");
+    })
+}
+
+#[test]
+fn blocks() {
+    case(|| {
+        expect_started();
+        let sizes = [small_sizes(), large_sizes()].concat();
+        let blocks: Vec<Block> = sizes.iter().map(|size| malloc(*size)).collect();
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+            free_c(*block);
+        }
+        expect_unmapped("All blocks of malloc were freed");
+    })
+}
+
+#[test]
+fn of_no_bytes() {
+    case(|| {
+        expect_started();
+        let starts = [(); 2].map(|()| ALLOC.malloc(0));
+        check!(
+            !starts.iter().any(|start| start.is_null()),
+            "malloc(0) returned null. Many programs take that for a lack of memory: return a block, as glibc does."
+        );
+        check!(
+            starts[0] != starts[1],
+            "malloc(0) returned the same address twice, and neither was freed. Each block needs its own address."
+        );
+        // SAFETY: the blocks are live.
+        starts
+            .into_iter()
+            .for_each(|start| unsafe { ALLOC.free(start) });
+        let pid = fork_child(|| {
+            // SAFETY: null is allowed.
+            unsafe { ALLOC.free(null_mut()) };
+        });
+        check!(
+            waitpid(pid, None) == Ok(WaitStatus::Exited(pid, 0)),
+            "free(NULL) did not return. It must do nothing."
+        );
+        // SAFETY: as above.
+        let usable = unsafe { ALLOC.usable_size(null_mut()) };
+        check!(usable == 0, "usable_size(NULL) is {usable}; expected 0.");
+    })
+}
+
+#[test]
+fn usable_bytes() {
+    case(|| {
+        expect_started();
+        let sizes = [
+            1,
+            8,
+            15,
+            16,
+            17,
+            24,
+            40,
+            100,
+            100,
+            100,
+            1000,
+            5000,
+            LARGE,
+            LARGE + 1,
+        ];
+        let blocks = sizes.map(|size| {
+            let block = malloc(size);
+            let usable = usable_size(block);
+            check!(
+                usable >= size,
+                "usable_size of a block of {size} bytes is {usable}; expected at least its size."
+            );
+            Block {
+                layout: layout(usable, ALIGN),
+                ..block
+            }
+        });
+        expect_disjoint(&blocks);
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+            check!(
+                usable_size(*block) == block.size(),
+                "All usable bytes of the blocks were written, and then usable_size of a block was {} instead of {}. The \
+                 usable bytes of one block must end before the header of the next.",
+                usable_size(*block),
+                block.size()
+            );
+        }
+        for block in blocks {
+            const WHY: &str = "All bytes that usable_size reports had been written; they must end before the next header.";
+            free_c_safely(block, "malloc", WHY);
+        }
+    })
+}
+
+#[test]
+fn cleared_by_calloc() {
+    case(|| {
+        expect_started();
+        for size in [100, 60_000, LARGE] {
+            let used = malloc(size);
+            used.fill(1);
+            free_c(used);
+            let block = expect_c_block(ALLOC.calloc(size / 4, 4), size, "calloc");
+            block.expect_zeros("calloc");
+            free_c(block);
+        }
+    })
+}
+
+#[test]
+fn resized() {
+    case(|| {
+        expect_started();
+        let pid = fork_child(|| {
+            resize(None, 1, 100);
+        });
+        check!(
+            waitpid(pid, None) == Ok(WaitStatus::Exited(pid, 0)),
+            "reallocarray(NULL, 1, 100) did not return. With NULL, it must do what malloc does."
+        );
+        let mut block = expect_c_block(resize(None, 1, 100), 100, "reallocarray(NULL, 1, 100)");
+        for size in [200, 60_000, LARGE, 2 * LARGE, LARGE, 5000, 50] {
+            block.fill(size);
+            let before = block.size();
+            let start = resize(Some(block), size / 2, 2);
+            let after = expect_c_block(start, size, "reallocarray");
+            let kept = after.prefix(size.min(before));
+            kept.expect(size, "reallocarray must keep the contents.");
+            let usable = usable_size(after);
+            check!(
+                usable >= size,
+                "reallocarray made a block {size} bytes long, and its usable_size is {usable}; expected at least its \
+                 size. Write the header again."
+            );
+            block = after;
+        }
+        free_c(block);
+        expect_unmapped("The block was resized and freed");
+    })
+}
+
+/// The number of items of two bytes whose size wraps around to 2 bytes.
+const TOO_MANY: usize = usize::MAX / 2 + 2;
+
+#[test]
+fn too_large() {
+    case(|| {
+        expect_started();
+        let block = malloc(100);
+        block.fill(1);
+        type Call<'a> = (&'a str, &'a dyn Fn() -> *mut u8);
+        let calls: [Call; 7] = [
+            ("calloc(SIZE_MAX / 2 + 2, 2)", &|| ALLOC.calloc(TOO_MANY, 2)),
+            ("reallocarray(NULL, SIZE_MAX / 2 + 2, 2)", &|| {
+                resize(None, TOO_MANY, 2)
+            }),
+            ("reallocarray(block, SIZE_MAX / 2 + 2, 2)", &|| {
+                resize(Some(block), TOO_MANY, 2)
+            }),
+            ("malloc(SIZE_MAX)", &|| ALLOC.malloc(usize::MAX)),
+            ("malloc(SIZE_MAX - 15)", &|| ALLOC.malloc(usize::MAX - 15)),
+            ("malloc(SIZE_MAX / 2)", &|| ALLOC.malloc(usize::MAX / 2)),
+            ("aligned_alloc(1024, SIZE_MAX - 1024)", &|| {
+                ALLOC.aligned_alloc(1024, usize::MAX - 1024)
+            }),
+        ];
+        for (text, call) in calls {
+            Errno::clear();
+            let start = call();
+            let errno = Errno::last();
+            check!(
+                start.is_null(),
+                "{text} returned a block; expected null, because no block can be that large. Multiply and add with \
+                 checked_mul and checked_add."
+            );
+            check!(
+                errno == Errno::ENOMEM,
+                "{text} returned null, and errno is {}; expected ENOMEM. C programs print it: set errno before you \
+                 return null.",
+                name_of(errno)
+            );
+        }
+        block.expect(
+            1,
+            "When reallocarray fails, the old block must stay as it is.",
+        );
+        free_c(block);
+    })
+}
+
+fn name_of(errno: Errno) -> String {
+    match errno {
+        Errno::UnknownErrno => "0".to_owned(),
+        errno => format!("{errno:?}"),
+    }
+}
+
+#[test]
+fn a_full_heap() {
+    case(|| {
+        expect_started();
+        static FULL: ThresholdAlloc = ThresholdAlloc::new(Config {
+            max_maps: 0,
+            reserve: MIB,
+            ..Config::new()
+        });
+        for _ in 0..20 {
+            Errno::clear();
+            if FULL.malloc(100 * KIB).is_null() {
+                let errno = Errno::last();
+                check!(
+                    errno == Errno::ENOMEM,
+                    "The heap is full, malloc returned null, and errno is {}; expected ENOMEM. C programs print it: set \
+                     errno before you return null.",
+                    name_of(errno)
+                );
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn errno_survives_free() {
+    judge::refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            expect_started();
+            let block = malloc(LARGE);
+            Errno::EDOM.set();
+            judge::refuse(|| free_c(block));
+            let errno = Errno::last();
+            check!(
+                errno == Errno::EDOM,
+                "free changed errno from EDOM to {}. Programs free memory before they report an error: save errno, and \
+                 restore it.",
+                name_of(errno)
+            );
+        },
+        |_| (),
+    )
+}
+
+#[test]
+fn aligned_blocks() {
+    case(|| {
+        expect_started();
+        for align in [1, 32, 64, 1024, 64 * KIB] {
+            for size in [1, 100, 5000, LARGE] {
+                let call = format!("aligned_alloc({align}, {size})");
+                let aligned = || expect_c_block(ALLOC.aligned_alloc(align, size), size, &call);
+                let (block, other) = (aligned(), aligned());
+                check!(
+                    block.start.addr().is_multiple_of(align),
+                    "{call} returned an address that is not a multiple of {align}."
+                );
+                block.fill(1);
+                other.fill(2);
+                block.expect(1, OVERLAP);
+                const WHY: &str = "Pass dealloc the address that alloc returned, which is in front of the block, and its layout.";
+                free_c_safely(block, &call, WHY);
+                free_c(other);
+            }
+        }
+        expect_unmapped("All blocks of aligned_alloc were freed");
+        expect_reuse(
+            "A block of aligned_alloc(1024, 100) was allocated and freed",
+            || {
+                free_c(expect_c_block(
+                    ALLOC.aligned_alloc(1024, 100),
+                    100,
+                    "aligned_alloc(1024, 100)",
+                ));
+            },
+        );
+        let block = expect_c_block(
+            ALLOC.aligned_alloc(1024, 100),
+            100,
+            "aligned_alloc(1024, 100)",
+        );
+        block.fill(3);
+        let larger = expect_c_block(resize(Some(block), 1, 5000), 5000, "reallocarray");
+        larger
+            .prefix(100)
+            .expect(3, "reallocarray must keep the contents.");
+        free_c(larger);
+    })
+}
+
+#[test]
+fn alignments_that_are_no_powers_of_two() {
+    case(|| {
+        expect_started();
+        for align in [0, 24] {
+            Errno::clear();
+            let start = ALLOC.aligned_alloc(align, 100);
+            let errno = Errno::last();
+            check!(
+                start.is_null() && errno == Errno::EINVAL,
+                "aligned_alloc({align}, 100) returned {} and set errno to {}; expected null and EINVAL, because the \
+                 alignment is not a power of two.",
+                if start.is_null() { "null" } else { "a block" },
+                name_of(errno)
+            );
+        }
+    })
+}
+
+#[test]
+fn freed_by_another_thread() {
+    case(|| {
+        expect_started();
+        let round = || {
+            let allocate = || [100, 1000, 60_000, LARGE].map(malloc);
+            let blocks = thread::scope(|scope| join(scope.spawn(allocate)));
+            for block in blocks {
+                block.fill(1);
+                const WHY: &str = "Any thread may free a block: keep nothing about it in a thread-local variable.";
+                free_c_safely(block, "malloc, which another thread had called,", WHY);
+            }
+        };
+        round();
+        let before = heap();
+        (0..20).for_each(|_| round());
+        let mapped = ALLOC.stats().mapped_blocks;
+        let moved = heap().end.saturating_sub(before.end);
+        check!(
+            mapped == 0 && moved <= 512 * KIB,
+            "One thread allocated blocks, and another one freed them. Then {} were still mapped, and the break had moved \
+             up by {}. Any thread may free a block: keep nothing about it in a thread-local variable.",
+            judge::count(mapped, "block"),
+            amount(moved)
+        );
+    })
+}
+
+/// The variable by which `before_main` asks a second process of the grader to allocate before `main`.
+const BEFORE_MAIN: &std::ffi::CStr = c"ALLOCATES_BEFORE_MAIN";
+
+/// The exit status of that process if `malloc` returned null.
+const NULL: i32 = 3;
+
+/// The loader calls it before the constructors without a number, those of an answer for example.
+#[used]
+#[unsafe(link_section = ".init_array.00101")]
+static CONSTRUCTOR: extern "C" fn() = {
+    extern "C" fn constructor() {
+        // SAFETY: the name is a C string, and no other thread exists.
+        if unsafe { libc::getenv(BEFORE_MAIN.as_ptr()) }.is_null() {
+            return;
+        }
+        for size in [100, LARGE] {
+            let (block, zeros) = (ALLOC.malloc(size), ALLOC.calloc(1, size));
+            if block.is_null() || zeros.is_null() {
+                exit_now(NULL);
+            }
+            // SAFETY: the block has this size.
+            unsafe { block.write_bytes(1, size) };
+            // SAFETY: the block is live.
+            unsafe { ALLOC.free(block) };
+        }
+        exit_now(0);
+    }
+    constructor
+};
+
+#[test]
+fn before_main() {
+    case(|| {
+        expect_started();
+        let variable = BEFORE_MAIN.to_str().expect("ASCII");
+        let status = Command::new("/proc/self/exe").env(variable, "1").status();
+        let status = status.expect("the grader can be started again");
+        check!(
+            status.code() != Some(NULL),
+            "malloc or calloc returned null before main. The loader and constructors allocate before main runs: the allocator \
+             must need no initialisation."
+        );
+        check!(
+            status.success(),
+            "A constructor called malloc before main, and the process ended with {status}. The loader and constructors \
+             allocate before main runs: the allocator must need no initialisation."
+        );
+    })
+}
+
+#[test]
+fn a_fork_while_a_thread_is_inside() {
+    case_with(Limits::with_steps(), || {
+        expect_started();
+        let allocate = |allocator: &'static ThresholdAlloc| {
+            let block = allocator.malloc(100);
+            // SAFETY: the block is live.
+            unsafe { allocator.free(block) };
+        };
+        let steps = |allocator| Steps::of(allocator, move || allocate(allocator));
+        steps(fresh()).find_in_thread();
+        for place in 0..judge::places() {
+            let allocator = fresh();
+            let forks = || {
+                failure(fork_child(|| {
+                    traces::expect_progress_every(traces::LIMIT);
+                    allocate(allocator);
+                }))
+            };
+            let ((), failed) = steps(allocator).beside(place, forks);
+            check!(
+                failed.is_none(),
+                "A process forked while another of its threads was inside malloc or free, and the child could not allocate. \
+                 Hold each lock during the fork (pthread_atfork), also one of your C functions."
+            );
+        }
+    })
+}
