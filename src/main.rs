@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use course::root;
 use workbook::commands::{
-    bench, doctor, drill, grade, handout, hint, list, new, read, reset, solution,
+    bench, doctor, drill, grade, handout, hint, list, new, programs, read, reset, solution,
 };
 use workbook::grade::report::Format;
 use workbook::terminal::Prompt;
@@ -129,6 +129,31 @@ fn cli() -> Command {
                     option("svg", "FILE", "Write a chart to FILE")
                         .value_parser(value_parser!(PathBuf)),
                 ),
+            Command::new("programs")
+                .about("Run real programs, such as git and python3, on the allocator of threshold-alloc")
+                .long_about(
+                    "Run real programs on the allocator of threshold-alloc, and compare them with glibc's malloc.\n\n\
+                     Builds your allocator into a shared object with malloc's C interface, and preloads it into \
+                     sqlite3, git, python3, cc, perl and jq. Stages 1 to 4 are enough. Compares their output, exit \
+                     status, system calls, page faults, memory and CPU time.\n\n\
+                     Exit status: 0 if every program does the same on both; 1 if one does not; 2 if nothing could be \
+                     run; 3 if a program was skipped.",
+                )
+                .arg(
+                    word(PROGRAM, "Names of programs; by default all")
+                        .action(ArgAction::Append)
+                        .num_args(0..),
+                )
+                .arg(flag("solution", "Use the solution's allocator"))
+                .arg(flag("json", "Print one JSON document"))
+                .arg(
+                    option("rounds", "ROUNDS", "Number of rounds in which the two allocators take turns")
+                        .value_parser(value_parser!(u16).range(1..)),
+                )
+                .arg(
+                    option("seconds", "SECONDS", "Seconds after which a program is stopped; 60 by default")
+                        .value_parser(value_parser!(u16).range(1..)),
+                ),
             Command::new("doctor")
                 .about("Describe this machine, and what that means for grading")
                 .arg(flag("json", "Print one JSON document")),
@@ -182,6 +207,7 @@ const SLUG: &str = "SLUG";
 const FOLDER: &str = "FOLDER";
 const SHELL: &str = "SHELL";
 const ARGUMENTS: &str = "ARGUMENTS";
+const PROGRAM: &str = "PROGRAM";
 
 fn word(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).help(help)
@@ -299,6 +325,17 @@ fn run_command(root: &Path, command: &str, arguments: &ArgMatches) -> Result<Exi
                 svg: arguments.get_one("svg").cloned(),
             };
             return bench::run(root, wanted, &options);
+        }
+        "programs" => {
+            let programs = arguments.get_many(PROGRAM).into_iter().flatten();
+            let options = programs::Options {
+                programs: programs.cloned().collect(),
+                solution: flag("solution"),
+                json: flag("json"),
+                rounds: arguments.get_one("rounds").copied(),
+                seconds: arguments.get_one("seconds").copied(),
+            };
+            return programs::run(root, &options);
         }
         "doctor" => doctor::run(root, flag("json"))?,
         "report" => {

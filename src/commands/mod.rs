@@ -8,6 +8,7 @@ pub mod handout;
 pub mod hint;
 pub mod list;
 pub mod new;
+pub mod programs;
 pub mod read;
 pub mod reset;
 pub mod solution;

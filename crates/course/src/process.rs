@@ -316,7 +316,7 @@ impl Killer {
     }
 
     /// The process id of the leader, until it has been waited for.
-    pub(crate) fn leader(&self) -> Option<Pid> {
+    pub fn leader(&self) -> Option<Pid> {
         *self.lock()
     }
 
