@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use anyhow::{Result, ensure};
 use course::process::{End, Limits};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::list::Program;
 use crate::object::Object;
@@ -47,7 +47,18 @@ pub struct Numbers {
     /// Medians of minor page faults.
     pub faults: Pair<f64>,
     /// `Err` with the reason if nothing was traced.
+    #[serde(serialize_with = "traced_or_skipped")]
     pub traced: Result<Traced, String>,
+}
+
+fn traced_or_skipped<S: Serializer>(
+    traced: &Result<Traced, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match traced {
+        Ok(traced) => traced.serialize(serializer),
+        Err(why) => BTreeMap::from([("skipped", why)]).serialize(serializer),
+    }
 }
 
 /// The value of the object, and that of glibc.
