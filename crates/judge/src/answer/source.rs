@@ -11,11 +11,12 @@ pub fn public_fields(name: &str) -> Vec<String> {
     fields(&code(), name)
 }
 
-/// Returns the functions of the answer that return a `&mut T`, also inside of another type, or pass one to a closure.
-/// Only those count that safe code outside of the answer can call: public functions, and those of a trait. There are
-/// none if the sources cannot be read.
-pub fn functions_that_lend_mut_t() -> Vec<String> {
-    lend_mut_t(&code())
+/// Returns the functions of the answer that return a `&mut T` of the struct `name`, also inside of another type, or pass
+/// one to a closure. Only those count that safe code outside of the answer can call: public functions, and those of a trait.
+/// They belong to the struct, or to a type that such a function of the struct returns, or are free functions that are passed
+/// the struct. There are none if the sources cannot be read.
+pub fn functions_that_lend_mut_t(name: &str) -> Vec<String> {
+    lend_mut_t(&code(), name)
 }
 
 /// Returns the functions of the answer that make a value of the struct `name` from a pointer, and that safe code can call.
@@ -24,14 +25,14 @@ pub fn functions_that_trust_a_pointer(name: &str) -> Vec<String> {
     trust_a_pointer(&code(), name)
 }
 
-/// Whether the answer's code contains this word.
-pub fn mentions(word: &str) -> bool {
-    code().contains(word)
+/// Whether the answer has a `static mut`.
+pub fn has_static_mut() -> bool {
+    static_mut(&code())
 }
 
-/// The answer's code without comments; empty if it cannot be read.
+/// The answer's code without comments and tests; empty if it cannot be read.
 fn code() -> String {
-    sources().map_or_else(String::new, |code| without_comments(&code))
+    sources().map_or_else(String::new, |code| without_tests(&without_comments(&code)))
 }
 
 fn sources() -> Option<String> {
@@ -99,6 +100,41 @@ pub(super) fn without_comments(code: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
+/// The code without the items that are compiled for its own tests only.
+fn without_tests(code: &str) -> String {
+    let mut parts = code.split("#[cfg(test)]");
+    let first = parts.next().unwrap_or("");
+    parts.fold(first.to_owned(), |kept, part| kept + after_item(part))
+}
+
+/// What follows the first item.
+fn after_item(code: &str) -> &str {
+    let mut depth = 0;
+    for (at, letter) in code.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth <= 0 && matches!(letter, '}' | ';') {
+            return &code[at + 1..];
+        }
+    }
+    ""
+}
+
+/// Whether code without comments has a `static mut`, which is not a `&'static mut`.
+fn static_mut(code: &str) -> bool {
+    code.match_indices("static").any(|(at, keyword)| {
+        let is_word = !code[..at].ends_with(|letter: char| letter == '\'' || is_part(letter));
+        let rest = code[at + keyword.len()..].trim_start();
+        let of = rest.strip_prefix("mut");
+        let of = of.filter(|of| of.starts_with(char::is_whitespace));
+        let name = of.and_then(|of| of.split_once(':'));
+        is_word && name.is_some_and(|(name, _)| is_identifier(name))
+    })
+}
+
 /// The public fields of the first struct `name` in code without comments.
 fn fields(code: &str, name: &str) -> Vec<String> {
     let body = code.match_indices("struct ").find_map(|(at, keyword)| {
@@ -154,15 +190,28 @@ fn safe_and_public_functions(code: &str) -> impl Iterator<Item = Function<'_>> {
     })
 }
 
-fn lend_mut_t(code: &str) -> Vec<String> {
-    let lends = |function: &Function| {
+fn lend_mut_t(code: &str, of: &str) -> Vec<String> {
+    let functions: Vec<Function> = safe_and_public_functions(code).collect();
+    let results = functions.iter().filter_map(|function| {
+        let is_method = self_type(impl_around(function.before)?) == of;
+        is_method.then(|| function.types.rsplit_once("->"))?
+    });
+    let results: Vec<&str> = results.map(|(_, result)| result).collect();
+    let is_reachable = |function: &&Function| match impl_around(function.before) {
+        Some(head) => {
+            let owner = self_type(head);
+            owner == of || results.iter().any(|result| has_word(result, owner))
+        }
+        None => has_word(function.types, of),
+    };
+    let lends = |function: &&Function| {
         function.types.match_indices('&').any(|(at, _)| {
             let (before, rest) = function.types.split_at(at);
             let lent = before.contains("->") || before.contains("Fn");
             lent && is_mut_t(&rest[1..])
         })
     };
-    let functions = safe_and_public_functions(code).filter(lends);
+    let functions = functions.iter().filter(is_reachable).filter(lends);
     functions.map(|function| function.name.to_owned()).collect()
 }
 
@@ -171,20 +220,34 @@ fn trust_a_pointer(code: &str, made: &str) -> Vec<String> {
         let Some((arguments, result)) = function.types.rsplit_once("->") else {
             return false;
         };
-        // `Self` is the type after `for`, if there is one.
-        let implementation = impl_around(function.before).unwrap_or("");
-        let of = implementation.rsplit(" for ").next().unwrap_or("");
-        let makes = has_word(result, made) || (has_word(result, "Self") && has_word(of, made));
-        let pointer = ["*mut ", "*const ", "NonNull<"];
-        makes && pointer.iter().any(|pointer| arguments.contains(pointer))
+        let of = impl_around(function.before).map_or("", self_type);
+        let makes = has_word(result, made) || (has_word(result, "Self") && of == made);
+        let is_passed = |pointer: &str| {
+            // A closure may be passed a pointer by the function.
+            let mut before = arguments
+                .match_indices(pointer)
+                .map(|(at, _)| &arguments[..at]);
+            before.any(|before| {
+                !before
+                    .rsplit(',')
+                    .next()
+                    .is_some_and(|last| last.contains("Fn"))
+            })
+        };
+        makes
+            && !result.contains('&')
+            && ["*mut ", "*const ", "NonNull<"].into_iter().any(is_passed)
     };
     let functions = safe_and_public_functions(code).filter(trusts);
     functions.map(|function| function.name.to_owned()).collect()
 }
 
 fn has_word(text: &str, word: &str) -> bool {
-    let is_part = |next: char| next.is_alphanumeric() || next == '_';
     text.split(|next| !is_part(next)).any(|part| part == word)
+}
+
+fn is_part(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
 /// Whether safe code outside of the answer can call the function whose `fn` follows this code.
@@ -193,14 +256,66 @@ fn is_safe_and_public(before: &str) -> bool {
     let mut words = before[start..].split_whitespace();
     match words.next() {
         Some("pub") => !words.any(|word| word == "unsafe"),
-        None => is_in_trait_impl(before),
+        None => is_in_public_trait_impl(before),
         Some(_) => false, // `unsafe`, `pub(crate)`, or a function pointer's type
     }
 }
 
-/// Whether the innermost block that this code leaves open is the implementation of a trait.
-fn is_in_trait_impl(code: &str) -> bool {
-    impl_around(code).is_some_and(|head| head.contains(" for "))
+/// Whether the innermost block that this code leaves open is the implementation of a trait that is not declared private
+/// in this code.
+fn is_in_public_trait_impl(code: &str) -> bool {
+    let head = impl_around(code).map(after_parameters);
+    let name = head.and_then(|head| head.rsplit_once(" for "));
+    name.is_some_and(|(name, _)| !is_private_trait(code, path_end(name)))
+}
+
+fn is_private_trait(code: &str, name: &str) -> bool {
+    code.match_indices("trait ").any(|(at, keyword)| {
+        let start = code[..at]
+            .rfind(['{', '}', ';', ']'])
+            .map_or(0, |end| end + 1);
+        let is_public = code[start..at].split_whitespace().next() == Some("pub");
+        !is_public && path_end(&code[at + keyword.len()..]) == name
+    })
+}
+
+/// The name of the type that is implemented.
+fn self_type(head: &str) -> &str {
+    let head = after_parameters(head);
+    path_end(head.rsplit(" for ").next().unwrap_or(head))
+}
+
+/// What follows `impl<…>`.
+fn after_parameters(head: &str) -> &str {
+    let rest = head
+        .split_once("impl")
+        .map_or("", |(_, rest)| rest)
+        .trim_start();
+    let mut depth = 0;
+    let mut previous = ' ';
+    for (at, letter) in rest.char_indices() {
+        match letter {
+            '<' => depth += 1,
+            '>' if previous != '-' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return if at == 0 { rest } else { &rest[at + 1..] };
+        }
+        previous = letter;
+    }
+    ""
+}
+
+/// The last name of the path at the start of this code.
+fn path_end(code: &str) -> &str {
+    let code = code.trim_start();
+    let end = code.find(|letter| letter != ':' && !is_part(letter));
+    let path = &code[..end.unwrap_or(code.len())];
+    path.trim_end_matches(':')
+        .rsplit("::")
+        .next()
+        .unwrap_or(path)
 }
 
 /// What precedes the innermost block that this code leaves open, if it is an implementation.
@@ -233,14 +348,11 @@ fn is_mut_t(rest: &str) -> bool {
     let of = of.trim_start();
     ["T", "Self::Target"].iter().any(|lent| {
         let rest = of.strip_prefix(lent);
-        rest.is_some_and(|rest| {
-            !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_')
-        })
+        rest.is_some_and(|rest| !rest.starts_with(is_part))
     })
 }
 
 fn is_identifier(text: &str) -> bool {
-    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     text.trim().chars().all(is_part)
 }
 
@@ -321,13 +433,16 @@ mod tests {
     #[test]
     fn finds_functions_that_lend_mut_t() {
         for (code, name) in [
-            ("pub fn get_mut(&mut self) -> &mut T { todo!() }", "get_mut"),
+            (
+                "impl<T> Shared<T> { pub fn get_mut(&mut self) -> &mut T { todo!() } }",
+                "get_mut",
+            ),
             (
                 "impl<T> AsMut<T> for Shared<T> {\n    type A = B;\n    fn as_mut(&mut self) -> &mut T {}\n}",
                 "as_mut",
             ),
             (
-                "#[inline]\npub const fn a<'a>(&'a mut self) -> Option<&'a mut T>\nwhere T: Sync {}",
+                "impl<T: Fn() -> u8> Shared<T>\nwhere T: Sync {\n    #[inline]\n    pub const fn a<'a>(&'a mut self) -> Option<&'a mut T>\nwhere T: Sync {} }",
                 "a",
             ),
             (
@@ -335,25 +450,70 @@ mod tests {
                 "with",
             ),
             (
-                "impl<T> DerefMut for Shared<T> { fn f() { {} }\n    #[inline]\n    fn deref_mut(&mut self) -> &mut Self::Target {} }",
+                "impl<T> ops::DerefMut for crate::Shared<T> { fn f() { {} }\n    #[inline]\n    fn deref_mut(&mut self) -> &mut Self::Target {} }",
                 "deref_mut",
             ),
+            (
+                "impl<T> Shared<T> { pub fn write(&self) -> Guard<'_, T> {} }\nimpl<T> DerefMut for Guard<'_, T> { fn deref_mut(&mut self) -> &mut T {} }",
+                "deref_mut",
+            ),
+            (
+                "pub trait Lends<T> { fn lend(&mut self) -> &mut T; }\nimpl<T> Lends<T> for Shared<T> { fn lend(&mut self) -> &mut T {} }",
+                "lend",
+            ),
+            ("pub fn of<T>(shared: &Shared<T>) -> &mut T {}", "of"),
         ] {
-            assert_eq!(lend_mut_t(&without_comments(code)), [name], "{code}");
+            assert_eq!(
+                lend_mut_t(&without_comments(code), "Shared"),
+                [name],
+                "{code}"
+            );
         }
         for code in [
-            "pub fn deref(&self) -> &T { let f: &mut T = g(); }",
-            "pub fn zero<T>(value: &mut T) {}",
-            "pub fn header(&self) -> &mut Thing {}",
-            "pub fn get(&mut self) -> *mut T {} // pub fn f() -> &mut T {}",
-            "fn private(&mut self) -> &mut T {}",
-            "pub(crate) fn of_the_crate(&mut self) -> &mut T {}",
+            "impl<T> Shared<T> { pub fn deref(&self) -> &T { let f: &mut T = g(); } }",
+            "impl<T> Shared<T> { pub fn header(&self) -> &mut Thing {} }",
+            "impl<T> Shared<T> { pub fn get(&mut self) -> *mut T {} } // pub fn f() -> &mut T {}",
+            "impl<T> Shared<T> { fn private(&mut self) -> &mut T {} }",
+            "impl<T> Shared<T> { pub(crate) fn of_the_crate(&mut self) -> &mut T {} }",
             "impl<T> Shared<T> { fn in_child(&self, f: impl FnOnce(&mut T)) {} }",
-            "pub unsafe fn get_unchecked_mut(&self) -> &mut T {}",
+            "impl<T> Shared<T> { pub unsafe fn get_unchecked_mut(&self) -> &mut T {} }",
             "impl<T> Drop for Shared<T> { fn drop(&mut self) { fn at<T>(start: *mut T) -> &'static mut T {} } }",
+            "pub fn zero<T>(value: &mut T) -> &mut T {}",
+            "struct Mapping<T>(NonNull<T>);\nimpl<T> Mapping<T> { pub fn value(&mut self) -> &mut T {} }",
+            "impl<T> Shared<T> { pub fn new() -> io::Result<Shared<T>> {} }\nimpl<T> DerefMut for Mapping<T> { fn deref_mut(&mut self) -> &mut T {} }",
+            "trait Lends<T> { fn lend(&mut self) -> &mut T; }\nimpl<T> Lends<T> for Shared<T> { fn lend(&mut self) -> &mut T {} }",
         ] {
-            assert_eq!(lend_mut_t(&without_comments(code)), [""; 0], "{code}");
+            assert_eq!(
+                lend_mut_t(&without_comments(code), "Shared"),
+                [""; 0],
+                "{code}"
+            );
         }
+    }
+
+    #[test]
+    fn finds_a_static_mut() {
+        for code in [
+            "static mut SIZE: usize = 0;",
+            "fn f() {\n    static  mut\n    SIZE: T = 0;\n}",
+        ] {
+            assert!(static_mut(code), "{code}");
+        }
+        for code in [
+            "fn f() -> &'static mut [u8] {}",
+            "fn f(g: fn(&'static mut T)) {}",
+            "static mutexes: Mutexes = 0;",
+            "const ADVICE: &str = \"use no static mut\"; const A: u8 = 0;",
+            "let non_static mut_: u8;",
+        ] {
+            assert!(!static_mut(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn leaves_out_tests() {
+        let code = "mod a {}\n#[cfg(test)]\nuse a::b;\nfn c() {}\n#[cfg(test)]\nmod tests {\n    fn d() { {} }\n    static mut E: u8 = 0;\n}\nfn f() {}";
+        assert_eq!(without_tests(code), "mod a {}\n\nfn c() {}\n\nfn f() {}");
     }
 
     #[test]
@@ -382,6 +542,9 @@ mod tests {
             "impl<T> Shared<T> { pub fn contains(&self, start: *const u8) -> bool {} }",
             "impl From<*mut u8> for SharedMapping { fn from(start: *mut u8) -> Self {} }",
             "impl<T> From<Shared<T>> for Raw { fn from(value: Shared<T>) -> Self {} }",
+            "impl<T> Shared<T> { pub fn with(init: impl FnOnce(*mut T)) -> io::Result<Self> {} }",
+            "impl<T> Shared<T> { pub fn at(list: &[Self], start: *const T) -> Option<&Self> {} }",
+            "trait Make<T> { fn make(at: *mut T) -> Self; }\nimpl<T> Make<T> for Shared<T> { fn make(at: *mut T) -> Self {} }",
         ] {
             assert_eq!(trust_a_pointer(code, "Shared"), [""; 0], "{code}");
         }

@@ -31,7 +31,7 @@ fn shared_with_a_thread() {
         );
         expect_documented("Sync");
         check!(
-            !judge::answer::source::mentions("static mut"),
+            !judge::answer::source::has_static_mut(),
             "The code has a `static mut`, which several threads may access at the same time: a data race. Use an atomic, a \
              OnceLock or a Mutex."
         );

@@ -579,7 +579,7 @@ fn lends_no_mut() {
     case(|| {
         // Ends the case here if the answer has no `Shared::new` yet.
         let _value = new!(Numbers);
-        let functions = judge::answer::source::functions_that_lend_mut_t();
+        let functions = judge::answer::source::functions_that_lend_mut_t("Shared");
         check!(
             functions.is_empty(),
             "The function `{}` lends a &mut T. As with DerefMut, two processes could each hold a &mut to the same value. \
