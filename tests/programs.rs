@@ -5,10 +5,16 @@
 #[allow(dead_code)] // Other tests use more of it.
 mod copy;
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use copy::Copy;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn copy() -> MutexGuard<'static, Copy> {
@@ -124,6 +130,40 @@ fn a_hang_is_stopped() {
     let failed = failed(&stdout).concat();
     let expected = "perl did not end within 3 seconds, and was stopped.";
     assert!(failed.starts_with(expected), "{failed}");
+}
+
+/// One program hangs, so the signal arrives while it runs.
+#[test]
+fn an_interrupted_command_leaves_nothing_behind() {
+    if !has("perl") {
+        println!("skipped: perl is not installed");
+        return;
+    }
+    let copy = copy();
+    let class = "let class = class_of(size + HEADER);";
+    let changed = naive(class, &format!("while size > 20_000 {{}}\n{class}"));
+    copy.answer_to("threshold-alloc", &changed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let clone = course::root::find().expect("a clone");
+    let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
+    command
+        .args(["programs", "perl"])
+        .env("WORKBOOK_HOME", clone.join(".workbook"))
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().expect("the command starts");
+    // One folder has the object, the other one the inputs.
+    let begun = Instant::now();
+    let folders = || fs::read_dir(folder.path()).expect("a folder").count();
+    while folders() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(300), "nothing runs");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let process = Pid::from_raw(child.id().cast_signed());
+    kill(process, Signal::SIGINT).expect("it runs");
+    let status = child.wait().expect("it ends");
+    assert_eq!((status.code(), folders()), (Some(130), 0));
 }
 
 #[test]

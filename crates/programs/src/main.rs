@@ -3,6 +3,7 @@
 //! `cargo run -- programs` in the clone starts it.
 
 mod compare;
+mod interrupt;
 mod list;
 mod object;
 mod progress;
@@ -45,14 +46,18 @@ struct Arguments {
 fn main() -> ExitCode {
     run(&Arguments::parse()).unwrap_or_else(|error| {
         eprintln!("workbook: {error:#}.");
-        ExitCode::from(2)
+        // 130 is a shell's status for SIGINT.
+        ExitCode::from(if interrupt::is_pending() { 130 } else { 2 })
     })
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let programs = chosen(&arguments.programs)?;
     let progress = Progress::new();
-    let Some(object) = object::build(arguments.solution, &progress)? else {
+    interrupt::handle()?;
+    let object = object::build(arguments.solution, &progress)?;
+    interrupt::check()?;
+    let Some(object) = object else {
         return Ok(ExitCode::from(2)); // cargo has printed why.
     };
     let plan = compare::Plan {
@@ -65,6 +70,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut compared = Vec::new();
     for program in programs {
         let comparison = compare::compare(program, &object, &plan, &progress)?;
+        interrupt::check()?;
         progress.show("");
         if !arguments.json {
             println!("\n{}", report::text(&comparison));

@@ -11,6 +11,7 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tempfile::TempDir;
 
+use crate::interrupt;
 use crate::list::Program;
 use crate::object::Object;
 
@@ -72,12 +73,13 @@ impl Ready {
     }
 
     /// # Errors
-    /// Returns an error if the program cannot be started.
+    /// Returns an error if the program cannot be started, or if the user has interrupted it.
     pub fn run(&self, malloc: Malloc, limits: Limits) -> Result<Outcome> {
         let mut command = self.command(malloc)?;
         let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        let ran = process::run(&mut command, limits)
+        let ran = process::run_with(&mut command, limits, interrupt::started)
             .with_context(|| format!("{} cannot be started", self.executable.display()))?;
+        interrupt::check()?;
         let after = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         Ok(Outcome {
             ran,

@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::Serialize;
 
+use crate::interrupt;
 use crate::object::Object;
 
 /// What the processes of one run have done.
@@ -74,6 +75,7 @@ pub fn trace(mut command: Command, object: &Object, limits: Limits) -> Result<Tr
         .killer()
         .leader()
         .context("the program has no process")?;
+    interrupt::started(group.killer());
     let limits = patience::Limits {
         processor: limits.time,
         time: limits.time * 4,
@@ -87,6 +89,7 @@ pub fn trace(mut command: Command, object: &Object, limits: Limits) -> Result<Tr
     };
     tracer.follow()?;
     let status = group.wait()?;
+    interrupt::check()?;
     tracer.trace.end = (!patience.is_exceeded()).then_some(status);
     Ok(tracer.trace)
 }
