@@ -10,6 +10,7 @@ use std::time::Duration;
 use anstream::eprintln;
 use anyhow::{Context, Result, bail, ensure};
 use course::cargo::{self, Message, NO_CARGO};
+use course::exercise::Exercise;
 use course::process::{self, Limits};
 use course::root;
 use nix::libc;
@@ -49,13 +50,16 @@ const NOT_STARTED: i32 = 3;
 /// Returns `None` if the answer does not compile; cargo then prints why.
 ///
 /// # Errors
-/// Returns an error if the core of the answer is not begun, or if cargo cannot be started.
+/// Returns an error if the core of the answer is not begun, if this copy has no solutions, or if cargo cannot be started.
 pub fn build(solution: bool, progress: &Progress) -> Result<Option<Object>> {
     let root = root::find()?;
     let subject = match solution {
         true => Subject::Solution,
         false => Subject::Learner,
     };
+    if subject == Subject::Solution {
+        Exercise::find(&root, "threshold-alloc")?.ensure_solution()?;
+    }
     progress.show("building the shared object");
     if !cargo::separate_target(&root)
         .join("release/libpreload.so")
