@@ -26,11 +26,14 @@ static C: shim::Shim = shim::Shim;
 #[unsafe(link_section = ".init_array")]
 static SETTINGS: extern "C" fn() = {
     extern "C" fn set() {
-        #[cfg(feature = "moving")]
-        ALLOC.set_moving_threshold(true);
-        // About as much as glibc's cache.
-        #[cfg(feature = "cache")]
-        ALLOC.set_thread_cache(256 << 10);
+        let settings = || {
+            #[cfg(feature = "moving")]
+            ALLOC.set_moving_threshold(true);
+            // About as much as glibc's cache.
+            #[cfg(feature = "cache")]
+            ALLOC.set_thread_cache(256 << 10);
+        };
+        guard::enter(settings, || ());
     }
     set
 };
