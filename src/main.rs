@@ -147,7 +147,7 @@ fn cli() -> Command {
                 .arg(flag("solution", "Use the solution's allocator"))
                 .arg(flag("json", "Print one JSON document"))
                 .arg(
-                    option("rounds", "ROUNDS", "Number of rounds in which the two allocators take turns")
+                    option("rounds", "ROUNDS", "Number of rounds in which the two allocators take turns; 7 by default")
                         .value_parser(value_parser!(u16).range(1..)),
                 )
                 .arg(

@@ -116,7 +116,7 @@ fn verdict(
     let expected = ready.run(Malloc::Glibc, plan.limits)?;
     if !expected.ran.success() {
         return Ok(Verdict::Skipped(format!(
-            "{name} fails with glibc's malloc, too: it {}. {}",
+            "{name} fails with glibc's malloc: it {}. {}",
             expected.ran.describe(),
             last_error(&expected)
         )));

@@ -38,7 +38,10 @@ pub fn heading(object: &Object) -> String {
     let mut text = format!("{whose} in place of glibc's malloc (LD_PRELOAD).");
     if !object.lacks.is_empty() {
         let lacks = object.lacks.join(", ");
-        let _ = write!(text, " Not begun, and replaced by the workbook: {lacks}.");
+        let _ = write!(
+            text,
+            " Stages that you have not begun, and that it does without: {lacks}."
+        );
     }
     wrapped("", &text)
 }
@@ -96,7 +99,10 @@ fn table(numbers: &Numbers) -> String {
         ),
     }
     if let Some(cpu) = numbers.cpu {
-        let ratio = format!("{:.2} ± {:.0} %", cpu.median, cpu.spread * 100.0);
+        let spread = cpu.spread.map_or(String::new(), |spread| {
+            format!(" ± {:.0} %", spread * 100.0)
+        });
+        let ratio = format!("{:.2}{spread}", cpu.median);
         row(
             "CPU time",
             Pair {

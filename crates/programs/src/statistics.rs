@@ -7,8 +7,8 @@ use serde::Serialize;
 pub struct Ratio {
     /// The median of the ratios of all rounds.
     pub median: f64,
-    /// Half the interquartile range, as a share of the median.
-    pub spread: f64,
+    /// Half the interquartile range, as a share of the median; `None` for a single round.
+    pub spread: Option<f64>,
 }
 
 impl Ratio {
@@ -20,7 +20,7 @@ impl Ratio {
         let range = quantile(&ratios, 0.75)? - quantile(&ratios, 0.25)?;
         Some(Ratio {
             median,
-            spread: range / 2.0 / median,
+            spread: (ratios.len() > 1).then_some(range / 2.0 / median),
         })
     }
 }
@@ -50,7 +50,9 @@ mod tests {
         // The machine is ten times slower in the second round, and the last one is disturbed.
         let ratio = Ratio::of(&[2.0, 20.0, 2.0, 2.0, 900.0], &[1.0, 10.0, 1.0, 1.0, 1.0]);
         let ratio = ratio.expect("five rounds");
-        assert_eq!((ratio.median, ratio.spread), (2.0, 0.0));
+        assert_eq!((ratio.median, ratio.spread), (2.0, Some(0.0)));
+        let one = Ratio::of(&[2.0], &[1.0]).expect("one round");
+        assert_eq!((one.median, one.spread), (2.0, None));
         assert!(Ratio::of(&[], &[]).is_none());
     }
 }
