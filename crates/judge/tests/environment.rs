@@ -42,7 +42,7 @@ fn reported_under(
 
 /// The report on `case`, which ran in a process that `configure` has prepared; `None` in the inner process.
 fn reported_with(configure: impl FnOnce(&mut Command), case: fn()) -> Option<Value> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("report");
     let Some(output) = rerun(|command| {
         command.env("JUDGE_REPORT", &file);
@@ -221,7 +221,7 @@ fn a_user_without_processes_is_not_blamed() {
         return;
     }
     for most in 1..8 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let file = folder.path().join("report");
         let before_exec = move || {

@@ -741,7 +741,7 @@ fn a_case_sees_neither_the_judges_variables_nor_its_descriptors() {
         let inherited = nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_DUPFD(3));
         inherited.expect("a descriptor that exec does not close");
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let Some(output) = rerun(|command| {
         command
             .env("JUDGE_REPORT", folder.path().join("report"))
@@ -784,7 +784,7 @@ fn a_test_binary_that_is_executed_again_writes_no_verdict() {
     if std::env::var_os(NESTED).is_some() {
         return judge::case(|| ());
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let report = folder.path().join("report");
     let Some(output) = rerun(|command| {
         command.env("JUDGE_REPORT", &report);

@@ -22,7 +22,7 @@ fn run_again(variable: &str, value: &Path) -> Option<Output> {
 
 /// The one line of the report on `case`.
 fn reported(case: fn()) -> Option<Value> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("report");
     let Some(output) = run_again("JUDGE_REPORT", &file) else {
         case();

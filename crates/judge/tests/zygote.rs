@@ -79,7 +79,7 @@ fn constructors_run_in_each_case() {
 #[test]
 fn a_killed_zygote_is_replaced_and_its_cases_go_on() {
     // In a process of its own, because other tests expect one zygote.
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let configure = |command: &mut Command| {
         command.env("BEGUN", folder.path().join("begun"));
     };
@@ -168,7 +168,7 @@ fn found() -> Vec<String> {
 
 #[test]
 fn a_forked_case_finds_what_an_executed_one_finds() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("found");
     let found_by = |configure: fn(&mut Command)| {
         let output = rerun(|command| {
