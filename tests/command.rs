@@ -687,7 +687,6 @@ fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
         .replace("MapFlags::MAP_PRIVATE)", "MapFlags::MAP_SHARED)");
     copy.answer(&shared);
     watching.waits_for("its parent sees the write. Map the memory with MAP_PRIVATE.");
-    watching.waits_for("6 failed.");
     watching.waits_for("Fix region::lazy first");
     watching.types("h");
     watching.waits_for("private-alloc, region:");
