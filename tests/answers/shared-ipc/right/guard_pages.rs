@@ -79,7 +79,11 @@ pub struct Shared<T: FromBytes + Sync> {
 }
 
 impl<T: FromBytes + Sync> Shared<T> {
-    const LEN: usize = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+    const LEN: usize = if size_of::<T>() == 0 {
+        1
+    } else {
+        size_of::<T>()
+    };
 
     /// The length of the whole mapping, guard pages included.
     fn guarded() -> usize {
