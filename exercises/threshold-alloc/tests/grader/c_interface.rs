@@ -48,6 +48,17 @@ fn usable_size(block: Block) -> usize {
     unsafe { ALLOC.usable_size(block.start) }
 }
 
+/// Fails the case if `call` did not return a block of about that size.
+fn expect_usable(block: Block, call: &str) {
+    let (size, usable) = (block.size(), usable_size(block));
+    // A heap may round up to a power of two or so, and a mapping to whole pages.
+    let most = size + size / 8 + 16 * KIB;
+    check!(
+        (size..=most).contains(&usable),
+        "{call} made a block of {size} bytes, and its usable_size is {usable}; expected at least its size, and at most {most}."
+    );
+}
+
 /// Changes the size of a block to `count` times `size` bytes. Returns null if the answer does.
 fn resize(block: Option<Block>, count: usize, size: usize) -> *mut u8 {
     let start = block.map_or(null_mut(), |block| block.start);
@@ -67,11 +78,18 @@ fn free_c_safely(block: Block, call: &str, why: &str) {
 
 /// Fails the case if a block is still mapped. `when` says what has freed them all.
 fn expect_unmapped(when: &str) {
-    let mapped = ALLOC.stats().mapped_blocks;
+    let stats = ALLOC.stats();
+    let mapped = stats.mapped_blocks;
     check!(
         mapped == 0,
         "{when}, and stats().mapped_blocks is {mapped}; expected 0. Call dealloc with the address and the layout that \
          alloc was called with."
+    );
+    check!(
+        stats.mapped_bytes == 0,
+        "{when}, and stats().mapped_bytes is {}; expected 0. Call dealloc with the layout that alloc was called with, \
+         and after realloc with the new size.",
+        stats.mapped_bytes
     );
 }
 
@@ -224,6 +242,7 @@ fn cleared_by_calloc() {
             free_c(used);
             let block = expect_c_block(ALLOC.calloc(size / 4, 4), size, "calloc");
             block.expect_zeros("calloc");
+            expect_usable(block, "calloc");
             free_c(block);
         }
     })
@@ -241,7 +260,9 @@ fn resized() {
             "reallocarray(NULL, 1, 100) did not return. With NULL, it must do what malloc does."
         );
         let mut block = expect_c_block(resize(None, 1, 100), 100, "reallocarray(NULL, 1, 100)");
-        for size in [200, 60_000, LARGE, 2 * LARGE, LARGE, 5000, 50] {
+        expect_usable(block, "reallocarray(NULL, 1, 100)");
+        // With a header of 16 bytes, one of them takes whole pages.
+        for size in [200, 60_000, LARGE, 2 * LARGE, LARGE, 5000, 50, LARGE - 16] {
             block.fill(size);
             let before = block.size();
             let start = resize(Some(block), size / 2, 2);
@@ -254,6 +275,7 @@ fn resized() {
                 "reallocarray made a block {size} bytes long, and its usable_size is {usable}; expected at least its \
                  size. Write the header again."
             );
+            expect_usable(after, "reallocarray");
             block = after;
         }
         free_c(block);
@@ -271,13 +293,16 @@ fn too_large() {
         let block = malloc(100);
         block.fill(1);
         type Call<'a> = (&'a str, &'a dyn Fn() -> *mut u8);
-        let calls: [Call; 7] = [
+        let calls: [Call; 8] = [
             ("calloc(SIZE_MAX / 2 + 2, 2)", &|| ALLOC.calloc(TOO_MANY, 2)),
             ("reallocarray(NULL, SIZE_MAX / 2 + 2, 2)", &|| {
                 resize(None, TOO_MANY, 2)
             }),
             ("reallocarray(block, SIZE_MAX / 2 + 2, 2)", &|| {
                 resize(Some(block), TOO_MANY, 2)
+            }),
+            ("reallocarray(block, 1, SIZE_MAX)", &|| {
+                resize(Some(block), 1, usize::MAX)
             }),
             ("malloc(SIZE_MAX)", &|| ALLOC.malloc(usize::MAX)),
             ("malloc(SIZE_MAX - 15)", &|| ALLOC.malloc(usize::MAX - 15)),
