@@ -301,14 +301,14 @@ fn too_large() {
             ("reallocarray(block, SIZE_MAX / 2 + 2, 2)", &|| {
                 resize(Some(block), TOO_MANY, 2)
             }),
-            ("reallocarray(block, 1, SIZE_MAX)", &|| {
-                resize(Some(block), 1, usize::MAX)
-            }),
             ("malloc(SIZE_MAX)", &|| ALLOC.malloc(usize::MAX)),
             ("malloc(SIZE_MAX - 15)", &|| ALLOC.malloc(usize::MAX - 15)),
             ("malloc(SIZE_MAX / 2)", &|| ALLOC.malloc(usize::MAX / 2)),
             ("aligned_alloc(1024, SIZE_MAX - 1024)", &|| {
                 ALLOC.aligned_alloc(1024, usize::MAX - 1024)
+            }),
+            ("reallocarray(block, 1, SIZE_MAX)", &|| {
+                resize(Some(block), 1, usize::MAX)
             }),
         ];
         for (text, call) in calls {
