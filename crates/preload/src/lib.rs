@@ -1,6 +1,6 @@
 //! A shared object for `LD_PRELOAD`. It replaces malloc(3) by the `ThresholdAlloc` of an answer.
 //!
-//! `interface` exports the functions of C. Each enters the answer through [`guard`], which handles what an allocator in
+//! `interface` exports the functions of C. Each enters the answer through `guard`, which handles what an allocator in
 //! Rust need not know: calls of malloc from inside malloc (`nested`), and, for an answer without the stage `global`,
 //! threads and forks. An answer without the stage `c_interface` is used through `shim`.
 
