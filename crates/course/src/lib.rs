@@ -1,5 +1,5 @@
 //! What all programs of the workbook share: finding the clone, its exercises, the progress log, running cargo and other
-//! processes.
+//! processes, and medians.
 
 pub mod cargo;
 pub mod exercise;
@@ -7,3 +7,4 @@ pub mod log;
 pub mod patience;
 pub mod process;
 pub mod root;
+pub mod statistics;

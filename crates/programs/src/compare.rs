@@ -12,8 +12,8 @@ use crate::list::Program;
 use crate::object::Object;
 use crate::progress::Progress;
 use crate::run::{Malloc, Outcome, Ready, difference, short};
-use crate::statistics::{self, Ratio};
 use crate::trace::{self, Blocks, Trace, signal_name};
+use course::statistics::{self, Ratio};
 
 pub struct Plan {
     pub rounds: usize,

@@ -9,7 +9,6 @@ mod object;
 mod progress;
 mod report;
 mod run;
-mod statistics;
 mod trace;
 
 use std::process::ExitCode;

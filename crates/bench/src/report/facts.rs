@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::rows::{Row, Rows};
-use super::statistics::Ratio;
 use crate::allocators::Allocator;
 use crate::allocators::subject::Lacks;
 use crate::run::{Count, Failure, INSTRUCTIONS};
+use course::statistics::Ratio;
 
 /// A measurement that is compared with a goal.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ mod machine;
 mod reasons;
 pub mod rows;
 pub mod score;
-pub mod statistics;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -13,11 +12,11 @@ use serde::Serialize;
 use crate::allocators::subject::{self, Lacks};
 use crate::run::plan::Plan;
 use crate::run::{self, Failure, Skipped};
+use course::statistics::Ratio;
 use facts::Facts;
 use machine::Machine;
 use rows::{Row, Rows, Size};
 use score::Score;
-use statistics::Ratio;
 
 #[derive(Debug, Serialize)]
 pub struct Report {

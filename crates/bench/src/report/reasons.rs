@@ -2,9 +2,9 @@
 //! counts.
 
 use super::rows::{Row, Rows};
-use super::statistics::Ratio;
 use crate::allocators::Allocator;
 use crate::allocators::subject::{self, Lacks};
+use course::statistics::Ratio;
 
 /// A smaller ratio is not reported.
 const CLOSE: f64 = 1.05;

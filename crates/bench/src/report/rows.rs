@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::statistics::{Ratio, median};
 use crate::allocators::Allocator;
 use crate::run::plan::Plan;
 use crate::run::{Count, Counted, Times};
+use course::statistics::{Ratio, median};
 
 /// The results of one allocator. The maps are by the name of the workload.
 #[derive(Debug, Serialize)]

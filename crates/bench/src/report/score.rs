@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::facts::{Calls, Fact, Facts, Timed};
-use super::statistics::ROUGH;
+use course::statistics::ROUGH;
 
 #[derive(Debug, Serialize)]
 pub struct Score {
@@ -271,7 +271,7 @@ fn item<T>(
 mod tests {
     use super::Fact::{Failed, Measured, Skipped, Unsolved};
     use super::*;
-    use crate::report::statistics::Ratio;
+    use course::statistics::Ratio;
 
     /// Meets every goal exactly.
     fn perfect() -> Facts {
