@@ -750,6 +750,20 @@ fn a_pretended_page_size_holds_in_this_process_and_its_children() {
 }
 
 #[test]
+fn a_page_size_is_pretended_with_few_addresses() {
+    passes(|| {
+        let pretended = in_child(|| {
+            let limit = 4 << 30;
+            setrlimit(Resource::RLIMIT_AS, limit, limit).unwrap();
+            pretend::page_size(64 << 10);
+            let start = map(1, MapFlags::MAP_PRIVATE).as_ptr();
+            u8::from(start.addr().is_multiple_of(64 << 10))
+        });
+        assert_eq!(pretended, 1);
+    });
+}
+
+#[test]
 fn only_the_populate_advice_is_refused() {
     passes(|| {
         let start = map(PAGES, MapFlags::MAP_PRIVATE);

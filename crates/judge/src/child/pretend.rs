@@ -1,5 +1,6 @@
 //! Makes libc and the kernel answer this process as on another machine.
 
+use std::ops::Range;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -16,8 +17,11 @@ static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 /// Whether children that a signal has killed have dumped core.
 static CORE_DUMPS: AtomicBool = AtomicBool::new(false);
 
-/// The size of the address range for these mappings.
-const RANGE: usize = 8 << 30;
+/// The end of the address range for these mappings.
+static END: AtomicUsize = AtomicUsize::new(0);
+
+/// The sizes of this range, in bytes: the smaller one if RLIMIT_AS leaves no room for the other.
+const RANGES: [usize; 2] = [8 << 30, 1 << 30];
 
 /// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a
 /// multiple of it, in this process and in the processes that it forks.
@@ -25,17 +29,27 @@ const RANGE: usize = 8 << 30;
 /// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass
 /// libc, see the real page size.
 ///
-/// # Panics
-/// If 8 GiB of free addresses cannot be found.
+/// A case for which even 1 GiB of addresses cannot be found is reported as one that could not be graded.
 pub fn page_size(bytes: usize) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let free = unsafe { libc::mmap(null_mut(), RANGE, libc::PROT_NONE, flags, -1, 0) };
-    assert_ne!(free, libc::MAP_FAILED, "8 GiB of free addresses");
-    // SAFETY: the range was mapped just now, and nothing uses it.
-    unsafe { libc::munmap(free, RANGE) };
-    NEXT_ADDRESS.store(free.addr().next_multiple_of(bytes), Ordering::SeqCst);
+    let Some(free) = RANGES.into_iter().find_map(free_addresses) else {
+        panics::judge_failed("there are no 1 GiB of free addresses; see ulimit -v".to_owned());
+    };
+    NEXT_ADDRESS.store(free.start.next_multiple_of(bytes), Ordering::SeqCst);
+    END.store(free.end, Ordering::SeqCst);
     PAGE_SIZE.store(bytes, Ordering::SeqCst);
+}
+
+/// Returns a range of `len` bytes in which nothing is mapped.
+fn free_addresses(len: usize) -> Option<Range<usize>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+    let free = unsafe { libc::mmap(null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    if free == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the range was mapped just now, and nothing uses it.
+    unsafe { libc::munmap(free, len) };
+    Some(free.addr()..free.addr() + len)
 }
 
 /// From here on `madvise` fails with EINVAL for MADV_POPULATE_READ and MADV_POPULATE_WRITE, as on a kernel before 5.14.
@@ -83,12 +97,13 @@ pub fn pretended() -> Option<usize> {
     }
 }
 
-/// An address for a mapping of `len` bytes, as a hint, if a page size is pretended; null if there is none.
+/// An address for a mapping of `len` bytes, as a hint, if a page size is pretended; null once the range is used up.
 pub fn next_address(len: usize) -> Option<*mut libc::c_void> {
     let page = pretended()?;
-    if len > RANGE {
-        return Some(null_mut());
-    }
-    let address = NEXT_ADDRESS.fetch_add(len.next_multiple_of(page), Ordering::Relaxed);
-    Some(std::ptr::without_provenance_mut(address))
+    let after = |start: usize| {
+        let end = start.checked_add(len.checked_next_multiple_of(page)?)?;
+        (end <= END.load(Ordering::Relaxed)).then_some(end)
+    };
+    let start = NEXT_ADDRESS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+    Some(start.map_or(null_mut(), std::ptr::without_provenance_mut))
 }
