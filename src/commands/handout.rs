@@ -75,20 +75,13 @@ pub fn run(root: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files of the clone that git does not ignore, relative to its root.
+/// The files of the clone that git tracks, relative to its root. Others may be the teacher's notes.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut git = Command::new("git");
-    let listed = git
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+    let listed = Command::new("git")
+        .args(["ls-files", "-z"])
         .current_dir(root)
         .output()
-        .context("git cannot be started; the handout has the files that git lists")?;
+        .context("git cannot be started; the handout has the files that git tracks")?;
     ensure!(
         listed.status.success(),
         "git cannot list the files of {}: {}",
