@@ -48,6 +48,12 @@ fn naive(from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
+/// The naive allocator, which never returns a block of more than 20,000 bytes.
+fn hanging() -> String {
+    let class = "let class = class_of(size + HEADER);";
+    naive(class, &format!("while size > 20_000 {{}}\n{class}"))
+}
+
 /// Returns the sentence on each program that failed.
 fn failed(stdout: &str) -> Vec<String> {
     let document: Value = serde_json::from_str(stdout).expect("one JSON document");
@@ -121,9 +127,7 @@ fn a_hang_is_stopped() {
         return;
     }
     let copy = copy();
-    let class = "let class = class_of(size + HEADER);";
-    let changed = naive(class, &format!("while size > 20_000 {{}}\n{class}"));
-    copy.answer_to("threshold-alloc", &changed);
+    copy.answer_to("threshold-alloc", &hanging());
     let arguments = ["--json", "--rounds", "1", "--seconds", "3", "perl"];
     let (status, stdout, stderr) = run(&copy, &arguments);
     assert_eq!(status, Some(1), "{stdout}{stderr}");
@@ -140,9 +144,7 @@ fn an_interrupted_command_leaves_nothing_behind() {
         return;
     }
     let copy = copy();
-    let class = "let class = class_of(size + HEADER);";
-    let changed = naive(class, &format!("while size > 20_000 {{}}\n{class}"));
-    copy.answer_to("threshold-alloc", &changed);
+    copy.answer_to("threshold-alloc", &hanging());
     let folder = tempfile::tempdir().expect("a folder");
     let clone = course::root::find().expect("a clone");
     let mut command = copy.command(env!("CARGO_BIN_EXE_workbook"));
