@@ -532,8 +532,8 @@ fn expect_only_own_pages_unmapped(seen: &Seen) {
                 };
                 check!(
                     own.iter().chain(&old).map(overlap).sum::<u64>() >= gone.end - gone.start,
-                    "realloc passed munmap pages that belonged neither to the old block nor to a mapping that realloc had \
-                     made: they may be another mapping's. Unmap exactly what you have mapped."
+                    "realloc passed pages to munmap that belong neither to the old block nor to a mapping that realloc \
+                     made. Another mapping may be there. Unmap exactly what you have mapped."
                 );
                 let rest = |own: Range<u64>| {
                     let before = own.start..own.end.min(gone.start);
