@@ -8,6 +8,7 @@ pub mod interface;
 mod lines;
 pub mod order;
 pub mod report;
+pub mod score;
 mod screen;
 pub mod slot;
 mod sources;

@@ -38,6 +38,9 @@ pub struct Stage {
     pub title: String,
     /// An estimate of how long it takes.
     pub minutes: u32,
+    /// What the stage is worth in a class; by default its minutes.
+    #[serde(default)]
+    pub points: Option<u32>,
     /// Whether the exercise counts as solved without this stage.
     #[serde(default)]
     pub bonus: bool,
@@ -47,6 +50,13 @@ pub struct Stage {
     /// The cases that it fails, besides the compile-fail cases.
     #[serde(default)]
     pub fails_until_changed: Vec<String>,
+}
+
+impl Stage {
+    /// What the stage is worth in a class.
+    pub fn points(&self) -> u32 {
+        self.points.unwrap_or(self.minutes)
+    }
 }
 
 impl Exercise {
