@@ -78,6 +78,8 @@ pub mod answer;
 pub mod before_main;
 mod case;
 mod child;
+#[doc(hidden)]
+pub mod cloned;
 pub mod compile_fail;
 mod descriptors;
 mod format;

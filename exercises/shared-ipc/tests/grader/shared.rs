@@ -394,29 +394,11 @@ fn of_size_zero() {
     })
 }
 
-/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`: the inherent function takes precedence over the trait's.
-struct Cloned<T>(std::marker::PhantomData<T>);
-
-#[allow(dead_code)] // Unused if `Shared` is not `Clone`.
-impl<T: Clone> Cloned<T> {
-    fn copy_of(original: &T) -> Option<T> {
-        Some(original.clone())
-    }
-}
-
-trait NotCloned<T> {
-    fn copy_of(_: &T) -> Option<T> {
-        None
-    }
-}
-
-impl<T> NotCloned<T> for Cloned<T> {}
-
 /// Fails the case if a clone of a value uses the mapping of the original.
 macro_rules! expect_no_second_owner {
     ($type:ty) => {
         let original = new!($type);
-        let copy = Cloned::<Shared<$type>>::copy_of(&original);
+        let copy = judge::clone_if_possible!(Shared<$type>, &original);
         drop(original);
         if let Some(copy) = copy
             && mapped_pages((&raw const *copy).cast(), 1) == 0
