@@ -1,5 +1,6 @@
 //! The parts of the `workbook` command. It starts cargo and the graders as processes, and links no answer.
 
+pub mod class;
 pub mod commands;
 pub mod grade;
 mod progress;

@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use course::root;
+use workbook::class::Isolation;
 use workbook::commands::{
-    bench, doctor, drill, grade, handout, hint, list, new, programs, read, reset, solution,
+    bench, class, doctor, drill, grade, handout, hint, list, new, programs, read, reset, solution,
 };
 use workbook::grade::report::Format;
 use workbook::terminal::Prompt;
@@ -171,6 +172,7 @@ fn cli() -> Command {
                         .value_parser(value_parser!(PathBuf))
                         .required(true),
                 ),
+            class_command(),
             Command::new("new")
                 .about("Add to the repository, for contributors")
                 .subcommand_required(true)
@@ -199,12 +201,91 @@ fn cli() -> Command {
         ])
 }
 
+fn class_command() -> Command {
+    let exercise =
+        || option("exercise", "EXERCISE", "Name of the exercise, as in `list`").required(true);
+    let container = || {
+        flag(
+            "container",
+            "This machine is a container for one submission: use no sandbox, but the user nobody",
+        )
+    };
+    let path = |name, help| {
+        word(name, help)
+            .value_parser(value_parser!(PathBuf))
+            .required(true)
+    };
+    Command::new("class")
+        .about("Grade the answers of a class, each in its own sandbox, for teachers")
+        .long_about(
+            "Grade the answers of a class, each in its own sandbox, for teachers. TEACHING.md explains it.\n\n\
+             Exit status: 0 if every submission was graded; 2 if one could not be graded, through no fault of its own.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            Command::new("grade")
+                .about("Grade every submission in a folder, and write a table of the points")
+                .long_about(
+                    "Grade every submission in a folder, and write a table of the points.\n\n\
+                     A submission is a file, NAME.rs, or a folder, NAME, with src/lib.rs or lib.rs. What is graded \
+                     already is not graded again, unless the answer or the grader has changed.",
+                )
+                .arg(path(FOLDER, "The folder with one submission for each student"))
+                .arg(exercise())
+                .arg(
+                    option("results", "RESULTS", "The folder for the results; by default FOLDER-results")
+                        .value_parser(value_parser!(PathBuf)),
+                )
+                .arg(
+                    option("jobs", "JOBS", "Number of submissions at a time; by default one for each processor")
+                        .value_parser(value_parser!(u16).range(1..)),
+                ),
+            Command::new("one")
+                .about("Grade one submission, for a program that runs many commands")
+                .arg(exercise())
+                .arg(container())
+                .arg(path(SUBMISSION, "A file, or a folder with src/lib.rs or lib.rs"))
+                .arg(path(RESULT, "The file for the result, in JSON")),
+            Command::new("prepare")
+                .about("Build what grading an exercise needs; the other commands do so when it is missing")
+                .arg(exercise())
+                .arg(container()),
+        ])
+}
+
+fn run_class(root: &Path, arguments: &ArgMatches) -> Result<ExitCode> {
+    let Some((command, arguments)) = arguments.subcommand() else {
+        bail!("say what to do, as in `cargo run -- class grade`");
+    };
+    let exercise: &String = required(arguments, "exercise");
+    if command == "grade" {
+        let results = arguments.get_one("results").map(PathBuf::as_path);
+        let jobs = arguments.get_one::<u16>("jobs").copied();
+        let folder: &PathBuf = required(arguments, FOLDER);
+        return class::grade(root, exercise, folder, results, jobs.map(usize::from));
+    }
+    let isolation = match arguments.get_flag("container") {
+        true => Isolation::Container,
+        false => Isolation::Sandbox,
+    };
+    if command == "prepare" {
+        class::prepare(root, exercise, isolation)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let submission: &PathBuf = required(arguments, SUBMISSION);
+    let result: &PathBuf = required(arguments, RESULT);
+    class::one(root, exercise, isolation, submission, result)
+}
+
 // The names of positional arguments, as `--help` shows them.
 const EXERCISE: &str = "EXERCISE";
 const STAGE: &str = "STAGE";
 const RUNG: &str = "RUNG";
 const SLUG: &str = "SLUG";
 const FOLDER: &str = "FOLDER";
+const SUBMISSION: &str = "SUBMISSION";
+const RESULT: &str = "RESULT";
 const SHELL: &str = "SHELL";
 const ARGUMENTS: &str = "ARGUMENTS";
 const PROGRAM: &str = "PROGRAM";
@@ -346,6 +427,7 @@ fn run_command(root: &Path, command: &str, arguments: &ArgMatches) -> Result<Exi
             return grade::run(root, None, None, &options);
         }
         "handout" => handout::run(root, required::<PathBuf>(arguments, FOLDER))?,
+        "class" => return run_class(root, arguments),
         "new" => {
             // `answer` is the only thing to add.
             let Some((_, arguments)) = arguments.subcommand() else {

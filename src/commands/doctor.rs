@@ -52,6 +52,7 @@ pub fn run(clone: &Path, json: bool) -> Result<()> {
             "--version",
             "`bench` does not count instructions",
         ),
+        bubblewrap(),
     ];
     if json {
         say!("{}", serde_json::to_string_pretty(&findings)?);
@@ -285,5 +286,17 @@ fn tool(name: &'static str, argument: &str, without: &str) -> Finding {
     match first_line(name, argument, Path::new("/")) {
         Some(version) => finding(name, version, ""),
         None => finding(name, "not found", without),
+    }
+}
+
+/// Whether `class` can grade strangers' answers.
+fn bubblewrap() -> Finding {
+    match crate::grade::sandbox::check() {
+        Ok(()) => finding("bubblewrap", "works", ""),
+        Err(error) => finding(
+            "bubblewrap",
+            "does not work",
+            format!("`class` refuses to grade strangers' answers: {error:#}"),
+        ),
     }
 }

@@ -10,15 +10,17 @@ use course::exercise::Exercise;
 use crate::say;
 
 /// Paths that students do not get: what would show them a solution, and what is about the repository itself.
-const LEFT_OUT: [&str; 10] = [
+const LEFT_OUT: [&str; 12] = [
     ".ci",
     ".github",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "TEACHING.md",
     "deny.toml",
     "solutions/src",
+    "teaching",
     "tests",
     "typos.toml",
 ];

@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 pub mod bench;
+pub mod class;
 pub mod doctor;
 pub mod drill;
 pub mod grade;

@@ -53,13 +53,26 @@ impl Workspace {
     /// Returns an error if a file cannot be written, or a dependency is missing and cannot be downloaded.
     pub fn write(root: &Path, name: &str, candidate: &Candidate) -> Result<Workspace> {
         let folder = root.join(".workbook/candidates").join(name);
+        Workspace::write_to(root, folder, cargo::target(root)?, candidate)
+    }
+
+    /// Writes the workspace to that folder. It builds into `target`.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written, or a dependency is missing and cannot be downloaded.
+    pub fn write_to(
+        root: &Path,
+        folder: PathBuf,
+        target: PathBuf,
+        candidate: &Candidate,
+    ) -> Result<Workspace> {
         write_workspace(root, &folder, candidate)?;
         // Builds are offline: otherwise cargo would look for newer versions than those in the lock file.
         cargo::fetch(root)?;
         Ok(Workspace {
             root: root.to_owned(),
             folder,
-            target: cargo::target(root)?,
+            target,
             package: candidate.package(),
         })
     }
@@ -124,6 +137,7 @@ impl Workspace {
             package,
             root: self.root.clone(),
             target: self.target.clone(),
+            confined: None,
         })
     }
 }

@@ -18,9 +18,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use course::cargo::Target;
 use course::patience::{self, Patience};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::grade::grader::Stop;
+use crate::grade::sandbox::Sandbox;
 
 /// The folder of the cases in a package.
 pub const FOLDER: &str = "tests/grader/compile_fail";
@@ -31,7 +32,7 @@ pub fn file(case: &str) -> String {
 }
 
 /// An answer that cargo has compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Library {
     name: String,
     edition: String,
@@ -60,7 +61,8 @@ impl Library {
 }
 
 /// Compiles the cases against the library and returns the clear results: a line for each case, such as
-/// `views::two_writers rejected` or `views::two_writers accepted`.
+/// `views::two_writers rejected` or `views::two_writers accepted`. In a sandbox, where trybuild cannot run, a result that is
+/// not clear is `other`.
 ///
 /// # Errors
 /// Returns an error if the grading was stopped.
@@ -69,11 +71,12 @@ pub fn compile(
     library: &Library,
     cases: &BTreeSet<String>,
     stop: &Stop,
+    sandbox: Option<&Sandbox>,
 ) -> Result<String> {
     let cases = cases.iter().filter_map(|name| Case::read(package, name));
     let cases: Vec<Case> = cases.collect();
     let mut lines = String::new();
-    for (case, result) in results(package, library, &cases, stop) {
+    for (case, result) in results(package, library, &cases, stop, sandbox) {
         let _ = writeln!(lines, "{case} {result}");
     }
     stop.check()?;
@@ -88,6 +91,7 @@ const LIMITS: patience::Limits = patience::Limits {
 
 const REJECTED: &str = "rejected";
 const ACCEPTED: &str = "accepted";
+const OTHER: &str = "other";
 
 /// Compiles all cases as modules of one program, which takes as long as one case. An error in one case may hide those in
 /// another one, and a module is not quite a program. So the cases that are not rejected as expected are compiled again,
@@ -97,11 +101,13 @@ fn results<'a>(
     library: &Library,
     cases: &'a [Case],
     stop: &Stop,
+    sandbox: Option<&Sandbox>,
 ) -> BTreeMap<&'a str, &'static str> {
     let rustc = Rustc {
         package,
         library,
         stop,
+        sandbox,
     };
     let mut results = BTreeMap::new();
     if cases.is_empty() {
@@ -115,8 +121,9 @@ fn results<'a>(
         let result = match case.result(&together) {
             Some(result) => Some(result),
             None => {
-                let alone = rustc.compile(&case.file, Stdio::null());
-                alone.ok().and_then(|alone| case.result(&alone))
+                let alone = rustc.compile(&case.file, Stdio::null()).ok();
+                let unclear = sandbox.map(|_| OTHER);
+                alone.and_then(|alone| case.result(&alone).or(unclear))
             }
         };
         results.extend(result.map(|result| (case.name.as_str(), result)));
@@ -154,6 +161,7 @@ struct Rustc<'a> {
     package: &'a Path,
     library: &'a Library,
     stop: &'a Stop,
+    sandbox: Option<&'a Sandbox>,
 }
 
 impl Rustc<'_> {
@@ -193,7 +201,12 @@ impl Rustc<'_> {
             .args(flags())
             .arg(program)
             // The expected errors contain the cases' paths in the package.
-            .current_dir(self.package)
+            .current_dir(self.package);
+        let mut command = match self.sandbox {
+            Some(sandbox) => sandbox.compiler(&command),
+            None => command,
+        };
+        command
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -361,7 +374,13 @@ error[E0597]: `region` does not live long enough
     fn compiled(cases: &[(&str, &str, Option<&str>)]) -> BTreeMap<String, String> {
         let (folder, library) = package(cases);
         let names = cases.iter().map(|(name, ..)| format!("views::{name}"));
-        let lines = compile(folder.path(), &library, &names.collect(), &Stop::default());
+        let lines = compile(
+            folder.path(),
+            &library,
+            &names.collect(),
+            &Stop::default(),
+            None,
+        );
         let lines = lines.expect("nothing stops it");
         let results = lines.lines().filter_map(|line| line.split_once(' '));
         results
@@ -422,7 +441,7 @@ error[E0597]: `region` does not live long enough
         ]);
         fs::write(folder.path().join("liblib.rmeta"), "nonsense").expect("a file");
         let cases = BTreeSet::from(["views::a", "views::b"].map(str::to_owned));
-        let lines = compile(folder.path(), &library, &cases, &Stop::default());
+        let lines = compile(folder.path(), &library, &cases, &Stop::default(), None);
         assert_eq!(lines.expect("nothing stops it"), "");
     }
 }

@@ -1,6 +1,7 @@
 //! Builds a grader with cargo, runs it, and reads the judge's verdicts as they arrive.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::grade::build_error::BuildError;
 use crate::grade::compile_fail::{self, Library};
 use crate::grade::lines::{Report, in_memory};
+use crate::grade::sandbox::{self, Sandbox};
 use crate::grade::sources;
 use crate::grade::visible::visible;
 use crate::warn;
@@ -142,6 +144,16 @@ pub struct Grader {
     pub root: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
+    /// `None` runs the grader as an ordinary process.
+    pub confined: Option<Confined>,
+}
+
+/// How a grader of an answer that is not trusted runs.
+#[derive(Debug, Clone)]
+pub struct Confined {
+    pub sandbox: Arc<Sandbox>,
+    /// The test binary with the answer. The grader's own binary then has the stub: no code of the answer runs in the judge.
+    pub program: PathBuf,
 }
 
 /// One run of a grader.
@@ -269,6 +281,7 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
         library,
         package: exercise.folder(),
         root: root.clone(),
+        confined: None,
     })
 }
 
@@ -321,6 +334,7 @@ impl Grader {
         command
             .args(["--list", "--format", "terse"])
             .env("JUDGE_CHECK_ANSWER", "1");
+        let mut command = self.confine(command);
         let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
         ensure!(listed.code() != Some(STALE), Stale);
@@ -466,16 +480,19 @@ impl Grader {
 
     /// Runs the grader once.
     fn run_once(&self, run: &Run, stop: &Stop, each: &mut impl FnMut(Case)) -> Result<RunEnd> {
+        let sandbox = self.confined.as_ref().map(|confined| &*confined.sandbox);
         let compiled = match &self.library {
-            Some(library) => compile_fail::compile(&self.package, library, &run.compiled, stop)?,
+            Some(library) => {
+                compile_fail::compile(&self.package, library, &run.compiled, stop, sandbox)?
+            }
             None => String::new(),
         };
         let mut report = Report::new().context("no file in memory for the judge's report")?;
         let printed = in_memory()?;
         let mut command = self.command();
+        command.args(&run.arguments).env("JUDGE_COMPILED", compiled);
+        let mut command = self.confine(command);
         command
-            .args(&run.arguments)
-            .env("JUDGE_COMPILED", compiled)
             .stdin(Stdio::null())
             .stdout(printed.try_clone()?)
             .stderr(printed.try_clone()?);
@@ -483,6 +500,7 @@ impl Grader {
         let mut grader = stop
             .spawn(&mut command)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
+        let _watch = sandbox.map(|_| sandbox::watch(grader.killer()));
         let patience = Patience::begin(grader.killer(), VERDICT);
         let mut status = None;
         while status.is_none() {
@@ -538,8 +556,33 @@ impl Grader {
             .env_remove("JUDGE_INLINE")
             .env_remove("JUDGE_REPORT")
             .env_remove("JUDGE_REPORT_KEY");
+        if let Some(confined) = &self.confined {
+            command
+                .env("JUDGE_PROGRAM", &confined.program)
+                // Cases that wait for a time limit overlap. More at a time would disturb the other submissions.
+                .env("RUST_TEST_THREADS", "2");
+            if is_untraced() {
+                command.env(UNTRACED, "1");
+            }
+        }
         command
     }
+
+    /// The command, in the sandbox if there is one.
+    fn confine(&self, command: Command) -> Command {
+        match &self.confined {
+            Some(confined) => confined.sandbox.judge(&command),
+            None => command,
+        }
+    }
+}
+
+/// The variable with which the judge does not trace.
+const UNTRACED: &str = "JUDGE_NO_PTRACE";
+
+/// Whether the environment rules out tracing.
+pub fn is_untraced() -> bool {
+    env::var_os(UNTRACED).is_some()
 }
 
 /// How a run of the grader ended.

@@ -2,12 +2,13 @@
 
 pub mod build_error;
 pub mod candidates;
-mod compile_fail;
+pub mod compile_fail;
 pub mod grader;
 pub mod interface;
 mod lines;
 pub mod order;
 pub mod report;
+pub mod sandbox;
 pub mod score;
 mod screen;
 pub mod slot;
@@ -15,7 +16,7 @@ mod sources;
 pub mod stub;
 pub mod verdicts;
 #[path = "../../crates/judge/src/visible.rs"]
-mod visible;
+pub mod visible;
 
 use std::path::Path;
 

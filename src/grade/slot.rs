@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use course::cargo::Diagnostic;
+use course::exercise::Exercise;
 use course::process::{self, End, Limits};
 
 use crate::grade::candidates::{Candidate, Workspace};
@@ -54,22 +55,9 @@ impl Slot {
     pub fn new(root: &Path, name: &str, first: &Candidate) -> Result<Slot> {
         let workspace = Workspace::write(root, name, first)?;
         let recorded = workspace.folder().join("recorded");
-        fs::create_dir_all(&recorded)?;
-        let recorder = recorded.join("recorder");
-        fs::write(&recorder, RECORDER)?;
-        fs::set_permissions(&recorder, fs::Permissions::from_mode(0o755))?;
-        // Cargo calls no compiler for what it has built before.
-        workspace.replace("")?;
-        workspace.replace(&first.source)?;
-        let grader = workspace.build(|cargo| {
-            cargo
-                .env("RUSTC_WORKSPACE_WRAPPER", &recorder)
-                .env("RECORDED", &recorded);
-        })?;
-        let command = |name: &str| Rustc::recorded(&recorded.join(name));
-        let commands = [command(&first.exercise.library())?, command("grader")?];
+        let grader = record(&workspace, first, &recorded)?;
         Ok(Slot {
-            commands,
+            commands: recorded_commands(&recorded, first.exercise)?,
             grader,
             first: recorded.join("first"),
             current: recorded.join("current"),
@@ -96,8 +84,36 @@ impl Slot {
     }
 }
 
+/// Builds the first answer and its grader, and records in the folder `recorded` how, with the incremental data in `first`.
+///
+/// # Errors
+/// Returns an error if the answer does not build, or if a file cannot be written.
+pub fn record(workspace: &Workspace, first: &Candidate, recorded: &Path) -> Result<Grader> {
+    fs::create_dir_all(recorded)?;
+    let recorder = recorded.join("recorder");
+    fs::write(&recorder, RECORDER)?;
+    fs::set_permissions(&recorder, fs::Permissions::from_mode(0o755))?;
+    // Cargo calls no compiler for what it has built before.
+    workspace.replace("")?;
+    workspace.replace(&first.source)?;
+    workspace.build(|cargo| {
+        cargo
+            .env("RUSTC_WORKSPACE_WRAPPER", &recorder)
+            .env("RECORDED", recorded);
+    })
+}
+
+/// The commands that compile an answer and its grader.
+///
+/// # Errors
+/// Returns an error if `record` has not recorded them in that folder.
+pub fn recorded_commands(recorded: &Path, exercise: &Exercise) -> Result<[Rustc; 2]> {
+    let command = |name: &str| Rustc::recorded(&recorded.join(name));
+    Ok([command(&exercise.library())?, command("grader")?])
+}
+
 /// A call of the compiler.
-struct Rustc {
+pub struct Rustc {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: PathBuf,
@@ -126,8 +142,11 @@ impl Rustc {
         })
     }
 
-    /// Runs the compiler with its incremental data in `incremental`. Returns the compiler's errors if there are some.
-    fn run(&self, incremental: &Path) -> Result<Result<(), String>> {
+    /// The command, with its incremental data in `incremental`.
+    ///
+    /// # Errors
+    /// Returns an error if nothing was recorded.
+    pub fn command(&self, incremental: &Path) -> Result<Command> {
         let (rustc, arguments) = self.arguments.split_first().context("no command")?;
         let mut option = OsString::from("incremental=");
         option.push(incremental);
@@ -141,7 +160,13 @@ impl Rustc {
             // Cargo's pipe for its compilers is closed.
             .env_remove("CARGO_MAKEFLAGS")
             .current_dir(&self.folder);
-        let ran = process::run(&mut command, LIMITS).context("rustc cannot be run")?;
+        Ok(command)
+    }
+
+    /// Runs the compiler with its incremental data in `incremental`. Returns the compiler's errors if there are some.
+    fn run(&self, incremental: &Path) -> Result<Result<(), String>> {
+        let ran = process::run(&mut self.command(incremental)?, LIMITS);
+        let ran = ran.context("rustc cannot be run")?;
         ensure!(ran.end != End::TimeLimit, "rustc did not end");
         if ran.success() {
             return Ok(Ok(()));
@@ -164,15 +189,23 @@ fn parts(list: &[u8]) -> Vec<OsString> {
         .collect()
 }
 
-/// Makes hard links to all files of a folder.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+/// Makes hard links to all files of a folder, or copies them if the file system has none. The compiler's locks are not
+/// shared.
+///
+/// # Errors
+/// Returns an error if a file cannot be written.
+pub fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let copy = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => link_all(&entry.path(), &copy)?,
-            false => fs::hard_link(entry.path(), copy)?,
+        let is_lock = copy
+            .extension()
+            .is_some_and(|extension| extension == "lock");
+        if entry.file_type()?.is_dir() {
+            link_all(&entry.path(), &copy)?;
+        } else if is_lock || fs::hard_link(entry.path(), &copy).is_err() {
+            fs::copy(entry.path(), &copy)?;
         }
     }
     Ok(())

@@ -48,13 +48,15 @@
 //! the judge, its parent, their groups, or everything. If ptrace is refused as well, a fork bomb run by root is only
 //! noticed every 20 ms, and objects may be left.
 //!
-//! Grade strangers' code in a container or a virtual machine.
+//! Grade strangers' code with `workbook class`, in a sandbox. There, the judge is another binary than the answer's
+//! (`JUDGE_PROGRAM`), so that code before `main` runs in no process of the judge.
 //!
 //! # Environment
 //! `JUDGE_REPORT=file` appends one JSON line per case. With `JUDGE_REPORT_KEY=text` each line carries that text as its
 //! `key`. Cases see no variable of this kind. `JUDGE_INLINE=1` runs a case in the test's own process, for a
-//! debugger. `JUDGE_NO_PTRACE=1` disables tracing, as if ptrace were not permitted. `JUDGE_CHECK_ANSWER=1` ends a grader
-//! with status 96 if it was built from another version of the answer.
+//! debugger. `JUDGE_PROGRAM=file` runs the cases of that test binary, a build of the same grader with another answer. Then
+//! the judge has no code of that answer in its process. `JUDGE_NO_PTRACE=1` disables tracing, as if ptrace were not
+//! permitted. `JUDGE_CHECK_ANSWER=1` ends a grader with status 96 if it was built from another version of the answer.
 //!
 //! # Modules
 //! - `case` grades one case, `compile_fail` the code that must not compile. `answer` detects a grader that was built from

@@ -21,6 +21,7 @@ fn parse(stage: &str, compiled: &str) -> BTreeMap<String, CompileResult> {
         let result = match result {
             "rejected" => CompileResult::Rejected,
             "accepted" => CompileResult::Accepted,
+            "other" => CompileResult::OtherReason,
             _ => return None,
         };
         (of == stage).then(|| (name.to_owned(), result))
@@ -34,11 +35,11 @@ mod tests {
 
     #[test]
     fn only_clear_results_of_the_stage_are_used() {
-        let compiled =
-            "views::a rejected\nviews::b accepted\nviews::c unclear\nother::d rejected\nnoise\n";
+        let compiled = "views::a rejected\nviews::b accepted\nviews::c unclear\nviews::d other\nother::d rejected\nnoise\n";
         let results = parse("views", compiled);
-        assert_eq!(results.len(), 2);
+        assert_eq!(results.len(), 3);
         assert_eq!(results["a"], CompileResult::Rejected);
         assert_eq!(results["b"], CompileResult::Accepted);
+        assert_eq!(results["d"], CompileResult::OtherReason);
     }
 }

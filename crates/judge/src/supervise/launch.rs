@@ -1,4 +1,4 @@
-//! Starts a case's child: the same test binary, for one test alone, limited before its first instruction.
+//! Starts a case's child: the test binary, for one test alone, limited before its first instruction.
 
 use std::env;
 use std::fs::File;
@@ -72,14 +72,17 @@ pub fn not_started(error: &io::Error) -> String {
         Some(libc::EAGAIN) => "your user may not start more processes (ulimit -u), end some",
         Some(libc::ENOMEM) => "end other programs",
         Some(libc::EMFILE) => "raise the limit on open files (ulimit -n)",
-        Some(libc::ENOENT) if !Path::new(PROGRAM).exists() => "/proc is not mounted here",
+        Some(libc::ENOENT) if !Path::new(THIS_PROGRAM).exists() => "/proc is not mounted here",
         _ => return error.to_string(),
     };
     format!("{error}: {advice}")
 }
 
 /// This program, also if its file has been replaced.
-const PROGRAM: &str = "/proc/self/exe";
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The grader whose cases run, if it is another program than this one: then no code of the answer runs in the judge.
+const PROGRAM: &str = "JUDGE_PROGRAM";
 
 impl From<Errno> for LaunchError {
     fn from(error: Errno) -> Self {
@@ -123,7 +126,7 @@ impl Step {
     }
 }
 
-/// Starts the test `test` of this binary as the child for `case`. A traced child waits until `Started::go`.
+/// Starts the test `test` of the grader as the child for `case`. A traced child waits until `Started::go`.
 pub fn launch(
     test: &str,
     case: &str,
@@ -229,9 +232,10 @@ fn start_untraced(
     Ok(Pid::from_raw(child.id() as i32)) // waited for by its process id, with all that it starts
 }
 
-/// The command that runs the test `test` of this binary alone, with these values of `CHILD` and `INJECT`.
+/// The command that runs the test `test` of the grader alone, with these values of `CHILD` and `INJECT`.
 pub fn command(test: &str, child: &str, injection: &str, traced: bool) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let program = env::var_os(PROGRAM).unwrap_or_else(|| THIS_PROGRAM.into());
+    let mut command = Command::new(program);
     command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .arg("--include-ignored")

@@ -1,0 +1,223 @@
+//! What a student has submitted: one file, or a folder with `src/lib.rs` or `lib.rs`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::libc;
+
+use super::hash;
+
+/// The most bytes that an answer may have.
+const BYTES: u64 = 1 << 20;
+
+/// The most files and folders that an answer may have.
+const FILES: usize = 1000;
+
+/// The sources of an answer: the text of each file by its path in `src`.
+#[derive(Debug)]
+pub struct Submission(BTreeMap<PathBuf, String>);
+
+impl Submission {
+    /// Reads a submission. Symbolic links are not followed.
+    ///
+    /// # Errors
+    /// Returns an error, with a sentence for the student, if it is no answer.
+    pub fn read(path: &Path) -> Result<Submission> {
+        let about = fs::symlink_metadata(path).context("there is no submission")?;
+        let mut files = BTreeMap::new();
+        if about.is_dir() {
+            let folder = folder_of_sources(path)?;
+            read_all(&folder, &folder, &mut files)?;
+        } else {
+            files.insert("lib.rs".into(), read_file(path, "the submission", BYTES)?);
+        }
+        Ok(Submission(files))
+    }
+
+    /// Writes the sources to the folder `to`.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written.
+    pub fn write(&self, to: &Path) -> Result<()> {
+        for (path, text) in &self.0 {
+            let path = to.join(path);
+            fs::create_dir_all(path.parent().unwrap_or(to))?;
+            fs::write(&path, text).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The SHA-256 of the only file, or of all files with their names.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be computed.
+    pub fn hash(&self) -> Result<String> {
+        let lib = self.0.get(Path::new("lib.rs"));
+        if let (Some(text), 1) = (lib, self.0.len()) {
+            return hash::of(text.as_bytes());
+        }
+        let files = self.0.iter().map(|(path, text)| (path, text.as_bytes()));
+        hash::of_files(files)
+    }
+}
+
+/// The student's name: that of the file without `.rs`, or of the folder.
+///
+/// # Errors
+/// Returns an error if the path has no name, or one that is not UTF-8.
+pub fn student(path: &Path) -> Result<String> {
+    let path = std::path::absolute(path)?;
+    let is_file = path.extension().is_some_and(|ending| ending == "rs");
+    let name = match path.file_name() {
+        Some(name) if name == "lib.rs" => path.parent().and_then(Path::file_name),
+        Some(_) if is_file => path.file_stem(),
+        name => name,
+    };
+    let name = name.and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{} has no name in UTF-8", path.display()))?;
+    Ok(name.to_owned())
+}
+
+fn folder_of_sources(folder: &Path) -> Result<PathBuf> {
+    let source = folder.join("src");
+    let is_folder =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_dir());
+    let exists = |path: PathBuf| fs::symlink_metadata(path).is_ok();
+    if is_folder(&source) && exists(source.join("lib.rs")) {
+        return Ok(source);
+    }
+    ensure!(
+        exists(folder.join("lib.rs")),
+        "the submission has no src/lib.rs and no lib.rs"
+    );
+    Ok(folder.to_owned())
+}
+
+/// Reads the `.rs` files below `folder`.
+fn read_all(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -> Result<()> {
+    let (mut seen, mut left) = (0, BYTES);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).context("the submission cannot be read")? {
+            let path = entry?.path();
+            seen += 1;
+            ensure!(
+                seen <= FILES,
+                "the submission has more than {FILES} files and folders"
+            );
+            let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            let shown = name.display().to_string();
+            let kind = fs::symlink_metadata(&path)?.file_type();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = read_file(&path, &shown, left)?;
+                left -= text.len() as u64;
+                files.insert(name, text);
+            } else {
+                ensure!(
+                    !kind.is_symlink(),
+                    "{shown} is a symbolic link; submit the file itself"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a regular file of at most `most` bytes. Opening a FIFO, or a device, does not wait.
+fn read_file(path: &Path, shown: &str, most: u64) -> Result<String> {
+    let mut options = File::options();
+    options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            bail!("{shown} is a symbolic link; submit the file itself")
+        }
+        file => file.with_context(|| format!("{shown} cannot be read"))?,
+    };
+    ensure!(
+        file.metadata()?.is_file(),
+        "{shown} is not a regular file; submit a file with Rust code"
+    );
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= most,
+        "the submission is too large: it may have {} KiB",
+        BYTES >> 10
+    );
+    String::from_utf8(bytes).ok().with_context(|| {
+        format!("{shown} is not text in UTF-8; submit the source file, and no archive or document")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        let error = Submission::read(path).expect_err("it is no answer");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_file_and_a_folder_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs::write(root.join("alice.rs"), "fn a() {}\n").expect("a file");
+        let file = Submission::read(&root.join("alice.rs")).expect("an answer");
+        let of_text = hash::of(b"fn a() {}\n").expect("a hash");
+        assert_eq!(file.hash().expect("a hash"), of_text);
+        fs::create_dir_all(root.join("bob/src/deep")).expect("folders");
+        for path in [
+            "src/lib.rs",
+            "src/deep/more.rs",
+            "src/notes.txt",
+            "build.rs",
+        ] {
+            fs::write(root.join("bob").join(path), path).expect("a file");
+        }
+        let folder = Submission::read(&root.join("bob")).expect("an answer");
+        let names: Vec<_> = folder.0.keys().map(|path| path.to_str()).collect();
+        assert_eq!(names, [Some("deep/more.rs"), Some("lib.rs")]);
+        assert_eq!(student(&root.join("alice.rs")).expect("a name"), "alice");
+        assert_eq!(student(&root.join("bob")).expect("a name"), "bob");
+        assert_eq!(student(&root.join("bob/lib.rs")).expect("a name"), "bob");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_with_a_sentence() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let link = root.join("link.rs");
+        symlink("/etc/hostname", &link).expect("a link");
+        assert!(refused(&link).contains("is a symbolic link"));
+        for name in ["linked", "circle", "empty", "large", "fifo"] {
+            fs::create_dir(root.join(name)).expect("a folder");
+        }
+        symlink("/etc/hostname", root.join("linked/lib.rs")).expect("a link");
+        assert!(refused(&root.join("linked")).contains("lib.rs is a symbolic link"));
+        fs::write(root.join("circle/lib.rs"), "").expect("a file");
+        symlink(".", root.join("circle/again")).expect("a link");
+        assert!(refused(&root.join("circle")).contains("again is a symbolic link"));
+        assert!(refused(&root.join("empty")).contains("has no src/lib.rs"));
+        assert!(refused(&root.join("missing.rs")).contains("there is no submission"));
+        fs::write(root.join("large/lib.rs"), vec![b' '; 1 << 20]).expect("a file");
+        assert!(Submission::read(&root.join("large")).is_ok());
+        fs::write(root.join("large/more.rs"), " ").expect("a file");
+        assert!(refused(&root.join("large")).contains("may have 1024 KiB"));
+        fs::write(root.join("bytes.rs"), [0xff, 0xfe]).expect("a file");
+        assert!(refused(&root.join("bytes.rs")).contains("UTF-8"));
+        let fifo = root.join("fifo/lib.rs");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        assert!(refused(&root.join("fifo")).contains("not a regular file"));
+    }
+}

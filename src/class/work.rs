@@ -1,0 +1,366 @@
+//! Compiles and grades one submission in a sandbox.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use course::cargo::Diagnostic;
+use course::log::Verdict;
+use course::process::{self, End, Limits};
+use tempfile::TempDir;
+
+use super::Isolation;
+use super::prepare::{self, Prepared};
+use super::submission::Submission;
+use crate::grade::grader::{Confined, Grader, Stop};
+use crate::grade::order::Order;
+use crate::grade::sandbox::{self, COMPILE_SECONDS, Sandbox};
+use crate::grade::slot::link_all;
+use crate::grade::verdicts::Verdicts;
+
+/// What became of a submission.
+pub enum Graded {
+    Verdicts(Verdicts),
+    /// It cannot be graded, and earns nothing.
+    Rejected {
+        /// The reason, as a sentence.
+        note: String,
+        /// The compiler's errors.
+        compiler: String,
+    },
+}
+
+impl Graded {
+    pub fn rejected(note: impl Into<String>) -> Graded {
+        Graded::Rejected {
+            note: note.into(),
+            compiler: String::new(),
+        }
+    }
+}
+
+/// Compiles and grades the submission.
+///
+/// # Errors
+/// Returns an error if it could not be graded, and that says nothing about the submission.
+pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
+    let place = Place::new(prepared)?;
+    submission.write(&place.source)?;
+    let compiled = compile(prepared, &place)?;
+    if let Some(rejected) = compiled {
+        return Ok(rejected);
+    }
+    let sandbox = place.sandbox(prepared, Step::Run)?;
+    let built = &prepared.built;
+    let grader = Grader {
+        binary: prepared.judge(),
+        library: Some(built.library.clone()),
+        package: built.package.clone(),
+        root: prepared.exercise.root.clone(),
+        target: prepared.target.clone(),
+        confined: Some(Confined {
+            sandbox: Arc::new(sandbox),
+            program: built.program.clone(),
+        }),
+    };
+    let mut cases = Vec::new();
+    let all = grader.cases()?;
+    grader.run_all(all, &Stop::default(), |case| cases.push(case))?;
+    for case in &cases {
+        let name = &case.name;
+        if case.could_not_be_graded() {
+            let sentence = case.sentence.as_deref().unwrap_or_default();
+            bail!("{name}: {}", sentence.trim_end_matches('.'));
+        }
+        ensure!(
+            case.verdict != Verdict::Skipped || prepared.may_be_skipped(name),
+            "{name} was skipped for this answer, but not for the solution"
+        );
+    }
+    let order = Order::of(&prepared.exercise);
+    let verdicts = Verdicts::sort(&prepared.exercise, &order, cases);
+    Ok(Graded::Verdicts(verdicts))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Compile,
+    Run,
+}
+
+/// The files of one submission. In a sandbox they are visible at the paths of the prepared build.
+struct Place {
+    source: PathBuf,
+    /// The compiler's results.
+    output: PathBuf,
+    /// The compiler's incremental data.
+    incremental: PathBuf,
+    /// `None` in a container, where they are at those paths.
+    _temporary: Option<Temporary>,
+}
+
+/// The place of the incremental data below `Prepared::folder`.
+const CURRENT: &str = "recorded/current";
+
+impl Place {
+    fn new(prepared: &Prepared) -> Result<Place> {
+        let first = prepared.folder.join("recorded/first");
+        let dependencies = prepared.dependencies();
+        if prepared.isolation == Isolation::Container {
+            let place = Place {
+                source: prepared.built.package.join("src"),
+                output: dependencies.to_owned(),
+                incremental: prepared.folder.join(CURRENT),
+                _temporary: None,
+            };
+            for folder in [&place.source, &place.incremental] {
+                if folder.exists() {
+                    fs::remove_dir_all(folder)?;
+                }
+            }
+            fs::create_dir(&place.source)?;
+            copy_all(&first, &place.incremental)?;
+            return Ok(place);
+        }
+        let temporary = Temporary::new(&prepare::folder(&prepared.exercise.root).join("work"))?;
+        let folder = temporary.folder.path();
+        let place = Place {
+            source: folder.join("src"),
+            output: folder.join("output"),
+            incremental: folder.join("incremental"),
+            _temporary: None,
+        };
+        fs::create_dir(&place.source)?;
+        fs::create_dir(&place.output)?;
+        link_all(&first, &place.incremental)?;
+        // The compiler looks for the dependencies where it writes its results.
+        for entry in fs::read_dir(dependencies)? {
+            let name = entry?.file_name();
+            let is_own = prepared.is_own(&name.to_string_lossy());
+            let endings = ["rlib", "rmeta", "so"];
+            let ending = Path::new(&name).extension().and_then(|name| name.to_str());
+            if !is_own && ending.is_some_and(|ending| endings.contains(&ending)) {
+                symlink(
+                    dependencies_in_sandbox(prepared).join(&name),
+                    place.output.join(&name),
+                )?;
+            }
+        }
+        Ok(Place {
+            _temporary: Some(temporary),
+            ..place
+        })
+    }
+
+    fn sandbox(&self, prepared: &Prepared, step: Step) -> Result<Sandbox> {
+        if prepared.isolation == Isolation::Container {
+            let sandbox = Sandbox::user(&prepared.toolchain)?;
+            self.hand_over(prepared, step)?;
+            return Ok(sandbox);
+        }
+        let mut sandbox = Sandbox::new(&prepared.toolchain);
+        let package = &prepared.built.package;
+        let tests = prepared.exercise.folder().join("tests");
+        sandbox.show(&tests, &tests);
+        sandbox.show(&tests, &package.join("tests"));
+        sandbox.show(&package.join("Cargo.toml"), &package.join("Cargo.toml"));
+        sandbox.show(&self.source, &package.join("src"));
+        let dependencies = prepared.dependencies();
+        sandbox.show(dependencies, &dependencies_in_sandbox(prepared));
+        match step {
+            Step::Compile => {
+                sandbox.share(&self.output, dependencies);
+                sandbox.share(&self.incremental, &prepared.folder.join(CURRENT));
+            }
+            Step::Run => {
+                sandbox.show(&self.output, dependencies);
+                sandbox.show(&prepared.judge(), &prepared.judge());
+            }
+        }
+        Ok(sandbox)
+    }
+
+    /// Lets the user nobody write the compiler's results, or takes them from him before the answer runs.
+    fn hand_over(&self, prepared: &Prepared, step: Step) -> Result<()> {
+        let owner = match step {
+            Step::Compile => sandbox::NOBODY,
+            Step::Run => 0,
+        };
+        let mut folders = vec![self.incremental.clone()];
+        while let Some(folder) = folders.pop() {
+            chown(&folder, Some(owner), Some(owner))?;
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => chown(&path, Some(owner), Some(owner))?,
+                }
+            }
+        }
+        chown(&self.output, Some(owner), Some(owner))?;
+        fs::set_permissions(&self.output, fs::Permissions::from_mode(0o755))?;
+        for entry in fs::read_dir(&self.output)? {
+            let entry = entry?;
+            if prepared.is_own(&entry.file_name().to_string_lossy()) {
+                chown(entry.path(), Some(owner), Some(owner))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Prepared {
+    /// The folder of the compiled dependencies. The compiler's results for an answer are there, too.
+    fn dependencies(&self) -> &Path {
+        let program = &self.built.program;
+        program.parent().expect("cargo builds into a folder")
+    }
+
+    /// Whether a file in that folder is one of the answer or its grader.
+    fn is_own(&self, name: &str) -> bool {
+        let name = name.strip_prefix("lib").unwrap_or(name);
+        ["grader".to_owned(), self.exercise.library()]
+            .iter()
+            .any(|own| name.starts_with(&format!("{own}-")))
+    }
+}
+
+/// Where the dependencies are in a sandbox. Their own folder has the compiler's results and links to them.
+fn dependencies_in_sandbox(prepared: &Prepared) -> PathBuf {
+    prepared.target.join("dependencies")
+}
+
+/// What the compiler may take and print.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(15 * 60),
+    output: 4 << 20,
+};
+
+/// The exit status of bubblewrap after a signal.
+const SIGNAL: i32 = 128;
+
+/// Compiles the answer and the grader. Returns why the submission is rejected if they do not compile.
+fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Graded>> {
+    let sandbox = place.sandbox(prepared, Step::Compile)?;
+    let incremental = prepared.folder.join(CURRENT);
+    for (rustc, what) in prepared.commands.iter().zip([
+        "the answer does not compile",
+        "the grader does not compile with this answer: its public items differ from the task's",
+    ]) {
+        let mut command = sandbox.compiler(&rustc.command(&incremental)?);
+        if let Some(rejected) = run_compiler(&mut command, what)? {
+            return Ok(Some(rejected));
+        }
+    }
+    Ok(None)
+}
+
+fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Graded>> {
+    let mut watch = None;
+    let ran = process::run_with(command, LIMITS, |group| {
+        watch = Some(sandbox::watch(group));
+    });
+    let ran = ran.context("the sandbox cannot be started")?;
+    if ran.success() {
+        return Ok(None);
+    }
+    let diagnostics = ran.stderr.lines().map(serde_json::from_str::<Diagnostic>);
+    let errors = diagnostics.flatten().filter(|one| one.level == "error");
+    let coloured: String = errors.filter_map(|error| error.rendered).collect();
+    let compiler = anstream::adapter::strip_str(&coloured).to_string();
+    // A full disk is not the student's fault.
+    ensure!(
+        !compiler.contains("No space left on device"),
+        "the compiler has no space left on the disk"
+    );
+    if let Some(first) = compiler.lines().next() {
+        return Ok(Some(Graded::Rejected {
+            note: format!("{what}: {first}"),
+            compiler,
+        }));
+    }
+    let signal = match ran.end {
+        End::Exited(status) => std::os::unix::process::ExitStatusExt::signal(&status)
+            .or(status.code().map(|code| code - SIGNAL)),
+        End::OutputLimit => return Ok(Some(Graded::rejected("the compiler's errors do not end"))),
+        End::TimeLimit => None,
+    };
+    Ok(Some(Graded::rejected(match signal {
+        Some(nix::libc::SIGXCPU) => format!(
+            "it was still compiling after {COMPILE_SECONDS} s of processor time, and was stopped: look for a constant, \
+             a macro or a type whose evaluation does not end"
+        ),
+        Some(nix::libc::SIGABRT | nix::libc::SIGSEGV | nix::libc::SIGBUS) => {
+            "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too large"
+                .to_owned()
+        }
+        // The status of rustc after a panic.
+        Some(signal) if signal + SIGNAL == 101 => "the compiler panicked".to_owned(),
+        _ => {
+            // The compiler's messages are JSON. Others are those of the sandbox.
+            let others = ran.stderr.lines().filter(|line| !line.starts_with('{'));
+            let others: Vec<_> = others.take(5).collect();
+            bail!("the compiler {}. {}", ran.describe(), others.join(" "))
+        }
+    })))
+}
+
+/// A folder that disappears with this process, or when another one starts.
+struct Temporary {
+    folder: TempDir,
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+
+impl Temporary {
+    fn new(parent: &Path) -> Result<Temporary> {
+        fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        remove_old(parent)?;
+        let folder = TempDir::new_in(parent)?;
+        let lock = File::create(folder.path().join(LOCK))?;
+        lock.lock()?;
+        Ok(Temporary {
+            folder,
+            _lock: lock,
+        })
+    }
+}
+
+/// Removes the folders of processes that were killed. The kernel has released their locks.
+fn remove_old(parent: &Path) -> Result<()> {
+    // Younger folders may not be locked yet.
+    const AGE: Duration = Duration::from_secs(60);
+    for entry in fs::read_dir(parent)? {
+        let folder = entry?.path();
+        let modified = fs::metadata(&folder).and_then(|about| about.modified());
+        // Another process may have removed it meanwhile.
+        let age = modified.map(|time| SystemTime::now().duration_since(time));
+        if !matches!(age, Ok(Ok(age)) if age > AGE) {
+            continue;
+        }
+        let lock = File::open(folder.join(LOCK));
+        if lock.map_or(true, |lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder. In a container, the copies get another owner than the originals.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_all(&entry.path(), &copy)?,
+            false => drop(fs::copy(entry.path(), &copy)?),
+        }
+    }
+    Ok(())
+}

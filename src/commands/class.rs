@@ -1,0 +1,141 @@
+//! `workbook class`: grades the answers of a class.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use course::exercise::Exercise;
+
+use crate::class::prepare::Prepared;
+use crate::class::result::{self, Outcome, Status};
+use crate::class::{self, Isolation, submission};
+use crate::grade::sandbox;
+use crate::say;
+
+/// The exit status if a submission could not be graded.
+const COULD_NOT: u8 = 2;
+
+/// Builds what grading the exercise needs.
+///
+/// # Errors
+/// Returns an error if there is no sandbox, or if something cannot be built.
+pub fn prepare(root: &Path, exercise: &str, isolation: Isolation) -> Result<Prepared> {
+    if isolation == Isolation::Sandbox {
+        sandbox::check()?;
+    }
+    Prepared::new(&Exercise::find(root, exercise)?, isolation)
+}
+
+/// Grades one submission.
+///
+/// # Errors
+/// Returns an error if nothing can be graded here, or if the result cannot be written.
+pub fn one(
+    root: &Path,
+    exercise: &str,
+    isolation: Isolation,
+    submission: &Path,
+    result: &Path,
+) -> Result<ExitCode> {
+    let prepared = prepare(root, exercise, isolation)?;
+    let outcome = class::grade_one(&prepared, submission, result)?;
+    say!("{}: {}", outcome.student, outcome.line());
+    Ok(status(&[outcome]))
+}
+
+/// Grades every submission in a folder, and writes a result file for each, and a table.
+///
+/// # Errors
+/// Returns an error if nothing can be graded here, or if a result cannot be written.
+pub fn grade(
+    root: &Path,
+    exercise: &str,
+    folder: &Path,
+    results: Option<&Path>,
+    jobs: Option<usize>,
+) -> Result<ExitCode> {
+    let submissions = submissions(folder)?;
+    let results = match results {
+        Some(results) => results.to_owned(),
+        None => beside(folder)?,
+    };
+    let prepared = prepare(root, exercise, Isolation::Sandbox)?;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let waiting = Mutex::new(submissions.iter());
+    let finished = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        loop {
+            let next = waiting.lock().map_err(|_| anyhow!(POISONED))?.next();
+            let Some((student, path)) = next else {
+                return Ok(());
+            };
+            let file = results.join(format!("{student}.json"));
+            let outcome = class::grade_one(&prepared, path, &file)?;
+            let mut finished = finished.lock().map_err(|_| anyhow!(POISONED))?;
+            let (line, total) = (outcome.line(), submissions.len());
+            finished.push(outcome);
+            say!("[{}/{total}] {student}: {line}", finished.len());
+        }
+    };
+    thread::scope(|scope| {
+        let work = &work;
+        let jobs = 0..jobs.unwrap_or(processors);
+        let threads: Vec<_> = jobs.map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!(POISONED))?)
+    })?;
+    let mut finished = finished.into_inner().map_err(|_| anyhow!(POISONED))?;
+    finished.sort_by(|one, other| one.student.cmp(&other.student));
+    let table = results.join("results.csv");
+    result::write(&table, &result::table(finished.iter()))?;
+    say!(
+        "The table is {}, and the verdicts are in the files beside it.",
+        table.display()
+    );
+    Ok(status(&finished))
+}
+
+const POISONED: &str = "a thread panicked";
+
+fn status(outcomes: &[Outcome]) -> ExitCode {
+    let could_not = |outcome: &Outcome| outcome.status == Status::CouldNot;
+    match outcomes.iter().any(could_not) {
+        true => ExitCode::from(COULD_NOT),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// The submissions by their students' names. Hidden files are none.
+fn submissions(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let entries = fs::read_dir(folder);
+    for entry in entries.with_context(|| format!("{} cannot be read", folder.display()))? {
+        let path = entry?.path();
+        let student = submission::student(&path)?;
+        if student.starts_with('.') {
+            continue;
+        }
+        if let Some(other) = found.insert(student, path.clone()) {
+            bail!(
+                "{} and {} are of the same student: remove one of them",
+                other.display(),
+                path.display()
+            );
+        }
+    }
+    ensure!(!found.is_empty(), "{} is empty", folder.display());
+    Ok(found)
+}
+
+/// The folder of the results: `FOLDER-results`.
+fn beside(folder: &Path) -> Result<PathBuf> {
+    let folder = fs::canonicalize(folder)?;
+    let mut name = folder.file_name().context("name a folder")?.to_owned();
+    name.push("-results");
+    Ok(folder.with_file_name(name))
+}

@@ -1,0 +1,350 @@
+//! Where the compiler and the grader of an answer that is not trusted run.
+//!
+//! Usually that is a sandbox of bubblewrap, which needs no privileges. The processes in it see no other processes, no network
+//! and no files but the system's, the toolchain, the exercise's grader and the answer. They can write only to small file
+//! systems in memory, and the compiler to the folder of its results. The command judges from outside: it reads the report
+//! of the judge, which runs in the sandbox as another process than the answer.
+//!
+//! In a container for one submission, where the kernel permits no sandbox in it, they run as the user nobody.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use course::process::{self, Killer, Limits};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{SysconfVar, geteuid, sysconf};
+
+/// What to do without bubblewrap.
+const REMEDY: &str =
+    "install it (`apt install bubblewrap`), and permit user namespaces to your user";
+
+/// The directories of a system that programs need. They may be symbolic links.
+const SYSTEM: [&str; 7] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+];
+
+/// Files that the linkers need.
+const LINKERS: [&str; 4] = [
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+];
+
+/// The environment variables that programs in the sandbox get: what cargo and the command set for them.
+const VARIABLES: [&str; 9] = [
+    "CARGO_CRATE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_TARGET_DIR",
+    "INSTA_",
+    "JUDGE_",
+    "OUT_DIR",
+    "RUST_TEST_THREADS",
+    "TRYBUILD",
+];
+
+/// The bytes in each file system in memory.
+const IN_MEMORY: &str = "67108864";
+
+/// The user without privileges, as which programs run in a container.
+pub const NOBODY: u32 = 65_534;
+
+/// The most processes and threads in a sandbox, and the most bytes that are resident in all of them. The judge has lower
+/// limits for each case.
+const MOST_TASKS: u64 = 500;
+const MOST_MEMORY: u64 = 4 << 30;
+
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    kind: Kind,
+    /// The folder of the toolchain.
+    toolchain: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The arguments of bubblewrap for what is visible.
+    Bubblewrap(Vec<OsString>),
+    User,
+}
+
+/// Returns an error with the remedy if bubblewrap does not work here.
+///
+/// # Errors
+/// As described.
+pub fn check() -> Result<()> {
+    const LIMITS: Limits = Limits::time(Duration::from_secs(20));
+    let mut command = Command::new("bwrap");
+    command
+        .args(isolation())
+        .args(system())
+        .args(["--proc", "/proc", "true"]);
+    let ran = process::run(&mut command, LIMITS);
+    let ran = ran.with_context(|| format!("bubblewrap cannot be started: {REMEDY}"))?;
+    ensure!(
+        ran.success(),
+        "bubblewrap does not work here: {REMEDY}. It {}: {}",
+        ran.describe(),
+        ran.stderr.trim()
+    );
+    Ok(())
+}
+
+/// The arguments that separate the sandbox from everything else.
+fn isolation() -> [&'static str; 11] {
+    [
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+        "--cap-drop",
+        "ALL",
+    ]
+}
+
+/// The arguments that make the system visible.
+fn system() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    for path in SYSTEM {
+        match fs::read_link(path) {
+            Ok(target) => arguments.extend(["--symlink".into(), target.into(), path.into()]),
+            Err(_) => arguments.extend(["--ro-bind-try", path, path].map(Into::into)),
+        }
+    }
+    for path in LINKERS {
+        arguments.extend(["--ro-bind-try", path, path].map(Into::into));
+    }
+    arguments
+}
+
+impl Sandbox {
+    /// A sandbox of bubblewrap.
+    pub fn new(toolchain: &Path) -> Sandbox {
+        let mut mounts = system();
+        let rest = "--ro-bind-try /sys /sys --proc /proc --dev /dev --mqueue /dev/mqueue";
+        mounts.extend(rest.split(' ').map(Into::into));
+        for path in ["/tmp", "/dev/shm"] {
+            mounts.extend(["--size", IN_MEMORY, "--tmpfs", path].map(Into::into));
+        }
+        let mut sandbox = Sandbox {
+            kind: Kind::Bubblewrap(mounts),
+            toolchain: toolchain.to_owned(),
+        };
+        sandbox.show(toolchain, toolchain);
+        sandbox
+    }
+
+    /// The user nobody.
+    ///
+    /// # Errors
+    /// Returns an error if this process may not become that user.
+    pub fn user(toolchain: &Path) -> Result<Sandbox> {
+        ensure!(
+            geteuid().is_root(),
+            "in a container, run this as root: the answer is graded as the user nobody"
+        );
+        Ok(Sandbox {
+            kind: Kind::User,
+            toolchain: toolchain.to_owned(),
+        })
+    }
+
+    /// Makes `original` visible as `place`.
+    pub fn show(&mut self, original: &Path, place: &Path) {
+        self.bind("--ro-bind", original, place);
+    }
+
+    /// Makes `original` visible as `place`, where programs may write.
+    pub fn share(&mut self, original: &Path, place: &Path) {
+        self.bind("--bind", original, place);
+    }
+
+    fn bind(&mut self, option: &str, original: &Path, place: &Path) {
+        if let Kind::Bubblewrap(mounts) = &mut self.kind {
+            mounts.extend([option.into(), original.into(), place.into()]);
+        }
+    }
+
+    /// The command in this sandbox: a compiler.
+    pub fn compiler(&self, command: &Command) -> Command {
+        // Together with the linker, it takes less than 1 GiB and a few seconds.
+        const LIMITS: [(Resource, u64); 3] = [
+            (Resource::RLIMIT_FSIZE, 256 << 20),
+            (Resource::RLIMIT_AS, 6 << 30),
+            (Resource::RLIMIT_CPU, COMPILE_SECONDS),
+        ];
+        self.command(command, &[], &LIMITS)
+    }
+
+    /// The command in this sandbox: a judge, which starts the answer. It is the first process there, so that no signal of
+    /// the answer reaches it.
+    pub fn judge(&self, command: &Command) -> Command {
+        self.command(command, &["--as-pid-1"], &[])
+    }
+
+    fn command(
+        &self,
+        inner: &Command,
+        options: &[&str],
+        limits: &'static [(Resource, u64)],
+    ) -> Command {
+        let mut command = match &self.kind {
+            Kind::Bubblewrap(mounts) => {
+                let mut command = Command::new("bwrap");
+                command.args(isolation()).args(options).args(mounts);
+                command.args(["--remount-ro", "/dev", "--remount-ro", "/"]);
+                if let Some(folder) = inner.get_current_dir() {
+                    command.arg("--chdir").arg(folder);
+                }
+                command.arg("--").arg(self.program(inner));
+                command
+            }
+            Kind::User => {
+                let mut command = Command::new(self.program(inner));
+                command.uid(NOBODY).gid(NOBODY);
+                command.current_dir(inner.get_current_dir().unwrap_or(Path::new("/")));
+                command
+            }
+        };
+        command.args(inner.get_args()).env_clear();
+        for (name, value) in inner.get_envs() {
+            let is_known = |known: &&str| name.as_encoded_bytes().starts_with(known.as_bytes());
+            if let Some(value) = value
+                && VARIABLES.iter().any(is_known)
+            {
+                command.env(name, value);
+            }
+        }
+        let mut path = self.toolchain.join("bin").into_os_string();
+        path.push(":/usr/local/bin:/usr/bin:/bin");
+        command
+            .env("PATH", path)
+            .env("HOME", "/tmp")
+            .env("LANG", "C.UTF-8");
+        let limit = move || {
+            let common = [
+                (Resource::RLIMIT_CORE, 0),
+                // Not for root, whose tasks are only counted from outside.
+                (Resource::RLIMIT_NPROC, 1024),
+            ];
+            for (resource, most) in common.iter().chain(limits) {
+                // The first signal at the limit on processor time can be told from others, the second one cannot.
+                let hard = match resource {
+                    Resource::RLIMIT_CPU => most + 5,
+                    _ => *most,
+                };
+                let set = setrlimit(*resource, *most, hard);
+                set.map_err(io::Error::from)?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec the closure makes only system calls.
+        unsafe { command.pre_exec(limit) };
+        command
+    }
+
+    /// The program, which is the toolchain's if it has no path. rustup's `rustc` is not in the sandbox.
+    fn program(&self, command: &Command) -> PathBuf {
+        let program = Path::new(command.get_program());
+        match program.file_name() {
+            Some(name) if name == OsStr::new("rustc") => self.toolchain.join("bin/rustc"),
+            _ => program.to_owned(),
+        }
+    }
+}
+
+/// The processor time after which the compiler is stopped.
+pub const COMPILE_SECONDS: u64 = 60;
+
+/// Watches a sandbox.
+#[derive(Debug)]
+pub struct Watch {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Kills a group when the descendants of its leader are too many or too large.
+pub fn watch(group: Killer) -> Watch {
+    const POLL: Duration = Duration::from_millis(200);
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ended);
+    let thread = thread::spawn(move || {
+        while !seen.load(Ordering::SeqCst) {
+            let Some(leader) = group.leader() else { return };
+            let (tasks, memory) = usage(leader.as_raw());
+            if tasks > MOST_TASKS || memory > MOST_MEMORY {
+                group.kill();
+                return;
+            }
+            thread::park_timeout(POLL);
+        }
+    });
+    Watch {
+        ended,
+        thread: Some(thread),
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The number of tasks of `leader` and its descendants, and the bytes that are resident in them.
+fn usage(leader: i32) -> (u64, u64) {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0);
+    let mut children: BTreeMap<i32, Vec<(i32, u64, u64)>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The name, in parentheses, may contain spaces and parentheses.
+        let Some((_, fields)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        // From the third field on: state ppid …, and num_threads and rss are fields 20 and 24.
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let number = |index: usize| fields.get(index).and_then(|text| text.parse().ok());
+        if let (Some(parent), Some(threads), Some(pages)) = (number(1), number(17), number(21)) {
+            let parent = parent as i32;
+            let process = (pid, threads, pages * page as u64);
+            children.entry(parent).or_default().push(process);
+        }
+    }
+    let (mut tasks, mut memory) = (0, 0);
+    let mut waiting = vec![leader];
+    while let Some(parent) = waiting.pop() {
+        for (pid, threads, bytes) in children.remove(&parent).unwrap_or_default() {
+            waiting.push(pid);
+            tasks += threads;
+            memory += bytes;
+        }
+    }
+    (tasks, memory)
+}

@@ -1,0 +1,439 @@
+//! `workbook class`: grades a class, and no attack of an answer raises its score. Not part of `cargo test`:
+//! `cargo test --test class` needs bubblewrap, and takes some minutes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use course::exercise::Exercise;
+use tempfile::TempDir;
+use workbook::class::result::{Outcome, Status};
+
+const WORKBOOK: &str = env!("CARGO_BIN_EXE_workbook");
+const EXERCISE: &str = "private-alloc";
+
+fn root() -> PathBuf {
+    course::root::find().expect("the tests run in a clone")
+}
+
+fn exercise() -> Exercise {
+    Exercise::find(&root(), EXERCISE).expect("an exercise")
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn stub() -> String {
+    read(exercise().stub())
+}
+
+fn solution() -> String {
+    read(exercise().solution())
+}
+
+/// The code of an attack, without the comment at its beginning.
+fn attack(name: &str) -> String {
+    let text = read(root().join("tests/class").join(name).with_extension("rs"));
+    let lines = text.lines().filter(|line| !line.starts_with("//!"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The solution with a mistake: some cases fail.
+fn mistaken() -> String {
+    let solution = solution();
+    let mistaken = solution.replace("PROT_READ | ProtFlags::PROT_WRITE", "PROT_READ");
+    assert_ne!(mistaken, solution);
+    mistaken
+}
+
+fn workbook(arguments: &[&str]) -> Command {
+    let mut command = Command::new(WORKBOOK);
+    command
+        .arg("class")
+        .args(arguments)
+        .current_dir(root())
+        .env_remove("JUDGE_NO_PTRACE");
+    command
+}
+
+/// A folder of submissions and one of results.
+struct Class {
+    folder: TempDir,
+}
+
+impl Class {
+    fn new() -> Class {
+        Class {
+            folder: TempDir::new().expect("a folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join("answers").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        path
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a submission");
+    }
+
+    fn result(&self, results: &str, student: &str) -> PathBuf {
+        let folder = self.folder.path().join(results);
+        folder.join(format!("{student}.json"))
+    }
+
+    fn grade_command(&self, results: &str, jobs: usize) -> Command {
+        let mut command = workbook(&["grade", "--exercise", EXERCISE]);
+        command
+            .arg(self.folder.path().join("answers"))
+            .arg("--results")
+            .arg(self.folder.path().join(results))
+            .args(["--jobs", &jobs.to_string()]);
+        command
+    }
+
+    /// Grades the class, and returns the table.
+    fn grade(&self, results: &str, jobs: usize) -> String {
+        let output = self.grade_command(results, jobs).output();
+        let Output { stderr, .. } = output.expect("the command starts");
+        let table = self.folder.path().join(results).join("results.csv");
+        fs::read_to_string(table).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&stderr)))
+    }
+
+    /// Grades one submission.
+    fn one(&self, name: &str) -> Outcome {
+        self.one_with(name, |_| {})
+    }
+
+    fn one_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Outcome {
+        let result = self.result("one", name);
+        let mut command = workbook(&["one", "--exercise", EXERCISE]);
+        command.arg(self.path(name)).arg(&result);
+        change(&mut command);
+        let Output { stderr, .. } = command.output().expect("the command starts");
+        Outcome::read(&result).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&stderr)))
+    }
+}
+
+fn points(outcome: &Outcome) -> f64 {
+    outcome.score.as_ref().map_or(0.0, |score| score.points)
+}
+
+/// Grades `text` alone.
+fn grade(text: &str) -> Outcome {
+    let class = Class::new();
+    class.write("student.rs", text);
+    class.one("student.rs")
+}
+
+/// Fails unless the submission earns nothing and its note has this text.
+fn expect_rejected(outcome: &Outcome, note: &str) {
+    assert_eq!(outcome.status, Status::Rejected, "{outcome:#?}");
+    assert_eq!(points(outcome), 0.0);
+    assert!(outcome.note.contains(note), "{}", outcome.note);
+}
+
+#[test]
+fn a_class_is_graded_the_same_way_by_one_job_and_by_two() {
+    let class = Class::new();
+    class.write("right.rs", &solution());
+    class.write("folder/src/lib.rs", &solution());
+    class.write("mistaken.rs", &mistaken());
+    class.write("stub.rs", &stub());
+    class.write("broken.rs", "fn missing( {\n");
+    class.write("=1+1.rs", "struct Other;\n");
+    let table = class.grade("first", 1);
+    assert_eq!(table, class.grade("second", 2));
+    let rows: BTreeMap<&str, &str> = table
+        .lines()
+        .filter_map(|line| line.split_once(','))
+        .collect();
+    assert_eq!(rows["right"], "private-alloc,80,80,0,0,graded,");
+    assert_eq!(rows["folder"], rows["right"]);
+    assert_eq!(rows["stub"], "private-alloc,0,80,0,0,graded,");
+    assert!(rows["broken"].contains(",0,80,0,0,rejected,"), "{table}");
+    assert!(rows["\"'=1+1\""].contains("public items differ"), "{table}");
+    let mistaken = Outcome::read(&class.result("first", "mistaken")).expect("a result");
+    assert!((1.0..79.0).contains(&points(&mistaken)), "{table}");
+
+    // What is graded already is not graded again.
+    let file = class.result("first", "right");
+    let before = fs::metadata(&file).expect("a result").ino();
+    class.write("stub.rs", &solution());
+    let table = class.grade("first", 2);
+    assert_eq!(fs::metadata(&file).expect("a result").ino(), before);
+    assert!(table.contains("stub,private-alloc,80,80"), "{table}");
+}
+
+#[test]
+fn a_grading_that_was_killed_goes_on_where_it_was() {
+    let class = Class::new();
+    for student in 0..5 {
+        let text = format!("{}\n// {student}\n", solution());
+        class.write(&format!("s{student}.rs"), &text);
+    }
+    let begin = |results| -> Child {
+        let mut command = class.grade_command(results, 1);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the command starts")
+    };
+    let finished = || -> Vec<(PathBuf, u64)> {
+        let files = (0..5).map(|student| class.result("killed", &format!("s{student}")));
+        let files = files.filter_map(|file| Some((file.clone(), fs::metadata(&file).ok()?.ino())));
+        files.collect()
+    };
+    let mut kept = Vec::new();
+    // Once in the middle of the first submission after each result.
+    for count in 1..=2 {
+        let mut child = begin("killed");
+        let deadline = Instant::now() + Duration::from_secs(300);
+        while finished().len() < count {
+            assert!(Instant::now() < deadline, "no result");
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(700));
+        child.kill().expect("it runs");
+        child.wait().expect("it was killed");
+        kept = finished();
+    }
+    let table = class.grade("killed", 2);
+    for (file, number) in kept {
+        // The same file: it was not written again.
+        assert_eq!(fs::metadata(&file).expect("a result").ino(), number);
+        assert_eq!(
+            Outcome::read(&file).expect("a result").status,
+            Status::Graded
+        );
+    }
+    assert_eq!(table.matches(",80,80,0,0,graded,").count(), 5, "{table}");
+}
+
+#[test]
+fn skipped_cases_are_flagged_and_cost_nothing() {
+    let class = Class::new();
+    class.write("right.rs", &solution());
+    let outcome = class.one_with("right.rs", |command| {
+        command.env("JUDGE_NO_PTRACE", "1");
+    });
+    assert_eq!(outcome.status, Status::Graded, "{outcome:#?}");
+    let score = outcome.score.expect("a score");
+    assert!(score.skipped > 0);
+    assert_eq!(score.points, score.possible);
+    assert!(outcome.note.contains("cases skipped"), "{}", outcome.note);
+    // With a tracer it is graded again.
+    let again = class.one("right.rs");
+    assert_eq!(again.score.expect("a score").skipped, 0);
+}
+
+#[test]
+fn without_bubblewrap_nothing_is_graded() {
+    let class = Class::new();
+    class.write("student.rs", &solution());
+    let tools = class.folder.path().join("bin");
+    fs::create_dir(&tools).expect("a folder");
+    for tool in ["sha256sum", "cc"] {
+        symlink(Path::new("/usr/bin").join(tool), tools.join(tool)).expect("a link");
+    }
+    let mut command = class.grade_command("results", 1);
+    let output = command.env("PATH", &tools).output().expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("apt install bubblewrap"), "{errors}");
+    assert!(!class.result("results", "student").exists());
+}
+
+#[test]
+fn a_solution_can_be_neither_included_nor_read() {
+    let path = exercise().solution();
+    let path = path.display();
+    let attacks = [
+        format!("include!({path:?});\n", path = path.to_string()),
+        format!("#[path = \"{path}\"]\nmod solution;\npub use solution::*;\n"),
+        format!("{}\nconst _: &str = include_str!(\"{path}\");\n", stub()),
+    ];
+    for attack in attacks {
+        expect_rejected(&grade(&attack), "does not compile");
+    }
+}
+
+#[test]
+fn build_scripts_and_procedural_macros_do_not_run() {
+    let class = Class::new();
+    let ran = class.folder.path().join("ran");
+    let script = format!("fn main() {{ std::fs::write({ran:?}, \"\").unwrap(); }}\n");
+    class.write(
+        "script/Cargo.toml",
+        "[package]\nname = \"script\"\nbuild = \"build.rs\"\n",
+    );
+    class.write("script/build.rs", &script);
+    class.write("script/src/lib.rs", &stub());
+    let script = class.one("script");
+    assert_eq!((script.status, points(&script)), (Status::Graded, 0.0));
+    assert!(!ran.exists());
+
+    let macros = format!(
+        "extern crate proc_macro;\n#[proc_macro]\npub fn pass(_: proc_macro::TokenStream) -> \
+         proc_macro::TokenStream {{ std::fs::write({ran:?}, \"\").unwrap(); std::process::exit(0) }}\n"
+    );
+    class.write(
+        "macros/Cargo.toml",
+        "[package]\nname = \"macros\"\n[lib]\nproc-macro = true\n",
+    );
+    class.write("macros/src/lib.rs", &format!("{macros}\n{}", stub()));
+    expect_rejected(&class.one("macros"), "does not compile");
+    assert!(!ran.exists());
+}
+
+#[test]
+fn endless_evaluation_by_the_compiler_is_stopped() {
+    let endless = "#[allow(long_running_const_eval)]\nconst _: () = loop {};\n";
+    let outcome = grade(&(stub() + endless));
+    expect_rejected(&outcome, "still compiling after 60 s");
+}
+
+#[test]
+fn what_the_compiler_cannot_hold_is_rejected() {
+    let large = "pub static LARGE: &[u8] = include_bytes!(\"/dev/zero\");\n";
+    let outcome = grade(&format!("{}{large}", stub()));
+    assert_eq!(outcome.status, Status::Rejected, "{outcome:#?}");
+}
+
+#[test]
+fn code_before_main_forges_no_verdict_and_kills_nothing() {
+    let outcome = grade(&(stub() + &attack("constructor")));
+    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
+    let passed =
+        |case: &workbook::grade::grader::Case| case.verdict == course::log::Verdict::Passed;
+    assert!(!outcome.cases.iter().any(passed), "{outcome:#?}");
+}
+
+#[test]
+fn replaced_symbols_forge_no_verdict() {
+    let outcome = grade(&(stub() + &attack("symbols")));
+    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
+}
+
+#[test]
+fn a_pass_that_is_printed_is_none() {
+    let forged = r#"{
+        for case in ["by_hand::zeroed_and_writable", "by_hand::unmapped"] {
+            println!("{{\"case\":\"{case}\",\"verdict\":\"passed\",\"kind\":\"passed\",\"sentence\":null}}");
+            println!("test {case} ... ok");
+        }
+        println!("test result: ok. 55 passed; 0 failed");
+        std::process::exit(0)
+    }"#;
+    let outcome = grade(&in_map_by_hand(forged));
+    assert_eq!(outcome.status, Status::Graded, "{outcome:#?}");
+    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
+}
+
+/// The stub with this body of its first function.
+fn in_map_by_hand(body: &str) -> String {
+    let stub = stub();
+    let place = stub.find("pub fn map_by_hand").expect("the function");
+    let todo = place + stub[place..].find("todo!(").expect("a todo");
+    let end = todo + stub[todo..].find(')').expect("its end") + 1;
+    format!("{}{body}{}", &stub[..todo], &stub[end..])
+}
+
+/// What is out of reach: solutions, results, graders, other submissions, processes, the network, the environment, and the
+/// judge's memory.
+#[test]
+fn an_answer_reaches_nothing_but_its_own_folder() {
+    let class = Class::new();
+    class.write("other.rs", &solution());
+    let other = class.one("other.rs");
+    assert_eq!(points(&other), 80.0, "{other:#?}");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let prepared = root().join(".workbook/class");
+    let built: serde_json::Value =
+        serde_json::from_str(&read(prepared.join(EXERCISE).join("built.json"))).expect("JSON");
+    let program = built["program"].as_str().expect("a path").to_owned();
+    let dependencies = Path::new(&program).parent().expect("a folder");
+    let judge_library = fs::read_dir(dependencies)
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.display().to_string().contains("/libjudge-"));
+    let paths = [
+        ("@SOLUTION@", exercise().solution()),
+        ("@ANSWERS@", exercise().answers()),
+        ("@RESULT@", class.result("one", "other.rs")),
+        ("@OTHER@", class.path("other.rs")),
+        ("@GRADER@", exercise().grader().join("main.rs")),
+        ("@JUDGE@", prepared.join(EXERCISE).join("judge")),
+        ("@PROGRAM@", program.clone().into()),
+        ("@DEPENDENCY@", judge_library.expect("the judge")),
+        ("@ADDRESS@", address.into()),
+    ];
+    let mut probe = attack("probe");
+    for (name, path) in &paths {
+        assert!(probe.contains(name), "{name}");
+        probe = probe.replace(name, &path.display().to_string());
+    }
+    class.write("probe.rs", &in_map_by_hand(&probe));
+    let outcome = class.one_with("probe.rs", |command| {
+        command.env("CLASS_SECRET", "1");
+    });
+    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
+    let sentences = outcome
+        .cases
+        .iter()
+        .filter_map(|case| case.sentence.as_ref());
+    let reached: Vec<_> = sentences
+        .filter(|sentence| sentence.contains("It reached: "))
+        .collect();
+    assert!(!reached.is_empty(), "{outcome:#?}");
+    for sentence in reached {
+        assert!(sentence.contains("It reached: []"), "{sentence}");
+    }
+    // What it may have tried to overwrite is as it was.
+    class.write("after.rs", &(solution() + "// after\n"));
+    let after = class.one("after.rs");
+    assert_eq!(points(&after), 80.0, "{after:#?}");
+}
+
+/// As root, the number of processes is only limited from outside.
+#[test]
+fn processes_that_are_started_before_the_judge_counts_them_are_killed() {
+    let bomb = r#"
+        #[used]
+        #[unsafe(link_section = ".preinit_array")]
+        static FIRST: extern "C" fn() = start_many;
+        extern "C" fn start_many() {
+            for _ in 0..3000 {
+                // SAFETY: the child only waits.
+                if unsafe { nix::libc::fork() } == 0 {
+                    // SAFETY: the call takes a number.
+                    unsafe { nix::libc::sleep(60) };
+                    // SAFETY: the call takes a number.
+                    unsafe { nix::libc::_exit(0) };
+                }
+            }
+        }
+    "#;
+    let begin = Instant::now();
+    let outcome = grade(&(stub() + bomb));
+    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
+    assert!(begin.elapsed() < Duration::from_secs(240), "{outcome:#?}");
+}
+
+#[test]
+fn a_link_as_the_answer_is_rejected() {
+    let class = Class::new();
+    symlink(exercise().solution(), class.path("link.rs")).expect("a link");
+    expect_rejected(&class.one("link.rs"), "symbolic link");
+    class.write("folder/notes", "");
+    symlink(exercise().solution(), class.path("folder/lib.rs")).expect("a link");
+    expect_rejected(&class.one("folder"), "symbolic link");
+}

@@ -1,0 +1,59 @@
+//! Put into the stub's `map_by_hand`: reports what it can reach, in the message of a panic.
+{
+    use std::fs;
+    let mut reached = Vec::<String>::new();
+    for path in ["@SOLUTION@", "@RESULT@", "@ANSWERS@", "@OTHER@", "/root/.ssh", "/home", "/etc/shadow", "/etc/passwd"] {
+        if fs::metadata(path).is_ok() {
+            reached.push(format!("sees {path}"));
+        }
+    }
+    for path in ["@GRADER@", "@JUDGE@", "@PROGRAM@", "@DEPENDENCY@", "/usr/new", "/new", "/dev/new"] {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        if file.is_ok() {
+            reached.push(format!("writes {path}"));
+        }
+        if fs::remove_file(path).is_ok() {
+            reached.push(format!("removes {path}"));
+        }
+    }
+    if std::net::TcpStream::connect("@ADDRESS@").is_ok() {
+        reached.push("connects".to_owned());
+    }
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let is_ours = name.starts_with("judge") || name.starts_with("grader") || name.contains("::");
+        if !name.is_empty() && path.join("environ").exists() && !is_ours {
+            reached.push(format!("sees the process {}", name.trim()));
+        }
+        if path.ends_with("1") {
+            if fs::read(path.join("environ")).is_ok() {
+                reached.push("reads the judge's environment".to_owned());
+            }
+            // The judge's report is one of its descriptors.
+            for fd in 0..100 {
+                let fd = path.join("fd").join(fd.to_string());
+                if fs::read_link(&fd).is_ok() || fs::OpenOptions::new().append(true).open(fd).is_ok() {
+                    reached.push("opens a descriptor of the judge".to_owned());
+                }
+            }
+        }
+        if path.ends_with("1") && fs::OpenOptions::new().write(true).open(path.join("mem")).is_ok() {
+            reached.push("writes the judge's memory".to_owned());
+        }
+    }
+    for (name, _) in std::env::vars() {
+        if name == "CLASS_SECRET" {
+            reached.push("knows the secret".to_owned());
+        }
+    }
+    // More than the file systems in memory have.
+    let mut written = 0;
+    for number in 0..40 {
+        written += fs::write(format!("/tmp/{number}"), vec![1; 8 << 20]).is_ok() as usize;
+    }
+    if written > 8 {
+        reached.push(format!("writes {written} files of 8 MiB"));
+    }
+    panic!("It reached: [{}]", reached.join(", "));
+}
