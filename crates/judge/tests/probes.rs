@@ -501,8 +501,8 @@ fn a_page_that_is_wiped_in_children() {
 #[test]
 fn a_page_that_is_not_dumped() {
     flags_earn(
-        "The mapping is left out of core dumps. Leave out MADV_DONTDUMP.",
-        Kind::MayBeHuge,
+        "passed",
+        Kind::Private,
         libc::MAP_PRIVATE,
         advised(libc::MADV_DONTDUMP),
     );

@@ -61,7 +61,7 @@ fn flags_at(start: *const u8) -> Option<VmFlags> {
 }
 
 /// A flag that no memory of these exercises needs: its code, and the rest of a sentence about memory that has it.
-const UNWANTED: [(&str, &str); 16] = [
+const UNWANTED: [(&str, &str); 15] = [
     ("ex", "can be executed. Leave out PROT_EXEC."),
     (
         "lo",
@@ -91,7 +91,6 @@ const UNWANTED: [(&str, &str); 16] = [
         "wf",
         "is zeroed in forked children. Leave out MADV_WIPEONFORK.",
     ),
-    ("dd", "is left out of core dumps. Leave out MADV_DONTDUMP."),
     (
         "mg",
         "may be merged with equal pages elsewhere, and a write then causes a page fault. Leave out MADV_MERGEABLE.",
@@ -119,7 +118,7 @@ const UNWANTED: [(&str, &str); 16] = [
 /// Fails the case unless the `len` bytes from `start` are mapped to be read and written, as `kind` says, and with no
 /// flag that the task does not ask for. `what` names the memory at the beginning of a sentence.
 ///
-/// MAP_NORESERVE, advice on the order of accesses, and MADV_NOHUGEPAGE are right choices and pass. So do flags that
+/// MAP_NORESERVE, advice on the order of accesses, MADV_DONTDUMP and MADV_NOHUGEPAGE are right choices and pass. So do flags that
 /// every mapping has on this machine.
 pub fn expect_plain(what: &str, start: *const u8, len: usize, kind: Kind) {
     let usual = usual_flags();
