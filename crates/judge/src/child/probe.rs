@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -143,6 +144,17 @@ pub fn unlocked_a_copied_mutex() -> bool {
     interpose::uninitialised_mutex().is_some_and(|mutex| permissions(mutex).shared)
         && initialised.peek().is_some()
         && initialised.all(is_private)
+}
+
+/// Whether `f` changes the bytes of the value itself, and not only what it points to.
+pub fn changes<T>(value: &T, f: impl FnOnce()) -> bool {
+    let bytes: *const MaybeUninit<u8> = (&raw const *value).cast();
+    let mut before = Box::<[u8]>::new_uninit_slice(size_of::<T>());
+    // SAFETY: both are as long as the value, and may hold uninitialised padding.
+    unsafe { bytes.copy_to_nonoverlapping(before.as_mut_ptr(), before.len()) };
+    f();
+    // SAFETY: memcmp reads both as bytes, padding included.
+    (unsafe { libc::memcmp(before.as_ptr().cast(), bytes.cast(), before.len()) }) != 0
 }
 
 /// How the page at `start` may be accessed.

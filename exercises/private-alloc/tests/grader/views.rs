@@ -1,7 +1,8 @@
 //! Stage 5: `Send` and `Sync`. The compile-fail cases grade the lifetimes.
 
-use std::mem::MaybeUninit;
 use std::thread;
+
+use judge::probe::changes;
 
 use super::*;
 
@@ -55,17 +56,6 @@ fn expect_documented(name: &str) {
         !judge::answer::source::is_undocumented(name),
         "`unsafe impl {name}` has no SAFETY comment. Write directly above it, after `// SAFETY:`, why it is sound."
     );
-}
-
-/// Whether `f` changes the bytes of the value itself.
-fn changes(region: &Region, f: impl FnOnce()) -> bool {
-    let bytes: *const MaybeUninit<u8> = (&raw const *region).cast();
-    let mut before = [MaybeUninit::uninit(); size_of::<Region>()];
-    // SAFETY: both are as long as the value, and may hold uninitialised padding.
-    unsafe { bytes.copy_to_nonoverlapping(before.as_mut_ptr(), before.len()) };
-    f();
-    // SAFETY: memcmp reads both as bytes, padding included.
-    (unsafe { nix::libc::memcmp(before.as_ptr().cast(), bytes.cast(), before.len()) }) != 0
 }
 
 /// Sends a value to another thread, whether or not it is `Send`.
