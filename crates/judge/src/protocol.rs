@@ -46,13 +46,16 @@ pub enum Mark {
     GoOn,
     /// The value is a note for the grader's check.
     Note,
+    /// A length that the answer has passed to the thread's next call of a memory function, in place of which the kernel
+    /// gets another one. With `mremap` there are two.
+    Length,
 }
 
 /// The value of `Mark::Steps` that finds all places.
 pub const NO_PLACE: usize = usize::MAX;
 
 impl Mark {
-    const ALL: [Mark; 14] = [
+    const ALL: [Mark; 15] = [
         Mark::Watch,
         Mark::Unwatch,
         Mark::Open,
@@ -67,6 +70,7 @@ impl Mark {
         Mark::UntilStopped,
         Mark::GoOn,
         Mark::Note,
+        Mark::Length,
     ];
 
     /// The mark with this number.

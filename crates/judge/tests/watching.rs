@@ -9,7 +9,8 @@ use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
 
 use common::fork::child;
-use judge::{Outcome, Seen, observe_watched, watch};
+use judge::probe::mapped_pages;
+use judge::{Outcome, Seen, observe_watched, pretend, watch};
 use nix::libc;
 use nix::sys::wait::waitpid;
 
@@ -195,6 +196,40 @@ fn graders_can_read_arguments_and_results() {
             assert_eq!(call.args[1], LEN as u64);
             assert_eq!(call.process, "P");
             assert_eq!(seen.calls("munmap")[0].args[0], call.result.unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_pretended_page_size_rounds_what_the_kernel_gets() {
+    const PAGE: usize = 64 << 10;
+    passes(
+        || {
+            pretend::page_size(PAGE);
+            // The first call calibrates the probe.
+            mapped_pages(null_mut(), 1);
+            watch(|| {
+                let start = map(1, PRIVATE);
+                let last = start.wrapping_byte_add(PAGE - 1).cast_const().cast();
+                assert_eq!(mapped_pages(last, 1), 1);
+                // SAFETY: the mapping has a page of this size, and no reference into it exists.
+                assert_eq!(unsafe { libc::mprotect(start, PAGE, BOTH) }, 0);
+                // SAFETY: as above.
+                let moved = unsafe { libc::mremap(start, 1, PAGE + 1, libc::MREMAP_MAYMOVE) };
+                assert_ne!(moved, libc::MAP_FAILED);
+                let last = moved.wrapping_byte_add(2 * PAGE - 1).cast_const().cast();
+                assert_eq!(mapped_pages(last, 1), 1);
+                unmap(moved, PAGE + 1);
+                assert_eq!(mapped_pages(last, 1), 0);
+            });
+        },
+        |seen| {
+            seen.expect_nothing_left();
+            // The calls are recorded as they were made.
+            let lengths = |name| seen.calls(name)[0].args;
+            assert_eq!(lengths("mmap")[1], 1);
+            assert_eq!(lengths("munmap")[1], PAGE as u64 + 1);
+            assert_eq!(lengths("mremap")[1..3], [1, PAGE as u64 + 1]);
         },
     );
 }

@@ -4,7 +4,7 @@
 //! The memory functions make their system call from this program, so that the tracer can distinguish them from the
 //! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
 //! because most of them make no system call. Without a tracer all functions here decide by themselves whether they fail.
-//! `sysconf`, `getpagesize` and `mmap` follow `pretend`.
+//! `sysconf`, `getpagesize` and the memory functions follow `pretend`.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,6 +89,7 @@ pub unsafe extern "C" fn mmap(
         true => pretend::next_address(len).unwrap_or(start),
         false => start,
     };
+    let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
     let result = unsafe {
         libc::syscall(
@@ -102,6 +103,21 @@ pub unsafe extern "C" fn mmap(
         )
     };
     std::ptr::with_exposed_provenance_mut(result as usize)
+}
+
+/// The length that the kernel gets in place of `len`: with a pretended page size it reaches to the end of a page, because
+/// a kernel with that page size would round it up. The tracer records `len`.
+///
+/// Such a kernel would refuse a `start` inside a page. This one does not, so the length stays as it is.
+fn rounded(start: *mut c_void, len: usize) -> usize {
+    let whole = pretend::pretended()
+        .filter(|page| start.addr().is_multiple_of(*page))
+        .and_then(|page| len.checked_next_multiple_of(page))
+        .unwrap_or(len);
+    if pretend::pretended().is_some() {
+        window::mark(Mark::Length, len);
+    }
+    whole
 }
 
 /// Overrides libc's `mmap64`, which is the same as `mmap` on a 64-bit machine.
@@ -130,8 +146,10 @@ pub unsafe extern "C" fn munmap(start: *mut c_void, len: usize) -> c_int {
     if window::fails("munmap") {
         return -1;
     }
+    let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
-    unsafe { libc::syscall(libc::SYS_munmap, start, len) as c_int }
+    let result = unsafe { libc::syscall(libc::SYS_munmap, start, len) };
+    result as c_int
 }
 
 /// Overrides libc's `mremap`, which takes the new address as an optional argument. Both architectures pass optional
@@ -150,6 +168,7 @@ pub unsafe extern "C" fn mremap(
     if window::fails("mremap") {
         return libc::MAP_FAILED;
     }
+    let (old_len, new_len) = (rounded(start, old_len), rounded(start, new_len));
     // SAFETY: the caller's contract is the same. The kernel ignores the new address unless a flag says otherwise.
     let result = unsafe {
         libc::syscall(
@@ -173,8 +192,10 @@ pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_
     if window::fails("mprotect") {
         return -1;
     }
+    let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
-    unsafe { libc::syscall(libc::SYS_mprotect, start, len, long(protection)) as c_int }
+    let result = unsafe { libc::syscall(libc::SYS_mprotect, start, len, long(protection)) };
+    result as c_int
 }
 
 /// Overrides libc's `madvise`.
@@ -186,8 +207,10 @@ pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) 
     if window::fails("madvise") {
         return -1;
     }
+    let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
-    unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) as c_int }
+    let result = unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) };
+    result as c_int
 }
 
 /// Overrides libc's `fork`.

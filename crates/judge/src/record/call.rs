@@ -79,7 +79,7 @@ pub struct Call {
     pub process: String,
     /// The name of its manual page.
     pub name: &'static str,
-    /// The arguments as the kernel received them.
+    /// The arguments as the answer passed them: with a pretended page size, the kernel gets longer ranges.
     pub args: [u64; 6],
     /// The value that it returned, or its error.
     pub result: Result<u64, Errno>,

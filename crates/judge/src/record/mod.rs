@@ -26,7 +26,10 @@ const REFUSED: &str = " (made to fail)";
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
     pub number: i64,
+    /// What the kernel got.
     pub args: [u64; 6],
+    /// What the answer had passed to libc: other lengths, if a page size is pretended.
+    pub passed: [u64; 6],
     pub result: Result<u64, Errno>,
     /// Whether the judge made it fail.
     pub refused: bool,
@@ -44,6 +47,7 @@ impl Made {
         Made {
             number,
             args,
+            passed: args,
             result,
             refused: false,
             in_new_thread: false,
@@ -138,13 +142,14 @@ impl Record {
         let Made {
             number,
             args,
+            passed,
             result,
             refused,
             ..
         } = made;
         let watching = watching && !self.is_on_signal_stack(process, &made);
         // Addresses are named before the call takes effect: munmap(A) names the mapping that it unmaps.
-        let line = watching.then(|| self.arguments(process, number, args));
+        let line = watching.then(|| self.arguments(process, number, passed));
         if watching && number == libc::SYS_munmap && result.is_ok() {
             self.look_for_second_unmap(process, args);
         }
@@ -175,7 +180,7 @@ impl Record {
         self.calls.push(Call {
             process: process.to_owned(),
             name: call::name(number),
-            args,
+            args: passed,
             result,
         });
     }

@@ -68,11 +68,16 @@ impl Tracer<'_> {
         };
         let breaks = number == libc::SYS_brk && std::mem::take(&mut task.moves_the_break);
         let ours = from_program || breaks || !MADE_BY_LIBC.contains(&number);
+        let mut passed = args;
+        for (argument, len) in passed[1..].iter_mut().zip(task.lengths.drain(..)) {
+            *argument = len;
+        }
         // A fork is recorded by the event that reports its child.
         if !forks && !NOT_RECORDED.contains(&number) {
             task.call = Some(Executing {
                 number,
                 args,
+                passed,
                 ours,
                 forced: None,
             });
@@ -117,6 +122,7 @@ impl Tracer<'_> {
             None => (false, None),
         };
         let made = Made {
+            passed: call.passed,
             refused: call.forced.is_some(),
             in_new_thread: watcher.is_some_and(|watcher| watcher != pid),
             ..Made::new(call.number, call.args, call.forced.unwrap_or(value))
@@ -157,6 +163,7 @@ impl Tracer<'_> {
             let call = task.call.get_or_insert(Executing {
                 number,
                 args: [0; 6],
+                passed: [0; 6],
                 ours: false,
                 forced: None,
             });

@@ -53,6 +53,11 @@ impl Tracer<'_> {
             Mark::UntilStopped => return self.until_stopped(pid),
             Mark::GoOn => self.go_on(),
             Mark::Note => self.record.notes.push(value),
+            Mark::Length => {
+                if let Some(task) = self.tasks.get_mut(&pid.as_raw()) {
+                    task.lengths.push(value);
+                }
+            }
         }
         Next::Resume
     }

@@ -60,12 +60,17 @@ struct Task {
     call: Option<Executing>,
     /// Whether its next call of `brk` is the answer's.
     moves_the_break: bool,
+    /// The lengths that the answer has passed to the call that comes next, if the kernel gets others.
+    lengths: Vec<u64>,
 }
 
 /// A call between its entry and its exit.
 struct Executing {
     number: i64,
+    /// What the kernel gets.
     args: [u64; 6],
+    /// What the answer has passed to libc.
+    passed: [u64; 6],
     /// Whether the answer makes it, and not libc on its own account.
     ours: bool,
     /// The result that the judge gives it; the call itself is skipped.
@@ -193,6 +198,7 @@ impl Tracer<'_> {
             process,
             call: None,
             moves_the_break: false,
+            lengths: Vec::new(),
         };
         self.tasks.insert(tid, task);
         if count > self.limits.tasks + LIBTEST {
