@@ -1,11 +1,12 @@
 //! The probes report the kernel's state, and `pretend` changes nothing else.
 
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::ptr::NonNull;
 
 use judge::probe::{
-    Kind, Permissions, expect_plain, faults, mapped_pages, page_size, permissions, resident_pages,
-    vm_flags,
+    Kind, Permissions, expect_plain, failed_call, faults, forget_failed_calls, mapped_pages,
+    page_size, permissions, resident_pages, vm_flags,
 };
 use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
@@ -779,5 +780,33 @@ fn only_the_populate_advice_is_refused() {
         assert_eq!(advise(libc::MADV_DONTNEED), Ok(0));
         let in_child = in_child(|| u8::from(advise(libc::MADV_POPULATE_WRITE).is_err()));
         assert_eq!(in_child, 1);
+    });
+}
+
+#[test]
+fn output_changes_errno() {
+    passes(|| {
+        for stream in [&mut io::stdout() as &mut dyn Write, &mut io::stderr()] {
+            Errno::EDOM.set();
+            stream.write_all(b"a message\n").unwrap();
+            assert_eq!(Errno::last(), Errno::ENOTTY);
+        }
+    });
+}
+
+#[test]
+fn an_error_is_explained_by_the_call_that_failed() {
+    passes(|| {
+        let start = map(1, MapFlags::MAP_PRIVATE);
+        // SAFETY: munmap fails with EINVAL for a length of 0.
+        assert_eq!(unsafe { libc::munmap(start.as_ptr().cast(), 0) }, -1);
+        let error = io::Error::last_os_error();
+        let sentence = " The last call that failed was munmap(.., 0): EINVAL.";
+        assert_eq!(failed_call(&error), sentence);
+        unmap(start.as_ptr(), 1);
+        assert_eq!(failed_call(&io::ErrorKind::InvalidInput.into()), sentence);
+        assert_eq!(failed_call(&Errno::ENOMEM.into()), "");
+        forget_failed_calls();
+        assert_eq!(failed_call(&error), "");
     });
 }

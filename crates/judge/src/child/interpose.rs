@@ -4,13 +4,14 @@
 //! The memory functions make their system call from this program, so that the tracer can distinguish them from the
 //! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
 //! because most of them make no system call. Without a tracer all functions here decide by themselves whether they fail.
-//! `sysconf`, `getpagesize` and the memory functions follow `pretend`.
+//! `sysconf`, `getpagesize` and the memory functions follow `pretend`. `failures` learns of memory functions that fail.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 
+use super::failures::{self, Arguments};
 use super::{pretend, steps, window};
 use crate::protocol::Mark;
 
@@ -81,8 +82,11 @@ pub unsafe extern "C" fn mmap(
     fd: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
+    let arguments = Arguments::Len(len);
     if window::fails("mmap") {
-        return libc::MAP_FAILED;
+        return std::ptr::with_exposed_provenance_mut(
+            failures::note("mmap", arguments, -1) as usize
+        );
     }
     let start = match start.is_null() {
         // A hint replaces no mapping.
@@ -102,7 +106,7 @@ pub unsafe extern "C" fn mmap(
             offset,
         )
     };
-    std::ptr::with_exposed_provenance_mut(result as usize)
+    std::ptr::with_exposed_provenance_mut(failures::note("mmap", arguments, result) as usize)
 }
 
 /// The length that the kernel gets in place of `len`: with a pretended page size it reaches to the end of a page, because
@@ -143,13 +147,14 @@ pub unsafe extern "C" fn mmap64(
 /// As for munmap(2): nothing may use the range any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn munmap(start: *mut c_void, len: usize) -> c_int {
+    let arguments = Arguments::Len(len);
     if window::fails("munmap") {
-        return -1;
+        return failures::note("munmap", arguments, -1) as c_int;
     }
     let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
     let result = unsafe { libc::syscall(libc::SYS_munmap, start, len) };
-    result as c_int
+    failures::note("munmap", arguments, result) as c_int
 }
 
 /// Overrides libc's `mremap`, which takes the new address as an optional argument. Both architectures pass optional
@@ -165,8 +170,11 @@ pub unsafe extern "C" fn mremap(
     flags: c_int,
     new_start: *mut c_void,
 ) -> *mut c_void {
+    let arguments = Arguments::TwoLens(old_len, new_len);
     if window::fails("mremap") {
-        return libc::MAP_FAILED;
+        return std::ptr::with_exposed_provenance_mut(
+            failures::note("mremap", arguments, -1) as usize
+        );
     }
     let (old_len, new_len) = (rounded(start, old_len), rounded(start, new_len));
     // SAFETY: the caller's contract is the same. The kernel ignores the new address unless a flag says otherwise.
@@ -180,7 +188,7 @@ pub unsafe extern "C" fn mremap(
             new_start,
         )
     };
-    std::ptr::with_exposed_provenance_mut(result as usize)
+    std::ptr::with_exposed_provenance_mut(failures::note("mremap", arguments, result) as usize)
 }
 
 /// Overrides libc's `mprotect`.
@@ -189,13 +197,14 @@ pub unsafe extern "C" fn mremap(
 /// As for mprotect(2): the range may only be accessed as the new protection permits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_int) -> c_int {
+    let arguments = Arguments::Len(len);
     if window::fails("mprotect") {
-        return -1;
+        return failures::note("mprotect", arguments, -1) as c_int;
     }
     let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
     let result = unsafe { libc::syscall(libc::SYS_mprotect, start, len, long(protection)) };
-    result as c_int
+    failures::note("mprotect", arguments, result) as c_int
 }
 
 /// Overrides libc's `madvise`.
@@ -204,13 +213,29 @@ pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_
 /// As for madvise(2): some advice discards the contents of the range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int {
+    let arguments = Arguments::Advice(len, advice);
     if window::fails("madvise") {
-        return -1;
+        return failures::note("madvise", arguments, -1) as c_int;
     }
     let len = rounded(start, len);
     // SAFETY: the caller's contract is the same.
     let result = unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) };
-    result as c_int
+    failures::note("madvise", arguments, result) as c_int
+}
+
+/// Overrides libc's `write`. After output to a terminal errno may have changed, although it succeeded: errno(3) names a
+/// message before the look at errno as a common mistake. Here errno changes each time.
+///
+/// # Safety
+/// As for write(2): `len` bytes at `buffer` are readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, len: usize) -> isize {
+    // SAFETY: the caller's contract is the same.
+    let written = unsafe { libc::syscall(libc::SYS_write, long(fd), buffer, len) };
+    if written >= 0 && [libc::STDOUT_FILENO, libc::STDERR_FILENO].contains(&fd) {
+        failures::note_output();
+    }
+    written as isize
 }
 
 /// Overrides libc's `fork`.

@@ -1,6 +1,7 @@
 //! The child's side: runs the body of one case, reports how it ended, and exits.
 
 mod common;
+mod failures;
 mod filter;
 mod fork;
 pub mod interpose;

@@ -20,8 +20,9 @@ macro_rules! new {
         match Shared::<$type>::new() {
             Ok(shared) => shared,
             Err(error) => judge::fail(format!(
-                "Shared::new() for a value of {} returned an error; expected Ok: {error}.",
-                judge::amount(size_of::<$type>())
+                "Shared::new() for a value of {} returned an error; expected Ok: {error}.{}",
+                judge::amount(size_of::<$type>()),
+                judge::probe::failed_call(&error)
             )),
         }
     };
