@@ -97,7 +97,7 @@ fn is_one_call(function: &syn::ItemFn) -> bool {
         return false;
     };
     let name = path.path.segments.last().map(|last| last.ident.to_string());
-    const CALLS: [&str; 4] = ["case", "case_with", "watched", "refusals"];
+    const CALLS: [&str; 5] = ["case", "case_with", "watched", "watched_with", "refusals"];
     name.is_some_and(|name| CALLS.contains(&name.as_str()))
 }
 

@@ -138,6 +138,14 @@ pub fn watched(body: impl FnOnce(), check: impl Fn(&Seen)) {
     case::settle(&[], &mut once(|_| body()), Some(&check));
 }
 
+/// Like `watched`, with other limits.
+///
+/// # Panics
+/// If the case did not pass. The reason has been printed by then.
+pub fn watched_with(limits: Limits, body: impl FnOnce(), check: impl Fn(&Seen)) {
+    case::settle_within(&limits, &[], &mut once(|_| body()), Some(&check));
+}
+
 /// Grades `body` as `watched` does, and then once more for each call in the window of `refuse` that `plan` names, with
 /// that call made to fail, and once with all calls of that name made to fail. `body` gets the refusal; `None` in the first
 /// run.
