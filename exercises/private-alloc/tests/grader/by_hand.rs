@@ -11,32 +11,31 @@ const WITHOUT_MAP_ANONYMOUS: &str =
 
 /// Maps `len` bytes with the answer's `map_by_hand`, or fails the case.
 fn map(len: usize) -> *mut u8 {
-    STALE.set();
+    begin_call();
     let error = match map_by_hand(len) {
         Ok(start) => return start,
         Err(error) => error,
     };
+    expect_own_errno("map_by_hand", &error);
     judge::fail(match error.raw_os_error() {
         Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
-        Some(errno) if errno == STALE as i32 => stale("map_by_hand", &error),
         Some(libc::EINVAL) => format!(
             "map_by_hand({len}) returned mmap's error EINVAL; expected an address. Pass the length, and one of MAP_PRIVATE \
              and MAP_SHARED."
         ),
-        _ => format!("map_by_hand({len}) returned an error; expected an address: {error}."),
+        _ => format!(
+            "map_by_hand({len}) returned an error; expected an address: {error}.{}",
+            failed_call(&error)
+        ),
     })
 }
 
 /// Unmaps with the answer's `unmap_by_hand`, or fails the case. Nothing may use the range any more.
 fn unmap(start: *mut u8, len: usize) {
-    STALE.set();
+    begin_call();
     // SAFETY: no reference into the range exists, and no caller uses it afterwards.
     if let Err(error) = unsafe { unmap_by_hand(start, len) } {
-        check!(
-            error.raw_os_error() != Some(STALE as i32),
-            "{}",
-            stale("unmap_by_hand", &error)
-        );
+        expect_own_errno("unmap_by_hand", &error);
         judge::fail(format!(
             "unmap_by_hand returned the error \"{error}\" for a mapping of {}; expected Ok. Pass start and len to munmap \
              unchanged.",
@@ -101,6 +100,7 @@ fn failure_is_an_error() {
                         error.raw_os_error() != Some(libc::EBADF),
                         "{WITHOUT_MAP_ANONYMOUS}"
                     );
+                    expect_own_errno(&format!("map_by_hand({name})"), &error);
                     let expected = io::Error::from_raw_os_error(errno);
                     check!(
                         error.raw_os_error() == Some(errno),
@@ -211,11 +211,14 @@ fn failed_unmap_is_an_error() {
                     "{call} returned Ok; expected munmap's error, EINVAL. Pass start and len to munmap unchanged, and \
                      check its result."
                 )),
-                Err(error) => check!(
-                    error.raw_os_error() == Some(libc::EINVAL),
-                    "{call} returned the error \"{error}\"; expected munmap's error, EINVAL. Return \
-                     io::Error::last_os_error()."
-                ),
+                Err(error) => {
+                    expect_own_errno(call, &error);
+                    check!(
+                        error.raw_os_error() == Some(libc::EINVAL),
+                        "{call} returned the error \"{error}\"; expected munmap's error, EINVAL. Return \
+                         io::Error::last_os_error()."
+                    );
+                }
             }
         }
     })
@@ -258,6 +261,7 @@ fn calls_that_fail() {
 
 /// Fails the case unless the error is that of the call that was made to fail.
 fn expect_errno(call: &str, error: &io::Error, refusal: Refusal) {
+    expect_own_errno(call, error);
     check!(
         error.raw_os_error() == Some(refusal.errno as i32),
         "{call} returned the error \"{error}\"; expected {}. Return io::Error::last_os_error(), before any other call \

@@ -7,7 +7,10 @@
 use std::io;
 use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
-use judge::probe::{Kind, expect_plain, mapped_pages, page_size, permissions, resident_pages};
+use judge::probe::{
+    Kind, expect_plain, failed_call, forget_failed_calls, is_from_output, mapped_pages, page_size,
+    permissions, resident_pages,
+};
 use judge::{
     Call, Errno, Neighbours, Seen, Spacer, case, check, in_child, pretend, refusals, refuse, watch,
     watched,
@@ -51,17 +54,29 @@ const LARGE: [(usize, &str); 3] = [
 /// An errno that none of the answer's system calls sets. The graders set it before a call of the answer.
 const STALE: Errno = Errno::EDOM;
 
-/// The sentence on an answer that returned `STALE`.
-fn stale(call: &str, error: &io::Error) -> String {
-    format!(
+/// Sets errno to `STALE`, and forgets which calls have failed. Call it before a function of the answer.
+fn begin_call() {
+    STALE.set();
+    forget_failed_calls();
+}
+
+/// Fails the case if the error comes from errno, and not from a call that has failed.
+fn expect_own_errno(call: &str, error: &io::Error) {
+    check!(
+        error.raw_os_error() != Some(STALE as i32),
         "{call} returned the error \"{error}\", which an earlier call had left in errno. errno counts only after a call \
          that failed: look at the call's result first."
-    )
+    );
+    check!(
+        !is_from_output(error),
+        "{call} returned the error \"{error}\", which the output of a message had left in errno. Any call may change \
+         errno: call io::Error::last_os_error() directly after the call that failed."
+    );
 }
 
 /// Returns a new region, or fails the case.
 fn region(len: usize) -> Region {
-    STALE.set();
+    begin_call();
     expect_region("Region::new", len, Region::new(len))
 }
 
@@ -69,12 +84,13 @@ fn region(len: usize) -> Region {
 fn expect_region(call: &str, len: usize, result: io::Result<Region>) -> Region {
     match result {
         Ok(region) => region,
-        Err(error) if error.raw_os_error() == Some(STALE as i32) => {
-            judge::fail(stale(call, &error))
+        Err(error) => {
+            expect_own_errno(call, &error);
+            judge::fail(format!(
+                "{call}({len}) returned an error; expected a region: {error}.{}",
+                failed_call(&error)
+            ));
         }
-        Err(error) => judge::fail(format!(
-            "{call}({len}) returned an error; expected a region: {error}."
-        )),
     }
 }
 
@@ -203,18 +219,21 @@ fn expect_mapped(start: *const u8, len: usize, name: &str) {
 fn expect_error(call: &str, result: io::Result<Region>, kind: ErrorKind) {
     match result {
         Ok(_) => judge::fail(format!("{call} returned Ok; expected Err({kind:?}).")),
-        Err(error) => check!(
-            error.kind() == kind,
-            "{call} returned Err({:?}); expected Err({kind:?}).{}",
-            error.kind(),
-            match error.raw_os_error() {
-                Some(errno) => format!(
-                    " A system call failed with {:?}: check the length before the call, or return {kind:?} then.",
-                    Errno::from_raw(errno)
-                ),
-                None => String::new(),
-            }
-        ),
+        Err(error) => {
+            expect_own_errno(call, &error);
+            check!(
+                error.kind() == kind,
+                "{call} returned Err({:?}); expected Err({kind:?}).{}",
+                error.kind(),
+                match error.raw_os_error() {
+                    Some(errno) => format!(
+                        " A system call failed with {:?}: check the length before the call, or return {kind:?} then.",
+                        Errno::from_raw(errno)
+                    ),
+                    None => String::new(),
+                }
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
-use judge::probe::{faults, vm_flags};
+use judge::probe::{errno_of, faults, vm_flags};
 use judge::{Refusal, case_with};
 
 use super::*;
@@ -78,26 +78,26 @@ fn faults_of_writing(bytes: &mut [u8], value: u8) -> u64 {
 }
 
 fn populated(len: usize) -> Region {
+    begin_call();
     expect_region("Region::new_populated", len, Region::new_populated(len))
 }
 
 fn prefault(region: &mut Region) {
-    STALE.set();
+    begin_call();
     if let Err(error) = region.prefault() {
-        check!(
-            error.raw_os_error() != Some(STALE as i32),
-            "{}",
-            stale("prefault()", &error)
-        );
+        expect_own_errno("prefault()", &error);
         judge::fail(format!(
-            "prefault() returned an error; expected Ok: {error}."
+            "prefault() returned an error; expected Ok: {error}.{}",
+            failed_call(&error)
         ));
     }
 }
 
 /// Calls `prefault` where the kernel does not know its advice.
 fn prefault_without_advice(region: &mut Region) {
+    begin_call();
     if let Err(error) = region.prefault() {
+        expect_own_errno("prefault()", &error);
         judge::fail(format!(
             "prefault() returned the error \"{error}\" {WITHOUT_ADVICE}; expected Ok. If madvise fails with EINVAL, \
              write to each page instead."
@@ -195,11 +195,6 @@ fn prefault_keeps_contents() {
                 let start = region.as_slice().as_ptr();
                 let locks = lock_a_page(start);
                 prefault(&mut region);
-                check!(
-                    !locks || region.as_slice().as_ptr() != start || is_locked(start),
-                    "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not \
-                     nest, and a new mapping has none: populate the present one, without mlock and munlock."
-                );
                 if let Some(offset) = first_difference(region.as_slice(), &expected) {
                     judge::fail(format!(
                         "prefault(){how} changed byte {} of page {} of the region from {} to {}; expected every byte to \
@@ -210,6 +205,11 @@ fn prefault_keeps_contents() {
                         region.as_slice()[offset]
                     ));
                 }
+                check!(
+                    !locks || is_locked(region.as_slice().as_ptr()),
+                    "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not \
+                     nest, and a new mapping has none: populate the present one, without mlock and munlock."
+                );
                 neighbours.expect_untouched("prefault() of a region");
             }
         };
@@ -511,9 +511,18 @@ fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
     let Some(refusal) = refused else {
         judge::fail(format!("{call} returned an error; expected Ok: {error}."));
     };
+    expect_own_errno(call, error);
     let expected = io::Error::from(refusal.errno);
     check!(
         error.kind() == expected.kind(),
         "{call} returned the error \"{error}\"; expected the kernel's: \"{expected}\"."
+    );
+    // std has no kind for these two.
+    let needs_errno = [Errno::EFAULT, Errno::EHWPOISON].contains(&refusal.errno);
+    check!(
+        !needs_errno || errno_of(error) == Some(refusal.errno),
+        "{call} returned the error \"{error}\", which does not contain {0:?}; expected the kernel's error, {0:?}. It has no \
+         ErrorKind of its own: return the kernel's error itself, or wrap it in yours.",
+        refusal.errno
     );
 }

@@ -219,6 +219,98 @@ fn larger_than_4_gib() {
     })
 }
 
+/// More memory than any machine has.
+const MORE_THAN_MEMORY: usize = 1 << 44;
+
+/// A note of a case: `Region::new` has returned an error.
+const RETURNED_ERROR: u64 = 1;
+
+#[test]
+fn more_than_is_free() {
+    judge::watched_with(
+        data_limit(2 * MORE_THAN_MEMORY as u64),
+        || {
+            if never_overcommits() {
+                return; // Other processes could not allocate meanwhile.
+            }
+            // The kernel maps more than is free, because a page needs memory only when it is touched.
+            let mut longest = 0;
+            let mut step = MORE_THAN_MEMORY / 2;
+            while step > LEN {
+                if has_room(longest + step) {
+                    longest += step;
+                }
+                step /= 2;
+            }
+            // An answer may map somewhat more than it shows.
+            let len = longest - longest / 16;
+            // The first call is not watched, because the length depends on the machine, and no transcript may.
+            if len > LEN && Region::new(len).is_err() && watch(|| Region::new(len)).is_err() {
+                judge::note(RETURNED_ERROR);
+            }
+        },
+        |seen| {
+            let failed = seen.all_calls().iter().any(|call| call.result.is_err());
+            check!(
+                failed || !seen.notes().contains(&RETURNED_ERROR),
+                "Region::new returned an error for a length that mmap maps here, and no system call had failed; expected a \
+                 region. Compare the length with no amount of memory: a page needs memory only when it is touched."
+            );
+        },
+    )
+}
+
+/// The longest length to try. An answer may reserve twice as many addresses as it shows.
+const LONGEST: usize = 1 << 46;
+
+#[test]
+fn as_large_as_the_kernel_maps() {
+    case_with(data_limit(2 * LONGEST as u64), || {
+        if never_overcommits() {
+            return; // As above.
+        }
+        // How much that is depends on vm.overcommit_memory and on MAP_NORESERVE.
+        let mut halves = (0..)
+            .map(|half| LONGEST >> half)
+            .take_while(|len| *len > LEN);
+        if let Some((len, region)) = halves.find_map(|len| Some((len, Region::new(len).ok()?))) {
+            expect_mapped_and_gone(region, len);
+            if let Ok(region) = Region::new(len + 1) {
+                expect_mapped_and_gone(region, len + 1);
+            }
+        }
+    })
+}
+
+/// Fails the case unless the region has this length, and all that `mapped_pages` finds of it is gone after its drop.
+fn expect_mapped_and_gone(region: Region, len: usize) {
+    let (start, got) = (region.as_slice().as_ptr(), region.as_slice().len());
+    let name = judge::amount(len);
+    check!(
+        region.len() == len && got == len,
+        "A region of {name} has len() {} and a slice of {got} bytes; expected {len} for both. Keep the length in a usize.",
+        region.len()
+    );
+    let places = [0, len / 2, len - 1].map(|offset| start.wrapping_add(offset));
+    let mapped = |place: &*const u8| mapped_pages(*place, 1) == 1;
+    check!(
+        places.iter().all(mapped),
+        "The first, the middle or the last page of a region of {name} is not mapped. Map the whole length."
+    );
+    drop(region);
+    check!(
+        !places.iter().any(mapped),
+        "After a region of {name} was dropped, its first, middle or last page is still mapped. Unmap the whole length in \
+         Drop, and keep lengths and numbers of pages in a usize."
+    );
+}
+
+/// Whether private memory that is mapped is not available to other processes, even if it is not touched.
+fn never_overcommits() -> bool {
+    let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    mode.is_ok_and(|mode| mode.trim() == "2")
+}
+
 pub fn data_limit(data: u64) -> Limits {
     Limits {
         data,

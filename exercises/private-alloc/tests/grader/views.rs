@@ -81,13 +81,40 @@ fn outlives_its_thread() {
             "The thread that made a region has ended, and the region lost its pages or its contents. Unmap them only \
              in Drop."
         );
-        let sent = Sent(region);
-        let dropped = thread::spawn(move || drop({ sent }.0));
-        let _ = dropped.join();
-        check!(
-            mapped_pages(start, len) == 0,
-            "A region was dropped in a different thread from the one that made it, and it is still mapped. Unmap in \
-             Drop, whichever thread runs it."
-        );
+        drop_in_a_thread(region);
     })
+}
+
+/// A thread that has ended and a new one may look alike: glibc gives its stack, and with it pthread_self(3), to the next
+/// one. Here both threads live, and both use the region.
+#[test]
+fn dropped_in_another_thread() {
+    case(|| {
+        let mut region = region(LEN);
+        fill(region.as_mut_slice());
+        drop_in_a_thread(region);
+    })
+}
+
+/// Fails the case unless the region, which `fill` has filled, can be used and dropped in a new thread.
+fn drop_in_a_thread(region: Region) {
+    let (start, len) = (region.as_slice().as_ptr(), region.len());
+    let sent = Sent(region);
+    let used = thread::spawn(move || {
+        let mut region = { sent }.0;
+        check!(
+            first_change(region.as_slice()).is_none(),
+            "A region was sent to another thread, and its contents changed there. Keep the region's state in the \
+             Region, not in a thread-local variable."
+        );
+        region.as_mut_slice().fill(0xAA);
+    });
+    if let Err(payload) = used.join() {
+        std::panic::resume_unwind(payload);
+    }
+    check!(
+        mapped_pages(start, len) == 0,
+        "A region was dropped in a different thread from the one that made it, and it is still mapped. Unmap in \
+         Drop, whichever thread runs it."
+    );
 }

@@ -1,8 +1,9 @@
-//! Before Linux 5.14, `prefault` moves the region to a populated copy. Clones are deep. A label is made on demand.
+//! Clones are deep. A label is made on demand. Before Linux 5.14, `prefault` exchanges a byte of each page for itself.
 
 use std::io;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::libc;
 
@@ -100,9 +101,14 @@ impl Region {
         if error.raw_os_error() != Some(libc::EINVAL) {
             return Err(error);
         }
-        let mut copy = Region::new_populated(self.len)?;
-        copy.as_mut_slice().copy_from_slice(self.as_slice());
-        *self = copy;
+        // SAFETY: any name may be asked for.
+        let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        for page in self.as_mut_slice().chunks_mut(page_size) {
+            // SAFETY: the byte is borrowed mutably, so nothing else accesses it.
+            let byte = unsafe { AtomicU8::from_ptr(page.as_mut_ptr()) };
+            let value = byte.load(Ordering::Relaxed);
+            let _ = byte.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
