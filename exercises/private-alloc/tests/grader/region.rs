@@ -190,7 +190,9 @@ fn gone_after_drop() {
 fn larger_than_4_gib() {
     case_with(data_limit(16 << 30), || {
         if !has_room(OVER_4_GIB) {
-            return; // Depending on vm.overcommit_memory, a small machine refuses this length to everybody.
+            judge::skip(
+                "the kernel maps no 4 GiB here (vm.overcommit_memory, ulimit -v, or too little memory)",
+            );
         }
         let mut region = region(OVER_4_GIB);
         let (start, len) = (region.as_slice().as_ptr(), region.as_slice().len());
@@ -231,7 +233,8 @@ fn more_than_is_free() {
         data_limit(2 * MORE_THAN_MEMORY as u64),
         || {
             if never_overcommits() {
-                return; // Other processes could not allocate meanwhile.
+                // Other processes could not allocate meanwhile.
+                judge::skip(NEVER_OVERCOMMITS);
             }
             // The kernel maps more than is free, because a page needs memory only when it is touched.
             let mut longest = 0;
@@ -267,7 +270,7 @@ const LONGEST: usize = 1 << 46;
 fn as_large_as_the_kernel_maps() {
     case_with(data_limit(2 * LONGEST as u64), || {
         if never_overcommits() {
-            return; // As above.
+            judge::skip(NEVER_OVERCOMMITS);
         }
         // How much that is depends on vm.overcommit_memory and on MAP_NORESERVE.
         let mut halves = (0..)
@@ -304,6 +307,8 @@ fn expect_mapped_and_gone(region: Region, len: usize) {
          Drop, and keep lengths and numbers of pages in a usize."
     );
 }
+
+const NEVER_OVERCOMMITS: &str = "the case would take all memory, because vm.overcommit_memory is 2";
 
 /// Whether private memory that is mapped is not available to other processes, even if it is not touched.
 fn never_overcommits() -> bool {
