@@ -107,12 +107,7 @@ fn a_panic_is_an_error() {
             || panic::resume_unwind(Box::new(7)),
         ];
         for answer in panics {
-            if let Ok(number) = ask(answer) {
-                judge::fail(format!(
-                    "The child panicked before it answered, and ask_a_child returned Ok({number}); expected an error. \
-                     Check the status that waitpid returns."
-                ));
-            }
+            expect_no_answer(&ask(answer));
         }
         let caught = ask(|| {
             let caught = panic::catch_unwind(|| panic!("caught by the answer"));
@@ -125,6 +120,27 @@ fn a_panic_is_an_error() {
              Ok(1). Not each panic ends the child: use catch_unwind, and no panic hook."
         );
         expect_while_unwinding("ask_a_child", 7, || ask(|| 7));
+        let result = expect_payload_kept(|| ask(|| panic::panic_any(PanicsInDrop)));
+        expect_no_answer(&result);
+    })
+}
+
+/// Fails the case if `ask_a_child` returned an answer although its child panicked.
+fn expect_no_answer(result: &io::Result<u64>) {
+    if let Ok(number) = result {
+        judge::fail(format!(
+            "The child panicked before it answered, and ask_a_child returned Ok({number}); expected an error. Check the \
+             status that waitpid returns."
+        ));
+    }
+}
+
+#[test]
+fn a_panic_without_output_is_an_error() {
+    case(|| {
+        judge::expect_panics();
+        output::with_full_output(|| expect_answer(|| 1));
+        expect_no_answer(&output::with_full_output(|| ask(|| panic!("on purpose"))));
     })
 }
 
@@ -177,7 +193,10 @@ fn the_child_keeps_its_callers_state() {
 #[test]
 fn output_is_not_doubled() {
     case(|| {
+        judge::expect_panics();
         output::expect_silent_children(|| expect_answer(|| 1));
+        let result = output::expect_silent_panics(|| ask(|| panic!("on purpose")));
+        expect_no_answer(&result);
     })
 }
 

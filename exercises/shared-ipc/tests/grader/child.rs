@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use judge::in_child;
+use judge::probe::changes;
 use nix::libc;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
@@ -161,14 +162,9 @@ fn output_is_not_doubled() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
-        let (fine, panicked) = output::expect_silent_children(|| {
-            (
-                run(&numbers, |_| ()),
-                run(&numbers, |_| panic!("on purpose")),
-            )
-        });
-        expect_success(fine);
-        expect_reported(panicked, "panicked", &["panicked"]);
+        expect_success(output::expect_silent_children(|| run(&numbers, |_| ())));
+        let result = output::expect_silent_panics(|| run(&numbers, |_| panic!("on purpose")));
+        expect_reported(result, "panicked", &["panicked"]);
     })
 }
 
@@ -524,11 +520,11 @@ fn await_set(number: &AtomicU64) {
     }
 }
 
-/// Fails the case unless two calls of `run_child` by two threads have reported their own children.
-fn expect_a_child_each(first: io::Result<()>, second: io::Result<()>) {
+/// Fails the case unless two calls of `run_child` by two threads have reported their own children. `values` is "" or " on the same value".
+fn expect_a_child_each(values: &str, first: io::Result<()>, second: io::Result<()>) {
     check!(
         is_reported(&first, "status 3") && second.is_ok(),
-        "Two threads called run_child at the same time. One child ended with status 3, the closure of the other one \
+        "Two threads called run_child{values} at the same time. One child ended with status 3, the closure of the other one \
          returned, and run_child returned {} and {}; expected an error with `status 3`, and Ok(()). Wait for the PID that \
          this call's fork has returned, and keep it and the status in local variables.",
         returned(&first),
@@ -568,25 +564,56 @@ fn two_threads_have_a_child_each() {
                 second,
             )
         });
-        expect_a_child_each(first, second);
+        expect_a_child_each("", first, second);
     })
 }
+
+/// `Threads::<S>::call_on` calls `run` on one value in two threads at the same time if `S` is `Sync`: the inherent function
+/// takes precedence over the trait's.
+struct Threads<S>(std::marker::PhantomData<S>);
+
+#[allow(dead_code)] // Unused if `Shared` is not `Sync`.
+impl<S: Sync> Threads<S> {
+    fn call_on(value: &S, run: fn(&S, libc::c_int) -> io::Result<()>) {
+        let steps = Steps::of(value, || run(value, 3));
+        let _ = steps.find_in_thread();
+        for place in 0..judge::places() {
+            let (first, second) = steps.beside(place, || run(value, 0));
+            expect_a_child_each(" on the same value", first, second);
+        }
+    }
+}
+
+#[allow(dead_code)] // Unused if `Shared` is `Sync`.
+trait NotInThreads<S> {
+    fn call_on(_: &S, _: fn(&S, libc::c_int) -> io::Result<()>) {}
+}
+
+impl<S> NotInThreads<S> for Threads<S> {}
 
 #[test]
 fn two_threads_at_every_step() {
     case(|| {
-        let in_thread = |status| {
-            let numbers = new!(Numbers);
-            // SAFETY: ends the child, which is this process.
-            run(&numbers, |_| unsafe { libc::_exit(status) })
-        };
+        // SAFETY: ends the child, which is this process.
+        let on = |numbers: &_, status| run(numbers, |_| unsafe { libc::_exit(status) });
+        let in_thread = |status| on(&new!(Numbers), status);
         expect_reported(in_thread(3), "ended with status 3", &["status 3"]);
+        let numbers = new!(Numbers);
+        // `Cell`, `RefCell` and `UnsafeCell` are not RefUnwindSafe; atomics and locks are.
+        if impls::impls!(Shared<Numbers>: Sync & !panic::RefUnwindSafe) {
+            check!(
+                !changes(&numbers, || drop(on(&numbers, 3))),
+                "run_child writes to the Shared through &self, without an atomic or a lock. Two threads may call it at the \
+                 same time, so Sync is not sound. Keep the PID and the status in local variables."
+            );
+        }
         let steps = Steps::of(&(), || in_thread(3));
         let _ = steps.find_in_thread();
         for place in 0..judge::places() {
             let (first, second) = steps.beside(place, || in_thread(0));
-            expect_a_child_each(first, second);
+            expect_a_child_each("", first, second);
         }
+        Threads::<Shared<Numbers>>::call_on(&numbers, on);
     })
 }
 

@@ -103,6 +103,16 @@ fn expect_while_unwinding<R: PartialEq + Debug>(
 /// Calls `f`, which runs code in a child whose panic has a payload that panics when it is dropped. Fails the case if that
 /// panic leaves the answer's function.
 fn expect_payload_kept<R>(f: impl FnOnce() -> R) -> R {
+    expect_panics_stay(
+        "The child panicked with a payload whose destructor panics. The child dropped that payload, so the second panic \
+         left your function and ran the caller's code. Call _exit before anything drops what catch_unwind has returned.",
+        f,
+    )
+}
+
+/// Calls `f`, which runs code in a child. Fails the case with this sentence if a panic of the child leaves the answer's
+/// function.
+fn expect_panics_stay<R>(sentence: &str, f: impl FnOnce() -> R) -> R {
     let (mut reader, writer) = io::pipe().expect("a pipe");
     let parent = std::process::id();
     let result = panic::catch_unwind(AssertUnwindSafe(f));
@@ -114,11 +124,7 @@ fn expect_payload_kept<R>(f: impl FnOnce() -> R) -> R {
     drop(writer);
     let mut text = String::new();
     let _ = reader.read_to_string(&mut text);
-    check!(
-        text.is_empty(),
-        "The child panicked with a payload whose destructor panics. The child dropped that payload, so the second panic \
-         left your function and ran the caller's code. Call _exit before anything drops what catch_unwind has returned."
-    );
+    check!(text.is_empty(), "{sentence}");
     result.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
@@ -151,5 +157,5 @@ mod shared;
 judge::answer!();
 
 judge::compile_fail! {
-    bound: a_string, a_box, a_reference, a_pointer, a_cell, a_mutex, written_through
+    bound: a_string, a_box, a_reference, a_pointer, a_bool, a_non_zero, a_cell, a_mutex, written_through
 }

@@ -13,6 +13,16 @@ use super::*;
 /// Calls `f` with text in standard output's buffer and exit handlers registered. Fails the case if a child that `f` forks
 /// flushes the buffer or runs a handler.
 pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
+    expect_silent("Text", "The child", f)
+}
+
+/// As `expect_silent_children`, for a child that panics.
+pub fn expect_silent_panics<R>(f: impl FnOnce() -> R) -> R {
+    expect_silent("After a panic, text", "After a panic, the child", f)
+}
+
+/// The sentences begin with these words.
+fn expect_silent<R>(parents_text: &str, child: &str, f: impl FnOnce() -> R) -> R {
     let captured = CapturedStdout::begin();
     register_exit_handlers();
     // Without a newline, the text is still in the buffer when the child is forked.
@@ -26,16 +36,16 @@ pub fn expect_silent_children<R>(f: impl FnOnce() -> R) -> R {
         let count = text.matches(written).count();
         check!(
             count == 1,
-            "Text that was in {buffer} buffer of standard output before the fork was written {count} times; expected \
-             once. Do not flush in the child, and end it with _exit, which flushes no buffer."
+            "{parents_text} that was in {buffer} buffer of standard output before the fork was written {count} times; \
+             expected once. Do not flush in the child, and end it with _exit, which flushes no buffer."
         );
     };
     expect_once(&text, "once", "the");
     for registered in ["atexit", "at_quick_exit"] {
         check!(
             !text.contains(&format!("[{registered}]")),
-            "The child ran a handler that its parent had registered with {registered}. End the child with _exit, which \
-             runs none."
+            "{child} ran a handler that its parent had registered with {registered}. End the child with _exit, \
+             which runs none."
         );
     }
     expect_once(&text, "in C", "C's");
@@ -100,8 +110,17 @@ impl CapturedStdout {
     }
 }
 
-/// Calls `f` while nothing can be written to standard output and standard error.
+/// Calls `f`, which runs code in a child, while nothing can be written to standard output and standard error. Fails the
+/// case if the child panics because of that, and the panic leaves the answer's function.
 pub fn with_full_output<R>(f: impl FnOnce() -> R) -> R {
+    expect_panics_stay(
+        "Standard output and standard error were full, and a panic of the child left your function and ran the caller's \
+         code. println! and eprintln! panic if they cannot write: use writeln! in the child, and ignore its result.",
+        || redirect_to_full(f),
+    )
+}
+
+fn redirect_to_full<R>(f: impl FnOnce() -> R) -> R {
     let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
         judge::skip("/dev/full cannot be opened");
     };

@@ -224,7 +224,8 @@ fn moved() {
     })
 }
 
-// Values are `MaybeUninit`, which is `FromBytes` whatever it holds. zerocopy's derive macro takes long to compile.
+// Values are `MaybeUninit`, which is `FromBytes` whatever it holds, and which README.md asks the bound to accept.
+// zerocopy's derive macro takes long to compile.
 
 #[repr(C, align(2097152))]
 struct HugePageAligned([u8; 2 << 20]);
@@ -442,6 +443,41 @@ fn gone_after_drop() {
 }
 
 #[test]
+fn dropped_in_a_child() {
+    case(|| {
+        let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
+        fill(&**value, 0);
+        let start: *const u8 = value.as_ptr().cast();
+        let left = in_child(|| {
+            // SAFETY: the child ends without using or dropping its copy again.
+            unsafe { ManuallyDrop::drop(&mut value) };
+            u8::from(mapped_pages(start, ODD) > 0)
+        });
+        check!(
+            left == 0,
+            "A child dropped its copy of a value, and the memory is still mapped in the child. Unmap it in every \
+             process that drops it."
+        );
+        check!(
+            is_filled(&**value, 0),
+            "A child dropped its copy of a value, and the contents changed in its parent. In Drop, do nothing but \
+             unmap the memory in this process."
+        );
+        in_child(|| {
+            fill(&**value, 100);
+            0
+        });
+        check!(
+            is_filled(&**value, 100),
+            "A child dropped its copy of a value, and the parent does not see the writes of the next child. Only the \
+             process that drops the value may lose the mapping."
+        );
+        // SAFETY: the value is not used again.
+        unsafe { ManuallyDrop::drop(&mut value) };
+    })
+}
+
+#[test]
 fn larger_than_4_gib() {
     case_with(file_limit(16 << 30), || {
         if !has_room(OVER_4_GIB) {
@@ -491,41 +527,6 @@ fn has_room(len: usize) -> bool {
     // SAFETY: the mapping was made just now, and nothing uses it.
     unsafe { libc::munmap(start, len) };
     true
-}
-
-#[test]
-fn dropped_in_a_child() {
-    case(|| {
-        let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
-        fill(&**value, 0);
-        let start: *const u8 = value.as_ptr().cast();
-        let left = in_child(|| {
-            // SAFETY: the child ends without using or dropping its copy again.
-            unsafe { ManuallyDrop::drop(&mut value) };
-            u8::from(mapped_pages(start, ODD) > 0)
-        });
-        check!(
-            left == 0,
-            "A child dropped its copy of a value, and the memory is still mapped in the child. Unmap it in every \
-             process that drops it."
-        );
-        check!(
-            is_filled(&**value, 0),
-            "A child dropped its copy of a value, and the contents changed in its parent. In Drop, do nothing but \
-             unmap the memory in this process."
-        );
-        in_child(|| {
-            fill(&**value, 100);
-            0
-        });
-        check!(
-            is_filled(&**value, 100),
-            "A child dropped its copy of a value, and the parent does not see the writes of the next child. Only the \
-             process that drops the value may lose the mapping."
-        );
-        // SAFETY: the value is not used again.
-        unsafe { ManuallyDrop::drop(&mut value) };
-    })
 }
 
 #[test]

@@ -40,7 +40,11 @@ pub fn ask_a_child(answer: fn() -> u64) -> io::Result<u64> {
                     unsafe { number.write(answer) };
                     0
                 }
-                Err(_) => PANICKED,
+                Err(payload) => {
+                    // Its destructor could panic again.
+                    std::mem::forget(payload);
+                    PANICKED
+                }
             };
             // SAFETY: _exit ends the process immediately.
             unsafe { libc::_exit(status) }

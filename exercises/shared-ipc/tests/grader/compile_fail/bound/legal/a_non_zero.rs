@@ -1,0 +1,5 @@
+use shared_ipc::Shared;
+
+fn main() {
+    let _shared = Shared::<u32>::new().unwrap();
+}
