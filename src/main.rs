@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use course::root;
-use workbook::class::Isolation;
+use workbook::class::{Isolation, gradescope};
 use workbook::commands::{
     bench, class, doctor, drill, grade, handout, hint, list, new, programs, read, reset, solution,
 };
@@ -246,7 +246,24 @@ fn class_command() -> Command {
                 .arg(exercise())
                 .arg(container())
                 .arg(path(SUBMISSION, "A file, or a folder with src/lib.rs or lib.rs"))
-                .arg(path(RESULT, "The file for the result, in JSON")),
+                .arg(path(RESULT, "The file for the result, in JSON"))
+                .arg(
+                    option("gradescope", "FILE", "Also write the result in Gradescope's format")
+                        .value_parser(value_parser!(PathBuf)),
+                )
+                .arg(
+                    option("visibility", "WHEN", "When students see the verdicts on Gradescope")
+                        .value_parser(gradescope::VISIBILITIES)
+                        .default_value("visible"),
+                ),
+            Command::new("questions")
+                .about("Make questions for a student from the system calls of their own answer")
+                .arg(path(RESULT, "A result file"))
+                .arg(
+                    option("count", "COUNT", "Number of questions")
+                        .value_parser(value_parser!(u16).range(1..))
+                        .default_value("3"),
+                ),
             Command::new("prepare")
                 .about("Build what grading an exercise needs; the other commands do so when it is missing")
                 .arg(exercise())
@@ -258,6 +275,11 @@ fn run_class(root: &Path, arguments: &ArgMatches) -> Result<ExitCode> {
     let Some((command, arguments)) = arguments.subcommand() else {
         bail!("say what to do, as in `cargo run -- class grade`");
     };
+    if command == "questions" {
+        let count = *required::<u16>(arguments, "count");
+        class::questions(required::<PathBuf>(arguments, RESULT), count.into())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let exercise: &String = required(arguments, "exercise");
     if command == "grade" {
         let results = arguments.get_one("results").map(PathBuf::as_path);
@@ -275,7 +297,10 @@ fn run_class(root: &Path, arguments: &ArgMatches) -> Result<ExitCode> {
     }
     let submission: &PathBuf = required(arguments, SUBMISSION);
     let result: &PathBuf = required(arguments, RESULT);
-    class::one(root, exercise, isolation, submission, result)
+    let visibility: &String = required(arguments, "visibility");
+    let gradescope = arguments.get_one("gradescope").map(PathBuf::as_path);
+    let gradescope = gradescope.map(|file| (file, visibility.as_str()));
+    class::one(root, exercise, isolation, submission, result, gradescope)
 }
 
 // The names of positional arguments, as `--help` shows them.

@@ -9,7 +9,7 @@ use course::exercise::Exercise;
 use serde::{Deserialize, Serialize};
 
 use super::prepare::kernel;
-use super::work::Graded;
+use super::work::{Graded, ONLY_HERE};
 use crate::grade::grader::Case;
 use crate::grade::score::Score;
 use crate::grade::visible::visible;
@@ -80,16 +80,21 @@ impl Outcome {
             Ok(Graded::Verdicts(verdicts)) => {
                 let score = Score::of(exercise, &verdicts);
                 self.status = Status::Graded;
-                if score.skipped > 0 {
-                    let cases = if score.skipped == 1 { "case" } else { "cases" };
-                    self.note = format!(
-                        "{} {cases} skipped: this machine cannot grade them",
-                        score.skipped
-                    );
-                }
-                self.score = Some(score);
                 let stages = verdicts.stages.into_iter();
                 self.cases = stages.flat_map(|stage| stage.cases).collect();
+                let sentences = self.cases.iter().filter_map(|case| case.sentence.as_ref());
+                let only_here = sentences.filter(|sentence| sentence.starts_with(ONLY_HERE));
+                let notes = [
+                    (score.skipped, "skipped: this machine cannot grade them"),
+                    (
+                        only_here.count(),
+                        "skipped for this answer only: they earn nothing",
+                    ),
+                ];
+                let notes = notes.into_iter().filter(|(number, _)| *number > 0);
+                let notes = notes.map(|(number, what)| format!("{number} of the cases {what}"));
+                self.note = notes.collect::<Vec<_>>().join("; ");
+                self.score = Some(score);
             }
             Ok(Graded::Rejected { note, compiler }) => {
                 self.status = Status::Rejected;

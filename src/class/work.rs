@@ -43,6 +43,10 @@ impl Graded {
     }
 }
 
+/// The beginning of the sentence about a case that was skipped because of the answer.
+pub const ONLY_HERE: &str =
+    "Skipped for this answer, but not for the solution, so it earns nothing";
+
 /// Compiles and grades the submission.
 ///
 /// # Errors
@@ -50,9 +54,12 @@ impl Graded {
 pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
     let place = Place::new(prepared)?;
     submission.write(&place.source)?;
-    let compiled = compile(prepared, &place)?;
-    if let Some(rejected) = compiled {
-        return Ok(rejected);
+    // The package in the sandbox is not one that the student knows.
+    let package = prepared.built.package.file_name().unwrap_or_default();
+    let package = format!("{}/", package.to_string_lossy());
+    if let Some((note, compiler)) = compile(prepared, &place)? {
+        let compiler = compiler.replace(&package, "");
+        return Ok(Graded::Rejected { note, compiler });
     }
     let sandbox = place.sandbox(prepared, Step::Run)?;
     let built = &prepared.built;
@@ -70,16 +77,19 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
     let mut cases = Vec::new();
     let all = grader.cases()?;
     grader.run_all(all, &Stop::default(), |case| cases.push(case))?;
-    for case in &cases {
-        let name = &case.name;
-        if case.could_not_be_graded() {
-            let sentence = case.sentence.as_deref().unwrap_or_default();
-            bail!("{name}: {}", sentence.trim_end_matches('.'));
+    for case in &mut cases {
+        if let Some(sentence) = &mut case.sentence {
+            *sentence = sentence.replace(&package, "");
         }
-        ensure!(
-            case.verdict != Verdict::Skipped || prepared.may_be_skipped(name),
-            "{name} was skipped for this answer, but not for the solution"
-        );
+        let sentence = case.sentence.as_deref().unwrap_or_default();
+        if case.could_not_be_graded() {
+            bail!("{}: {}", case.name, sentence.trim_end_matches('.'));
+        }
+        // An answer may make the judge skip a case: by code that cannot be executed step by step, for example.
+        if case.verdict == Verdict::Skipped && !prepared.may_be_skipped(&case.name) {
+            case.sentence = Some(format!("{ONLY_HERE}: {sentence}"));
+            case.verdict = Verdict::Failed;
+        }
     }
     let order = Order::of(&prepared.exercise);
     let verdicts = Verdicts::sort(&prepared.exercise, &order, cases);
@@ -243,8 +253,11 @@ const LIMITS: Limits = Limits {
 /// The exit status of bubblewrap after a signal.
 const SIGNAL: i32 = 128;
 
+/// Why a submission is rejected, as a sentence, and the compiler's errors.
+type Rejection = (String, String);
+
 /// Compiles the answer and the grader. Returns why the submission is rejected if they do not compile.
-fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Graded>> {
+fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
     let sandbox = place.sandbox(prepared, Step::Compile)?;
     let incremental = prepared.folder.join(CURRENT);
     for (rustc, what) in prepared.commands.iter().zip([
@@ -259,7 +272,7 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Graded>> {
     Ok(None)
 }
 
-fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Graded>> {
+fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> {
     let mut watch = None;
     let ran = process::run_with(command, LIMITS, |group| {
         watch = Some(sandbox::watch(group));
@@ -278,18 +291,18 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Graded>> {
         "the compiler has no space left on the disk"
     );
     if let Some(first) = compiler.lines().next() {
-        return Ok(Some(Graded::Rejected {
-            note: format!("{what}: {first}"),
-            compiler,
-        }));
+        return Ok(Some((format!("{what}: {first}"), compiler)));
     }
     let signal = match ran.end {
         End::Exited(status) => std::os::unix::process::ExitStatusExt::signal(&status)
             .or(status.code().map(|code| code - SIGNAL)),
-        End::OutputLimit => return Ok(Some(Graded::rejected("the compiler's errors do not end"))),
+        End::OutputLimit => {
+            let note = "the compiler's errors do not end".to_owned();
+            return Ok(Some((note, String::new())));
+        }
         End::TimeLimit => None,
     };
-    Ok(Some(Graded::rejected(match signal {
+    let note = match signal {
         Some(nix::libc::SIGXCPU) => format!(
             "it was still compiling after {COMPILE_SECONDS} s of processor time, and was stopped: look for a constant, \
              a macro or a type whose evaluation does not end"
@@ -298,15 +311,14 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Graded>> {
             "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too large"
                 .to_owned()
         }
-        // The status of rustc after a panic.
-        Some(signal) if signal + SIGNAL == 101 => "the compiler panicked".to_owned(),
         _ => {
             // The compiler's messages are JSON. Others are those of the sandbox.
             let others = ran.stderr.lines().filter(|line| !line.starts_with('{'));
             let others: Vec<_> = others.take(5).collect();
             bail!("the compiler {}. {}", ran.describe(), others.join(" "))
         }
-    })))
+    };
+    Ok(Some((note, String::new())))
 }
 
 /// A folder that disappears with this process, or when another one starts.

@@ -30,7 +30,7 @@ pub fn prepare(root: &Path, exercise: &str, isolation: Isolation) -> Result<Prep
     Prepared::new(&Exercise::find(root, exercise)?, isolation)
 }
 
-/// Grades one submission.
+/// Grades one submission. `gradescope` is a file for the result in Gradescope's format, and when students see it.
 ///
 /// # Errors
 /// Returns an error if nothing can be graded here, or if the result cannot be written.
@@ -40,9 +40,13 @@ pub fn one(
     isolation: Isolation,
     submission: &Path,
     result: &Path,
+    gradescope: Option<(&Path, &str)>,
 ) -> Result<ExitCode> {
     let prepared = prepare(root, exercise, isolation)?;
     let outcome = class::grade_one(&prepared, submission, result)?;
+    if let Some((file, visibility)) = gradescope {
+        result::write_json(file, &class::gradescope::document(&outcome, visibility))?;
+    }
     say!("{}: {}", outcome.student, outcome.line());
     Ok(status(&[outcome]))
 }
@@ -98,6 +102,25 @@ pub fn grade(
         table.display()
     );
     Ok(status(&finished))
+}
+
+/// Prints questions about the calls that an answer made.
+///
+/// # Errors
+/// Returns an error if there is no such result, or if it has no calls.
+pub fn questions(file: &Path, count: usize) -> Result<()> {
+    let outcome = Outcome::read(file);
+    let outcome = outcome.with_context(|| format!("{} is not a result", file.display()))?;
+    let questions = class::questions::questions(&outcome, count);
+    ensure!(
+        !questions.is_empty(),
+        "{} has no system calls to ask about: its answer was not graded, or not traced",
+        file.display()
+    );
+    for (question, number) in questions.iter().zip(1..) {
+        say!("{number}. {question}\n");
+    }
+    Ok(())
 }
 
 const POISONED: &str = "a thread panicked";

@@ -60,7 +60,10 @@ const IN_MEMORY: &str = "67108864";
 /// The user without privileges, as which programs run in a container.
 pub const NOBODY: u32 = 65_534;
 
-/// The most processes and threads in a sandbox, and the most bytes that are resident in all of them. The judge has lower
+/// An argument of prlimit(1): the most processes and threads.
+const PROCESSES: &str = "--nproc=1024:1024";
+
+/// The most processes and threads in a sandbox, as counted from outside, and the most bytes that are resident in all of them. The judge has lower
 /// limits for each case.
 const MOST_TASKS: u64 = 500;
 const MOST_MEMORY: u64 = 4 << 30;
@@ -89,7 +92,7 @@ pub fn check() -> Result<()> {
     command
         .args(isolation())
         .args(system())
-        .args(["--proc", "/proc", "true"]);
+        .args(["--proc", "/proc", "prlimit", PROCESSES, "true"]);
     let ran = process::run(&mut command, LIMITS);
     let ran = ran.with_context(|| format!("bubblewrap cannot be started: {REMEDY}"))?;
     ensure!(
@@ -212,7 +215,10 @@ impl Sandbox {
                 if let Some(folder) = inner.get_current_dir() {
                     command.arg("--chdir").arg(folder);
                 }
-                command.arg("--").arg(self.program(inner));
+                // In the sandbox, where the limit does not count the user's other processes, those in other sandboxes
+                // included. It does not hold for root.
+                command.args(["--", "prlimit", PROCESSES]);
+                command.arg(self.program(inner));
                 command
             }
             Kind::User => {
@@ -237,12 +243,11 @@ impl Sandbox {
             .env("PATH", path)
             .env("HOME", "/tmp")
             .env("LANG", "C.UTF-8");
+        let mut common = vec![(Resource::RLIMIT_CORE, 0)];
+        if let Kind::User = self.kind {
+            common.push((Resource::RLIMIT_NPROC, 1024));
+        }
         let limit = move || {
-            let common = [
-                (Resource::RLIMIT_CORE, 0),
-                // Not for root, whose tasks are only counted from outside.
-                (Resource::RLIMIT_NPROC, 1024),
-            ];
             for (resource, most) in common.iter().chain(limits) {
                 // The first signal at the limit on processor time can be told from others, the second one cannot.
                 let hard = match resource {
