@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -171,6 +172,36 @@ pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
         .filter_map(|field| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok())
         .collect();
     Some((number, arguments))
+}
+
+/// Whether a task that is blocked in this call waits, without a time limit, for another task.
+pub fn is_untimed_wait(call: i64, arguments: &[u64]) -> bool {
+    let argument = |index: usize| arguments.get(index).copied();
+    match call {
+        libc::SYS_futex => {
+            let waits = [
+                libc::FUTEX_WAIT,
+                libc::FUTEX_WAIT_BITSET,
+                libc::FUTEX_LOCK_PI,
+            ];
+            let operation = argument(1).map(|operation| operation as i32 & libc::FUTEX_CMD_MASK);
+            operation.is_some_and(|operation| waits.contains(&operation)) && argument(3) == Some(0)
+        }
+        libc::SYS_wait4 => argument(2).is_some_and(|options| options as i32 & libc::WNOHANG == 0),
+        libc::SYS_waitid => argument(3).is_some_and(|options| options as i32 & libc::WNOHANG == 0),
+        libc::SYS_rt_sigsuspend => true,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_pause => true,
+        _ => false,
+    }
+}
+
+/// Whether `tid` waits for a lock or a child, without a time limit.
+pub fn waits_for_another(tid: i32) -> bool {
+    let waits = |(call, arguments): (i64, Vec<u64>)| {
+        matches!(call, libc::SYS_flock | libc::SYS_fcntl) || is_untimed_wait(call, &arguments)
+    };
+    sleeps(tid) == Some(true) && blocked_in(tid).is_some_and(waits)
 }
 
 /// The number of open descriptors of `pid`.

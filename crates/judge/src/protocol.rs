@@ -40,8 +40,8 @@ pub enum Mark {
     Pass,
     /// How many places were found?
     Places,
-    /// Wait until a thread has stopped at its place.
-    UntilStopped,
+    /// Has the thread stopped at its place? With the value `GIVE_UP`: it must not stop there any more.
+    HasStopped,
     /// Let that thread go on.
     GoOn,
     /// The value is a note for the grader's check.
@@ -53,6 +53,8 @@ pub enum Mark {
 
 /// The value of `Mark::Steps` that finds all places.
 pub const NO_PLACE: usize = usize::MAX;
+/// The value of `Mark::HasStopped` after which the thread goes on when it reaches its place.
+pub const GIVE_UP: usize = 1;
 
 impl Mark {
     const ALL: [Mark; 15] = [
@@ -67,7 +69,7 @@ impl Mark {
         Mark::StepsEnd,
         Mark::Pass,
         Mark::Places,
-        Mark::UntilStopped,
+        Mark::HasStopped,
         Mark::GoOn,
         Mark::Note,
         Mark::Length,

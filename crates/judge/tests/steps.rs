@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
+use std::time::Duration;
 
 use judge::{Limits, Outcome, Steps, check, observe};
 use nix::libc;
@@ -97,6 +98,46 @@ fn a_process_is_killed_between_two_changes_of_shared_memory() {
         check!(seen == [0, 1, 11], "{seen:?}");
     };
     assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+#[test]
+fn a_thread_that_waits_before_its_place_is_no_longer_awaited() {
+    let body = || {
+        let (lock, number) = (Mutex::new(()), AtomicUsize::new(0));
+        let steps = Steps::of(&number, || {
+            drop(lock.lock());
+            number.fetch_add(1, SeqCst);
+        });
+        steps.find();
+        let last = judge::places() - 1;
+        thread::scope(|scope| {
+            let held = lock.lock();
+            let first = scope.spawn(|| steps.stop_at(last));
+            check!(!judge::until_stopped(), "It stopped.");
+            drop(held);
+            // It does not stop at its place now.
+            check!(first.join().is_ok(), "It panicked.");
+        });
+        check!(number.into_inner() == 2, "It did not go on.");
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+#[test]
+fn a_case_that_does_not_let_a_thread_go_on_has_no_endless_loop() {
+    let limits = Limits {
+        wall: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let body = || {
+        let number = AtomicUsize::new(0);
+        let steps = Steps::of(&number, || number.fetch_add(1, SeqCst));
+        steps.find();
+        steps.stop_at(0);
+    };
+    let sentence = observe(limits, body).sentence().unwrap();
+    let end = ", so it waited nearly all the time. Look for a wait that does not end.";
+    assert!(sentence.ends_with(end), "{sentence}");
 }
 
 #[test]

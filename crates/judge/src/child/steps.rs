@@ -28,7 +28,7 @@ use nix::unistd::{Pid, gettid};
 use super::panics;
 use super::window::{mark, mark_memory};
 use crate::procfs;
-use crate::protocol::{Mark, NO_PLACE};
+use crate::protocol::{GIVE_UP, Mark, NO_PLACE};
 
 /// Why a case is skipped that needs steps.
 const WITHOUT_PTRACE: &str =
@@ -204,14 +204,42 @@ pub fn places() -> usize {
     }
 }
 
-/// Waits until a thread is stopped in `stop_at`. Returns false if it has left `stop_at` without reaching its place, or if
-/// it has ended.
+/// Waits until a thread is stopped in `stop_at`. Returns false if it has left `stop_at` without reaching its place, if it
+/// has ended, or if it waits for something that only another task can end. It does not stop any more then.
 pub fn until_stopped() -> bool {
-    mark_memory(Mark::UntilStopped, 0, &[]) == STOPPED
+    let mut pause = SHORTEST_PAUSE;
+    let mut last = None;
+    let mut waits_since = Instant::now();
+    loop {
+        let tid = match mark_memory(Mark::HasStopped, 0, &[]) {
+            STOPPED => return true,
+            ..=0 => return false,
+            awaited => awaited - AWAITED,
+        };
+        let wait = procfs::waits_for_another(tid).then(|| procfs::context_switches(tid));
+        if wait.is_none() || wait != last {
+            waits_since = Instant::now();
+        } else if waits_since.elapsed() >= LONG_WAIT {
+            mark_memory(Mark::HasStopped, GIVE_UP, &[]);
+            return false;
+        }
+        last = wait;
+        thread::sleep(pause);
+        pause = LONGEST_PAUSE.min(2 * pause);
+    }
 }
 
-/// The answer of the tracer to `Mark::UntilStopped` if the thread is stopped.
-pub const STOPPED: i32 = 2;
+/// The pauses of `until_stopped`. Most threads reach their place after a few instructions.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+/// How long a thread may wait for another one before it is not awaited any more.
+const LONG_WAIT: Duration = Duration::from_millis(100);
+
+// The answers of the tracer to `Mark::HasStopped`. Without a tracer it is below 0, and 0 if the thread will not stop.
+/// The thread is stopped.
+pub const STOPPED: i32 = 1;
+/// The thread may still stop. Its id is added, if it has begun.
+pub const AWAITED: i32 = 2;
 
 /// Lets the thread go on that is stopped in `stop_at`, without steps.
 pub fn go_on() {

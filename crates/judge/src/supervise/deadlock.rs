@@ -32,23 +32,7 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
             continue; // libtest's main thread sleeps only to wait for the case's thread
         }
         let (call, args) = procfs::blocked_in(tid)?;
-        let untimed = match call {
-            libc::SYS_futex => {
-                let operation = *args.get(1)? as i32 & libc::FUTEX_CMD_MASK;
-                let waits = [
-                    libc::FUTEX_WAIT,
-                    libc::FUTEX_WAIT_BITSET,
-                    libc::FUTEX_LOCK_PI,
-                ];
-                waits.contains(&operation) && *args.get(3)? == 0
-            }
-            libc::SYS_wait4 => *args.get(2)? as i32 & libc::WNOHANG == 0,
-            libc::SYS_waitid => *args.get(3)? as i32 & libc::WNOHANG == 0,
-            libc::SYS_rt_sigsuspend => true,
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_pause => true,
-            _ => false,
-        };
+        let untimed = procfs::is_untimed_wait(call, &args);
         // A timer may still send SIGALRM to a task that has a handler for it.
         let alarm = 1 << (libc::SIGALRM - 1);
         if !untimed || procfs::caught_signals(tid)? & alarm != 0 {

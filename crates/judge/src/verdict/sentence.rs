@@ -225,7 +225,8 @@ fn stopped(stop: &Stop) -> String {
     }
 }
 
-/// A case that computed may have an endless loop, or be slow. Nothing here can tell.
+/// A case that computed may have an endless loop, or be slow. Nothing here can tell. One that hardly computed waited, also
+/// if a task ran when it was stopped.
 fn time(overrun: &Overrun) -> String {
     let Overrun {
         limit,
@@ -243,6 +244,9 @@ fn time(overrun: &Overrun) -> String {
         "The case was still running after {limit} s{clock} and had used {cpu:.1} s of CPU time"
     );
     match waits.is_empty() || cpu > limit / 2.0 {
+        true if cpu < limit / 20.0 => {
+            format!("{ran}, so it waited nearly all the time. Look for a wait that does not end.")
+        }
         true => format!("{ran}. Look for a loop that does not end, or for too much work."),
         false => format!("{ran}: {}.", waits.join(", ")),
     }

@@ -5,17 +5,17 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::{Executing, Next, Tracer, inject};
+use super::{Executing, Tracer, inject};
 use crate::record::Made;
 use crate::record::call::{self, FORKS, MADE_BY_LIBC, NOT_RECORDED, NOTED};
 use crate::record::process::FIRST;
 
 impl Tracer<'_> {
     /// Handles a call that the filter has selected, at its entry or at its exit.
-    pub(super) fn syscall(&mut self, pid: Pid) -> Next {
+    pub(super) fn syscall(&mut self, pid: Pid) {
         let Ok(info) = ptrace::syscall_info(pid) else {
             self.calls_unknown = true;
-            return Next::Resume;
+            return;
         };
         match info.op {
             libc::PTRACE_SYSCALL_INFO_SECCOMP => {
@@ -23,23 +23,16 @@ impl Tracer<'_> {
                 let entry = unsafe { info.u.seccomp };
                 match entry.nr as i64 {
                     libc::SYS_prctl => self.mark(pid, entry.args),
-                    number if NOTED.contains(&number) => {
-                        self.note(pid, number);
-                        Next::Resume
-                    }
-                    number => {
-                        self.entry(pid, number, entry.args, info.instruction_pointer);
-                        Next::Resume
-                    }
+                    number if NOTED.contains(&number) => self.note(pid, number),
+                    number => self.entry(pid, number, entry.args, info.instruction_pointer),
                 }
             }
             libc::PTRACE_SYSCALL_INFO_EXIT => {
                 // SAFETY: `op` says that the kernel has filled in `exit`.
                 let exit = unsafe { info.u.exit };
                 self.exit(pid, exit.sval);
-                Next::Resume
             }
-            _ => Next::Resume,
+            _ => {}
         }
     }
 

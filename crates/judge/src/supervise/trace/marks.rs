@@ -4,23 +4,19 @@
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::{Next, Process, Tracer};
+use super::{Process, Tracer};
 use crate::child::interpose::PTHREAD;
 use crate::procfs;
-use crate::protocol::{MARK, Mark};
+use crate::protocol::{GIVE_UP, MARK, Mark};
 use crate::record::process::FIRST;
 
 /// The length of libc's function `syscall`, in bytes; the true one is shorter.
 const SYSCALL_CODE: u64 = 64;
 
 impl Tracer<'_> {
-    pub(super) fn mark(
-        &mut self,
-        pid: Pid,
-        [option, number, value, syscall, memory, _]: [u64; 6],
-    ) -> Next {
+    pub(super) fn mark(&mut self, pid: Pid, [option, number, value, syscall, memory, _]: [u64; 6]) {
         let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
-            return Next::Resume;
+            return;
         };
         if matches!(mark, Mark::Watch | Mark::Open) && self.code.is_empty() {
             self.code = procfs::program_code(pid.as_raw());
@@ -50,7 +46,11 @@ impl Tracer<'_> {
                 let number = self.number_of_places();
                 self.answer(pid, number);
             }
-            Mark::UntilStopped => return self.until_stopped(pid),
+            Mark::HasStopped if value == GIVE_UP as u64 => self.give_up(),
+            Mark::HasStopped => {
+                let stopped = self.has_stopped();
+                self.answer(pid, stopped);
+            }
             Mark::GoOn => self.go_on(),
             Mark::Note => self.record.notes.push(value),
             Mark::Length => {
@@ -59,7 +59,6 @@ impl Tracer<'_> {
                 }
             }
         }
-        Next::Resume
     }
 
     /// Gives the mark that `pid` has sent this result.

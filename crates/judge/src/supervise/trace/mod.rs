@@ -82,7 +82,7 @@ enum Next {
     Resume,
     /// It stays stopped by job control.
     Halt,
-    /// It stays stopped until another one's stop lets it go on.
+    /// It stays stopped until `go_on`.
     Keep,
 }
 
@@ -256,9 +256,9 @@ impl Tracer<'_> {
                 libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE,
             ) => self.birth(pid),
             Change::Event(libc::PTRACE_EVENT_EXEC) => self.executed(pid),
-            Change::Event(libc::PTRACE_EVENT_SECCOMP) => next = self.syscall(pid),
+            Change::Event(libc::PTRACE_EVENT_SECCOMP) => self.syscall(pid),
             Change::Syscall => {
-                next = self.syscall(pid);
+                self.syscall(pid);
                 // No trap precedes the next instruction.
                 if self.steps.steps(pid) {
                     next = self.stepped(pid);

@@ -10,7 +10,7 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::{Next, Tracer};
-use crate::child::steps::{EXCLUSIVE, REFUSED, STOPPED, TOO_MANY, TRAPS};
+use crate::child::steps::{AWAITED, EXCLUSIVE, REFUSED, STOPPED, TOO_MANY, TRAPS};
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
@@ -36,8 +36,6 @@ pub(super) struct Steps {
     has_stopped: Option<bool>,
     /// Whether any thread has stopped at its place.
     have_stopped: bool,
-    /// The task that waits for a thread to stop.
-    awaiting: Option<Pid>,
 }
 
 /// Just before an instruction is executed for the nth time, counted from 0.
@@ -67,6 +65,8 @@ struct Running {
     breakpoint: bool,
     /// Whether the thread is in a part without places.
     passes: bool,
+    /// Whether nothing waits any more for it to stop, so that it must not.
+    given_up: bool,
 }
 
 impl Steps {
@@ -116,7 +116,7 @@ impl Tracer<'_> {
             self.steps.places.clear();
             self.steps.impossible = fails.then_some(REFUSED);
         } else if fails {
-            self.report_stop(false);
+            self.steps.has_stopped = Some(false);
         }
     }
 
@@ -131,8 +131,8 @@ impl Tracer<'_> {
         if run.breakpoint {
             let _ = arch::clear_breakpoint(pid);
         }
-        if run.until.is_some() {
-            self.report_stop(false);
+        if run.until.is_some() && !run.given_up {
+            self.steps.has_stopped = Some(false);
         }
     }
 
@@ -144,16 +144,24 @@ impl Tracer<'_> {
         }
     }
 
-    /// Answers the task `pid`, which waits until a thread has stopped.
-    pub(super) fn until_stopped(&mut self, pid: Pid) -> Next {
-        match self.steps.has_stopped.take() {
-            Some(stopped) => {
-                self.answer(pid, stopped_or_not(stopped));
-                Next::Resume
-            }
+    /// The answer to `Mark::HasStopped`.
+    pub(super) fn has_stopped(&mut self) -> i64 {
+        match (self.steps.has_stopped.take(), &self.steps.running) {
+            (Some(true), _) => STOPPED.into(),
+            (Some(false), _) => 0,
+            (None, Some(run)) => i64::from(AWAITED) + i64::from(run.pid.as_raw()),
+            (None, None) => AWAITED.into(),
+        }
+    }
+
+    /// The thread does not stop any more when it reaches its place.
+    pub(super) fn give_up(&mut self) {
+        match &mut self.steps.running {
+            Some(run) => run.given_up = true,
+            // It has stopped, or has left the steps, meanwhile.
             None => {
-                self.steps.awaiting = Some(pid);
-                Next::Keep
+                self.steps.has_stopped = None;
+                self.go_on();
             }
         }
     }
@@ -162,16 +170,6 @@ impl Tracer<'_> {
     pub(super) fn go_on(&mut self) {
         if let Some(pid) = self.steps.stopped.take() {
             self.resume(pid, 0);
-        }
-    }
-
-    fn report_stop(&mut self, stopped: bool) {
-        match self.steps.awaiting.take() {
-            Some(awaiting) => {
-                self.answer(awaiting, stopped_or_not(stopped));
-                self.resume(awaiting, 0);
-            }
-            None => self.steps.has_stopped = Some(stopped),
         }
     }
 
@@ -215,10 +213,14 @@ impl Tracer<'_> {
                     // Fails only if the thread was killed meanwhile.
                     let _ = arch::clear_breakpoint(pid);
                 }
+                let given_up = run.given_up;
                 self.steps.running = None;
+                if given_up {
+                    return Next::Resume;
+                }
                 self.steps.stopped = Some(pid);
                 self.steps.have_stopped = true;
-                self.report_stop(true);
+                self.steps.has_stopped = Some(true);
                 Next::Keep
             }
             Ok(Step::Impossible(why)) => {
@@ -229,13 +231,6 @@ impl Tracer<'_> {
             // The thread was killed meanwhile.
             Err(_) => Next::Resume,
         }
-    }
-}
-
-fn stopped_or_not(stopped: bool) -> i64 {
-    match stopped {
-        true => STOPPED.into(),
-        false => 0,
     }
 }
 
@@ -276,6 +271,7 @@ impl Running {
             breakpoint: until
                 .is_some_and(|place| arch::set_breakpoint(pid, place.instruction).is_ok()),
             passes: false,
+            given_up: false,
         })
     }
 
