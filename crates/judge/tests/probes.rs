@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::{Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use judge::probe::{
     Kind, Permissions, expect_plain, failed_call, faults, forget_failed_calls, mapped_pages,
@@ -11,6 +15,7 @@ use judge::probe::{
 use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
@@ -761,6 +766,36 @@ fn a_page_size_is_pretended_with_few_addresses() {
             u8::from(start.addr().is_multiple_of(64 << 10))
         });
         assert_eq!(pretended, 1);
+    });
+}
+
+#[test]
+fn time_flies() {
+    passes(|| {
+        const HOUR: Duration = Duration::from_secs(3600);
+        pretend::time_flies().unwrap();
+        let waits_for_an_hour = || {
+            let (date, begun) = (SystemTime::now(), Instant::now());
+            thread::sleep(HOUR);
+            let mutex = Mutex::new(());
+            let waited = Condvar::new().wait_timeout(mutex.lock().unwrap(), HOUR);
+            assert!(waited.unwrap().1.timed_out());
+            let (reader, _writer) = std::io::pipe().unwrap();
+            let mut pipe = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut pipe, PollTimeout::MAX), Ok(0));
+            assert!(begun.elapsed() >= HOUR && date.elapsed().unwrap() >= HOUR);
+        };
+        waits_for_an_hour();
+        let in_child = in_child(|| {
+            waits_for_an_hour();
+            1
+        });
+        assert_eq!(in_child, 1);
+        // A wait without a limit lasts until another thread ends it.
+        let (sender, receiver) = mpsc::channel();
+        let other = thread::spawn(move || receiver.recv());
+        sender.send(7).unwrap();
+        assert_eq!(other.join().unwrap(), Ok(7));
     });
 }
 

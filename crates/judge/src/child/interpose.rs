@@ -4,7 +4,8 @@
 //! The memory functions make their system call from this program, so that the tracer can distinguish them from the
 //! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
 //! because most of them make no system call. Without a tracer all functions here decide by themselves whether they fail.
-//! `sysconf`, `getpagesize` and the memory functions follow `pretend`. `failures` learns of memory functions that fail.
+//! `sysconf`, `getpagesize`, `clock_gettime` and the memory functions follow `pretend`. `failures` learns of memory
+//! functions that fail.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -356,6 +357,7 @@ pthread! {
     pthread_mutex_lock(mutex: Mutex);
     pthread_mutex_trylock(mutex: Mutex);
     pthread_mutex_timedlock(mutex: Mutex, until: *const libc::timespec);
+    pthread_mutex_clocklock(mutex: Mutex, clock: libc::clockid_t, until: *const libc::timespec);
     pthread_mutex_consistent(mutex: Mutex);
 }
 
@@ -433,4 +435,20 @@ pub unsafe extern "C" fn pthread_mutex_unlock(mutex: Mutex) -> c_int {
         NOT_INITIALISED.store(mutex.addr(), Ordering::Relaxed);
     }
     libc_definition!(pthread_mutex_unlock(mutex: Mutex) -> c_int)
+}
+
+/// Overrides libc's `clock_gettime`.
+///
+/// # Safety
+/// As for clock_gettime(2): `time` is valid for writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    let result = libc_definition!(
+        clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int
+    );
+    if result == 0 {
+        // SAFETY: the caller's pointer is valid, and libc has written to it.
+        pretend::advance(unsafe { &mut *time });
+    }
+    result
 }

@@ -1,8 +1,9 @@
 //! Makes libc and the kernel answer this process as on another machine.
 
+use std::io;
 use std::ops::Range;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use nix::libc;
 
@@ -16,6 +17,9 @@ static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether children that a signal has killed have dumped core.
 static CORE_DUMPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether timed waits end immediately.
+static TIME_FLIES: AtomicBool = AtomicBool::new(false);
 
 /// The end of the address range for these mappings.
 static END: AtomicUsize = AtomicUsize::new(0);
@@ -64,13 +68,37 @@ pub fn no_populate_advice() {
     if let Err(error) = filter::refuse_advice(&advice) {
         panics::judge_failed(format!("the kernel rejected the seccomp filter: {error}"));
     }
-    state::expect_filter();
+    state::expect_filters(1);
 }
 
 /// From here on a child that a signal has killed is reported to have dumped core by `waitpid` and `waitid`. The judge
 /// allows no core files, so the kernel never says so. Raw system calls, which bypass libc, see the kernel's status.
 pub fn core_dumps() {
     CORE_DUMPS.store(true, Ordering::SeqCst);
+}
+
+/// From here on each timed wait of this thread, and of the processes that it forks, ends immediately: locks and semaphores
+/// report a time-out, and sleeps and `poll` that their time is over. Each look at a clock is an hour later than the one
+/// before, so that code with a time limit reaches it. Raw system calls, which bypass libc, see the real clocks.
+///
+/// # Errors
+/// Returns an error if the kernel refuses a seccomp filter.
+pub fn time_flies() -> io::Result<()> {
+    // An unprivileged process may not install a filter without it.
+    // SAFETY: the option takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    filter::end_timed_waits().map_err(io::Error::other)?;
+    TIME_FLIES.store(true, Ordering::SeqCst);
+    state::expect_filters(filter::TIMED_WAITS);
+    Ok(())
+}
+
+/// Adds the hours that `time_flies` pretends.
+pub fn advance(time: &mut libc::timespec) {
+    static HOURS: AtomicI64 = AtomicI64::new(0);
+    if TIME_FLIES.load(Ordering::Relaxed) {
+        time.tv_sec += 3600 * (1 + HOURS.fetch_add(1, Ordering::Relaxed));
+    }
 }
 
 /// Adds the core dump to the status of a child that a signal has killed.

@@ -28,13 +28,13 @@ pub fn rebase_state() {
     BEFORE.set(Some(State::now()));
 }
 
-/// Expects one more seccomp filter than the answer found: the judge has installed it.
-pub fn expect_filter() {
+/// Expects this many seccomp filters more than the answer found: the judge has installed them.
+pub fn expect_filters(installed: usize) {
     BEFORE.with_borrow_mut(|before| {
         let values = before.iter_mut().flat_map(|before| &mut before.values);
         for filters in values.filter(|value| value.name == FILTERS) {
             let number: Option<usize> = filters.text.take().and_then(|text| text.parse().ok());
-            filters.text = number.map(|number| (number + 1).to_string());
+            filters.text = number.map(|number| (number + installed).to_string());
         }
     });
 }
