@@ -70,6 +70,39 @@ fn a_death_is_reported_once() {
 }
 
 #[test]
+fn a_failed_recovery() {
+    refusals(
+        &[("pthread_mutex_consistent", Errno::EINVAL)],
+        |refused| {
+            let counter = new_counter();
+            die_with_the_lock(&counter, 7);
+            let outcome = Caller::enter(|| refuse(|| add_one(&counter))).outcome();
+            match (outcome, refused) {
+                (outcome, None) => {
+                    expect_entry("Right after an owner's death", outcome, Entry::OwnerDied, 7)
+                }
+                (Outcome::Entered(entry, _), Some(_)) => fail(format!(
+                    "with_lock passed Entry::{entry:?} to its closure and returned Ok; expected an error, or abort(): \
+                     after a failed recovery, no process can lock again."
+                )),
+                (Outcome::Error(_), Some(_)) => {}
+                (Outcome::Died(how), Some(_)) if how == "was killed by SIGABRT" => {}
+                (outcome, Some(_)) => fail(format!(
+                    "with_lock {outcome}; expected an error, or abort()."
+                )),
+            }
+        },
+        |seen| {
+            check!(
+                seen.count_in_window("pthread_mutex_init") == 0,
+                "with_lock called pthread_mutex_init after an owner's death. Other processes may already wait for the \
+                 mutex or hold it. EOWNERDEAD means that the caller has the lock: call pthread_mutex_consistent instead."
+            );
+        },
+    )
+}
+
+#[test]
 fn repeated_deaths() {
     case(|| {
         let counter = new_counter();
@@ -346,8 +379,18 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
         );
         prepare();
         let stopped = Process::fork(|| steps.stop_at(place));
+        let before = match happened {
+            Before::Nothing => "",
+            Before::Death => "An owner died. ",
+            Before::DeathAndGet => "An owner died, and get() was called. ",
+        };
         if !judge::until_stopped() {
-            stopped.end();
+            if let End::Stuck = stopped.end() {
+                let then = if owner_died { "Then " } else { "" };
+                fail(format!(
+                    "{before}{then}{name} in another process never returned. {NOT_RELEASED_ANYWHERE}"
+                ));
+            }
             let _ = [begun.take(), ended.take()];
             continue;
         }
@@ -359,11 +402,6 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
             (false, _) => format!("in {name}, before its closure ran"),
             (true, false) => "in its closure".to_owned(),
             (true, true) => format!("in {name}, after its closure had returned"),
-        };
-        let before = match happened {
-            Before::Nothing => "",
-            Before::Death => "An owner died. ",
-            Before::DeathAndGet => "An owner died, and get() was called. ",
         };
         let other = Waiter::adds(&counter);
         let passes = other.passes_within(SHORT_TRIAL);
@@ -388,7 +426,19 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
         let expected = match passes {
             true if unreported => Some((
                 Entry::OwnerDied,
-                "the death was not reported yet. Keep the lock from the recovery until the closure has run.",
+                match name {
+                    "get()" => {
+                        "the death was not reported yet. Record it in shared memory before you release the lock."
+                    }
+                    _ => {
+                        "the death was not reported yet. Keep the lock from the recovery until the closure has run."
+                    }
+                },
+            )),
+            // A record of the owner fails without an earlier death, too.
+            true if begun && owner_died => Some((
+                Entry::Clean,
+                "the death was reported already. Clear its record before you release the lock.",
             )),
             true if begun => Some((
                 Entry::Clean,
@@ -421,9 +471,17 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
                 format!(
                     "{before}A process was killed {at}, where it did not hold the lock. Then with_lock in another process"
                 ),
-                match begun {
-                    true => "Remove the record of the owner before you release the lock.",
-                    false => "Record the owner only when you have the lock.",
+                match (begun, happened) {
+                    // A record of the owner fails without an earlier death or `get`, too.
+                    (true, Before::Nothing) => {
+                        "Remove the record of the owner before you release the lock."
+                    }
+                    (true, _) => "Clear the record of the death before you release the lock.",
+                    (false, Before::DeathAndGet) => {
+                        "A death that get() found must be recorded in shared memory, and the record cleared when a \
+                         closure is passed Entry::OwnerDied."
+                    }
+                    (false, _) => "Record the owner only when you have the lock.",
                 },
             ),
             false => (
@@ -472,17 +530,24 @@ fn only_one_takes_over() {
         beside_each_place(
             &counter,
             || die_with_the_lock(&counter, 7),
-            |first, second| {
-                let reports = [first, second]
-                    .iter()
-                    .filter(|entry| **entry == Entry::OwnerDied)
-                    .count();
-                check!(
-                    reports == 1,
-                    "An owner died. The grader stopped a process in with_lock while another one called with_lock. Then \
-                     with_lock passed Entry::OwnerDied {reports} times; expected once. Test and take over the lock in \
-                     one atomic step."
-                );
+            |both, has_run| {
+                let died = both.iter().filter(|entry| **entry == Entry::OwnerDied);
+                let reports = died.count();
+                let (stopped, advice) = match (has_run, reports) {
+                    (true, _) => (
+                        ", after its closure had run,",
+                        "Clear the record of the death before you release the lock.",
+                    ),
+                    (false, 0) => (
+                        "",
+                        "Keep the record of the death in shared memory until a closure runs.",
+                    ),
+                    (false, _) => ("", "Test and take over the lock in one atomic step."),
+                };
+                (reports != 1).then(|| format!(
+                    "An owner died. The grader stopped a process in with_lock{stopped} while another one called \
+                     with_lock. Then with_lock passed Entry::OwnerDied {reports} times; expected once. {advice}"
+                ))
             },
         );
     })
@@ -500,7 +565,8 @@ fn two_locks_of_a_dead_owner() {
         ] {
             let counters = [(); 2].map(|()| new_counter());
             let [outer, inner] = &counters;
-            let holder = Holder::enter(outer, |number, pause| {
+            let second = "with_lock of another counter, which it called there,";
+            let holder = Holder::enter_and_call(outer, second, |number, pause| {
                 *number = 7;
                 let _third = third.then(Counter::new);
                 let _ = inner.with_lock(|number, _| {
@@ -523,31 +589,4 @@ fn two_locks_of_a_dead_owner() {
             }
         }
     })
-}
-
-#[test]
-fn a_failed_recovery() {
-    refusals(
-        &[("pthread_mutex_consistent", Errno::EINVAL)],
-        |refused| {
-            let counter = new_counter();
-            die_with_the_lock(&counter, 7);
-            let outcome = Caller::enter(|| refuse(|| add_one(&counter))).outcome();
-            match (outcome, refused) {
-                (outcome, None) => {
-                    expect_entry("Right after an owner's death", outcome, Entry::OwnerDied, 7)
-                }
-                (Outcome::Entered(entry, _), Some(_)) => fail(format!(
-                    "with_lock passed Entry::{entry:?} to its closure and returned Ok; expected an error, or abort(): \
-                     after a failed recovery, no process can lock again."
-                )),
-                (Outcome::Error(_), Some(_)) => {}
-                (Outcome::Died(how), Some(_)) if how == "was killed by SIGABRT" => {}
-                (outcome, Some(_)) => fail(format!(
-                    "with_lock {outcome}; expected an error, or abort()."
-                )),
-            }
-        },
-        |_| (),
-    )
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::thread;
 
+use judge::pretend;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 
 use super::*;
@@ -30,11 +31,32 @@ fn contention(
 fn must_wait(counter: &Counter, call: &str, outcome: &Outcome) -> ! {
     fail(match outcome {
         Outcome::Stuck => never_woken(counter, call, NOT_RELEASED),
+        Outcome::Entered(entry, _) => format!(
+            "{call} in one process waited until another process had released the lock, and then passed \
+             Entry::{entry:?}; expected Entry::Clean, because no process died."
+        ),
+        Outcome::Died(how) => format!(
+            "{call} in one process, called while another process held the lock, did not return: its process {how}. \
+             Expected it to wait until the lock is released, and then to return."
+        ),
         other => format!(
             "{call} in one process {other}, while another process held the lock. Expected it to wait until the lock is \
              released."
         ),
     })
+}
+
+/// The advice if `with_lock` reports a death to a process that has waited. If it reports none to one that has not, the
+/// record of the owner is removed only after the lock is released.
+fn advice_if_only_a_waiter_is_told() -> String {
+    let counter = new_counter();
+    let entries = [(); 2].map(|()| add_one_elsewhere(&counter));
+    match entries {
+        [Outcome::Entered(..), Outcome::Entered(Entry::Clean, _)] => {
+            " Remove the record of the owner before you release the lock.".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 #[test]
@@ -53,7 +75,8 @@ fn one_process_at_a_time() {
         check!(
             entry == Entry::Clean,
             "A process released the lock, and the next with_lock passed Entry::OwnerDied; expected Entry::Clean, \
-             because no process died."
+             because no process died.{}",
+            advice_if_only_a_waiter_is_told()
         );
         let sum = get(&counter);
         check!(
@@ -159,12 +182,18 @@ fn stopped_before_it_has_the_lock() {
         beside_each_place(
             &counter,
             || (),
-            |first, second| {
-                check!(
-                    (first, second) == (Entry::Clean, Entry::Clean),
-                    "The grader stopped a process in with_lock while another one called with_lock. Then with_lock passed \
-                 Entry::OwnerDied; expected Entry::Clean, because no process died."
-                );
+            |both, has_run| {
+                let (stopped, advice) = match has_run {
+                    true => (
+                        ", after its closure had run,",
+                        "Remove the record of the owner before you release the lock.",
+                    ),
+                    false => ("", "Record the owner only when you have the lock."),
+                };
+                (both != [Entry::Clean; 2]).then(|| format!(
+                    "The grader stopped a process in with_lock{stopped} while another one called with_lock. Then \
+                     with_lock passed Entry::OwnerDied; expected Entry::Clean, because no process died. {advice}"
+                ))
             },
         );
     })
@@ -241,6 +270,44 @@ fn get_waits() {
             "A process stored 1 and then 2 under the lock while get() waited for the lock. get() returned {number}; \
              expected 2. Read the number after locking."
         );
+    })
+}
+
+/// Time passes quickly for the waiting process.
+#[test]
+fn waits_without_a_limit() {
+    case(|| {
+        let try_it = || match pretend::time_flies() {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        if !matches!(Process::fork(try_it).end(), End::Reported(error) if error.is_empty()) {
+            judge::skip("the kernel rejects a seccomp filter that ends timed waits");
+        }
+        let time_flies = || pretend::time_flies().expect("it has worked in another process");
+        for call in ["with_lock", "get()"] {
+            let counter = new_counter();
+            let holder = Holder::enter(&counter, |_, pause| pause());
+            let waiter = match call {
+                "get()" => Waiter::reads_after(time_flies, &counter),
+                _ => Waiter::adds_after(time_flies, &counter),
+            };
+            let when = format!(
+                "The grader ended all timed waits of a process immediately and put its clock forward, while another \
+                 process held the lock. Then {call}"
+            );
+            let advice = "The wait for the lock has no time limit: after a time-out, wait again.";
+            check!(
+                !waiter.passes(),
+                "{when} got past the lock, which was still held. {advice}"
+            );
+            holder.leave();
+            match waiter.outcome() {
+                Outcome::Entered(..) | Outcome::Read(_) => {}
+                outcome @ Outcome::Stuck => must_wait(&counter, call, &outcome),
+                other => fail(format!("{when} {other}. {advice}")),
+            }
+        }
     })
 }
 

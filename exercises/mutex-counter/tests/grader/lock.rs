@@ -42,6 +42,15 @@ fn begins_at_zero_and_counts() {
         }
         let number = with_lock(&counter, |number, _| (&raw const *number).addr());
         let number = std::ptr::with_exposed_provenance(number);
+        let before = get(&counter);
+        let is_copy = !probe::permissions(number).shared
+            && matches!(add_one_elsewhere(&counter), Outcome::Entered(..))
+            && get(&counter) != before;
+        check!(
+            !is_copy,
+            "with_lock passed its closure a reference to a copy outside the shared memory. If the process is killed in \
+             the closure, what it stored is lost. Pass a reference to the number in the shared memory."
+        );
         probe::expect_plain(
             "The counter's memory",
             number,
@@ -277,6 +286,64 @@ fn dropped_in_one_process() {
             one.min(other) == 1 && one.max(other) == 2,
             "{when} two processes each added 1 to a counter that contained 1, and with_lock passed {one} and {other} \
              to their closures; expected 1 and 2."
+        );
+    })
+}
+
+/// Does nothing if `Counter` is not `Clone`.
+#[test]
+fn cloned() {
+    case(|| {
+        let before = shared_mappings();
+        for (original_first, first, other) in
+            [(true, "original", "clone"), (false, "clone", "original")]
+        {
+            let counter = new_counter();
+            let Some(clone) = judge::clone_if_possible!(Counter, &counter) else {
+                return;
+            };
+            with_lock(&counter, |number, _| *number += 1);
+            let number = get(&clone);
+            check!(
+                number == 1,
+                "A counter was cloned, and a closure added 1 through the original. Then get() of the clone returned \
+                 {number}; expected 1. A clone is the same counter: share the mapping (Arc), or leave out Clone."
+            );
+            let inside = Caller::enter(|| counter.with_lock(|_, _| add_one(&clone))?).outcome();
+            let how = match inside {
+                Outcome::Error(_) => None,
+                Outcome::Entered(..) => {
+                    Some("ran its closure: there are two &mut to one number now")
+                }
+                Outcome::Read(_) | Outcome::Died(_) | Outcome::Stuck => Some("did not return"),
+            };
+            if let Some(how) = how {
+                fail(format!(
+                    "with_lock of a clone, called inside with_lock of the original, {how}. A clone is the same counter: \
+                     expected an error."
+                ));
+            }
+            let (dropped, kept) = match original_first {
+                true => (counter, clone),
+                false => (clone, counter),
+            };
+            drop(dropped);
+            let read = Caller::read(|| kept.get()).outcome();
+            if !matches!(read, Outcome::Read(1)) {
+                // Its drop may unmap the memory once more.
+                std::mem::forget(kept);
+                fail(format!(
+                    "A counter was cloned, a closure added 1, and the {first} was dropped. Then get() of the {other} {read}; \
+                     expected 1. Share the mapping (Arc), so that the last one \
+                     unmaps it, or leave out Clone."
+                ));
+            }
+        }
+        let left = shared_mappings().saturating_sub(before);
+        check!(
+            left == 0,
+            "A counter and its clone were dropped, and the counter's memory is still mapped. The last one to be dropped \
+             must unmap it."
         );
     })
 }

@@ -178,6 +178,15 @@ impl Holder {
     /// Forks a process that calls `with_lock`, and returns once it is inside. `hold` runs there. Its second argument
     /// returns when the process may leave.
     fn enter(counter: &Counter, hold: impl FnOnce(&mut u64, &dyn Fn())) -> Holder {
+        Holder::enter_and_call(counter, "a second call that it made there", hold)
+    }
+
+    /// Like `enter`. `second` is what `hold` calls before the process is inside, the subject of a sentence.
+    fn enter_and_call(
+        counter: &Counter,
+        second: &str,
+        hold: impl FnOnce(&mut u64, &dyn Fn()),
+    ) -> Holder {
         let [entered, inside, leave] = [(); 3].map(|()| Event::new());
         let caller = Caller::enter(|| {
             counter.with_lock(|number, entry| {
@@ -193,12 +202,11 @@ impl Holder {
         if !inside.arrives() {
             fail(match (entered.has_arrived(), caller.outcome()) {
                 (true, Outcome::Entered(..)) => {
-                    "A process was inside with_lock, and a second call that it made there did not run its closure."
-                        .to_owned()
+                    format!("A process was inside with_lock, and {second} did not run its closure.")
                 }
-                (true, outcome) => format!(
-                    "A process was inside with_lock, and a second call that it made there {outcome}."
-                ),
+                (true, outcome) => {
+                    format!("A process was inside with_lock, and {second} {outcome}.")
+                }
                 (false, outcome) => format!(
                     "with_lock in another process {outcome}, but nobody held the lock. Expected it to run its closure."
                 ),
@@ -262,8 +270,14 @@ impl Waiter {
 
     /// Forks a process that calls `get`.
     fn reads(counter: &Counter) -> Waiter {
+        Waiter::reads_after(|| (), counter)
+    }
+
+    /// Forks a process that calls `prepare`, and then `get`.
+    fn reads_after(prepare: impl FnOnce(), counter: &Counter) -> Waiter {
         let [started, past_the_lock] = [(); 2].map(|()| Event::new());
         let caller = Caller::read(|| {
+            prepare();
             started.send();
             let number = counter.get()?;
             past_the_lock.send();
@@ -295,19 +309,25 @@ impl Waiter {
 
 /// Waits for a process that finds the places of its code.
 fn find_places(process: Process) {
-    match process.end_within(Duration::from_secs(20)) {
+    match process.end_within(Duration::from_secs(40)) {
         End::Reported(_) => {}
         End::Died(how) => fail(format!(
             "with_lock or get() did not return: its process {how}. Nobody held the lock; expected it to return."
         )),
         // Otherwise places could be missing, and the case would pass without them.
-        End::Stuck => judge::skip("with_lock or get() did not return within 20 s of single steps"),
+        End::Stuck => judge::skip("with_lock or get() did not return within 40 s of single steps"),
     }
 }
 
 /// Stops a process at each place of `with_lock` while another one calls `with_lock` and, if it gets in, stays inside.
-/// Then the first one goes on, and must wait. `prepare` runs before each place; `check` gets what was passed to both.
-fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry, Entry)) {
+/// Then the first one goes on, and must wait. `prepare` runs before each place. `mistake` gets what was passed to both, and
+/// whether the closure of the first one had run before the second one called `with_lock`. It returns a sentence, if that
+/// is wrong.
+fn beside_each_place(
+    counter: &Counter,
+    prepare: impl Fn(),
+    mistake: impl Fn([Entry; 2], bool) -> Option<String>,
+) {
     let [begun, inside, leave] = [(); 3].map(|()| Event::new());
     let steps = Steps::of(&(), || {
         report(counter.with_lock(|number, entry| {
@@ -321,8 +341,8 @@ fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry
     prepare();
     find_places(Process::fork(|| steps.find()));
     begun.take();
-    let mut stops = 0;
-    for place in 0..judge::places() {
+    // `None` if the process did not stop there.
+    let at = |place| {
         let passed = |outcome| {
             let call = "The grader stopped a process in with_lock while another one called with_lock, which";
             entered(
@@ -336,11 +356,15 @@ fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry
         prepare();
         let first = Caller(Process::fork(|| steps.stop_at(place)));
         if !judge::until_stopped() {
-            first.outcome();
+            let call = "with_lock in another process";
+            entered(
+                first.outcome(),
+                call,
+                &format!("{call} never returned. {NOT_RELEASED}"),
+            );
             begun.take();
-            continue;
+            return None;
         }
-        stops += 1;
         let has_begun = begun.take();
         let second = Caller::enter(|| {
             counter.with_lock(|number, entry| {
@@ -360,9 +384,26 @@ fn beside_each_place(counter: &Counter, prepare: impl Fn(), check: impl Fn(Entry
             "The grader stopped a process in with_lock, before its closure ran, and another process ran its closure. \
              Then the first one went on, and both were inside. Test and take the lock in one atomic step."
         );
-        let (first, second) = (passed(first.outcome()), passed(second.outcome()));
+        let both = [first, second].map(|caller| passed(caller.outcome()));
         let _ = [begun.take(), inside.take()];
-        check(first, second);
+        Some((both, has_begun))
+    };
+    let mut stops = 0;
+    for place in 0..judge::places() {
+        let Some((both, has_run)) = at(place) else {
+            continue;
+        };
+        stops += 1;
+        let Some(sentence) = mistake(both, has_run) else {
+            continue;
+        };
+        // What is cleared after the unlock is noticed at the places after the closure each time, and here by chance.
+        let after_the_closure = (place + 1..judge::places())
+            .rev()
+            .filter_map(&at)
+            .take_while(|(_, has_run)| *has_run)
+            .find_map(|(both, has_run)| mistake(both, has_run));
+        fail(after_the_closure.unwrap_or(sentence));
     }
     expect_stops(stops);
 }

@@ -479,11 +479,12 @@ fn not_aborted(status: WaitStatus, panics: bool) -> Option<String> {
 }
 
 /// The calls that fail, and what with_lock or get must do then.
-const LOCKING: [(&str, Errno); 4] = [
+const LOCKING: [(&str, Errno); 5] = [
     ("pthread_mutex_lock", Errno::EINVAL),
     ("pthread_mutex_trylock", Errno::EINVAL),
     // The answer must wait again.
     ("pthread_mutex_timedlock", Errno::ETIMEDOUT),
+    ("pthread_mutex_clocklock", Errno::ETIMEDOUT),
     ("pthread_mutex_unlock", Errno::EPERM),
 ];
 
