@@ -11,24 +11,6 @@ const ODD: usize = 12_345;
 /// The largest page size of aarch64, which is a multiple of every machine's page size.
 const PRETENDED_PAGE: usize = 64 << 10;
 
-/// `Cloned::<T>::copy_of` clones a value if `T` is `Clone`: the inherent function takes precedence over the trait's.
-struct Cloned<T>(std::marker::PhantomData<T>);
-
-#[allow(dead_code)] // Unused if `Region` is not `Clone`.
-impl<T: Clone> Cloned<T> {
-    fn copy_of(original: &T) -> Option<T> {
-        Some(original.clone())
-    }
-}
-
-trait NotCloned<T> {
-    fn copy_of(_: &T) -> Option<T> {
-        None
-    }
-}
-
-impl<T> NotCloned<T> for Cloned<T> {}
-
 #[test]
 fn zeroed() {
     case(|| {
@@ -158,13 +140,13 @@ fn lazy() {
 fn gone_after_drop() {
     case(|| {
         let mut original = region(LEN);
-        let copy = Cloned::<Region>::copy_of(&original);
+        let copy = judge::clone_if_possible!(Region, &original);
         drop(original);
         if let Some(copy) = copy {
             expect_deep(copy);
         }
         original = region(LEN);
-        if let Some(mut copy) = Cloned::<Region>::copy_of(&original) {
+        if let Some(mut copy) = judge::clone_if_possible!(Region, &original) {
             fill(original.as_mut_slice());
             copy.as_mut_slice().fill(0xAA);
             check!(
