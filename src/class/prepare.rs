@@ -115,8 +115,8 @@ impl Prepared {
         self.folder.join(JUDGE)
     }
 
-    /// Grades the solution, which must earn all points, and returns the cases that are skipped here. Returns `None` if there
-    /// is no solution.
+    /// Grades the solution, which must earn all points, and returns the cases that are skipped here. Returns `None` if
+    /// there is no solution.
     fn grade_solution(&self) -> Result<Option<BTreeSet<String>>> {
         let solution = self.exercise.solution();
         if self.isolation == Isolation::Container || self.exercise.ensure_solution().is_err() {
@@ -191,8 +191,8 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     Ok(built)
 }
 
-/// The file with the cases that were skipped for the solution. The nodes of a cluster share a clone, and may have different
-/// kernels.
+/// The file with the cases that were skipped for the solution. The nodes of a cluster share a clone, and may have
+/// different kernels.
 fn skipped_here() -> String {
     let untraced = if is_untraced() { "-untraced" } else { "" };
     format!("skipped-{}{untraced}.json", kernel())

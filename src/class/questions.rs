@@ -1,4 +1,5 @@
-//! Questions for a student about the system calls that their own answer made. Code that somebody else wrote is hard to explain.
+//! Questions for a student about the system calls that their own answer made. Code that somebody else wrote is hard to
+//! explain.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -73,7 +74,7 @@ const QUESTIONS: [(&str, [&str; 2]); 9] = [
     ),
 ];
 
-/// Returns `count` questions, or fewer if the answer made fewer calls. Others for another answer, and the same for the same.
+/// Returns `count` questions, or fewer if the answer made fewer calls. The answer's hash chooses them.
 pub fn questions(outcome: &Outcome, count: usize) -> Vec<String> {
     let seed = outcome.answer.get(..8).unwrap_or_default();
     let seed = usize::from_str_radix(seed, 16).unwrap_or(0);

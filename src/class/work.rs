@@ -308,7 +308,8 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> 
              a macro or a type whose evaluation does not end"
         ),
         Some(nix::libc::SIGABRT | nix::libc::SIGSEGV | nix::libc::SIGBUS) => {
-            "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too large"
+            "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too \
+             large"
                 .to_owned()
         }
         _ => {

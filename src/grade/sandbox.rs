@@ -1,9 +1,9 @@
 //! Where the compiler and the grader of an answer that is not trusted run.
 //!
-//! Usually that is a sandbox of bubblewrap, which needs no privileges. The processes in it see no other processes, no network
-//! and no files but the system's, the toolchain, the exercise's grader and the answer. They can write only to small file
-//! systems in memory, and the compiler to the folder of its results. The command judges from outside: it reads the report
-//! of the judge, which runs in the sandbox as another process than the answer.
+//! Usually that is a sandbox of bubblewrap, which needs no privileges. The processes in it see no other processes, no
+//! network and no files but the system's, the toolchain, the exercise's grader and the answer. They can write only to
+//! small file systems in memory, and the compiler to the folder of its results. The command judges from outside: it reads
+//! the report of the judge, which runs in the sandbox as another process than the answer.
 //!
 //! In a container for one submission, where the kernel permits no sandbox in it, they run as the user nobody.
 
@@ -63,8 +63,8 @@ pub const NOBODY: u32 = 65_534;
 /// An argument of prlimit(1): the most processes and threads.
 const PROCESSES: &str = "--nproc=1024:1024";
 
-/// The most processes and threads in a sandbox, as counted from outside, and the most bytes that are resident in all of them. The judge has lower
-/// limits for each case.
+/// The most processes and threads in a sandbox, as counted from outside, and the most bytes that are resident in all of
+/// them. The judge has lower limits for each case.
 const MOST_TASKS: u64 = 500;
 const MOST_MEMORY: u64 = 4 << 30;
 
@@ -195,8 +195,8 @@ impl Sandbox {
         self.command(command, &[], &LIMITS)
     }
 
-    /// The command in this sandbox: a judge, which starts the answer. It is the first process there, so that no signal of
-    /// the answer reaches it.
+    /// The command in this sandbox: a judge, which starts the answer. It is the first process there, so that no signal
+    /// of the answer reaches it.
     pub fn judge(&self, command: &Command) -> Command {
         self.command(command, &["--as-pid-1"], &[])
     }

@@ -1,5 +1,5 @@
-//! Added to the stub: code that runs before `main`, and writes verdicts of its own to everything that it can open. Then it
-//! kills what it can, and ends with success.
+//! Added to the stub: code that runs before `main`, and writes verdicts of its own to everything that it can open. Then
+//! it kills what it can, and ends with success.
 
 #[used]
 #[unsafe(link_section = ".init_array")]

@@ -2,7 +2,8 @@
 {
     use std::fs;
     let mut reached = Vec::<String>::new();
-    for path in ["@SOLUTION@", "@RESULT@", "@ANSWERS@", "@OTHER@", "/root/.ssh", "/home", "/etc/shadow", "/etc/passwd"] {
+    let hidden = ["/root/.ssh", "/home", "/etc/shadow", "/etc/passwd"];
+    for path in ["@SOLUTION@", "@RESULT@", "@ANSWERS@", "@OTHER@"].iter().chain(&hidden) {
         if fs::metadata(path).is_ok() {
             reached.push(format!("sees {path}"));
         }
