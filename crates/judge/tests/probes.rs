@@ -387,6 +387,8 @@ fn safe_functions_are_told_from_unsafe_ones() {
     assert!(judge::is_safe_fn!(safe, fn(&u8) -> u8));
     assert!(!judge::is_safe_fn!(not_safe, fn(&u8) -> u8));
     assert!(!judge::is_safe_fn!(generic, fn(&u8, fn(&u8)) -> u8));
+    unsafe fn without_result(_: &u8) {}
+    assert!(!judge::is_safe_fn!(without_result, fn(&u8)));
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn a_crash_beside_a_stopped_thread_names_the_thread() {
     };
     let sentence = "The grader stopped a thread or process inside your code while another one ran. SIGABRT: the \
                     process aborted. Look for a call of abort(), or for a message that a library printed before it \
-                    aborted.";
+                    aborted. If both change the same memory, protect it with a lock.";
     assert_eq!(
         observe(Limits::default(), body).sentence().as_deref(),
         Some(sentence)

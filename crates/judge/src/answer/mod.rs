@@ -72,7 +72,7 @@ fn is_stale() -> bool {
 /// Whether a function, which takes these arguments, can be called without `unsafe`.
 #[macro_export]
 macro_rules! is_safe_fn {
-    ($function:expr, fn($($argument:ty),*) -> $result:ty) => {{
+    ($function:expr, fn($($argument:ty),*) $(-> $result:ty)?) => {{
         struct Function<F>(F);
         trait Unsafe {
             fn is_safe(&self) -> bool {
@@ -82,14 +82,14 @@ macro_rules! is_safe_fn {
         impl<F> Unsafe for Function<F> {}
         // Only a safe function implements `Fn`, and an inherent method takes precedence over a trait's.
         #[allow(dead_code)]
-        impl<F: Fn($($argument),*) -> $result> Function<F> {
+        impl<F: Fn($($argument),*) $(-> $result)?> Function<F> {
             fn is_safe(&self) -> bool {
                 true
             }
         }
         let function = $function;
         // Says what a generic parameter is, which a safe and an unsafe function can be coerced to.
-        let _: unsafe fn($($argument),*) -> $result = function;
+        let _: unsafe fn($($argument),*) $(-> $result)? = function;
         Function(function).is_safe()
     }};
 }

@@ -145,8 +145,12 @@ fn undefined_behaviour(panic: &Panic) -> Option<String> {
 /// The sentence of a failure after code was stopped.
 fn interrupted(failure: &Failure) -> String {
     let sentence = failed(failure);
+    let advice = match failure {
+        Failure::Killed(..) => " If both change the same memory, protect it with a lock.",
+        _ => "",
+    };
     format!(
-        "The grader stopped a thread or process inside your code while another one ran. {sentence}"
+        "The grader stopped a thread or process inside your code while another one ran. {sentence}{advice}"
     )
 }
 

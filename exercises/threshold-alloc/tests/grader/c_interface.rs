@@ -4,7 +4,7 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::thread;
 
-use super::global::{failure, fresh};
+use super::global::{self, Code, failure, fresh};
 use super::*;
 
 /// Allocates and frees one block. Ends the case here if the stage is not written yet.
@@ -39,12 +39,16 @@ fn expect_c_block(start: *mut u8, size: usize, call: &str) -> Block {
 }
 
 fn free_c(block: Block) {
+    free_c_to(&ALLOC, block);
+}
+
+fn free_c_to(allocator: &'static ThresholdAlloc, block: Block) {
     // SAFETY: the block is live, and from one of the C functions.
-    unsafe { ALLOC.free(block.start) };
+    unsafe { allocator.free(block.start) };
 }
 
 fn usable_size(block: Block) -> usize {
-    // SAFETY: as above.
+    // SAFETY: the block is live, and from one of the C functions.
     unsafe { ALLOC.usable_size(block.start) }
 }
 
@@ -162,56 +166,167 @@ fn of_no_bytes() {
     })
 }
 
+/// Returns blocks of each function that makes one, with the call that made it. Between them are short blocks of
+/// `malloc`.
+fn blocks_of_every_function(sizes: &[usize]) -> Vec<(Block, String)> {
+    let mut blocks = Vec::new();
+    let mut add = |start, size, call: String| {
+        blocks.push((expect_c_block(start, size, &call), call));
+        blocks.push((malloc(24), "malloc(24)".to_owned()));
+    };
+    for &size in sizes {
+        add(ALLOC.malloc(size), size, format!("malloc({size})"));
+        add(ALLOC.calloc(size, 1), size, format!("calloc({size}, 1)"));
+        let start = resize(None, 1, size);
+        add(start, size, format!("reallocarray(NULL, 1, {size})"));
+        let start = resize(Some(malloc(60)), 1, size);
+        let call = format!("reallocarray of a block of 60 bytes to {size}");
+        add(start, size, call);
+        for align in [32, 64, 1024, 64 * KIB] {
+            let start = ALLOC.aligned_alloc(align, size);
+            add(start, size, format!("aligned_alloc({align}, {size})"));
+            let call = format!("aligned_alloc({align}, 200)");
+            let aligned = expect_c_block(ALLOC.aligned_alloc(align, 200), 200, &call);
+            let start = resize(Some(aligned), 1, size);
+            let call = format!("reallocarray of a block of {call} to {size}");
+            add(start, size, call);
+        }
+    }
+    blocks
+}
+
 #[test]
 fn usable_bytes() {
     case(|| {
         expect_started();
-        let sizes = [
-            1,
-            8,
-            15,
-            16,
-            17,
-            24,
-            40,
-            100,
-            100,
-            100,
-            1000,
-            5000,
-            LARGE,
-            LARGE + 1,
-        ];
-        let blocks = sizes.map(|size| {
-            let block = malloc(size);
-            let usable = usable_size(block);
-            check!(
-                usable >= size,
-                "usable_size of a block of {size} bytes is {usable}; expected at least its size."
-            );
-            Block {
-                layout: layout(usable, ALIGN),
-                ..block
-            }
+        // The heap first, because where mappings are depends on chance.
+        expect_usable_bytes(&[1, 8, 16, 17, 40, 100, 5000]);
+        expect_usable_bytes(&[LARGE]);
+        expect_nothing_mapped(&ALLOC);
+    })
+}
+
+/// Fails the case unless all usable bytes of blocks of these sizes can be written.
+fn expect_usable_bytes(sizes: &[usize]) {
+    let mut blocks = blocks_of_every_function(sizes);
+    for (block, call) in &mut blocks {
+        let (size, usable) = (block.size(), usable_size(*block));
+        check!(
+            usable >= size,
+            "usable_size of a block from {call} is {usable}; expected at least its size, {size}."
+        );
+        block.layout = layout(usable, ALIGN);
+        // Of a mapped block whose header takes as much as its alignment, too many usable bytes are not mapped.
+        check!(
+            block.mapped() >= usable,
+            "usable_size of a block from {call} is {usable}, and some of these bytes are not mapped. {WHY_USABLE}"
+        );
+    }
+    let all: Vec<Block> = blocks.iter().map(|(block, _)| *block).collect();
+    for (block, call) in &blocks {
+        let end = block.range().end;
+        let next = blocks.iter().find(|(other, _)| {
+            let start = other.range().start;
+            (block.range().start + 1..end).contains(&start)
         });
-        expect_disjoint(&blocks);
-        for (seed, block) in blocks.iter().enumerate() {
-            block.fill(seed);
-        }
-        for (seed, block) in blocks.iter().enumerate() {
-            block.expect(seed, OVERLAP);
-            check!(
-                usable_size(*block) == block.size(),
-                "All usable bytes of the blocks were written, and then usable_size of a block was {} instead of {}. The \
-                 usable bytes of one block must end before the header of the next.",
-                usable_size(*block),
+        if let Some((_, next)) = next {
+            judge::fail(format!(
+                "usable_size of a block from {call} is {}, and the next block, from {next}, begins before these bytes \
+                 end. {WHY_USABLE}",
                 block.size()
-            );
+            ));
         }
-        for block in blocks {
-            const WHY: &str = "All bytes that usable_size reports had been written; they must end before the next header.";
-            free_c_safely(block, "malloc", WHY);
+    }
+    let filled = failing_step(|step| {
+        for (seed, block) in all.iter().enumerate() {
+            step(seed);
+            block.fill(seed);
+            // The size of a block whose header was overwritten can be anything.
+            if !all.iter().all(|block| usable_size(*block) == block.size()) {
+                exit_now(OTHER_SIZE);
+            }
         }
+    });
+    if let Some(step) = filled {
+        let (block, call) = &blocks[step];
+        judge::fail(format!(
+            "All {} usable bytes of a block from {call} were written. Then usable_size of a block returned another \
+                 number than before, or crashed. {WHY_USABLE}",
+            block.size()
+        ));
+    }
+    for (seed, block) in all.iter().enumerate() {
+        block.fill(seed);
+    }
+    for (seed, block) in all.iter().enumerate() {
+        block.expect(seed, OVERLAP);
+    }
+    let freed = failing_step(|step| {
+        for (number, block) in all.iter().enumerate() {
+            step(number);
+            free_c(*block);
+        }
+    });
+    if let Some(step) = freed {
+        judge::fail(format!(
+            "All bytes that usable_size reports were written, and then free of a block from {} crashed. \
+                 {WHY_USABLE}",
+            blocks[step].1
+        ));
+    }
+    all.into_iter().for_each(free_c);
+}
+
+const WHY_USABLE: &str = "The usable bytes of one block must end before the header of the next. Subtract all that \
+                          is in front of the block: a header, and more with a large alignment.";
+
+/// Runs `f` in a forked child. If that does not exit with 0, returns the number that it has passed to its argument
+/// last.
+fn failing_step(f: impl FnOnce(&dyn Fn(usize))) -> Option<usize> {
+    let (mut steps, report) = io::pipe().expect("a pipe");
+    let child = fork_child(|| {
+        f(&|step: usize| {
+            let step = step.to_ne_bytes();
+            (&report).write_all(&step).expect("the parent reads it");
+        });
+    });
+    let failed = failure(child).is_some();
+    drop(report);
+    let mut reported = Vec::new();
+    steps.read_to_end(&mut reported).expect("the pipe is open");
+    let last = reported
+        .last_chunk()
+        .map(|last| usize::from_ne_bytes(*last));
+    last.filter(|_| failed)
+}
+
+/// The exit status of a child in which `usable_size` returned another number than before.
+const OTHER_SIZE: i32 = 6;
+
+#[test]
+fn unsafe_functions() {
+    case(|| {
+        expect_started();
+        type Allocator = &'static ThresholdAlloc;
+        type Block = *mut u8;
+        let functions = [
+            (
+                "free",
+                judge::is_safe_fn!(ThresholdAlloc::free, fn(Allocator, Block)),
+            ),
+            (
+                "usable_size",
+                judge::is_safe_fn!(ThresholdAlloc::usable_size, fn(Allocator, Block) -> usize),
+            ),
+            (
+                "reallocarray",
+                judge::is_safe_fn!(
+                    ThresholdAlloc::reallocarray,
+                    fn(Allocator, Block, usize, usize) -> Block
+                ),
+            ),
+        ];
+        expect_unsafe(&functions, FOREIGN_POINTER);
     })
 }
 
@@ -540,5 +655,51 @@ fn a_fork_while_a_thread_is_inside() {
                  Hold each lock during the fork (pthread_atfork), also one of your C functions."
             );
         }
+    })
+}
+
+#[test]
+fn beside_others() {
+    case_with(Limits::with_steps(), || {
+        expect_started();
+        let code = Code {
+            name: "the C functions",
+            prepare: |allocator| {
+                let block = |seed| {
+                    let block = expect_c_block(allocator.malloc(1000), 1000, "malloc(1000)");
+                    block.fill(seed);
+                    block
+                };
+                let blocks = [0, 1, 2, 3].map(block);
+                free_c_to(allocator, blocks[1]);
+                vec![blocks[0], blocks[2], blocks[3]]
+            },
+            calls: |allocator, blocks| {
+                let [first, third, last] = blocks[..] else {
+                    unreachable!("there are three");
+                };
+                let resize = |block: Block, size| {
+                    // SAFETY: the block is live, and from one of the C functions.
+                    let start = unsafe { allocator.reallocarray(block.start, 1, size) };
+                    expect_c_block(start, size, "reallocarray")
+                };
+                let (first, last) = (resize(first, 1500), resize(last, 5000));
+                free_c_to(allocator, third);
+                let zeros = expect_c_block(allocator.calloc(9, 100), 900, "calloc(9, 100)");
+                let call = "aligned_alloc(64, 100)";
+                let aligned = expect_c_block(allocator.aligned_alloc(64, 100), 100, call);
+                vec![first, last, zeros, aligned]
+            },
+            check: |blocks| {
+                for (block, seed) in blocks.iter().zip([0, 3]) {
+                    let kept = block.prefix(200);
+                    kept.expect(seed, "reallocarray must keep the contents.");
+                }
+                blocks[2].expect_zeros("calloc");
+            },
+            free: free_c_to,
+        };
+        global::stop_inside(&code, false);
+        global::stop_another(&code);
     })
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use super::global::{self, Code};
 use super::*;
 
 /// The bytes that each thread may cache.
@@ -43,14 +44,20 @@ fn waits_for_no_lock() {
 
 /// Returns whether a thread waits although its cache is filled, while another thread is stopped inside the allocator.
 ///
-/// This runs in a child, which an alarm ends if it hangs.
+/// This runs in a child, which ends if it hangs.
 fn waits_for_a_stopped_thread(times: usize) -> bool {
     let pid = fork_child(|| {
-        // SAFETY: alarm(2) accesses no memory. SIGALRM ends the child if it hangs.
-        unsafe { libc::alarm(8) };
+        traces::expect_progress_every(traces::LIMIT);
         allocate_beside_a_stopped_thread(times);
     });
-    !matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
+    match waitpid(pid, None) {
+        Ok(WaitStatus::Exited(_, 0)) => false,
+        Ok(status) if traces::hangs(status) => true,
+        status => judge::fail(format!(
+            "Two threads allocated and freed blocks, one with its thread cache, and the process {}.",
+            status.map_or_else(|error| error.to_string(), describe)
+        )),
+    }
 }
 
 /// Where the stopped thread writes a byte, and where it waits for one: descriptors of two pipes.
@@ -91,6 +98,7 @@ fn allocate_beside_a_stopped_thread(times: usize) {
     });
     let other_id = receiver.recv().unwrap();
     for _ in 0..times {
+        traces::progress();
         // A signal that is sent too early would stop the thread where it was stopped before.
         let calls = CALLS.load(SeqCst);
         while CALLS.load(SeqCst) == calls {
@@ -108,7 +116,7 @@ fn allocate_beside_a_stopped_thread(times: usize) {
         release.write_all(&[0]).unwrap();
     }
     DONE.store(true, SeqCst);
-    other.join().unwrap();
+    join_thread(other);
 }
 
 #[test]
@@ -144,7 +152,7 @@ fn off_with_a_limit_of_0() {
                     done.send(()).unwrap();
                     let _ = ended.recv();
                 });
-                is_done.recv().unwrap();
+                let hoarder = wait_for(&is_done, hoarder);
                 blocks = allocate();
                 (end, hoarder)
             })
@@ -152,7 +160,7 @@ fn off_with_a_limit_of_0() {
         let moved = heap().end.saturating_sub(before);
         for (end, hoarder) in hoarders {
             drop(end);
-            hoarder.join().unwrap();
+            join_thread(hoarder);
         }
         check!(
             moved <= 256 * KIB,
@@ -179,6 +187,15 @@ fn bounded_anew() {
     })
 }
 
+/// Waits until a thread has sent something. If it has panicked instead, so does this one.
+fn wait_for(receiver: &mpsc::Receiver<()>, thread: JoinHandle<()>) -> JoinHandle<()> {
+    if receiver.recv().is_err() {
+        join_thread(thread);
+        judge::fail("A thread that freed blocks ended before it had freed all of them.".to_owned());
+    }
+    thread
+}
+
 /// Frees blocks in a thread that lives on, and allocates as many in this one. Returns by how much the break moves up.
 /// The other thread has freed one block before it calls `change`.
 fn moved_beside_a_hoarder(change: fn()) -> usize {
@@ -195,15 +212,17 @@ fn moved_beside_a_hoarder(change: fn()) -> usize {
     let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
     let before = heap().end;
     for block in blocks {
-        sender.send(block).unwrap();
+        if sender.send(block).is_err() {
+            break; // The other thread has panicked.
+        }
     }
     drop(sender);
-    is_done.recv().unwrap();
+    let hoarder = wait_for(&is_done, hoarder);
     let blocks: Vec<_> = (0..10_000).map(|_| alloc(200)).collect();
     let moved = heap().end.saturating_sub(before);
     blocks.into_iter().for_each(free);
     drop(end);
-    hoarder.join().unwrap();
+    join_thread(hoarder);
     moved
 }
 
@@ -214,7 +233,7 @@ fn bounded_for_all_sizes_together() {
         ALLOC.set_thread_cache(LIMIT);
         let (sender, receiver) = mpsc::channel::<Vec<Block>>();
         let (done, is_done) = mpsc::channel();
-        let hoarder = thread::spawn(move || {
+        let mut hoarder = thread::spawn(move || {
             for blocks in receiver {
                 blocks.into_iter().for_each(free);
                 done.send(()).unwrap();
@@ -229,8 +248,8 @@ fn bounded_for_all_sizes_together() {
             let start = blocks.iter().map(|block| block.range().start).min();
             let each = (end(&blocks).unwrap_or(0) - start.unwrap_or(0)) / blocks.len();
             let before = heap().end;
-            sender.send(blocks).unwrap();
-            is_done.recv().unwrap();
+            let _ = sender.send(blocks);
+            hoarder = wait_for(&is_done, hoarder);
             // They stay live, so that the heap has nothing else that is free.
             let last = end(&new()).unwrap_or(0);
             // The break may move by more than a block needs, and memory that is still unused may be taken first.
@@ -240,7 +259,7 @@ fn bounded_for_all_sizes_together() {
             highest = highest.max(last);
         }
         drop(sender);
-        hoarder.join().unwrap();
+        join_thread(hoarder);
         check!(
             moved <= 3 * LIMIT,
             "With a thread cache of 256 KiB, one thread freed 512 KiB of blocks of each of 8 sizes, and another thread \
@@ -279,7 +298,7 @@ fn used_while_a_thread_ends() {
                 fill_cache();
                 LATER.with(|_| ());
             });
-            thread.join().unwrap();
+            join_thread(thread);
         });
         let how = match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, 0)) => return,
@@ -301,10 +320,10 @@ fn a_thread_that_ends_returns_its_blocks() {
             let blocks: Vec<_> = (0..100).map(|_| alloc(150)).collect();
             blocks.into_iter().for_each(free);
         };
-        thread::spawn(round).join().unwrap();
+        join_thread(thread::spawn(round));
         let before = heap().end;
         for _ in 0..30 {
-            thread::spawn(round).join().unwrap();
+            join_thread(thread::spawn(round));
         }
         let moved = heap().end.saturating_sub(before);
         check!(
@@ -327,10 +346,10 @@ fn a_thread_that_ends_returns_every_size() {
             let blocks: Vec<_> = blocks.collect();
             blocks.into_iter().for_each(free);
         };
-        thread::spawn(round).join().unwrap();
+        join_thread(thread::spawn(round));
         let before = heap().end;
         for _ in 0..20 {
-            thread::spawn(round).join().unwrap();
+            join_thread(thread::spawn(round));
         }
         let moved = heap().end.saturating_sub(before);
         check!(
@@ -387,6 +406,56 @@ fn separate_for_each_allocator() {
                  allocators, or cache the blocks of one only."
             );
         }
+    })
+}
+
+#[test]
+fn beside_others() {
+    case_with(Limits::with_steps(), || {
+        enable_cache();
+        fill_cache();
+        type Allocator = &'static ThresholdAlloc;
+        fn six_blocks(allocator: Allocator, limit: usize) -> Vec<Block> {
+            let new = |size| alloc_from(allocator, layout(size, ALIGN));
+            let before = new(3000);
+            let blocks = [100; 6].map(new);
+            // The heap joins the blocks with this one.
+            free_to(allocator, before);
+            allocator.set_thread_cache(limit);
+            blocks.to_vec()
+        }
+        fn free_all(allocator: Allocator, blocks: Vec<Block>) -> Vec<Block> {
+            let free = |block| free_to(allocator, block);
+            blocks.into_iter().for_each(free);
+            Vec::new()
+        }
+        // With room for all blocks, nothing waits for a lock before the cache returns them.
+        let code = |name, calls| Code {
+            name,
+            prepare: |allocator| six_blocks(allocator, 2000),
+            calls,
+            check: |_| (),
+            free: |allocator, block| free_to(allocator, block),
+        };
+        let full = Code {
+            prepare: |allocator| six_blocks(allocator, 300),
+            ..code("dealloc with a full thread cache", free_all)
+        };
+        global::stop_inside(&full, false);
+        global::stop_another(&full);
+        if traces::trims() {
+            let trims = code("trim with cached blocks", |allocator, blocks| {
+                free_all(allocator, blocks);
+                allocator.trim();
+                Vec::new()
+            });
+            global::stop_inside(&trims, false);
+            global::stop_another(&trims);
+        }
+        let ends = |allocator, blocks| {
+            thread::scope(|scope| join(scope.spawn(|| free_all(allocator, blocks))))
+        };
+        global::stop_another(&code("the destructor of its thread cache", ends));
     })
 }
 
@@ -467,30 +536,71 @@ fn a_longer_block_after_a_shorter_one() {
 fn a_double_free_aborts() {
     case(|| {
         enable_cache();
-        for size in [1, 100, 5000] {
-            let what = format!("With a thread cache, a block of {}", amount(size));
-            expect_abort_if_freed_twice(&what, || alloc(size));
-            let what = format!(
-                "With a thread cache that has others of its size, a block of {}",
-                amount(size)
-            );
-            expect_abort_if_freed_twice(&what, || {
-                let blocks = [(); 3].map(|()| alloc(size));
-                free(blocks[0]);
-                free(blocks[1]);
-                blocks[2]
-            });
-        }
-        // One of these numbers fills the cache, whatever the heap adds to a block.
-        for before in LIMIT / 1000 - 4..=LIMIT / 1000 {
-            let what = "With a thread cache that it filled, a block of 1000 bytes";
-            expect_abort_if_freed_twice(what, || {
-                let blocks: Vec<_> = (0..before).map(|_| alloc(1000)).collect();
-                let block = alloc(1000);
-                blocks.into_iter().for_each(free);
-                block
-            });
-        }
+        for_each_place(&|what, block| expect_abort_if_freed_twice(what, block));
+    })
+}
+
+/// Like `reuse::for_each_place`, for blocks that a thread cache takes, or has no room for.
+pub fn for_each_place(f: &dyn Fn(&str, &dyn Fn() -> Block)) {
+    for size in [1, 100, 5000] {
+        let what = format!("With a thread cache, a block of {}", amount(size));
+        f(&what, &|| {
+            enable_cache();
+            alloc(size)
+        });
+        let what = format!(
+            "With a thread cache that has others of its size, a block of {}",
+            amount(size)
+        );
+        f(&what, &|| {
+            enable_cache();
+            let blocks = [(); 3].map(|()| alloc(size));
+            free(blocks[0]);
+            free(blocks[1]);
+            blocks[2]
+        });
+    }
+    // One of these numbers fills the cache, whatever the heap adds to a block.
+    for before in LIMIT / 1000 - 4..=LIMIT / 1000 {
+        let what = "With a thread cache that it filled, a block of 1000 bytes";
+        f(what, &|| {
+            enable_cache();
+            let blocks: Vec<_> = (0..before).map(|_| alloc(1000)).collect();
+            let block = alloc(1000);
+            blocks.into_iter().for_each(free);
+            block
+        });
+    }
+}
+
+/// Whether thread caches are written.
+pub fn is_written() -> bool {
+    traces::is_written(enable_cache)
+}
+
+#[test]
+fn not_for_blocks_from_the_threshold_on() {
+    case(|| {
+        enable_cache();
+        fill_cache();
+        ALLOC.set_threshold(100);
+        let block = alloc(100);
+        check!(
+            !block.is_in(&heap()),
+            "A thread freed blocks of 100 bytes, which its cache keeps. Then the threshold was set to 100, and a new \
+             block of 100 bytes is in the heap; expected a separate mapping. Compare the size with the threshold \
+             before you use the cache."
+        );
+        free(block);
+        ALLOC.set_threshold(101);
+        let block = alloc(100);
+        check!(
+            block.is_in(&heap()),
+            "A mapped block of 100 bytes was freed, the threshold was set to 101, and a new block of 100 bytes is a \
+             mapping; expected it in the heap. Cache blocks of the heap only."
+        );
+        free(block);
+        expect_nothing_mapped(&ALLOC);
     })
 }
 

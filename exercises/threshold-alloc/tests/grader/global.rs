@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Switch {
             return std::ptr::null_mut();
         };
         let mut on = ON.load(SeqCst);
-        if on && INSIDE.get() {
+        if INSIDE.get() {
             if EXITS_IF_CALLED.load(SeqCst) {
                 exit_now(ALLOCATED);
             }
@@ -106,13 +106,22 @@ fn expect_global_alloc() {
     unsafe { GlobalAlloc::dealloc(&ALLOC, start, layout) };
 }
 
-/// Makes random calls and checks the contents of every block. Several threads may run this at the same time.
-fn random_calls(seed: u64, calls: usize, largest: usize) {
+/// Makes random calls and checks the contents of every block. Several threads may run this at the same time. If
+/// `resizes` is true, `realloc` is one of the calls.
+fn random_calls_with(resizes: bool, seed: u64, calls: usize, largest: usize) {
     let mut random = Random(seed);
     let mut live: [Option<(Block, usize)>; 50] = [None; 50];
     for call in 0..calls {
         let slot = &mut live[random.below(50)];
         match slot.take() {
+            Some((block, seed)) if resizes && random.below(3) == 0 => {
+                block.expect(seed, OVERLAP);
+                let resized = realloc(&ALLOC, block, 1 + random.below(largest));
+                let kept = resized.prefix(block.size().min(resized.size()));
+                kept.expect(seed, "realloc must keep the contents.");
+                resized.fill(call);
+                *slot = Some((resized, call));
+            }
             Some((block, seed)) => {
                 block.expect(seed, OVERLAP);
                 free(block);
@@ -128,6 +137,11 @@ fn random_calls(seed: u64, calls: usize, largest: usize) {
         block.expect(seed, OVERLAP);
         free(block);
     }
+}
+
+/// Makes random calls of `alloc` and `dealloc`.
+fn random_calls(seed: u64, calls: usize, largest: usize) {
+    random_calls_with(false, seed, calls, largest);
 }
 
 #[test]
@@ -184,19 +198,24 @@ fn frees_through_the_trait() {
     })
 }
 
+/// Calls `f` for each place where a block can be in the heap or, if that is written, in a thread cache.
+fn for_each_place(f: &dyn Fn(&str, &dyn Fn() -> Block)) {
+    reuse::for_each_place(f);
+    if cache::is_written() {
+        cache::for_each_place(f);
+    }
+}
+
 #[test]
 fn aborts_without_allocating() {
     case(|| {
         expect_global_alloc();
-        expect_abort(
-            "A block of the program's global allocator",
-            || alloc(100),
-            |block| {
+        for_each_place(&|what, block| {
+            expect_abort(what, block, |block| {
                 EXITS_IF_CALLED.store(true, SeqCst);
-                ON.store(true, SeqCst);
                 inside(|| free(block));
-            },
-        );
+            });
+        });
     })
 }
 
@@ -207,28 +226,37 @@ fn aborts_without_a_lock_of_std() {
         static DONE: AtomicBool = AtomicBool::new(false);
         let (sender, receiver) = mpsc::channel();
         let holder = thread::spawn(move || {
-            let _stdout = std::io::stdout().lock();
-            sender.send(()).unwrap();
+            let _locks = (std::io::stdout().lock(), std::io::stderr().lock());
+            sender.send(()).expect("the case waits for it");
             while !DONE.load(SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        receiver.recv().unwrap();
-        let child = fork_child(|| {
-            traces::expect_progress_every(traces::LIMIT);
-            let block = alloc(100);
-            free(block);
-            free(block);
+        receiver.recv().expect("the thread does not panic");
+        let failed = Mutex::new(None);
+        for_each_place(&|what, block| {
+            if failed.lock().expect("nothing panics").is_some() {
+                return;
+            }
+            let child = fork_child(|| {
+                traces::expect_progress_every(traces::LIMIT);
+                let block = block();
+                free(block);
+                free(block);
+            });
+            if waitpid(child, None).is_ok_and(traces::hangs) {
+                *failed.lock().expect("nothing panics") = Some(what.to_owned());
+            }
         });
-        let status = waitpid(child, None);
         DONE.store(true, SeqCst);
-        holder.join().unwrap();
-        check!(
-            !status.is_ok_and(traces::hangs),
-            "A block was freed twice in a row while another thread was printing, and dealloc neither aborted nor \
-             returned. println! locks stdout, and its buffer is allocated. Write a fixed message with write(2), and call \
-             abort."
-        );
+        join_thread(holder);
+        if let Some(what) = failed.into_inner().expect("nothing panics") {
+            judge::fail(format!(
+                "{what} was freed twice in a row while another thread was printing, and dealloc neither aborted nor \
+                 returned. println! and eprintln! lock stdout and stderr, and may allocate. Write a fixed message with \
+                 write(2), and call abort."
+            ));
+        }
     })
 }
 
@@ -260,9 +288,7 @@ fn a_program_with_threads() {
                 table.pop_first();
             }
         }
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        threads.into_iter().for_each(join_thread);
         let text: String = table.values().flatten().map(String::as_str).collect();
         let intact = table.iter().all(|(key, words)| {
             let (number, item) = (key / 1000, key % 1000);
@@ -285,13 +311,67 @@ fn a_program_with_threads() {
 }
 
 #[test]
+fn fails_without_allocating() {
+    judge::refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("mremap", Errno::ENOMEM),
+        ],
+        |_| {
+            expect_global_alloc();
+            let (trims, resizes) = (traces::trims(), traces::resizes());
+            free(alloc(LARGE));
+            judge::refuse(|| {
+                // In the heap, where the break moves up and down, and mappings.
+                for (size, new, align) in [
+                    (100_000, 120_000, ALIGN),
+                    (100_000, LARGE, ALIGN),
+                    (LARGE, MIB, ALIGN),
+                    (LARGE, MIB, MIB),
+                    (LARGE, 1000, ALIGN),
+                ] {
+                    let mut layout = layout(size, align);
+                    // SAFETY: the size is not 0.
+                    let mut block = inside(|| unsafe { ALLOC.alloc(layout) });
+                    if block.is_null() {
+                        continue;
+                    }
+                    if resizes {
+                        // SAFETY: the block is live, and the new size is not 0.
+                        let moved = inside(|| unsafe { ALLOC.realloc(block, layout, new) });
+                        if !moved.is_null() {
+                            (block, layout) = (moved, super::layout(new, align));
+                        }
+                    }
+                    // SAFETY: the block is live, and has this layout.
+                    inside(|| unsafe { ALLOC.dealloc(block, layout) });
+                    if trims {
+                        inside(|| ALLOC.trim());
+                    }
+                }
+            });
+            check!(
+                !CALLED_ITSELF.load(SeqCst),
+                "alloc, realloc, dealloc or trim called the program's global allocator, which it may be itself. Use \
+                 nothing there that allocates: no String, no Vec, no format!, no println!."
+            );
+        },
+        |_| (),
+    )
+}
+
+#[test]
 fn four_threads_at_once() {
     case(|| {
         expect_global_alloc();
-        in_threads(4, |seed| random_calls(seed as u64, 6000, 2000));
+        let resizes = traces::resizes();
+        let calls = |seed, calls, largest| random_calls_with(resizes, seed, calls, largest);
+        in_threads(4, |seed| calls(seed as u64, 6000, 2000));
         // With a low threshold, mapped blocks cost few page faults.
         ALLOC.set_threshold(20_000);
-        in_threads(4, |seed| random_calls(seed as u64, 150, 60_000));
+        in_threads(4, |seed| calls(seed as u64, 150, 60_000));
         check!(
             ALLOC.stats().mapped_blocks == 0,
             "Four threads have freed all of their blocks, and stats().mapped_blocks is {}; expected 0. Change the counter \
@@ -336,8 +416,6 @@ fn reserved() -> Range<usize> {
     start..start + 64 * MIB
 }
 
-type Code = fn(&ThresholdAlloc) -> Vec<Block>;
-
 /// Allocates blocks from the heap.
 fn allocate(allocator: &ThresholdAlloc) -> Vec<Block> {
     let sizes = [100, 50_000, 100_000, 1000].into_iter();
@@ -366,7 +444,8 @@ fn two_threads_in_the_heap() {
     case_with(Limits::with_steps(), || {
         expect_global_alloc();
         // Without a heap, the code reserves one first.
-        let codes: [(Code, bool); 3] = [
+        type Allocates = fn(&ThresholdAlloc) -> Vec<Block>;
+        let codes: [(Allocates, bool); 3] = [
             (allocate, true),
             (allocate_and_free, true),
             (allocate, false),
@@ -393,16 +472,24 @@ fn two_threads_in_the_heap() {
 /// Fails the case unless the blocks, which two threads have allocated, are separate blocks of the heap. Frees them.
 fn expect_separate(allocator: &ThresholdAlloc, blocks: &[Block]) {
     const WHEN: &str =
-        "The grader stopped a thread inside the allocator while another thread used it. Then";
+        "The grader stopped a thread inside the allocator while another thread used it.";
+    expect_blocks(allocator, blocks, WHEN);
+    for block in blocks {
+        free_to(allocator, *block);
+    }
+}
+
+/// Fails the case unless the blocks are separate blocks of the heap. Fills them.
+fn expect_blocks(allocator: &ThresholdAlloc, blocks: &[Block], when: &str) {
     let heap = heap_of(allocator);
     for (index, block) in blocks.iter().enumerate() {
         check!(
             !blocks[..index].iter().any(|other| other.overlaps(block)),
-            "{WHEN} two live blocks overlap. Protect the heap with a lock."
+            "{when} Then two live blocks overlap. Protect the heap with a lock."
         );
         check!(
             block.is_in(&heap) && block.range().end <= heap.end,
-            "{WHEN} a block of {} is outside the heap. Protect the heap with a lock.",
+            "{when} Then a block of {} is outside the heap. Protect the heap with a lock.",
             amount(block.size())
         );
     }
@@ -411,8 +498,227 @@ fn expect_separate(allocator: &ThresholdAlloc, blocks: &[Block]) {
     }
     for (seed, block) in blocks.iter().enumerate() {
         block.expect(seed, OVERLAP);
-        free_to(allocator, *block);
     }
+}
+
+/// Code that changes the heap.
+pub struct Code {
+    /// The functions that it calls, as sentences name them.
+    pub name: &'static str,
+    /// Prepares a new allocator, and allocates the blocks that `calls` uses.
+    pub prepare: fn(&'static ThresholdAlloc) -> Vec<Block>,
+    /// Makes the calls. Returns the blocks that are live after them.
+    pub calls: fn(&'static ThresholdAlloc, Vec<Block>) -> Vec<Block>,
+    /// Checks the contents of these blocks, before anything has been written to them again.
+    pub check: fn(&[Block]),
+    pub free: fn(&'static ThresholdAlloc, Block),
+}
+
+impl Code {
+    fn prepared(&self) -> (&'static ThresholdAlloc, Mutex<Vec<Block>>) {
+        let allocator = fresh();
+        (allocator, Mutex::new((self.prepare)(allocator)))
+    }
+
+    fn run(&self, allocator: &'static ThresholdAlloc, blocks: &Mutex<Vec<Block>>) -> Vec<Block> {
+        let blocks = std::mem::take(&mut *blocks.lock().expect("no thread panics here"));
+        (self.calls)(allocator, blocks)
+    }
+
+    /// Fails the case unless the blocks of the code, and those of another thread, are what they must be. Frees them.
+    fn expect(
+        &self,
+        allocator: &'static ThresholdAlloc,
+        own: &[Block],
+        others: &[Block],
+        when: &str,
+    ) {
+        (self.check)(own);
+        expect_blocks(allocator, &[own, others].concat(), when);
+        own.iter().for_each(|block| (self.free)(allocator, *block));
+        others.iter().for_each(|block| free_to(allocator, *block));
+    }
+}
+
+/// Stops a thread in `code` while another one runs other code, and the other way round.
+fn beside_others(code: &Code) {
+    stop_inside(code, true);
+    stop_another(code);
+}
+
+/// Stops a thread in `code` while another thread allocates and frees and, if `forks` is true, while it forks. Fails the
+/// case if one of them gets a wrong block, or the child cannot allocate.
+pub fn stop_inside(code: &Code, forks: bool) {
+    let Code { name, .. } = code;
+    let when = format!(
+        "The grader stopped a thread inside {name} while another thread allocated and freed blocks."
+    );
+    let steps = |allocator, blocks: Mutex<Vec<Block>>| {
+        Steps::of(allocator, move || code.run(allocator, &blocks))
+    };
+    let (allocator, blocks) = code.prepared();
+    let own = steps(allocator, blocks).find_in_thread();
+    code.expect(allocator, &own, &[], &when);
+    for place in 0..judge::places() {
+        let (allocator, blocks) = code.prepared();
+        let others = || use_heap(allocator);
+        let (own, others) = steps(allocator, blocks).beside(place, others);
+        code.expect(allocator, &own, &others, &when);
+        if !forks {
+            continue;
+        }
+        let (allocator, blocks) = code.prepared();
+        let forks = || {
+            failure(fork_child(|| {
+                child_allocates(allocator);
+                (code.calls)(allocator, (code.prepare)(allocator));
+            }))
+        };
+        let (_, failed) = steps(allocator, blocks).beside(place, forks);
+        fail_if_child_failed(name, failed);
+    }
+}
+
+/// Stops a thread that allocates and frees while another one runs `code`. Fails the case if one of them gets a wrong
+/// block.
+pub fn stop_another(code: &Code) {
+    let when = format!(
+        "The grader stopped a thread inside alloc or dealloc while another thread was inside {}.",
+        code.name
+    );
+    let steps = |allocator| Steps::of(allocator, move || use_heap(allocator));
+    let (allocator, _) = code.prepared();
+    steps(allocator).find_in_thread();
+    for place in 0..judge::places() {
+        let (allocator, blocks) = code.prepared();
+        let (others, own) = steps(allocator).beside(place, || code.run(allocator, &blocks));
+        code.expect(allocator, &own, &others, &when);
+    }
+}
+
+/// Allocates blocks that take free memory, and others for which the break moves, and frees one that no cache keeps.
+fn use_heap(allocator: &'static ThresholdAlloc) -> Vec<Block> {
+    let [one, other, freed, last] = [500, 1000, 100_000, 50_000].map(|size| {
+        let block = alloc_from(allocator, layout(size, ALIGN));
+        block.touch_ends();
+        block
+    });
+    free_to(allocator, freed);
+    vec![one, other, last]
+}
+
+/// Allocates four blocks, fills them with the patterns of 0 to 3, and frees the second one.
+fn four_blocks(allocator: &'static ThresholdAlloc) -> Vec<Block> {
+    let mut blocks: Vec<_> = (0..4)
+        .map(|seed| {
+            let block = alloc_from(allocator, layout(1000, ALIGN));
+            block.fill(seed);
+            block
+        })
+        .collect();
+    free_to(allocator, blocks.remove(1));
+    blocks
+}
+
+/// Resizes a block.
+fn realloc(allocator: &ThresholdAlloc, block: Block, size: usize) -> Block {
+    // SAFETY: the block is live, and the new size is not 0.
+    let start = unsafe { allocator.realloc(block.start, block.layout, size) };
+    expect_block(start, layout(size, block.layout.align()), "realloc")
+}
+
+#[test]
+fn realloc_beside_others() {
+    case_with(Limits::with_steps(), || {
+        expect_global_alloc();
+        if !traces::resizes() {
+            return;
+        }
+        beside_others(&Code {
+            name: "realloc",
+            prepare: four_blocks,
+            calls: |allocator, blocks| {
+                let [first, third, last] = blocks[..] else {
+                    unreachable!("four_blocks returns three");
+                };
+                // It grows over the free block behind it, or moves.
+                let first = realloc(allocator, first, 1500);
+                // It grows at the end of the heap, and shrinks again.
+                let last = realloc(allocator, last, 5000);
+                let last = realloc(allocator, last, 200);
+                // A live block is behind it.
+                let third = realloc(allocator, third, 3000);
+                vec![first, third, last]
+            },
+            check: |blocks| {
+                for (block, seed) in blocks.iter().zip([0, 2, 3]) {
+                    block.prefix(200).expect(
+                        seed,
+                        "realloc must keep the contents. Copy them before the old block is free.",
+                    );
+                }
+            },
+            free: |allocator, block| free_to(allocator, block),
+        });
+    })
+}
+
+#[test]
+fn alloc_zeroed_beside_others() {
+    case_with(Limits::with_steps(), || {
+        expect_global_alloc();
+        if !traces::resizes() {
+            return;
+        }
+        beside_others(&Code {
+            name: "alloc_zeroed",
+            prepare: four_blocks,
+            calls: |allocator, _| {
+                let zeroed = [900, 5000].map(|size| {
+                    let layout = layout(size, ALIGN);
+                    // SAFETY: `layout` returns no layout of size 0.
+                    let start = unsafe { allocator.alloc_zeroed(layout) };
+                    expect_block(start, layout, "alloc_zeroed")
+                });
+                zeroed.to_vec()
+            },
+            check: |blocks| {
+                for block in blocks {
+                    block.expect_zeros("alloc_zeroed");
+                }
+            },
+            free: |allocator, block| free_to(allocator, block),
+        });
+    })
+}
+
+#[test]
+fn trim_beside_others() {
+    case_with(Limits::with_steps(), || {
+        expect_global_alloc();
+        if !traces::trims() {
+            return;
+        }
+        beside_others(&Code {
+            name: "trim",
+            prepare: |allocator| {
+                let blocks = four_blocks(allocator);
+                let large = [(); 3].map(|()| alloc_from(allocator, layout(100_000, ALIGN)));
+                large.iter().for_each(|block| free_to(allocator, *block));
+                blocks
+            },
+            calls: |allocator, blocks| {
+                allocator.trim();
+                blocks
+            },
+            check: |blocks| {
+                for (block, seed) in blocks.iter().zip([0, 2, 3]) {
+                    block.expect(seed, OVERLAP);
+                }
+            },
+            free: |allocator, block| free_to(allocator, block),
+        });
+    })
 }
 
 #[test]
@@ -488,7 +794,7 @@ fn a_fork_while_a_thread_is_inside() {
             let allocator = fresh();
             let forks = || failure(fork_child_that_allocates(allocator));
             let ((), failed) = steps(allocator).beside(place, forks);
-            fail_if_child_failed(failed);
+            fail_if_child_failed("the allocator", failed);
         }
     })
 }
@@ -531,41 +837,38 @@ fn a_fork_among_threads() {
             threads.into_iter().for_each(join);
             failed
         });
-        fail_if_child_failed(failed);
+        fail_if_child_failed("the allocator", failed);
     })
 }
 
-fn fail_if_child_failed(failed: Option<WaitStatus>) {
+/// Fails the case if a child failed that was forked while another thread was inside `what`.
+fn fail_if_child_failed(what: &str, failed: Option<WaitStatus>) {
     if let Some(status) = failed {
         check!(
             !traces::hangs(status),
-            "A process forked while another of its threads was inside the allocator, and the child's calls of the \
-             allocator did not return. A lock that another thread holds stays locked in the child: hold \
-             the lock during the fork (pthread_atfork)."
+            "A process forked while another of its threads was inside {what}, and the child's calls of the allocator \
+             did not return. A lock that another thread holds stays locked in the child: hold the lock during the fork \
+             (pthread_atfork)."
         );
         judge::fail(format!(
-            "A process with several threads forked, and its child, which only allocated and freed blocks, {}. Hold \
-             the lock during the fork (pthread_atfork), so that the child gets a consistent heap.",
+            "A process forked while another of its threads was inside {what}, and the child, which only allocated and \
+             freed blocks, {}. Hold the lock during the fork (pthread_atfork), so that the child gets a consistent \
+             heap.",
             describe(status)
         ));
     }
 }
 
 fn fork_child_that_allocates(allocator: &ThresholdAlloc) -> Pid {
-    fork_child(|| {
-        traces::expect_progress_every(traces::LIMIT);
-        random_calls(99, 50, 2000);
-        free(alloc(LARGE));
-        free_to(allocator, alloc_from(allocator, layout(1000, ALIGN)));
-    })
+    fork_child(|| child_allocates(allocator))
 }
 
-fn describe(status: WaitStatus) -> String {
-    match status {
-        WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
-        WaitStatus::Exited(_, PANICKED) => "panicked".to_owned(),
-        other => format!("ended with {other:?}"),
-    }
+/// What a forked child must be able to do. If a call does not return, the child ends.
+fn child_allocates(allocator: &ThresholdAlloc) {
+    traces::expect_progress_every(traces::LIMIT);
+    random_calls(99, 50, 2000);
+    free(alloc(LARGE));
+    free_to(allocator, alloc_from(allocator, layout(1000, ALIGN)));
 }
 
 /// Waits for the child. Returns its status unless it exited with 0.

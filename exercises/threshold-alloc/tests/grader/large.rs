@@ -268,7 +268,18 @@ fn longer_than_4_gib() {
     case(|| {
         for size in [4 * GIB + 1, 4 * GIB + LARGE, 8 * GIB + MIB] {
             // The case may not map as much, so null is right. A length that was cut off to 32 bits is not.
-            let Some(block) = try_alloc(&ALLOC, layout(size, ALIGN)) else {
+            let layout = layout(size, ALIGN);
+            let child = fork_child(|| {
+                try_alloc(&ALLOC, layout);
+            });
+            if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
+                judge::fail(format!(
+                    "A process that may not have so much memory allocated a block of {}, and was killed by {signal} \
+                     in alloc. Check the results of mmap and mprotect, and return null if they fail.",
+                    amount(size)
+                ));
+            }
+            let Some(block) = try_alloc(&ALLOC, layout) else {
                 continue;
             };
             check!(
@@ -276,6 +287,16 @@ fn longer_than_4_gib() {
                 "alloc returned a block of {}, of which only a part is mapped. Compute lengths in a usize.",
                 amount(size)
             );
+            // A later stage may take the block from the heap, where an mprotect of that length fails.
+            for byte in block.ends() {
+                let permissions = permissions(byte);
+                check!(
+                    permissions.read && permissions.write,
+                    "A process that may not have so much memory allocated a block of {}, which is not readable and \
+                     writable. Check the results of mmap and mprotect, and return null if they fail.",
+                    amount(size)
+                );
+            }
             block.touch_ends();
             free(block);
         }
@@ -309,6 +330,18 @@ fn refused_is_null() {
             );
         }
         alloc(LARGE).fill(1);
+    })
+}
+
+#[test]
+fn unsafe_functions() {
+    case(|| {
+        free(alloc(LARGE));
+        type Allocator = &'static ThresholdAlloc;
+        let dealloc = judge::is_safe_fn!(ThresholdAlloc::dealloc, fn(Allocator, *mut u8, Layout));
+        expect_unsafe(&[("dealloc", dealloc)], FOREIGN_POINTER);
+        let alloc = judge::is_safe_fn!(ThresholdAlloc::alloc, fn(Allocator, Layout) -> *mut u8);
+        expect_unsafe(&[("alloc", alloc)], EMPTY_LAYOUT);
     })
 }
 

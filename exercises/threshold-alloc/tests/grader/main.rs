@@ -4,9 +4,10 @@
 //! and unmapped, how far the break has moved, and whether every block keeps its bytes.
 
 use std::alloc::Layout;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Mutex;
-use std::thread::ScopedJoinHandle;
+use std::thread::{JoinHandle, ScopedJoinHandle};
 
 use judge::probe::{Kind, expect_plain, faults, page_size, permissions, resident_pages};
 use judge::{
@@ -498,28 +499,64 @@ fn expect_abort_if_freed_twice(what: &str, prepare: impl FnOnce() -> Block) {
 
 /// Like `expect_abort_if_freed_twice`, with another function for the second time.
 fn expect_abort(what: &str, prepare: impl FnOnce() -> Block, free_again: impl FnOnce(Block)) {
-    let pid = fork_child(|| free_twice(&ALLOC, prepare(), free_again));
-    if let Err(sentence) = check_aborted(what, pid) {
+    if let Err(sentence) = check_abort(&ALLOC, what, prepare, free_again) {
         judge::fail(sentence);
     }
 }
 
-/// Frees a block twice in a row, and exits if `alloc` then returns it twice.
-fn free_twice(allocator: &ThresholdAlloc, block: Block, free_again: impl FnOnce(Block)) {
-    free_to(allocator, block);
-    free_again(block);
-    // Not reached if `dealloc` detects the double free.
-    // SAFETY: the size is not 0.
-    let [one, other] = [(); 2].map(|()| unsafe { allocator.alloc(block.layout) });
-    if one == other && !one.is_null() {
-        exit_now(SAME_BLOCK);
+/// Frees a block twice in a row in a forked child. Returns a sentence unless `dealloc` aborts the second time.
+fn check_abort(
+    allocator: &ThresholdAlloc,
+    what: &str,
+    prepare: impl FnOnce() -> Block,
+    free_again: impl FnOnce(Block),
+) -> Result<(), String> {
+    let (mut steps, report) = io::pipe().expect("a pipe");
+    let pid = fork_child(|| {
+        // Neither the report nor anything else between the two calls uses the allocator.
+        let step = || (&report).write_all(&[0]).expect("the parent reads it");
+        let block = prepare();
+        step();
+        free_to(allocator, block);
+        step();
+        free_again(block);
+        // Not reached if `dealloc` detects the double free.
+        // SAFETY: the size is not 0.
+        let [one, other] = [(); 2].map(|()| unsafe { allocator.alloc(block.layout) });
+        if one == other && !one.is_null() {
+            exit_now(SAME_BLOCK);
+        }
+    });
+    let status = waitpid(pid, None);
+    drop(report);
+    let mut done = Vec::new();
+    let read = steps.read_to_end(&mut done);
+    match (status, read.unwrap_or(0)) {
+        (Ok(status), 0) => Err(format!(
+            "Blocks of the heap were allocated, and some of them freed, in a forked child, and the process {}.",
+            describe(status)
+        )),
+        (Ok(status), 1) => Err(format!(
+            "{what} was freed once, and the process {}; expected dealloc to return.",
+            describe(status)
+        )),
+        (status, _) => check_aborted(what, status),
     }
 }
 
-/// Waits for a child that has freed a block twice in a row. Returns a sentence unless it has aborted.
-fn check_aborted(what: &str, pid: Pid) -> Result<(), String> {
+/// Says how a child ended.
+fn describe(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
+        WaitStatus::Exited(_, PANICKED) => "panicked".to_owned(),
+        other => format!("ended with {other:?}"),
+    }
+}
+
+/// Returns a sentence unless a child that has freed a block twice in a row has aborted.
+fn check_aborted(what: &str, status: nix::Result<WaitStatus>) -> Result<(), String> {
     let freed = format!("{what} was freed twice in a row");
-    Err(match waitpid(pid, None) {
+    Err(match status {
         Ok(WaitStatus::Signaled(_, Signal::SIGABRT, _)) => return Ok(()),
         Ok(WaitStatus::Signaled(_, signal, _)) => format!(
             "{freed}, and the process was killed by {signal}; expected dealloc to detect the double free and to call \
@@ -581,6 +618,12 @@ fn fork_child(f: impl FnOnce()) -> Pid {
 
 /// Frees `block` in a forked child and then here, or fails the case with `why` if that kills the child.
 fn free_safely(allocator: &ThresholdAlloc, block: Block, why: &str) {
+    free_in_child(allocator, block, why);
+    free_to(allocator, block);
+}
+
+/// Frees `block` in a forked child, or fails the case with `why` if that kills the child.
+fn free_in_child(allocator: &ThresholdAlloc, block: Block, why: &str) {
     let child = fork_child(|| free_to(allocator, block));
     if let Ok(WaitStatus::Signaled(_, signal, _)) = waitpid(child, None) {
         judge::fail(format!(
@@ -588,8 +631,23 @@ fn free_safely(allocator: &ThresholdAlloc, block: Block, why: &str) {
             amount(block.size())
         ));
     }
-    free_to(allocator, block);
 }
+
+/// Fails the case if one of these functions is safe. `why` says why it must not be.
+fn expect_unsafe(functions: &[(&str, bool)], why: &str) {
+    for (name, is_safe) in functions {
+        check!(
+            !is_safe,
+            "{name} can be called without `unsafe`, {why} Keep it an `unsafe fn`, as in the stub."
+        );
+    }
+}
+
+/// Why a function that gets a block is unsafe.
+const FOREIGN_POINTER: &str = "so safe code could pass it any pointer.";
+
+/// Why a function that gets a layout is unsafe.
+const EMPTY_LAYOUT: &str = "but the caller must promise that the layout's size is not zero.";
 
 /// Runs `f` in `count` threads with different numbers. A check that fails in one of them fails the case.
 fn in_threads(count: usize, f: impl Fn(usize) + Sync) {
@@ -602,12 +660,19 @@ fn in_threads(count: usize, f: impl Fn(usize) + Sync) {
     });
 }
 
-/// Waits for a thread. A check that has failed in it fails the case.
+/// Waits for a thread. A panic in it, of the answer or of a failed check, fails the case.
 fn join<T>(thread: ScopedJoinHandle<T>) -> T {
-    match thread.join() {
-        Ok(result) => result,
-        Err(payload) => std::panic::resume_unwind(payload),
-    }
+    passed_on(thread.join())
+}
+
+/// Waits for a thread as `join` does.
+fn join_thread<T>(thread: JoinHandle<T>) -> T {
+    passed_on(thread.join())
+}
+
+/// Returns the result of a thread, or goes on with its panic.
+fn passed_on<T>(result: std::thread::Result<T>) -> T {
+    result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 /// Ends this process, a forked child, without running exit handlers.

@@ -132,10 +132,11 @@ fn every_size_to_every_other() {
 #[test]
 fn after_the_threshold_has_changed() {
     case(|| {
-        const WHY: &str = "The block was in the heap, and the threshold was lowered below its size, or the block was a \
-                           mapping, and the threshold was raised above its size. Decide by the address, not by the size, \
-                           whether a block is a mapping.";
-        for (threshold, changed) in [(15_000, 5000), (5000, 15_000)] {
+        const LOWERED: &str = "The block is in the heap, and the threshold was lowered below its size. Decide by the \
+                               address, not by the size, whether a block is a mapping.";
+        const RAISED: &str = "The block is a mapping, and the threshold was raised above its size. Decide by the \
+                              address, not by the size, whether a block is a mapping.";
+        for (threshold, changed, why) in [(15_000, 5000, LOWERED), (5000, 15_000, RAISED)] {
             for to in [100, 9000, 20_000] {
                 ALLOC.set_threshold(threshold);
                 let block = alloc(10_000);
@@ -145,10 +146,10 @@ fn after_the_threshold_has_changed() {
                 let start = unsafe { ALLOC.realloc(block.start, block.layout, to) };
                 check!(
                     !start.is_null(),
-                    "A block of 10000 bytes was resized to {to}, and realloc returned null. {WHY}"
+                    "A block of 10000 bytes was resized to {to}, and realloc returned null. {why}"
                 );
                 let resized = expect_block(start, layout(to, ALIGN), "realloc");
-                resized.prefix(to.min(10_000)).expect(1, WHY);
+                resized.prefix(to.min(10_000)).expect(1, why);
                 free(resized);
             }
         }
@@ -370,10 +371,46 @@ fn expect_old(block: &Block, seed: usize) {
         "realloc returned null, but it unmapped the old block of {}. If realloc fails, leave the old block as it is.",
         amount(block.size())
     );
-    block.expect(
-        seed,
-        "realloc returned null, so it must leave the old block as it is.",
-    );
+    if let Some(again) = try_alloc(&ALLOC, block.layout) {
+        check!(
+            !again.overlaps(block),
+            "realloc returned null, but it has freed the old block of {}: the next alloc returned that memory. If \
+             realloc fails, leave the old block as it is.",
+            amount(block.size())
+        );
+        free(again);
+    }
+    const KEPT: &str = "realloc returned null, so it must leave the old block as it is.";
+    block.expect(seed, KEPT);
+    free_in_child(&ALLOC, *block, KEPT);
+}
+
+#[test]
+fn the_cap_holds() {
+    case(|| {
+        ALLOC.set_max_maps(0);
+        let block = alloc(1000);
+        block.fill(1);
+        // Beyond the threshold, further, and back.
+        let resized = [LARGE, MIB, 1000]
+            .into_iter()
+            .fold(block, |block, size| {
+                let resized = realloc(block, size);
+                resized.prefix(1000).expect(1, "realloc must keep the contents.");
+                check!(
+                    resized.is_in(&heap()) && ALLOC.stats().mapped_blocks == 0,
+                    "With a cap of 0, a block of {} was resized to {}. Expected it in the heap and mapped_blocks 0; \
+                     it is {}, and mapped_blocks is {}. The cap holds in realloc, too.",
+                    amount(block.size()),
+                    amount(size),
+                    if resized.is_in(&heap()) { "in the heap" } else { "a mapping" },
+                    ALLOC.stats().mapped_blocks
+                );
+                resized
+            });
+        free(resized);
+        expect_nothing_mapped(&ALLOC);
+    })
 }
 
 #[test]
@@ -587,6 +624,25 @@ fn zeros_without_touching() {
              write to it.",
             amount(resident)
         );
+    })
+}
+
+#[test]
+fn unsafe_functions() {
+    case(|| {
+        free(realloc(alloc(100), 200));
+        free(alloc_zeroed(100, ALIGN));
+        type Allocator = &'static ThresholdAlloc;
+        let realloc = judge::is_safe_fn!(
+            ThresholdAlloc::realloc,
+            fn(Allocator, *mut u8, Layout, usize) -> *mut u8
+        );
+        expect_unsafe(&[("realloc", realloc)], FOREIGN_POINTER);
+        let alloc_zeroed = judge::is_safe_fn!(
+            ThresholdAlloc::alloc_zeroed,
+            fn(Allocator, Layout) -> *mut u8
+        );
+        expect_unsafe(&[("alloc_zeroed", alloc_zeroed)], EMPTY_LAYOUT);
     })
 }
 

@@ -168,31 +168,37 @@ fn a_double_free_aborts() {
     case(|| {
         // Ends the case here if a stage before this one is not written yet. The children have separate heaps.
         ALLOC.heap_range();
-        for (size, align) in [
-            (100, ALIGN),
-            (1, ALIGN),
-            (5000, ALIGN),
-            (100_000, ALIGN),
-            (100, 256),
+        for_each_place(&|what, block| expect_abort_if_freed_twice(what, block));
+    })
+}
+
+/// Calls `f` with a description of each place where a block can be in the heap, and with a function that allocates
+/// such a block. An answer may detect a double free in another branch for each of them.
+pub fn for_each_place(f: &dyn Fn(&str, &dyn Fn() -> Block)) {
+    for (size, align) in [
+        (100, ALIGN),
+        (1, ALIGN),
+        (5000, ALIGN),
+        (100_000, ALIGN),
+        (100, 256),
+    ] {
+        for (before, first) in [
+            (Neighbour::Live, "in the middle of the heap"),
+            (Neighbour::None, "at the start of the heap"),
+            (Neighbour::Free, "after a free block"),
         ] {
-            for (before, first) in [
-                (Neighbour::Live, "in the middle of the heap"),
-                (Neighbour::None, "at the start of the heap"),
-                (Neighbour::Free, "after a free block"),
+            for (after, last) in [
+                (Neighbour::Live, "before a live block"),
+                (Neighbour::None, "the last one of the heap"),
+                (Neighbour::Free, "before a free block"),
             ] {
-                for (after, last) in [
-                    (Neighbour::Live, "before a live block"),
-                    (Neighbour::None, "the last one of the heap"),
-                    (Neighbour::Free, "before a free block"),
-                ] {
-                    let what = format!("A block of {}, {first} and {last},", amount(size));
-                    expect_abort_if_freed_twice(&what, || {
-                        block_between(layout(size, align), size, before, after)
-                    });
-                }
+                let what = format!("A block of {}, {first} and {last},", amount(size));
+                f(&what, &|| {
+                    block_between(layout(size, align), size, before, after)
+                });
             }
         }
-    })
+    }
 }
 
 /// Returns a block with neighbours of this size in the heap, if the heap places blocks in order.

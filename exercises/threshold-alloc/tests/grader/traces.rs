@@ -161,20 +161,29 @@ pub fn is_written(call: impl FnOnce()) -> bool {
     matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0)))
 }
 
+/// Whether `trim` is written.
+pub fn trims() -> bool {
+    is_written(|| ALLOC.trim())
+}
+
+/// Whether `alloc_zeroed` and `realloc` are written.
+pub fn resizes() -> bool {
+    let layout = layout(100, ALIGN);
+    is_written(|| {
+        // SAFETY: the size is not 0.
+        let block = unsafe { ALLOC.alloc_zeroed(layout) };
+        // SAFETY: the block is live, and the new size is not 0.
+        unsafe { ALLOC.realloc(block, layout, 200) };
+    })
+}
+
 impl Kind {
     /// Adds the calls of those earlier bonus stages that are written.
     pub fn with_earlier_stages(self) -> Kind {
-        let layout = layout(100, ALIGN);
-        let resizes = || {
-            // SAFETY: the size is not 0.
-            let block = unsafe { ALLOC.alloc_zeroed(layout) };
-            // SAFETY: the block is live, and the new size is not 0.
-            unsafe { ALLOC.realloc(block, layout, 200) };
-        };
         // With a dynamic threshold, the task leaves open whether `realloc` moves it.
         Kind {
-            trim: self.trim || is_written(|| ALLOC.trim()),
-            realloc: self.realloc || !self.moving && is_written(resizes),
+            trim: self.trim || trims(),
+            realloc: self.realloc || !self.moving && resizes(),
             ..self
         }
     }
@@ -480,6 +489,11 @@ static LIMIT_IN_MS: AtomicUsize = AtomicUsize::new(0);
 /// Changes with each call of a trace.
 static PROGRESS: AtomicUsize = AtomicUsize::new(0);
 
+/// Records that the calls so far have returned.
+pub fn progress() {
+    PROGRESS.fetch_add(1, Relaxed);
+}
+
 /// Calls `expect_progress` each time this time has passed: in a child, whose parent finds out with `hangs`.
 pub fn expect_progress_every(time: Duration) {
     LIMIT_IN_MS.store(time.as_millis() as usize, Relaxed);
@@ -602,7 +616,7 @@ fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resu
         .map(|allocator| Model::new(allocator, kind));
     shared.with(|report| (report.trace, report.calls) = (number, 0));
     for (index, call) in calls.iter().enumerate() {
-        PROGRESS.fetch_add(1, Relaxed);
+        progress();
         shared.with(|report| report.calls = index + 1);
         let [first, second] = &mut models;
         let (model, other) = match call.second {
@@ -616,7 +630,7 @@ fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resu
     for model in &mut models {
         for block in std::mem::take(&mut model.live) {
             model.free(block, shared)?;
-            PROGRESS.fetch_add(1, Relaxed);
+            progress();
             shared.with(|report| report.phase = Phase::Done as usize);
         }
         model.check()?;
@@ -920,8 +934,8 @@ impl Model<'_> {
             return Ok(());
         };
         let again = |block| free_to(self.allocator, block);
-        let pid = fork_child(|| free_twice(self.allocator, block, again));
-        let result = check_aborted(&format!("A block of {}", amount(block.size())), pid);
+        let what = format!("A block of {}", amount(block.size()));
+        let result = check_abort(self.allocator, &what, || block, again);
         // The child may have panicked and reported that.
         shared.with(|report| report.len = 0);
         result
