@@ -1,11 +1,16 @@
 //! The resource limits of a case's process. They never exceed the hard limits that this process was started with.
 
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::null_mut;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
-use nix::unistd::{Pid, Uid};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, Uid, fork, pipe2, write};
 
 use crate::limits::Limits;
 use crate::{format, procfs};
@@ -14,6 +19,8 @@ use crate::{format, procfs};
 const FILES: rlim_t = 1024;
 /// Open files below which not even the judge's own descriptors have room.
 const FEWEST_FILES: rlim_t = 64;
+/// Inode of /proc/PID/ns/pid outside of containers (PROC_PID_INIT_INO).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The limits to set, soft and hard alike.
 pub struct Rlimits {
@@ -128,8 +135,13 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
     // A second limit besides the tracer's count of tasks. The kernel counts all tasks of the user, and exempts root.
     let user = Uid::effective();
     if !user.is_root() {
-        let own = procfs::tasks_of_user(user.as_raw());
+        let visible = procfs::tasks_of_user(user.as_raw());
         let tasks = limits.tasks as u64;
+        let own = match hidden_tasks(visible) {
+            0 => visible,
+            // Visible tasks may have ended before the hidden ones were counted.
+            hidden => visible + hidden + tasks,
+        };
         let spare = if traced { 4 } else { 1 };
         wanted.push(count(
             Resource::RLIMIT_NPROC,
@@ -139,4 +151,72 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
         ));
     }
     wanted
+}
+
+/// How many tasks of this user the kernel counts besides the `visible` ones in /proc. In a container, /proc does not have
+/// the tasks of a user outside who has the same ID.
+fn hidden_tasks(visible: u64) -> u64 {
+    let namespace = fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino());
+    if namespace.is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE) {
+        return 0;
+    }
+    let Ok((result, end)) = pipe2(OFlag::O_CLOEXEC) else {
+        return 0;
+    };
+    // SAFETY: the child makes only system calls, and ends with `_exit`.
+    let child = match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => child,
+        Ok(ForkResult::Child) => {
+            let _ = write(&end, &count_hidden(visible).to_ne_bytes());
+            // SAFETY: `_exit` takes any value.
+            unsafe { libc::_exit(0) }
+        }
+        Err(_) => return 0,
+    };
+    drop(end);
+    let mut hidden = [0; size_of::<u64>()];
+    let read = File::from(result).read_exact(&mut hidden);
+    // Fails if SIGCHLD is ignored.
+    while waitpid(child, None) == Err(Errno::EINTR) {}
+    read.map_or(0, |()| u64::from_ne_bytes(hidden))
+}
+
+/// Finds the lowest limit with which this process can fork. Changes its limit, and makes only system calls.
+fn count_hidden(visible: u64) -> u64 {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) else {
+        return 0;
+    };
+    // This process and its child came after the visible ones. A few more may have.
+    let (mut low, mut high) = (2, 8);
+    if can_fork(visible + high, hard) {
+        return 0;
+    }
+    while visible + high < hard && !can_fork(visible + high, hard) {
+        (low, high) = (high, high * 2);
+    }
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        match can_fork(visible + middle, hard) {
+            true => high = middle,
+            false => low = middle,
+        }
+    }
+    high - 2
+}
+
+/// Whether this process can fork with a limit of so many tasks of its user.
+fn can_fork(limit: rlim_t, hard: rlim_t) -> bool {
+    if setrlimit(Resource::RLIMIT_NPROC, limit.min(hard), hard).is_err() {
+        return false;
+    }
+    // SAFETY: the child makes only one system call.
+    match unsafe { fork() } {
+        // SAFETY: `_exit` takes any value.
+        Ok(ForkResult::Child) => unsafe { libc::_exit(0) },
+        Ok(ForkResult::Parent { child }) => {
+            let _ = waitpid(child, None);
+            true
+        }
+        Err(_) => false,
+    }
 }
