@@ -562,7 +562,8 @@ impl Heap {
 
 /// Returns the length of a chunk for a block of `size` bytes.
 fn chunk_len(size: usize) -> usize {
-    (size + WORD).next_multiple_of(UNIT).max(MIN)
+    let rounded_up = (size + WORD + UNIT - 1) & !(UNIT - 1);
+    rounded_up.max(MIN)
 }
 
 /// Returns the list for chunks of `len` bytes. Longer chunks are in the same list or in later ones.
@@ -1033,7 +1034,7 @@ mod cache {
 
     /// Invariant: all blocks come from the heap of `owner`, and their chunks have the length of their list.
     struct Cache {
-        /// The allocator that this thread used first, or null.
+        /// The first allocator to which this thread has freed a block; null before that, and when the thread ends.
         owner: Cell<*const ThresholdAlloc>,
         bytes: Cell<usize>,
         /// One list for each chunk length, in units.
@@ -1041,6 +1042,7 @@ mod cache {
     }
 
     thread_local! {
+        /// It has no destructor: otherwise each access would check whether that has run.
         static CACHE: Cache = const {
             Cache {
                 owner: Cell::new(ptr::null()),
@@ -1048,15 +1050,20 @@ mod cache {
                 lists: [const { List(Cell::new(ptr::null_mut())) }; LONGEST / UNIT + 1],
             }
         };
+        static THREAD_END: ThreadEnd = const { ThreadEnd };
     }
 
     /// Returns the cached blocks to the heap when the thread ends.
-    impl Drop for Cache {
+    struct ThreadEnd;
+
+    impl Drop for ThreadEnd {
         fn drop(&mut self) {
-            // SAFETY: null, or an allocator that stays at its address until this thread has ended: see `alloc`.
-            if let Some(owner) = unsafe { self.owner.get().as_ref() } {
-                self.empty(owner);
-            }
+            CACHE.with(|cache| {
+                // SAFETY: null, or an allocator that stays at its address until this thread has ended: see `alloc`.
+                if let Some(owner) = unsafe { cache.owner.replace(ptr::null()).as_ref() } {
+                    cache.empty(owner);
+                }
+            });
         }
     }
 
@@ -1066,17 +1073,18 @@ mod cache {
             if layout.size() > LONGEST - WORD || layout.align() > UNIT {
                 return None;
             }
-            if self.owner.get().is_null() {
-                self.owner.set(allocator);
-            }
             ptr::eq(self.owner.get(), allocator).then(|| chunk_len(layout.size()))
         }
 
-        /// Does nothing if the cache belongs to another allocator.
+        /// Makes `allocator` the owner.
+        #[inline(never)] // Keeps the path of cached blocks short.
+        fn claim(&self, allocator: &ThresholdAlloc) {
+            // The first access registers the destructor. A thread that is ending has no cache any more.
+            let _ = THREAD_END.try_with(|_| self.owner.set(allocator));
+        }
+
+        /// Returns all blocks to the heap of `allocator`, from which they come.
         fn empty(&self, allocator: &ThresholdAlloc) {
-            if !ptr::eq(self.owner.get(), allocator) {
-                return;
-            }
             self.bytes.set(0);
             allocator.with_heap(|heap| {
                 for list in &self.lists {
@@ -1094,14 +1102,12 @@ mod cache {
         if allocator.cache_limit.load(Relaxed) == 0 {
             return None;
         }
-        let take = |cache: &Cache| {
+        CACHE.with(|cache| {
             let len = cache.kept(allocator, layout)?;
             let block = cache.lists[len / UNIT].pop()?;
             cache.bytes.set(cache.bytes.get() - len);
             Some(block)
-        };
-        // A thread that is ending has no cache any more.
-        CACHE.try_with(take).ok().flatten()
+        })
     }
 
     /// Puts a block into this thread's cache. Returns whether there was room for it.
@@ -1115,6 +1121,9 @@ mod cache {
             return false;
         }
         let keep = |cache: &Cache| {
+            if cache.owner.get().is_null() {
+                cache.claim(allocator);
+            }
             let len = cache.kept(allocator, layout)?;
             let list = &cache.lists[len / UNIT];
             // Before the limit is checked: a block that has filled the cache may be freed twice, too.
@@ -1130,12 +1139,16 @@ mod cache {
             cache.bytes.set(bytes);
             Some(())
         };
-        CACHE.try_with(keep).ok().flatten().is_some()
+        CACHE.with(keep).is_some()
     }
 
     /// Returns this thread's cached blocks to the heap.
     pub fn empty(allocator: &ThresholdAlloc) {
-        let _ = CACHE.try_with(|cache| cache.empty(allocator));
+        CACHE.with(|cache| {
+            if ptr::eq(cache.owner.get(), allocator) {
+                cache.empty(allocator);
+            }
+        });
     }
 }
 
