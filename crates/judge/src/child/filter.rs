@@ -79,6 +79,7 @@ pub fn end_timed_waits() -> Result<(), Error> {
         let finite = compare(SeccompCmpOp::Le, i32::MAX as u64)?;
         SeccompRule::new(vec![positive, finite])
     };
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
     let mut rules = BTreeMap::from([
         (libc::SYS_nanosleep, Vec::new()),
         (libc::SYS_clock_nanosleep, Vec::new()),
