@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use course::cargo::Diagnostic;
+use course::cargo;
 use course::log::Verdict;
 use course::process::{self, End, Limits};
 use tempfile::TempDir;
@@ -281,9 +281,7 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> 
     if ran.success() {
         return Ok(None);
     }
-    let diagnostics = ran.stderr.lines().map(serde_json::from_str::<Diagnostic>);
-    let errors = diagnostics.flatten().filter(|one| one.level == "error");
-    let coloured: String = errors.filter_map(|error| error.rendered).collect();
+    let coloured = cargo::rendered_errors(&ran.stderr);
     let compiler = anstream::adapter::strip_str(&coloured).to_string();
     // A full disk is not the student's fault.
     ensure!(

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use course::cargo::Diagnostic;
+use course::cargo;
 use course::exercise::Exercise;
 use course::process::{self, End, Limits};
 
@@ -171,9 +171,7 @@ impl Rustc {
         if ran.success() {
             return Ok(Ok(()));
         }
-        let diagnostics = ran.stderr.lines().map(serde_json::from_str::<Diagnostic>);
-        let errors = diagnostics.flatten().filter(|one| one.level == "error");
-        let errors: String = errors.filter_map(|error| error.rendered).collect();
+        let errors = cargo::rendered_errors(&ran.stderr);
         match errors.is_empty() {
             true => Err(anyhow!("rustc {}: {}", ran.describe(), ran.stderr)),
             false => Ok(Err(errors)),

@@ -67,6 +67,15 @@ pub struct Diagnostic {
     pub rendered: Option<String>,
 }
 
+/// The errors in what rustc prints with `--error-format=json`, as a person reads them.
+pub fn rendered_errors(stderr: &str) -> String {
+    let diagnostics = stderr.lines().map(serde_json::from_str::<Diagnostic>);
+    let errors = diagnostics
+        .flatten()
+        .filter(|diagnostic| diagnostic.level == "error");
+    errors.filter_map(|error| error.rendered).collect()
+}
+
 /// A place in the source to which a diagnostic points.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Span {
