@@ -185,7 +185,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         let mut file = file.permissions(mode).tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(&path)?;
+        file.persist(&path).map_err(|failed| failed.error)?;
         File::open(folder)?.sync_all()?;
         Ok(())
     };
@@ -221,5 +221,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("a file"), "two");
         let entries = fs::read_dir(folder.path().join("new")).expect("a folder");
         assert_eq!(entries.count(), 1);
+        let error = write(folder.path(), "three").expect_err("it is a folder");
+        let expected = format!(
+            "{} cannot be written: Is a directory (os error 21)",
+            folder.path().display()
+        );
+        assert_eq!(format!("{error:#}"), expected);
     }
 }

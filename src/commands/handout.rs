@@ -99,13 +99,13 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
 /// Copies a file, and makes the folders above the copy.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let folder = to.parent().context("a file is in a folder")?;
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    fs::copy(from, to).with_context(|| to.display().to_string())?;
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    fs::copy(from, to).with_context(|| format!("{} cannot be copied", from.display()))?;
     Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| path.display().to_string())
+    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// The root's manifest without its `[[test]]` tables, whose files are left out. Blank lines separate tables.
