@@ -219,7 +219,8 @@ fn class_command() -> Command {
         .about("Grade the answers of a class, each in its own sandbox, for teachers")
         .long_about(
             "Grade the answers of a class, each in its own sandbox, for teachers. TEACHING.md explains it.\n\n\
-             Exit status: 0 if every submission was graded; 2 if one could not be graded, through no fault of its own.",
+             Exit status: 0 if every submission was graded or rejected; 2 if one could not be graded, or if the \
+             command failed.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -228,8 +229,9 @@ fn class_command() -> Command {
                 .about("Grade every submission in a folder, and write a table of the points")
                 .long_about(
                     "Grade every submission in a folder, and write a table of the points.\n\n\
-                     A submission is a file, NAME.rs, or a folder, NAME, with src/lib.rs or lib.rs. What is graded \
-                     already is not graded again, unless the answer or the grader has changed.",
+                     A submission is a file, NAME.rs, or a folder, NAME, with src/lib.rs or lib.rs. Every other entry \
+                     of the folder is a submission, too, unless it is hidden. What is graded already is not graded \
+                     again, unless the answer or the grader has changed.",
                 )
                 .arg(path(FOLDER, "The folder with one submission for each student"))
                 .arg(exercise())

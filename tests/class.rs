@@ -217,6 +217,38 @@ fn a_grading_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_wrong_path_is_an_error_of_the_command() {
+    let class = Class::new();
+    class.write("student.rs", &stub());
+    let answers = class.folder.path().join("answers");
+    let result = class.result("results", "other");
+    let expect = |command: &mut Command, message: &str| {
+        let Output { status, stderr, .. } = command.output().expect("it starts");
+        let errors = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(2), "{errors}");
+        assert!(errors.contains(message), "{errors}");
+    };
+    let mut one = workbook(&["one", "--exercise", EXERCISE]);
+    one.arg(answers.join("other.rs")).arg(&result);
+    expect(&mut one, "other.rs cannot be read");
+    assert!(!result.exists());
+    for results in ["answers", "answers/results", "answers/../answers/a/b"] {
+        let message = "name another folder for the results";
+        expect(&mut class.grade_command(results, 1), message);
+    }
+    let read_dir = fs::read_dir(&answers).expect("a folder");
+    assert_eq!(read_dir.count(), 1, "no result is among the submissions");
+    let file = "answers-file";
+    fs::write(class.folder.path().join(file), "").expect("a file");
+    expect(&mut class.grade_command(file, 1), "cannot be written");
+    let mut questions = workbook(&["questions"]);
+    expect(questions.arg(&result), "other.json cannot be read");
+    let mut questions = workbook(&["questions"]);
+    let no_result = questions.arg(answers.join("student.rs"));
+    expect(no_result, "is not a result file");
+}
+
+#[test]
 fn skipped_cases_are_flagged_and_cost_nothing() {
     let class = Class::new();
     class.write("right.rs", &solution());

@@ -33,7 +33,7 @@ pub fn prepare(root: &Path, exercise: &str, isolation: Isolation) -> Result<Prep
 /// Grades one submission. `gradescope` is a file for the result in Gradescope's format, and when students see it.
 ///
 /// # Errors
-/// Returns an error if nothing can be graded here, or if the result cannot be written.
+/// Returns an error if there is no submission, if nothing can be graded here, or if the result cannot be written.
 pub fn one(
     root: &Path,
     exercise: &str,
@@ -42,6 +42,9 @@ pub fn one(
     result: &Path,
     gradescope: Option<(&Path, &str)>,
 ) -> Result<ExitCode> {
+    // A wrong path is a mistake of the command, and no student's fault.
+    fs::symlink_metadata(submission)
+        .with_context(|| format!("{} cannot be read", submission.display()))?;
     let prepared = prepare(root, exercise, isolation)?;
     let outcome = class::grade_one(&prepared, submission, result)?;
     if let Some((file, visibility)) = gradescope {
@@ -67,6 +70,7 @@ pub fn grade(
         Some(results) => results.to_owned(),
         None => beside(folder)?,
     };
+    make_results(&results, folder)?;
     let prepared = prepare(root, exercise, Isolation::Sandbox)?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let waiting = Mutex::new(submissions.iter());
@@ -109,12 +113,19 @@ pub fn grade(
 /// # Errors
 /// Returns an error if there is no such result, or if it has no calls.
 pub fn questions(file: &Path, count: usize) -> Result<()> {
-    let outcome = Outcome::read(file);
-    let outcome = outcome.with_context(|| format!("{} is not a result", file.display()))?;
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+    let outcome: Outcome = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{} is not a result file of `class grade` or `class one`",
+            file.display()
+        )
+    })?;
     let questions = class::questions::questions(&outcome, count);
     ensure!(
         !questions.is_empty(),
-        "{} has no system calls to ask about: its answer was not graded, or not traced",
+        "{} has no system calls to ask about: they are recorded only if the answer was graded, makes calls in a case \
+         that compares them, and could be traced",
         file.display()
     );
     for (question, number) in questions.iter().zip(1..) {
@@ -153,6 +164,25 @@ fn submissions(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     }
     ensure!(!found.is_empty(), "{} is empty", folder.display());
     Ok(found)
+}
+
+/// Makes the folder of the results, and checks that it can be written before anything is built or graded. Results among
+/// the submissions would be taken for submissions the next time.
+fn make_results(results: &Path, submissions: &Path) -> Result<()> {
+    let folder = fs::canonicalize(submissions)?;
+    let absolute = std::path::absolute(results)?;
+    let existing = absolute
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok());
+    ensure!(
+        !existing.is_some_and(|path| path.starts_with(folder)),
+        "{} is not outside of the folder of the submissions: name another folder for the results",
+        results.display()
+    );
+    fs::create_dir_all(results)
+        .and_then(|()| tempfile::tempfile_in(results))
+        .with_context(|| format!("{} cannot be written", results.display()))?;
+    Ok(())
 }
 
 /// The folder of the results: `FOLDER-results`.
