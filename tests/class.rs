@@ -168,6 +168,13 @@ fn a_class_is_graded_the_same_way_by_one_job_and_by_two() {
     let file = class.result("first", "right");
     let before = fs::metadata(&file).expect("a result").ino();
     class.write("stub.rs", &solution());
+    let output = class.grade_command("first", 2).output();
+    let lines = String::from_utf8(output.expect("it starts").stdout).expect("text");
+    assert!(
+        lines.contains("right: 80 of 80 points, graded before\n"),
+        "{lines}"
+    );
+    assert!(lines.contains("stub: 80 of 80 points\n"), "{lines}");
     let table = class.grade("first", 2);
     assert_eq!(fs::metadata(&file).expect("a result").ino(), before);
     assert!(table.contains("stub,private-alloc,80,80"), "{table}");

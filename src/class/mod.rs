@@ -45,7 +45,7 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
     };
     let kept = Outcome::read(result).filter(|kept| kept.is_of(&answer, &prepared.graders));
     if let (Ok(_), Some(kept)) = (&read, kept) {
-        return Ok(kept);
+        return Ok(Outcome { kept: true, ..kept });
     }
     let student = submission::student(submission)?;
     let mut outcome = Outcome::new(&student, exercise, answer, &prepared.graders);

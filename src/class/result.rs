@@ -55,6 +55,9 @@ pub struct Outcome {
     pub cases: Vec<Case>,
     /// The compiler's errors.
     pub compiler: String,
+    /// Whether it is from an earlier grading.
+    #[serde(skip)]
+    pub kept: bool,
 }
 
 impl Outcome {
@@ -72,6 +75,7 @@ impl Outcome {
             seconds: 0.0,
             cases: Vec::new(),
             compiler: String::new(),
+            kept: false,
         }
     }
 

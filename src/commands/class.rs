@@ -50,7 +50,7 @@ pub fn one(
     if let Some((file, visibility)) = gradescope {
         result::write_json(file, &class::gradescope::document(&outcome, visibility))?;
     }
-    say!("{}: {}", outcome.student, outcome.line());
+    say!("{}: {}", outcome.student, line(&outcome));
     Ok(status(&[outcome]))
 }
 
@@ -84,7 +84,7 @@ pub fn grade(
             let file = results.join(format!("{student}.json"));
             let outcome = class::grade_one(&prepared, path, &file)?;
             let mut finished = finished.lock().map_err(|_| anyhow!(POISONED))?;
-            let (line, total) = (outcome.line(), submissions.len());
+            let (line, total) = (line(&outcome), submissions.len());
             finished.push(outcome);
             say!("[{}/{total}] {student}: {line}", finished.len());
         }
@@ -132,6 +132,11 @@ pub fn questions(file: &Path, count: usize) -> Result<()> {
         say!("{number}. {question}\n");
     }
     Ok(())
+}
+
+fn line(outcome: &Outcome) -> String {
+    let before = if outcome.kept { ", graded before" } else { "" };
+    format!("{}{before}", outcome.line())
 }
 
 const POISONED: &str = "a thread panicked";
