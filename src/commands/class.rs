@@ -9,12 +9,13 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use course::exercise::Exercise;
+use nix::unistd::geteuid;
 
 use crate::class::prepare::Prepared;
 use crate::class::result::{self, Outcome, Status};
 use crate::class::{self, Isolation, submission};
 use crate::grade::sandbox;
-use crate::say;
+use crate::{say, warn};
 
 /// The exit status if a submission could not be graded.
 const COULD_NOT: u8 = 2;
@@ -71,6 +72,12 @@ pub fn grade(
         None => beside(folder)?,
     };
     make_results(&results, folder)?;
+    if geteuid().is_root() {
+        warn!(
+            "Warning: you are root, and the kernel does not limit the number of root's processes. Grade as an \
+             ordinary user."
+        );
+    }
     let prepared = prepare(root, exercise, Isolation::Sandbox)?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let waiting = Mutex::new(submissions.iter());
