@@ -66,7 +66,8 @@ impl Prepared {
     /// Returns an error if something cannot be built, or if the solution does not earn all points.
     pub fn new(exercise: &Exercise, isolation: Isolation) -> Result<Prepared> {
         let class = folder(&exercise.root);
-        fs::create_dir_all(&class).with_context(|| class.display().to_string())?;
+        fs::create_dir_all(&class)
+            .with_context(|| format!("{} cannot be made", class.display()))?;
         let folder = class.join(&exercise.name);
         let graders = hash_of_graders(exercise)?;
         let lock = open_lock(&class.join("lock"))?;
@@ -160,7 +161,7 @@ fn open_lock(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     let file = options.open(path);
-    file.with_context(|| path.display().to_string())
+    file.with_context(|| format!("{} cannot be opened", path.display()))
 }
 
 fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Result<Built> {
