@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -253,6 +254,17 @@ fn a_wrong_path_is_an_error_of_the_command() {
     let mut questions = workbook(&["questions"]);
     let no_result = questions.arg(answers.join("student.rs"));
     expect(no_result, "is not a result file");
+}
+
+#[test]
+fn a_submission_that_cannot_be_read_is_not_rejected() {
+    let class = Class::new();
+    // Root may read any file, but opening a socket fails for everyone.
+    let _socket = UnixListener::bind(class.path("student.rs")).expect("a socket");
+    let outcome = class.one("student.rs");
+    assert_eq!(outcome.status, Status::CouldNot, "{outcome:#?}");
+    assert!(outcome.note.contains("cannot be read"), "{}", outcome.note);
+    assert!(outcome.score.is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod result;
 pub mod submission;
 pub mod work;
 
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
     let mut outcome = Outcome::new(&student, exercise, answer, &prepared.graders);
     let graded = match read {
         Ok(submission) => work::grade(prepared, &submission),
+        // That a file cannot be read is the machine's fault, and the permissions may be the teacher's.
+        Err(error) if error.chain().any(|cause| cause.is::<io::Error>()) => Err(error),
         Err(error) => Ok(Graded::rejected(format!("{error:#}"))),
     };
     outcome.set(exercise, graded);
