@@ -25,10 +25,11 @@ const COULD_NOT: u8 = 2;
 /// # Errors
 /// Returns an error if there is no sandbox, or if something cannot be built.
 pub fn prepare(root: &Path, exercise: &str, isolation: Isolation) -> Result<Prepared> {
+    let exercise = Exercise::find(root, exercise)?;
     if isolation == Isolation::Sandbox {
         sandbox::check()?;
     }
-    Prepared::new(&Exercise::find(root, exercise)?, isolation)
+    Prepared::new(&exercise, isolation)
 }
 
 /// Grades one submission. `gradescope` is a file for the result in Gradescope's format, and when students see it.
@@ -71,6 +72,8 @@ pub fn grade(
         Some(results) => results.to_owned(),
         None => beside(folder)?,
     };
+    // An unknown exercise leaves no folder behind.
+    Exercise::find(root, exercise)?;
     make_results(&results, folder)?;
     if geteuid().is_root() {
         warn!(
