@@ -283,9 +283,11 @@ fn examine(exercise: &Exercise, answer: &Answer, cases: &[Case]) -> Option<Strin
             ..
         } => match cases.iter().find(|case| case.name == *caught_by) {
             None => Some(format!("there is no case {caught_by}")),
-            Some(case) if case.verdict != Verdict::Failed => {
-                Some(format!("{caught_by} must catch it, but did not"))
-            }
+            Some(case) if case.verdict != Verdict::Failed => Some(format!(
+                "{caught_by} must catch it, but its verdict is {:?}: {}",
+                case.verdict,
+                case.sentence.as_deref().unwrap_or("(no sentence)")
+            )),
             Some(case) if case.sentence.as_deref() != Some(sentence) => Some(format!(
                 "expected the sentence\n  {sentence}\nbut got\n  {}",
                 case.sentence.as_deref().unwrap_or_default()

@@ -231,10 +231,19 @@ pub fn shared_memory_and_statics(pid: i32) -> Vec<Range<u64>> {
     let maps = read(format!("/proc/{pid}/maps")).unwrap_or_default();
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let is_program = |line: &str| line.ends_with(&*program.to_string_lossy());
+    let mut end_of_program = 0;
     maps.lines()
         .filter_map(|line| Some((MapsLine::parse(line)?, is_program(line))))
-        .filter(|(line, _)| line.permissions.contains('w'))
-        .filter(|(line, is_program)| line.permissions.ends_with('s') || *is_program)
+        .filter(|(line, is_program)| {
+            // Statics without an initial value (.bss) that do not fit into the last page of the file are in an anonymous
+            // mapping behind it.
+            let is_bss = line.range.start == end_of_program && line.name.is_empty();
+            if *is_program || is_bss {
+                end_of_program = line.range.end;
+            }
+            let writable = line.permissions.contains('w');
+            writable && (line.permissions.ends_with('s') || *is_program || is_bss)
+        })
         .map(|(line, _)| line.range)
         .collect()
 }

@@ -161,6 +161,20 @@ fn a_thread_that_ends_before_its_place_is_no_longer_awaited() {
 }
 
 #[test]
+fn a_change_of_any_static_is_a_place() {
+    /// Longer than a page, so that some of it is behind the pages of the file.
+    static STATICS: [AtomicUsize; 4096] = [const { AtomicUsize::new(0) }; 4096];
+    let body = || {
+        for number in [0, 2048, 4095] {
+            let steps = Steps::of(&(), || STATICS[number].fetch_add(1, SeqCst));
+            steps.find();
+            check!(judge::places() == 2, "{number}: {}", judge::places());
+        }
+    };
+    assert_eq!(observe(Limits::default(), body).sentence(), None);
+}
+
+#[test]
 fn a_crash_beside_a_stopped_thread_names_the_thread() {
     let body = || {
         let number = AtomicUsize::new(0);
