@@ -163,6 +163,11 @@ pub fn sleeps(tid: i32) -> Option<bool> {
     Some(status_field(tid, "State:")?.starts_with('S'))
 }
 
+/// Whether `tid` sleeps, is stopped by a signal or has ended. A task that waits for a processor or its tracer is not idle.
+pub fn is_idle(tid: i32) -> bool {
+    status_field(tid, "State:").is_none_or(|state| state.starts_with(['S', 'T', 'Z', 'X']))
+}
+
 /// The number and arguments of the call in which `tid` is blocked; `None` while it runs, or if access is denied.
 pub fn blocked_in(tid: i32) -> Option<(i64, Vec<u64>)> {
     let line = read(format!("/proc/{tid}/syscall")).ok()?;

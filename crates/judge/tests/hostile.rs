@@ -411,6 +411,15 @@ fn a_case_signals_its_own_processes() {
             unsafe { libc::raise(libc::SIGUSR1) }
         });
         judge::check!(thread.join().unwrap() == 0, "raise in a thread.");
+        // The kernel wakes a traced process for a signal that is ignored, too (ptrace(2)). The main thread has taken the
+        // group's signal when it sleeps again.
+        let main = format!("/proc/self/task/{}/status", std::process::id());
+        while !std::fs::read_to_string(&main)
+            .unwrap()
+            .contains("State:\tS")
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // SAFETY: as above.
         unsafe { libc::signal(libc::SIGUSR1, before) };
     });

@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::time::{Duration, Instant};
-use std::{process, thread};
+use std::process;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -12,11 +11,7 @@ use nix::unistd::{ForkResult, fork};
 
 use super::common::{self, End};
 use super::panics::{self, ChildFailed, judge_failed};
-use crate::limits::LIBTEST;
-use crate::procfs;
-
-/// How long a thread that has been joined may still be listed: `pthread_join` returns before the kernel has removed it.
-const JOINED: Duration = Duration::from_millis(100);
+use super::patience;
 
 /// Runs `f` in a forked child that always ends in `_exit`, and returns its exit status.
 ///
@@ -81,19 +76,12 @@ fn run(f: &mut dyn FnMut() -> u8) -> u8 {
 }
 
 fn expect_no_other_thread() {
-    let begun = Instant::now();
-    loop {
-        let threads = procfs::threads(process::id() as i32).len();
-        if threads <= LIBTEST {
-            return;
-        }
-        if begun.elapsed() > JOINED {
-            let others = threads - LIBTEST;
-            judge_failed(format!(
-                "in_child cannot fork while other threads of the case run ({others})"
-            ));
-        }
-        thread::sleep(Duration::from_millis(1));
+    // A thread that has been joined may still be listed: `pthread_join` returns before the kernel has removed it.
+    let others = patience::await_end(super::other_threads).len();
+    if others > 0 {
+        judge_failed(format!(
+            "in_child cannot fork while other threads of the case run ({others})"
+        ));
     }
 }
 

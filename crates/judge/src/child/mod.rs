@@ -7,6 +7,7 @@ mod fork;
 pub mod interpose;
 pub mod neighbours;
 pub mod panics;
+mod patience;
 pub mod pretend;
 pub mod probe;
 mod smaps;
@@ -19,13 +20,12 @@ pub mod zygote;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
-use std::time::Duration;
-use std::{env, mem, process, ptr, thread};
+use std::{env, mem, process, ptr};
 
 use nix::libc;
 use nix::sys::stat::fstat;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::ftruncate;
+use nix::unistd::{ftruncate, gettid};
 
 use fork::exit_now;
 pub use fork::in_child;
@@ -33,14 +33,8 @@ pub use state::{change_in_child, rebase_state};
 pub use watch::{note, watch};
 
 use crate::injection::{INJECT, PLAIN, Refusal};
-use crate::limits::LIBTEST;
 use crate::procfs;
 use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event, Mark};
-
-/// How long the end of a case waits for a child or a thread that is still running. It is long enough for one that is
-/// about to exit, so that "never waited for" and "still running" do not depend on luck.
-const PATIENCE: Duration = Duration::from_millis(100);
-const STEP: Duration = Duration::from_millis(5);
 
 /// Runs `body` as the case; never returns.
 pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut()) -> ! {
@@ -113,11 +107,15 @@ fn identity(fd: RawFd) -> Option<(u64, u64)> {
 
 /// Gives threads that nobody has joined the time to panic: a panic must not pass or fail by luck.
 fn wait_for_threads() {
-    let mut waited = Duration::ZERO;
-    while procfs::threads(process::id() as i32).len() > LIBTEST && waited < PATIENCE {
-        thread::sleep(STEP);
-        waited += STEP;
-    }
+    patience::await_end(other_threads);
+}
+
+/// The threads of this process, without this one and libtest's main thread.
+fn other_threads() -> Vec<i32> {
+    let main = process::id() as i32;
+    let mut threads = procfs::threads(main);
+    threads.retain(|tid| ![main, gettid().as_raw()].contains(tid));
+    threads
 }
 
 /// Maps 1 MiB without access below this thread's stack, where the kernel would put the case's next mapping. Otherwise
@@ -146,20 +144,28 @@ fn forget_output() {
 /// The number of children that have ended without being waited for, and whether one is still running. Waits for those
 /// that run, so that the number does not depend on luck.
 fn children() -> (u32, bool) {
-    let mut waited = Duration::ZERO;
     let mut ended = 0;
-    loop {
+    let running = patience::await_end(|| {
         ended += reap_all();
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::All, look) {
-            Ok(WaitStatus::StillAlive) if waited < PATIENCE => {
-                thread::sleep(STEP);
-                waited += STEP;
-            }
-            Ok(WaitStatus::StillAlive) => return (ended, true),
-            Ok(_) => {}
-            Err(_) => return (ended, false),
+            Err(_) => Vec::new(),
+            Ok(_) => threads_of_children(),
         }
+    });
+    (ended, !running.is_empty())
+}
+
+/// The threads of the children that this process has.
+fn threads_of_children() -> Vec<i32> {
+    let me = process::id() as i32;
+    let parents = procfs::threads(me).into_iter();
+    let children = parents.flat_map(|tid| procfs::children(me, tid));
+    let threads: Vec<i32> = children.flat_map(procfs::threads).collect();
+    match threads.is_empty() {
+        // The kernel does not list them. There is no task 0, which counts as one that sleeps.
+        true => vec![0],
+        false => threads,
     }
 }
 

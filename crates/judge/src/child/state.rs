@@ -7,15 +7,14 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::panic::{self, PanicHookInfo};
-use std::time::{Duration, Instant};
-use std::{env, process, ptr, thread};
+use std::{env, process, ptr};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
 use nix::unistd::getpgrp;
 
-use super::{PATIENCE, common};
+use super::{common, patience};
 use crate::{format, procfs};
 
 thread_local! {
@@ -394,14 +393,11 @@ impl Action {
 
 /// Waits for threads that are about to end: `pthread_join` returns before the kernel has removed the thread.
 fn await_threads(known: &[i32]) {
-    let begun = Instant::now();
-    let others = || {
-        let threads = procfs::threads(process::id() as i32);
-        threads.iter().any(|tid| !known.contains(tid))
-    };
-    while others() && begun.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(1));
-    }
+    patience::await_end(|| {
+        let mut threads = procfs::threads(process::id() as i32);
+        threads.retain(|tid| !known.contains(tid));
+        threads
+    });
 }
 
 fn map_a_page() -> *mut libc::c_void {

@@ -170,7 +170,7 @@ fn join(thread: ScopedJoinHandle<()>) {
 /// How much processor time the second thread of `beside` may use before the first one goes on.
 const MOST_CPU_TIME: Duration = Duration::from_millis(20);
 /// How long it may take in all.
-const MOST_TIME: Duration = Duration::from_secs(1);
+const MOST_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until the thread `tid` has finished, waits for something, or has run for a while.
 fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
