@@ -750,3 +750,31 @@ fn what_cannot_be_read_is_not_compared() {
         unsafe { libc::umask(0o123) };
     });
 }
+
+const CLOSED_AGAIN: &str = "Your code closed a descriptor that was not open. Close each one once, on every path: another thread \
+                            may have opened a file with the same number in between, and would lose it.";
+
+/// Duplicates standard output, and closes the copy this many times.
+fn close_a_copy(times: usize) {
+    // SAFETY: the copy is used by nothing else.
+    let copy = unsafe { libc::dup(1) };
+    for _ in 0..times {
+        // SAFETY: as above. Nothing is opened in between.
+        unsafe { libc::close(copy) };
+    }
+}
+
+#[test]
+fn a_descriptor_closed_twice() {
+    earns(CLOSED_AGAIN, || close_a_copy(2));
+}
+
+#[test]
+fn a_descriptor_closed_once() {
+    passes(|| {
+        close_a_copy(1);
+        // What a failed open returns is no descriptor.
+        // SAFETY: nothing is closed.
+        unsafe { libc::close(-1) };
+    });
+}

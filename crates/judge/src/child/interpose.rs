@@ -10,6 +10,7 @@
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::errno::Errno;
 use nix::libc;
 
 use super::failures::{self, Arguments};
@@ -237,6 +238,29 @@ pub unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, len: usize) -> 
         failures::note_output();
     }
     written as isize
+}
+
+/// How often this process has closed a descriptor that was not open.
+static BAD_CLOSES: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns how often this process has closed a descriptor that was not open.
+pub fn bad_closes() -> usize {
+    BAD_CLOSES.load(Ordering::Relaxed)
+}
+
+/// Overrides libc's `close`.
+///
+/// # Safety
+/// As for close(2): nothing else uses the descriptor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn close(fd: c_int) -> c_int {
+    // SAFETY: the caller's contract is the same.
+    let result = unsafe { libc::syscall(libc::SYS_close, long(fd)) };
+    // A negative number is never a descriptor, so that closing it can do no harm.
+    if result == -1 && fd >= 0 && Errno::last() == Errno::EBADF {
+        BAD_CLOSES.fetch_add(1, Ordering::Relaxed);
+    }
+    result as c_int
 }
 
 /// Overrides libc's `fork`.

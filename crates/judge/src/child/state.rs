@@ -14,7 +14,7 @@ use nix::libc;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
 use nix::unistd::getpgrp;
 
-use super::{common, patience};
+use super::{common, interpose, patience};
 use crate::{format, procfs};
 
 thread_local! {
@@ -92,6 +92,8 @@ struct State {
     /// KiB of locked memory.
     locked: Option<u64>,
     heap: Heap,
+    /// How often a descriptor was closed that was not open.
+    bad_closes: usize,
     values: Vec<Value>,
 }
 
@@ -141,6 +143,7 @@ impl State {
             environment: env::vars_os().collect(),
             locked,
             heap: heap(),
+            bad_closes: interpose::bad_closes(),
             values: values(&status),
         }
     }
@@ -152,6 +155,7 @@ impl State {
             .or_else(|| self.pending_change(now))
             .or_else(|| self.inherited_change(now))
             .or_else(|| self.memory_change(now))
+            .or_else(|| self.bad_close(now))
     }
 
     /// The first difference in what a forked child inherits.
@@ -342,6 +346,14 @@ impl State {
                  or use mmap.",
                 format::size(beyond as u64)
             )
+        })
+    }
+
+    fn bad_close(&self, now: &State) -> Option<String> {
+        (now.bad_closes > self.bad_closes).then(|| {
+            "Your code closed a descriptor that was not open. Close each one once, on every path: another thread may have \
+             opened a file with the same number in between, and would lose it."
+                .to_owned()
         })
     }
 
