@@ -523,3 +523,23 @@ fn a_segment_that_a_failing_shmat_leaves_is_blamed() {
         },
     );
 }
+
+#[test]
+fn a_call_for_an_empty_range_does_not_fail() {
+    passes(&[("madvise", Errno::ENOMEM)], |refused| {
+        watch(|| {
+            // It changes nothing, and tells whether the kernel knows the advice.
+            // SAFETY: as said.
+            let asked = || unsafe { libc::madvise(null_mut(), 0, libc::MADV_NORMAL) };
+            check!(refuse(asked) == 0, "The call for no bytes failed.");
+            let start = map().unwrap();
+            // SAFETY: this advice changes no contents.
+            let advised = refuse(|| unsafe { libc::madvise(start, LEN, libc::MADV_NORMAL) });
+            check!(
+                (advised != 0) == refused.is_some(),
+                "The call for all bytes returned {advised}."
+            );
+            unmap(start).unwrap();
+        });
+    });
+}

@@ -200,7 +200,7 @@ pub unsafe extern "C" fn mremap(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_int) -> c_int {
     let arguments = Arguments::Len(len);
-    if window::fails("mprotect") {
+    if len > 0 && window::fails("mprotect") {
         return failures::note("mprotect", arguments, -1) as c_int;
     }
     let len = rounded(start, len);
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn mprotect(start: *mut c_void, len: usize, protection: c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int {
     let arguments = Arguments::Advice(len, advice);
-    if window::fails("madvise") {
+    if len > 0 && window::fails("madvise") {
         return failures::note("madvise", arguments, -1) as c_int;
     }
     let len = rounded(start, len);

@@ -63,6 +63,18 @@ pub fn forks(number: i64, args: &[u64; 6]) -> bool {
     FORKS.contains(&number) && !(number == libc::SYS_clone && shares_memory)
 }
 
+/// Whether the call names an empty range. It then changes nothing, and fails with none of the errors that concern memory:
+/// madvise tells so whether the kernel knows an advice.
+pub fn is_for_nothing(number: i64, args: &[u64; 6]) -> bool {
+    const OF_RANGES: [i64; 4] = [
+        libc::SYS_madvise,
+        libc::SYS_mprotect,
+        libc::SYS_mlock,
+        libc::SYS_munlock,
+    ];
+    OF_RANGES.contains(&number) && args[1] == 0
+}
+
 /// Further calls that stop for the tracer, at their entry: they explain how a case ends, and are in no transcript.
 pub const NOTED: &[i64] = &[
     libc::SYS_exit_group,

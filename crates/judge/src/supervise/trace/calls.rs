@@ -75,7 +75,7 @@ impl Tracer<'_> {
                 forced: None,
             });
         }
-        if ours && self.window.contains(pid.as_raw()) {
+        if ours && self.window.contains(pid.as_raw()) && !call::is_for_nothing(number, &args) {
             self.inject(pid, number, call::name(number), |errno| -(errno as i64));
         }
     }
