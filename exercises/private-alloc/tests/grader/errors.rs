@@ -3,7 +3,7 @@
 use super::*;
 
 /// A function that maps a region, with its name.
-type Constructor = (&'static str, fn(usize) -> io::Result<Region>);
+pub type Constructor = (&'static str, fn(usize) -> io::Result<Region>);
 
 const NEW: Constructor = ("Region::new", Region::new);
 
@@ -54,6 +54,37 @@ fn usize_max() {
 #[test]
 fn more_than_the_address_space() {
     case(|| expect_errors(NEW, |len| len > 0 && len <= isize::MAX as usize))
+}
+
+#[test]
+fn lengths_that_wrap() {
+    case(|| expect_whole(NEW, 32))
+}
+
+/// Fails the case unless a length of more than `1 << bits` bytes, which a smaller type for bytes or pages would wrap to a
+/// short one, is an error or a region that is mapped as a whole.
+pub fn expect_whole((name, constructor): Constructor, bits: u32) {
+    // Calibrate the probe before a region uses up what RLIMIT_DATA permits.
+    mapped_pages(std::ptr::null(), 1);
+    for bits in bits..usize::BITS - 1 {
+        let len = (1 << bits) + 1;
+        let call = format!("{name}((1 << {bits}) + 1)");
+        match constructor(len) {
+            Ok(region) => expect_all_mapped(&call, &region, len),
+            result => expect_error(&call, result, OutOfMemory),
+        }
+    }
+}
+
+/// Fails the case unless the region that `call` returned is mapped from its first to its last byte.
+fn expect_all_mapped(call: &str, region: &Region, len: usize) {
+    let bytes = region.as_slice();
+    let places = [0, len / 2, len - 1].map(|offset| bytes.as_ptr().wrapping_add(offset));
+    check!(
+        bytes.len() == len && places.iter().all(|place| mapped_pages(*place, 1) == 1),
+        "{call} returned Ok, but the region is not mapped up to its last byte; expected Err(OutOfMemory), or a mapping of \
+         the whole length. Keep lengths and numbers of pages in a usize."
+    );
 }
 
 #[test]

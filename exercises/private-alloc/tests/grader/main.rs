@@ -9,7 +9,7 @@ use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
 use judge::probe::{
     Kind, expect_plain, failed_call, forget_failed_calls, is_from_output, mapped_pages, page_size,
-    permissions, resident_pages,
+    permissions, resident_pages, vm_flags,
 };
 use judge::{
     Call, Errno, Neighbours, Seen, Spacer, case, check, in_child, pretend, refusals, refuse, watch,
@@ -235,6 +235,47 @@ fn expect_error(call: &str, result: io::Result<Region>, kind: ErrorKind) {
             );
         }
     }
+}
+
+/// Locks the page at `start`. Returns false if RLIMIT_MEMLOCK or the machine does not permit that.
+fn lock_a_page(start: *const u8) -> bool {
+    // SAFETY: mlock changes no contents. The lock ends with the mapping.
+    (unsafe { nix::libc::mlock(start.cast(), 1) }) == 0 && is_locked(start)
+}
+
+fn is_locked(start: *const u8) -> bool {
+    vm_flags(start).is_some_and(|flags| flags.has("lo"))
+}
+
+/// From here on this thread may not lock memory, also if it is root's.
+fn forbid_locks() {
+    /// Version 3 of the header, and the capability that exempts from RLIMIT_MEMLOCK (capget(2)). Not in libc's crate.
+    const VERSION: u32 = 0x2008_0522;
+    const CAP_IPC_LOCK: u32 = 1 << 14;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    /// Effective, permitted and inheritable capabilities, in two halves.
+    type Sets = [[u32; 3]; 2];
+    let header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    let mut sets: Sets = [[0; 3]; 2];
+    // SAFETY: the call reads the header and writes the sets.
+    unsafe { nix::libc::syscall(nix::libc::SYS_capget, &raw const header, &raw mut sets) };
+    sets[0][0] &= !CAP_IPC_LOCK;
+    // SAFETY: the call reads both.
+    unsafe { nix::libc::syscall(nix::libc::SYS_capset, &raw const header, &raw const sets) };
+    let none = nix::libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the call reads the limits.
+    unsafe { nix::libc::setrlimit(nix::libc::RLIMIT_MEMLOCK, &raw const none) };
+    judge::rebase_state();
 }
 
 judge::answer!();

@@ -1,6 +1,6 @@
 //! Stage 4: prefaulting with `new_populated` and `prefault`.
 
-use judge::probe::{errno_of, faults, vm_flags};
+use judge::probe::{errno_of, faults};
 use judge::{Refusal, case_with};
 
 use super::*;
@@ -161,72 +161,140 @@ fn populated_leaves_nothing() {
 
 #[test]
 fn populated_errors() {
-    case(|| errors::expect_errors(("Region::new_populated", Region::new_populated), |_| true))
-}
-
-#[test]
-fn prefault_keeps_contents() {
     case(|| {
-        let page = page_size();
-        // Some pages are written, some only read, and some untouched.
-        let kept = |prefault: fn(&mut Region), how: &str| {
-            for len in [page - 1, (PAGES - 1) * page + 1, PAGES * page] {
-                let spacer = Spacer::above(len);
-                let mut region = region(len);
-                drop(spacer);
-                let mut expected = vec![0; len];
-                for (index, bytes) in expected.chunks_mut(page).enumerate() {
-                    let range = index * page..index * page + bytes.len();
-                    match index % 4 {
-                        0 => {
-                            fill(bytes);
-                            region.as_mut_slice()[range].copy_from_slice(bytes);
-                        }
-                        // Only the last byte of the page.
-                        1 => {
-                            *bytes.last_mut().expect("a page has bytes") = pattern(index);
-                            region.as_mut_slice()[range.end - 1] = pattern(index);
-                        }
-                        2 => expect_zeros(&region.as_slice()[range]),
-                        _ => {}
-                    }
-                }
-                let neighbours = Neighbours::of(region.as_slice().as_ptr(), len);
-                let start = region.as_slice().as_ptr();
-                let locks = lock_a_page(start);
-                prefault(&mut region);
-                if let Some(offset) = first_difference(region.as_slice(), &expected) {
-                    judge::fail(format!(
-                        "prefault(){how} changed byte {} of page {} of the region from {} to {}; expected every byte to \
-                         be kept. Write back the byte that each page holds.",
-                        offset % page,
-                        offset / page,
-                        expected[offset],
-                        region.as_slice()[offset]
-                    ));
-                }
-                check!(
-                    !locks || is_locked(region.as_slice().as_ptr()),
-                    "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not \
-                     nest, and a new mapping has none: populate the present one, without mlock and munlock."
-                );
-                neighbours.expect_untouched("prefault() of a region");
-            }
-        };
-        kept(prefault, "");
-        pretend::no_populate_advice();
-        kept(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
+        const NEW_POPULATED: errors::Constructor = ("Region::new_populated", Region::new_populated);
+        errors::expect_errors(NEW_POPULATED, |_| true);
+        // Shorter ones fit into the address space, and the kernel may begin to populate them.
+        errors::expect_whole(NEW_POPULATED, 48);
     })
 }
 
-/// Locks the page at `start`. Returns false if RLIMIT_MEMLOCK or the machine does not permit that.
-fn lock_a_page(start: *const u8) -> bool {
-    // SAFETY: mlock changes no contents. The lock ends with the mapping.
-    (unsafe { nix::libc::mlock(start.cast(), 1) }) == 0 && is_locked(start)
+// An answer may ask once per process whether the kernel knows the advice, so no case is on both kinds of kernels.
+
+#[test]
+fn prefault_keeps_contents() {
+    case(|| expect_contents_kept(prefault, ""))
 }
 
-fn is_locked(start: *const u8) -> bool {
-    vm_flags(start).is_some_and(|flags| flags.has("lo"))
+#[test]
+fn prefault_keeps_contents_before_linux_5_14() {
+    case(|| {
+        pretend::no_populate_advice();
+        expect_contents_kept(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
+    })
+}
+
+/// Some pages are written, some only read, and some untouched.
+fn expect_contents_kept(prefault: fn(&mut Region), how: &str) {
+    let page = page_size();
+    for len in [page - 1, (PAGES - 1) * page + 1, PAGES * page] {
+        let spacer = Spacer::above(len);
+        let mut region = region(len);
+        drop(spacer);
+        let mut expected = vec![0; len];
+        for (index, bytes) in expected.chunks_mut(page).enumerate() {
+            let range = index * page..index * page + bytes.len();
+            match index % 4 {
+                0 => {
+                    fill(bytes);
+                    region.as_mut_slice()[range].copy_from_slice(bytes);
+                }
+                // Only the last byte of the page.
+                1 => {
+                    *bytes.last_mut().expect("a page has bytes") = pattern(index);
+                    region.as_mut_slice()[range.end - 1] = pattern(index);
+                }
+                2 => expect_zeros(&region.as_slice()[range]),
+                _ => {}
+            }
+        }
+        let neighbours = Neighbours::of(region.as_slice().as_ptr(), len);
+        let locks = lock_a_page(region.as_slice().as_ptr());
+        prefault(&mut region);
+        if let Some(offset) = first_difference(region.as_slice(), &expected) {
+            judge::fail(format!(
+                "prefault(){how} changed byte {} of page {} of the region from {} to {}; expected every byte to be kept. \
+                 Write back the byte that each page holds.",
+                offset % page,
+                offset / page,
+                expected[offset],
+                region.as_slice()[offset]
+            ));
+        }
+        check!(
+            !locks || is_locked(region.as_slice().as_ptr()),
+            "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not nest, and a new \
+             mapping has none: populate the present one, without mlock and munlock."
+        );
+        neighbours.expect_untouched("prefault() of a region");
+        let start = region.as_slice().as_ptr();
+        drop(region);
+        region::expect_gone(
+            start,
+            len,
+            &format!("{} with a locked page", judge::amount(len)),
+        );
+    }
+}
+
+/// mlockall(MCL_FUTURE) locks what is mapped later, too. Neither it nor its locks are inherited by a child.
+#[test]
+fn locks_of_all_memory_are_kept() {
+    case(|| {
+        let locked_after = |call: &str, region: &Region| {
+            check!(
+                is_locked(region.as_slice().as_ptr()),
+                "mlockall(MCL_FUTURE) had locked all memory that is mapped later, and after {call} the region is not locked. \
+                 Locks do not nest: populate the region without mlock and munlock."
+            );
+        };
+        in_child(|| {
+            // SAFETY: locks change no contents.
+            if unsafe { nix::libc::mlockall(nix::libc::MCL_FUTURE) } == -1 {
+                return 0; // RLIMIT_MEMLOCK does not permit it
+            }
+            let mut region = populated(PAGES * page_size());
+            locked_after("new_populated", &region);
+            prefault(&mut region);
+            locked_after("prefault()", &region);
+            0
+        });
+    })
+}
+
+#[test]
+fn populates_without_locking() {
+    case(|| expect_unlocked_populating(""))
+}
+
+#[test]
+fn populates_without_locking_before_linux_5_14() {
+    case(|| {
+        pretend::no_populate_advice();
+        expect_unlocked_populating(&format!(" {WITHOUT_ADVICE}"));
+    })
+}
+
+/// Fails the case unless pages can be populated by a process that may not lock memory.
+fn expect_unlocked_populating(how: &str) {
+    forbid_locks();
+    let fail = |call: &str, error: io::Error| -> ! {
+        judge::fail(format!(
+            "{call}{how} returned the error \"{error}\" in a process that may not lock memory (RLIMIT_MEMLOCK is 0); expected \
+             Ok. The kernel can provide the pages: populate them without locking them."
+        ))
+    };
+    let len = PAGES * page_size();
+    let mut region =
+        Region::new_populated(len).unwrap_or_else(|error| fail("new_populated", error));
+    let after = format!("new_populated{how} in a process that may not lock memory");
+    expect_no_fault(region.as_mut_slice(), &after, ALL_AT_ONCE);
+    region = self::region(len);
+    if let Err(error) = region.prefault() {
+        fail("prefault()", error);
+    }
+    let after = format!("prefault(){how} in a process that may not lock memory");
+    expect_no_fault(region.as_mut_slice(), &after, EVERY_PAGE);
 }
 
 #[test]
@@ -246,23 +314,25 @@ fn prefault_populates_every_page() {
 
 #[test]
 fn prefault_after_reads() {
+    case(|| expect_no_fault_after_reads(prefault, "", EVERY_PAGE))
+}
+
+#[test]
+fn prefault_after_reads_before_linux_5_14() {
     case(|| {
-        let after_reads = |prefault: fn(&mut Region), how: &str, advice: &str| {
-            let mut region = region(PAGES * page_size());
-            // Each read maps the shared zero page, which is present but write-protected.
-            expect_zeros(region.as_slice());
-            prefault(&mut region);
-            let after = format!("reading every page and calling prefault(){how}");
-            expect_no_fault(region.as_mut_slice(), &after, advice);
-        };
-        after_reads(prefault, "", EVERY_PAGE);
         pretend::no_populate_advice();
-        after_reads(
-            prefault_without_advice,
-            &format!(" {WITHOUT_ADVICE}"),
-            BY_HAND,
-        );
+        let how = format!(" {WITHOUT_ADVICE}");
+        expect_no_fault_after_reads(prefault_without_advice, &how, BY_HAND);
     })
+}
+
+fn expect_no_fault_after_reads(prefault: fn(&mut Region), how: &str, advice: &str) {
+    let mut region = region(PAGES * page_size());
+    // Each read maps the shared zero page, which is present but write-protected.
+    expect_zeros(region.as_slice());
+    prefault(&mut region);
+    let after = format!("reading every page and calling prefault(){how}");
+    expect_no_fault(region.as_mut_slice(), &after, advice);
 }
 
 #[test]
@@ -285,33 +355,48 @@ fn prefault_of_a_part() {
 
 #[test]
 fn prefault_after_fork() {
+    case(|| expect_no_fault_after_fork(prefault, ""))
+}
+
+#[test]
+fn prefault_after_fork_before_linux_5_14() {
     case(|| {
-        let mut region = populated(PAGES * page_size());
-        fill(region.as_mut_slice());
-        prefault(&mut region);
-        // Calibrate the probe before the fork, so that the child only counts.
-        faults();
-        let mut after_fork = |prefault: fn(&mut Region), how: &str| {
-            let taken = in_child(|| {
-                prefault(&mut region);
-                check!(
-                    first_change(region.as_slice()).is_none(),
-                    "prefault() changed the contents of the region; expected every byte to be kept. Write back the byte \
-                     that each page holds."
-                );
-                faults_of_writing(region.as_mut_slice(), 9).min(255) as u8
-            });
-            let taken = page_faults(taken.into());
-            check!(
-                taken == NONE,
-                "After a fork and prefault() in the child{how}, writing to each of {PAGES} pages took {taken}; \
-                 expected none. After a fork, resident pages are write-protected: write to every page."
-            );
-        };
-        after_fork(prefault, "");
         pretend::no_populate_advice();
-        after_fork(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
+        expect_no_fault_after_fork(prefault_without_advice, &format!(" {WITHOUT_ADVICE}"));
     })
+}
+
+fn expect_no_fault_after_fork(prefault: fn(&mut Region), how: &str) {
+    let mut region = populated(PAGES * page_size());
+    fill(region.as_mut_slice());
+    prefault(&mut region);
+    // Calibrate the probe before the fork, so that the child only counts.
+    faults();
+    let faults_after_prefault = |region: &mut Region| {
+        prefault(region);
+        check!(
+            first_change(region.as_slice()).is_none(),
+            "prefault() changed the contents of the region; expected every byte to be kept. Write back the byte that each \
+             page holds."
+        );
+        faults_of_writing(region.as_mut_slice(), 9)
+    };
+    let expect_none = |taken: u64, process: &str| {
+        let taken = page_faults(taken);
+        check!(
+            taken == NONE,
+            "After a fork and prefault() in the {process}{how}, writing to each of {PAGES} pages took {taken}; expected \
+             none. After a fork, resident pages are write-protected: write to every page."
+        );
+    };
+    // The second fork write-protects the pages again.
+    for _ in 0..2 {
+        let taken = in_child(|| faults_after_prefault(&mut region).min(255) as u8);
+        expect_none(taken.into(), "child");
+        // The child has exited, and the pages are the parent's alone. They are write-protected all the same.
+        expect_none(faults_after_prefault(&mut region), "parent");
+        fill(region.as_mut_slice());
+    }
 }
 
 #[test]
@@ -356,7 +441,7 @@ fn prefault_larger_than_4_gib() {
         check!(
             resident_pages(last, LARGE_PAGE) > 0,
             "With pages of 4 MiB, prefault() of a region of 4 GiB and 4 MiB {WITHOUT_ADVICE} wrote nothing to the last \
-             page. Compute offsets in a usize."
+             page. Write to every page, the last one included, and compute offsets in a usize."
         );
     })
 }

@@ -1,8 +1,12 @@
 //! Stage 5: `Send` and `Sync`. The compile-fail cases grade the lifetimes.
 
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use judge::probe::changes;
+use judge::{Limits, Steps, case_with};
 
 use super::*;
 
@@ -116,5 +120,104 @@ fn drop_in_a_thread(region: Region) {
         mapped_pages(start, len) == 0,
         "A region was dropped in a different thread from the one that made it, and it is still mapped. Unmap in \
          Drop, whichever thread runs it."
+    );
+}
+
+/// One thread is stopped at each place where it changes a static, or makes a system call, while another one does the same
+/// with a shorter region. Before Linux 5.14 an answer has more to do.
+#[test]
+fn two_threads_at_the_same_time() {
+    case_with(Limits::with_steps(), || {
+        pretend::no_populate_advice();
+        let lens = [3, 2].map(|pages| (pages - 1) * page_size() + 1);
+        let steps = Steps::of(&(), || Sent(region(lens[0])));
+        drop(steps.find_in_thread());
+        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
+            let (Sent(first), Sent(second)) = steps.beside(place, || Sent(region(lens[1])));
+            // Their drops would unmap memory that is not theirs.
+            let [first, second] = [first, second].map(ManuallyDrop::new);
+            expect_separate(&first, &second);
+            drop([first, second].map(ManuallyDrop::into_inner));
+        }
+        let regions = [0, 1].map(|_| Mutex::new(None));
+        let prefault = |index: usize| {
+            let mut region = regions[index]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(Sent(region)) = &mut *region
+                && let Err(error) = Region::prefault(region)
+            {
+                judge::fail(format!(
+                    "Two threads called prefault() at the same time, each for another region. One call returned the error \
+                     \"{error}\"; expected Ok. Keep nothing about a region in a static."
+                ));
+            }
+        };
+        let renew = || {
+            for (index, place) in regions.iter().enumerate() {
+                let mut region = region(lens[index]);
+                region.as_mut_slice()[0] = index as u8 + 1;
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Sent(region));
+            }
+        };
+        let steps = Steps::of(&(), || prefault(0));
+        renew();
+        steps.find_in_thread();
+        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
+            renew();
+            steps.beside(place, || prefault(1));
+            for (index, region) in regions.iter().enumerate() {
+                let region = region.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(Sent(region)) = &*region {
+                    expect_prefaulted(region, index as u8 + 1);
+                }
+            }
+        }
+        let mut kept = region(lens[0]);
+        kept.as_mut_slice().fill(3);
+        let steps = Steps::of(&(), || drop(region(lens[0])));
+        steps.find_in_thread();
+        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
+            steps.beside(place, || drop(region(lens[1])));
+            check!(
+                kept.as_slice().iter().all(|byte| *byte == 3),
+                "Two threads each made and dropped a region at the same time, and the contents of a third region changed. \
+                 {NO_STATICS}"
+            );
+        }
+    })
+}
+
+const NO_STATICS: &str = "Keep nothing about a region in a static.";
+
+/// Fails the case unless both regions are mapped to their last bytes, and have no page in common.
+fn expect_separate(first: &Region, second: &Region) {
+    let ranges = [first, second].map(|region| region.as_slice().as_ptr_range());
+    let is_whole = |range: &Range<*const u8>| {
+        let last = permissions(range.end.wrapping_sub(1));
+        last.mapped && last == permissions(range.start)
+    };
+    let overlap = ranges[0].start < ranges[1].end && ranges[1].start < ranges[0].end;
+    check!(
+        ranges.iter().all(is_whole) && !overlap,
+        "Two threads each made a region at the same time, and one of these is not mapped up to its last byte, or they have \
+         a page in common. {NO_STATICS}"
+    );
+}
+
+/// Fails the case unless all pages of the region are resident, and it begins with this byte.
+fn expect_prefaulted(region: &Region, value: u8) {
+    const DONE: &str = "Two threads called prefault() at the same time, each for another region.";
+    let (start, len) = (region.as_slice().as_ptr(), region.len());
+    let (resident, pages) = (resident_pages(start, len), len.div_ceil(page_size()));
+    check!(
+        resident == pages,
+        "{DONE} {} resident; expected all of them. {NO_STATICS}",
+        pages_of("One region's", resident, pages)
+    );
+    let got = region.as_slice()[0];
+    check!(
+        got == value,
+        "{DONE} The first byte of one region was {value}, and now is {got}. {NO_STATICS}"
     );
 }
