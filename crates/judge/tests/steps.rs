@@ -162,10 +162,11 @@ fn a_thread_that_ends_before_its_place_is_no_longer_awaited() {
 
 #[test]
 fn a_change_of_any_static_is_a_place() {
-    /// Longer than a page, so that some of it is behind the pages of the file.
-    static STATICS: [AtomicUsize; 4096] = [const { AtomicUsize::new(0) }; 4096];
+    /// Longer than a page of 64 KiB, so that some of it is behind the pages of the file.
+    const LEN: usize = 16 << 10;
+    static STATICS: [AtomicUsize; LEN] = [const { AtomicUsize::new(0) }; LEN];
     let body = || {
-        for number in [0, 2048, 4095] {
+        for number in [0, LEN / 2, LEN - 1] {
             let steps = Steps::of(&(), || STATICS[number].fetch_add(1, SeqCst));
             steps.find();
             check!(judge::places() == 2, "{number}: {}", judge::places());
