@@ -781,7 +781,12 @@ fn a_save_by_renaming_and_a_removed_file_are_seen_by_every_watcher() {
         watching.waits_for("Solved.");
         watching.waits_for("Next: by_hand.");
     }
+    // A verdict is recorded after it has been printed.
     let log = Log::in_folder(&copy.root.join(".workbook"));
+    let begun = Instant::now();
+    while log.read().expect("a log").records.len() < 6 && begun.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let lines = log.read().expect("a log");
     assert_eq!((lines.records.len(), lines.torn.len()), (6, 0));
 

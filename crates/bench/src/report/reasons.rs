@@ -170,8 +170,10 @@ impl Comparison<'_> {
                 " With the thread cache, which needs neither the lock nor the heap: {cached:.0}."
             );
             if subject::NAME == "solution" {
-                text += " The core is written to be read: each block takes the lock, and its chunk is split or \
-                         joined with its neighbours immediately.";
+                // malloc and free in glibc's malloc/malloc.c, since 2.27.
+                text += " The core is written to be read. Each call takes the lock, and a freed chunk is joined with its \
+                         neighbours immediately. glibc takes no lock while the process has one thread \
+                         (SINGLE_THREAD_P).";
             }
         }
         Some(text)
