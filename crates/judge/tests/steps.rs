@@ -162,8 +162,8 @@ fn a_thread_that_ends_before_its_place_is_no_longer_awaited() {
 
 #[test]
 fn a_change_of_any_static_is_a_place() {
-    /// Longer than a page of 4 KiB, so that some of it is behind the pages of the file.
-    const LEN: usize = 4 << 10;
+    /// Longer than any page, so that some of it is behind the pages of the file.
+    const LEN: usize = 16 << 10;
     static STATICS: [AtomicUsize; LEN] = [const { AtomicUsize::new(0) }; LEN];
     let body = || {
         for number in [0, LEN / 2, LEN - 1] {

@@ -19,7 +19,7 @@ const MOST_STEPS: usize = 100_000;
 /// The most places. At each of them a case may start processes and wait for them.
 const MOST_PLACES: usize = 1000;
 /// How much of each mapping is watched, in bytes.
-const WATCHED: u64 = 64 << 10;
+const WATCHED: u64 = 256 << 10;
 /// How much of the state is watched, in bytes. The answer, too, can send a mark that names it.
 const WATCHED_STATE: u64 = 1 << 20;
 
