@@ -123,6 +123,9 @@ fn explain(stub: &Interface, answer: &Interface, errors: &[Diagnostic]) -> Optio
         sentences.extend(too_strict(stub, answer, &texts));
     }
     if sentences.is_empty() {
+        sentences.extend(not_static(&texts));
+    }
+    if sentences.is_empty() {
         sentences.extend(not_thread_safe(stub, &texts));
     }
     if sentences.is_empty() {
@@ -184,6 +187,15 @@ fn too_strict(stub: &Interface, answer: &Interface, texts: &[&str]) -> Option<St
     Some(format!(
         "{item} requires {parameter}: {name}, but the grader uses it with {with}, which is not {name}. Relax the bound."
     ))
+}
+
+/// A bound of `'static`, of the answer's items or of a trait that they require. The error names no type.
+fn not_static(texts: &[&str]) -> Option<String> {
+    let outlives = |text: &&str| text.contains("must outlive `'static`");
+    texts.iter().any(outlives).then(|| {
+        "A bound of your answer requires 'static, but the grader uses it with a type that borrows. Relax the bound."
+            .to_owned()
+    })
 }
 
 /// A bound that only one implementation of a trait has. rustc does not mention it: it finds no implementation.
@@ -332,6 +344,13 @@ mod tests {
                     "no method named `store` found for struct `shared_ipc::Shared<T>` in the current scope",
                 ],
                 "Only `Deref for Shared<T>` requires T: Copy; your other items do not. Relax the bound.",
+            ),
+            (
+                "shared-ipc",
+                ("pub struct Shared<T> {", "pub struct Shared<T: 'static> {"),
+                &["requires that `'a` must outlive `'static`"],
+                "A bound of your answer requires 'static, but the grader uses it with a type that borrows. Relax the \
+                 bound.",
             ),
             (
                 "private-alloc",
