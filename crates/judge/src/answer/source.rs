@@ -25,6 +25,12 @@ pub fn functions_that_trust_a_pointer(name: &str) -> Vec<String> {
     trust_a_pointer(&code(), name)
 }
 
+/// Returns the code of the answer that runs the destructor of a value behind a pointer: `drop_in_place`, or `drop` of what was
+/// read from the pointer. `None` if the sources cannot be read.
+pub fn drops_through_a_pointer() -> Option<String> {
+    drop_through_a_pointer(&code())
+}
+
 /// Whether the answer has a `static mut`.
 pub fn has_static_mut() -> bool {
     static_mut(&code())
@@ -132,6 +138,35 @@ fn static_mut(code: &str) -> bool {
         let of = of.filter(|of| of.starts_with(char::is_whitespace));
         let name = of.and_then(|of| of.split_once(':'));
         is_word && name.is_some_and(|(name, _)| is_identifier(name))
+    })
+}
+
+/// The first code that drops what is behind a pointer.
+fn drop_through_a_pointer(code: &str) -> Option<String> {
+    let in_place = ["drop_in_place", "assume_init_drop"];
+    if let Some(name) = in_place.into_iter().find(|name| has_word(code, name)) {
+        return Some(name.to_owned());
+    }
+    let mut calls = code.match_indices("drop(").filter(|(at, _)| {
+        let before = code[..*at].trim_end();
+        !before.ends_with("fn") && !code[..*at].ends_with(is_part)
+    });
+    calls.find_map(|(at, _)| {
+        let dropped = enclosed(&code[at..])?;
+        // `read` with an argument may be that of a file.
+        let reads = [
+            ".read()",
+            ".read_volatile()",
+            "ptr::read(",
+            "ptr::read_volatile(",
+        ];
+        let is_read = reads.iter().any(|read| dropped.contains(read));
+        is_read.then(|| {
+            format!(
+                "drop({})",
+                dropped.split_whitespace().collect::<Vec<_>>().join(" ")
+            )
+        })
     })
 }
 
@@ -488,6 +523,41 @@ mod tests {
                 [""; 0],
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn finds_what_is_dropped_through_a_pointer() {
+        for (code, found) in [
+            (
+                "fn drop(&mut self) { unsafe { self.value.drop_in_place() } }",
+                "drop_in_place",
+            ),
+            (
+                "unsafe { ptr::drop_in_place(self.value.as_ptr()) };",
+                "drop_in_place",
+            ),
+            (
+                "drop(unsafe { self.value.read() });",
+                "drop(unsafe { self.value.read() })",
+            ),
+            (
+                "{ mem::drop(ptr::read(self.value))",
+                "drop(ptr::read(self.value))",
+            ),
+        ] {
+            assert_eq!(
+                drop_through_a_pointer(code).as_deref(),
+                Some(found),
+                "{code}"
+            );
+        }
+        for code in [
+            "fn drop(&mut self) { let number = self.value.read(); drop(mapping); }",
+            "fn f() { drop(file.read(&mut buffer)); self.backdrop(number.read()); }",
+            "drop(",
+        ] {
+            assert_eq!(drop_through_a_pointer(code), None, "{code}");
         }
     }
 
