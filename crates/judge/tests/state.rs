@@ -434,8 +434,8 @@ fn memory_that_the_caller_had_locked() {
 #[test]
 fn a_signal_that_was_pending() {
     earns(
-        "Your code consumed SIGUSR1, which was pending for its caller. Leave blocked signals pending that it has not \
-         caused.",
+        "Your code cleared SIGUSR1 from the pending signals of its caller; expected every signal to stay pending. Do not \
+         take (sigwait), ignore or unblock a signal that your code has not caused.",
         || {
             let mut mask = SigSet::empty();
             mask.add(Signal::SIGUSR1);

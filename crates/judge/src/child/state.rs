@@ -152,8 +152,8 @@ impl State {
     fn change_to(&self, now: &State) -> Option<String> {
         self.hook_change(now)
             .or_else(|| self.thread_change(now))
-            .or_else(|| self.pending_change(now))
             .or_else(|| self.inherited_change(now))
+            .or_else(|| self.pending_change(now))
             .or_else(|| self.memory_change(now))
             .or_else(|| self.bad_close(now))
     }
@@ -215,8 +215,8 @@ impl State {
         let taken = self.pending? & !now.pending?;
         (taken != 0).then(|| {
             format!(
-                "Your code consumed {}, which was pending for its caller. Leave blocked signals pending that it has not \
-                 caused.",
+                "Your code cleared {} from the pending signals of its caller; expected every signal to stay pending. Do \
+                 not take (sigwait), ignore or unblock a signal that your code has not caused.",
                 names(taken)
             )
         })

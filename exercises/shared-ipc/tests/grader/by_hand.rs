@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicI32;
 
-use nix::libc;
 use shared_ipc::ask_a_child;
 
 use super::*;
@@ -82,10 +81,11 @@ fn no_answer_is_an_error() {
         };
         // SAFETY: ends the child, which is this process.
         let exited = || unsafe { libc::_exit(HOW.load(SeqCst)) };
-        for signal in [9, 1, 11, 15, 34, 64] {
+        for signal in [9].into_iter().chain(child::FATAL).chain(child::REAL_TIME) {
             expect_error(killed, "was killed by signal", signal);
         }
-        for status in [3, 1, 2, 127, 128, 255] {
+        // All of them, because an answer may give any status a meaning.
+        for status in 1..=255 {
             expect_error(exited, "ended with status", status);
         }
         judge::pretend::core_dumps();
@@ -150,17 +150,16 @@ static WAITING: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 #[test]
 fn a_signal_does_not_end_the_wait() {
     case(|| {
-        interrupt_on_sigusr1();
+        handle_interrupting_signals();
         WAITING[0].store(std::process::id().into(), SeqCst);
         WAITING[1].store(nix::unistd::gettid().as_raw() as u64, SeqCst);
         let result = ask(|| {
             let [process, thread] = [0, 1].map(|index: usize| WAITING[index].load(SeqCst));
-            for _ in 0..3 {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                // SAFETY: tgkill(2) accesses no memory. It signals the thread that waits for this child.
-                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+            for signal in &INTERRUPTING[..3] {
+                child::until_steady(thread as i32, &['S']);
+                send_to_thread(process as i32, thread as i32, *signal);
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            child::until_steady(thread as i32, &['S']);
             7
         });
         match result {
@@ -174,6 +173,7 @@ fn a_signal_does_not_end_the_wait() {
                  it to wait again after EINTR."
             )),
         }
+        expect_handled("ask_a_child", &INTERRUPTING[..3]);
     })
 }
 

@@ -94,6 +94,14 @@ fn is_reported(result: &io::Result<()>, text: &str) -> bool {
     }
 }
 
+/// What `is_reported` expects, in words.
+fn wanted(text: &str) -> String {
+    match text {
+        "" => "Ok(())".to_owned(),
+        text => format!("an error with `{text}`"),
+    }
+}
+
 /// Whether the message contains the text, not followed by another digit.
 fn says(message: &str, text: &str) -> bool {
     message.match_indices(text).any(|(at, _)| {
@@ -217,16 +225,14 @@ fn a_long_panic_is_reported() {
                     // SAFETY: kill(2) accesses no memory. The child waits in write, so its id is not reused.
                     unsafe { libc::kill(child.as_raw(), libc::SIGKILL) };
                 }
-                numbers[1].store(1, SeqCst);
+                numbers[1].store(process::id().into(), SeqCst);
                 // SAFETY: ends the helper.
                 unsafe { libc::_exit(0) };
             }
             // More than a pipe holds.
             panic::resume_unwind(Box::new("x".repeat(4 << 20)))
         });
-        while numbers[1].load(SeqCst) == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
+        await_orphan(&numbers[1]);
         check!(
             numbers[0].load(SeqCst) == 0,
             "The closure panicked with a String of 4 MiB. The child waits until somebody reads from its pipe, and run_child \
@@ -280,15 +286,12 @@ fn each_child_counts_alone() {
             for (second, how, expected) in ends.iter().flatten() {
                 let _ = run(&numbers, first);
                 let result = run(&numbers, second);
-                let wanted = match *expected {
-                    "" => "Ok(())".to_owned(),
-                    expected => format!("an error with `{expected}`"),
-                };
                 check!(
                     is_reported(&result, expected),
-                    "The child {how}, after others that had ended in other ways, and run_child returned {}; expected \
-                     {wanted}. Clear before each fork what you note about a child.",
-                    returned(&result)
+                    "The child {how}, after others that had ended in other ways, and run_child returned {}; expected {}. \
+                     Clear before each fork what you note about a child.",
+                    returned(&result),
+                    wanted(expected)
                 );
             }
         }
@@ -345,7 +348,7 @@ fn destructors_run_once() {
 }
 
 /// The signals that end a process by default. SIGTRAP stops a traced process instead.
-const FATAL: [libc::c_int; 22] = [
+pub const FATAL: [libc::c_int; 22] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -369,6 +372,9 @@ const FATAL: [libc::c_int; 22] = [
     libc::SIGPWR,
     libc::SIGSYS,
 ];
+
+/// The real-time signals, without those that glibc uses.
+pub const REAL_TIME: std::ops::RangeInclusive<libc::c_int> = 34..=64;
 
 /// Kills this process with the signal, whatever its disposition and the signal mask are.
 pub fn die_of(signal: libc::c_int) {
@@ -402,7 +408,7 @@ fn a_signal_is_reported() {
 fn a_real_time_signal_is_an_error() {
     case(|| {
         let numbers = new!(Numbers);
-        for signal in [34, 40, 64] {
+        for signal in REAL_TIME {
             // nix has no name for these signals, so the message may say anything.
             check!(
                 run(&numbers, |_| die_of(signal)).is_err(),
@@ -417,7 +423,8 @@ fn a_real_time_signal_is_an_error() {
 fn a_status_is_reported() {
     case(|| {
         let numbers = new!(Numbers);
-        for status in [1, 2, 3, 10, 42, 100, 102, 126, 127, 128, 134, 137, 139, 255] {
+        // All of them, because an answer may give any status a meaning.
+        for status in (1..=255).filter(|status| *status != 101) {
             // SAFETY: ends the child, which is this process.
             let result = run(&numbers, |_| unsafe { libc::_exit(status) });
             let text = format!("status {status}");
@@ -436,7 +443,7 @@ fn a_status_is_reported() {
 }
 
 /// Waits until a process has been in one of these states (proc_pid_stat(5)) at several looks in a row, or for a second.
-fn until_steady(process: libc::pid_t, states: &[char]) {
+pub fn until_steady(process: libc::pid_t, states: &[char]) {
     let mut steady = 0;
     for _ in 0..500 {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -470,6 +477,18 @@ fn stays_while(goes_on: impl Fn() -> bool, state: impl Fn() -> bool) -> bool {
         thread::sleep(Duration::from_millis(1));
     }
     looks == 20
+}
+
+/// Waits until a process that is not a child of this one has stored its id here and has ended. A process that still runs when
+/// the case ends would fail it.
+fn await_orphan(id: &AtomicU64) {
+    let ended = |id| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "))
+    };
+    while id.load(SeqCst) == 0 || !ended(id.load(SeqCst)) {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -581,6 +600,20 @@ impl<S: Sync> Threads<S> {
             let (first, second) = steps.beside(place, || run(value, 0));
             expect_a_child_each(" on the same value", first, second);
         }
+        // A panic may be noted in another way than a status.
+        let steps = Steps::of(value, || run(value, 0));
+        let _ = steps.find_in_thread();
+        for place in 0..judge::places() {
+            let (first, second) = steps.beside(place, || run(value, 101));
+            check!(
+                first.is_ok() && is_reported(&second, "panicked"),
+                "Two threads called run_child on the same value at the same time. The closure of one returned, the other \
+                 one panicked, and run_child returned {} and {}; expected Ok(()), and an error with `panicked`. Note what \
+                 you know about a child for this call only.",
+                returned(&first),
+                returned(&second)
+            );
+        }
     }
 }
 
@@ -594,8 +627,14 @@ impl<S> NotInThreads<S> for Threads<S> {}
 #[test]
 fn two_threads_at_every_step() {
     case(|| {
-        // SAFETY: ends the child, which is this process.
-        let on = |numbers: &_, status| run(numbers, |_| unsafe { libc::_exit(status) });
+        judge::expect_panics();
+        let on = |numbers: &_, status| {
+            run(numbers, |_| match status {
+                101 => panic!("on purpose"),
+                // SAFETY: ends the child, which is this process.
+                status => unsafe { libc::_exit(status) },
+            })
+        };
         let in_thread = |status| on(&new!(Numbers), status);
         expect_reported(in_thread(3), "ended with status 3", &["status 3"]);
         let numbers = new!(Numbers);
@@ -620,6 +659,7 @@ fn two_threads_at_every_step() {
 #[test]
 fn children_of_the_child() {
     case(|| {
+        judge::expect_panics();
         let numbers = shared_numbers();
         let result = run(&numbers, |_| {
             // The closure may fork, and may call run_child itself.
@@ -628,8 +668,15 @@ fn children_of_the_child() {
             // SAFETY: ends the child of the child.
             let failed = run(&numbers, |_| unsafe { libc::_exit(9) });
             numbers[2].store(u64::from(failed.is_err()), SeqCst);
+            let _ = run(&numbers, |_| panic!("on purpose"));
         });
-        expect_success(result);
+        if let Err(error) = result {
+            judge::fail(format!(
+                "A closure called run_child itself, with closures that write, exit with status 9 and panic, and returned. \
+                 run_child returned the error \"{error}\" for it; expected Ok. Note what you know about a child for this \
+                 call only."
+            ));
+        }
         let said = [0, 1, 2].map(|index| numbers[index].load(SeqCst));
         check!(
             said == [1, 1, 1],
@@ -653,21 +700,59 @@ fn a_process_of_the_child_may_run_on() {
                 let runs = || numbers[0].load(SeqCst) == 0;
                 let waits = || nix::unistd::getppid() != child && waits_in(waiting, "pipe_read");
                 numbers[1].store(u64::from(stays_while(runs, waits)), SeqCst);
-                numbers[2].store(1, SeqCst);
+                numbers[2].store(process::id().into(), SeqCst);
                 // SAFETY: ends the helper.
                 unsafe { libc::_exit(0) };
             }
         });
         numbers[0].store(1, SeqCst);
-        while numbers[2].load(SeqCst) == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
+        await_orphan(&numbers[2]);
         check!(
             numbers[1].load(SeqCst) == 0,
             "The child had ended, but run_child went on reading from a pipe, because a process that the child had forked \
              held the other end. Wait for the child, and not for the end of a pipe."
         );
         expect_success(result);
+    })
+}
+
+#[test]
+fn a_process_of_the_child_counts_for_nothing() {
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        let of_the_other: [(fn(), &str); 2] = [
+            (|| (), "returned from the closure, too"),
+            (|| panic!("on purpose"), "panicked"),
+        ];
+        for (of_the_other, how) in of_the_other {
+            let with_status = |status| {
+                run(&numbers, |_| {
+                    // SAFETY: only this thread exists in the child.
+                    let other = unsafe { libc::fork() };
+                    if other == 0 {
+                        return of_the_other();
+                    }
+                    await_end(other);
+                    if status != 0 {
+                        // SAFETY: ends the child, which is this process.
+                        unsafe { libc::_exit(status) };
+                    }
+                })
+            };
+            for (status, ended, expected) in
+                [(0, "returned", ""), (3, "exited with status 3", "status 3")]
+            {
+                let result = with_status(status);
+                check!(
+                    is_reported(&result, expected),
+                    "The closure forked. The new process {how}, and then the child {ended}. run_child returned {}; expected {}. \
+                     Report how the child has ended, whatever its own children do.",
+                    returned(&result),
+                    wanted(expected)
+                );
+            }
+        }
     })
 }
 
@@ -719,7 +804,7 @@ fn other_children_are_not_waited_for() {
             }
             other
         });
-        thread::sleep(Duration::from_millis(20));
+        await_end(ended);
         let result = run(&numbers, |_| {
             thread::sleep(Duration::from_millis(50));
         });
@@ -747,16 +832,15 @@ fn other_children_are_not_waited_for() {
 fn a_signal_does_not_end_the_wait() {
     case(|| {
         let numbers = new!(Numbers);
-        interrupt_on_sigusr1();
+        handle_interrupting_signals();
         let (process, thread) = (
             nix::unistd::getpid().as_raw(),
             nix::unistd::gettid().as_raw(),
         );
         let result = run(&numbers, |_| {
-            for _ in 0..12 {
+            for signal in INTERRUPTING.iter().cycle().take(2 * INTERRUPTING.len()) {
                 until_steady(thread, &['S']);
-                // SAFETY: tgkill(2) accesses no memory. It signals the thread that waits for this child.
-                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+                send_to_thread(process, thread, *signal);
             }
             until_steady(thread, &['S']);
         });
@@ -766,6 +850,7 @@ fn a_signal_does_not_end_the_wait() {
                  it to wait again after EINTR."
             ));
         }
+        expect_handled("run_child", &INTERRUPTING);
     })
 }
 
@@ -810,24 +895,28 @@ fn the_closure_keeps_descriptors() {
 fn the_closure_keeps_mask_and_group() {
     case(|| {
         let numbers = shared_numbers();
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGUSR2);
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).expect("a valid mask");
-        judge::rebase_state();
-        expect_success(run(&numbers, |numbers| {
-            numbers[0].store(u64::from(current_mask() == mask), SeqCst);
-            numbers[1].store(getpgrp().as_raw() as u64, SeqCst);
-        }));
-        check!(
-            numbers[1].load(SeqCst) == getpgrp().as_raw() as u64,
-            "The closure runs in another process group than the caller of run_child; expected the same one. Leave out \
-             setpgid and setsid."
-        );
-        check!(
-            numbers[0].load(SeqCst) == 1,
-            "The closure runs with another signal mask than the caller of run_child; expected the same one. If you \
-             block signals for the fork, restore the mask in the child, too."
-        );
+        let mut one = SigSet::empty();
+        one.add(Signal::SIGUSR2);
+        // With all signals blocked, it is seen if any is unblocked. The judge compares the parent's mask at the end.
+        for mask in [one, SigSet::all()] {
+            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).expect("a valid mask");
+            let mask = current_mask();
+            judge::rebase_state();
+            expect_success(run(&numbers, |numbers| {
+                numbers[0].store(u64::from(current_mask() == mask), SeqCst);
+                numbers[1].store(getpgrp().as_raw() as u64, SeqCst);
+            }));
+            check!(
+                numbers[1].load(SeqCst) == getpgrp().as_raw() as u64,
+                "The closure runs in another process group than the caller of run_child; expected the same one. Leave \
+                 out setpgid and setsid."
+            );
+            check!(
+                numbers[0].load(SeqCst) == 1,
+                "The closure runs with another signal mask than the caller of run_child; expected the same one. If you \
+                 block signals for the fork, restore the mask in the child, too."
+            );
+        }
     })
 }
 
@@ -844,7 +933,17 @@ fn pending_signals_stay_pending() {
     case(|| {
         let numbers = new!(Numbers);
         let mut mask = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGUSR1] {
+        // SIGCONT and the signals that stop a process cancel each other.
+        let cancelling = [
+            Signal::SIGCONT,
+            Signal::SIGTSTP,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+        ];
+        let unblockable = [Signal::SIGKILL, Signal::SIGSTOP];
+        for signal in
+            Signal::iterator().filter(|it| !cancelling.contains(it) && !unblockable.contains(it))
+        {
             mask.add(signal);
         }
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None).expect("a valid mask");
@@ -926,6 +1025,7 @@ fn calls_that_fail() {
                 // SAFETY: ends the child, which is this process.
                 unsafe { libc::_exit(5) };
             }
+            await_end(other);
             match watch(|| refuse(|| run(&numbers, |numbers| numbers[0].store(7, SeqCst)))) {
                 Ok(()) => check!(
                     numbers[0].load(SeqCst) == 7,
@@ -944,8 +1044,8 @@ fn calls_that_fail() {
             let waited = unsafe { libc::waitpid(other, std::ptr::null_mut(), 0) };
             check!(
                 waited == other,
-                "run_child waited for another child of the caller, so its status is lost. Check fork's result before \
-                 you wait."
+                "run_child waited for another child of the caller, so its status is lost. Wait only for the PID that \
+                 fork returned, and only if it is not -1."
             );
             expect_success(run(&numbers, |_| ()));
         },

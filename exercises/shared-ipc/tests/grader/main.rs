@@ -6,7 +6,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use judge::{Errno, Refusal, Steps, case, check, refusals, refuse, watch, watched};
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use shared_ipc::Shared;
 
 /// 512 KiB: several pages, whatever the page size is.
@@ -78,7 +81,7 @@ fn expect_while_unwinding<R: PartialEq + Debug>(
         result = f.take().map(|f| panic::catch_unwind(AssertUnwindSafe(f)));
         if std::process::id() != parent {
             // SAFETY: ends a child that has left the answer's function.
-            unsafe { nix::libc::_exit(101) };
+            unsafe { libc::_exit(101) };
         }
     };
     let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -119,7 +122,7 @@ fn expect_panics_stay<R>(sentence: &str, f: impl FnOnce() -> R) -> R {
     if std::process::id() != parent {
         let _ = (&writer).write_all(b"left");
         // SAFETY: ends a child that has left the answer's function.
-        unsafe { nix::libc::_exit(101) };
+        unsafe { libc::_exit(101) };
     }
     drop(writer);
     let mut text = String::new();
@@ -128,23 +131,63 @@ fn expect_panics_stay<R>(sentence: &str, f: impl FnOnce() -> R) -> R {
     result.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
-/// Installs a SIGUSR1 handler without SA_RESTART that does nothing, so that the signal interrupts system calls.
-fn interrupt_on_sigusr1() {
-    extern "C" fn nothing(_: nix::libc::c_int) {}
-    let action = SigAction::new(
-        SigHandler::Handler(nothing),
-        SaFlags::empty(),
-        SigSet::empty(),
-    );
-    // SAFETY: the handler does nothing, so it is async-signal-safe.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("sigaction accepts a SIGUSR1 handler");
+/// The signals that a child sends to the parent that waits for it.
+const INTERRUPTING: [Signal; 7] = [
+    Signal::SIGUSR1,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGALRM,
+    Signal::SIGCHLD,
+];
+
+/// The signals whose handler has run, as bits: bit n for signal n.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+/// Installs handlers without SA_RESTART, so that these signals interrupt system calls.
+fn handle_interrupting_signals() {
+    extern "C" fn note(signal: libc::c_int) {
+        HANDLED.fetch_or(1 << signal, SeqCst);
+    }
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
+    for signal in INTERRUPTING {
+        // SAFETY: the handler only changes an atomic, so it is async-signal-safe.
+        unsafe { sigaction(signal, &action) }.expect("sigaction accepts a handler");
+    }
     judge::rebase_state();
+}
+
+/// Sends the signal to a thread: the one that waits for this child.
+fn send_to_thread(process: i32, thread: i32, signal: Signal) {
+    // SAFETY: tgkill(2) accesses no memory.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal as i32) };
+}
+
+/// Fails the case unless the handlers of all these signals have run. Each was sent while `name` waited for its child.
+fn expect_handled(name: &str, signals: &[Signal]) {
+    let handled = HANDLED.load(SeqCst);
+    let lost = signals
+        .iter()
+        .find(|signal| handled & (1 << **signal as i32) == 0);
+    if let Some(signal) = lost {
+        judge::fail(format!(
+            "{signal} was sent to the caller while {name} waited for its child, and the caller's handler has not run. \
+             Leave the caller's signals to its handlers: do not ignore or take them during the wait."
+        ));
+    }
+}
+
+/// Waits until a child has ended, and leaves its status to others.
+fn await_end(child: libc::pid_t) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    let _ = waitid(Id::Pid(Pid::from_raw(child)), flags);
 }
 
 /// Waits for all children, after a wait of the answer was made to fail.
 fn reap() {
     // SAFETY: waitpid(2) accepts a null status.
-    while unsafe { nix::libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
 }
 
 mod bound;

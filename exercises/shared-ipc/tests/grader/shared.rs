@@ -153,6 +153,37 @@ fn never_on_the_stack() {
 }
 
 #[test]
+fn not_resident_before_the_first_access() {
+    case(|| {
+        for (len, name, new) in SIZES {
+            expect_not_resident(new().bytes().as_ptr().cast(), *len, name);
+        }
+        expect_not_resident(new!([AtomicU64; 0]).as_ptr().cast(), 1, "0 bytes");
+        expect_not_resident(
+            new!(Numbers).as_ptr().cast(),
+            size_of::<Numbers>(),
+            "512 KiB",
+        );
+        let mib = 1 << 20;
+        expect_not_resident(new!([AtomicU8; 1 << 20]).as_ptr().cast(), mib, "1 MiB");
+        expect_not_resident(new!([AtomicU8; 2 << 20]).as_ptr().cast(), 2 * mib, "2 MiB");
+        expect_not_resident(
+            new!([AtomicU8; 16 << 20]).as_ptr().cast(),
+            16 * mib,
+            "16 MiB",
+        );
+    })
+}
+
+fn expect_not_resident(start: *const u8, len: usize, name: &str) {
+    check!(
+        resident_pages(start, len) == 0,
+        "A page of a new value of {name} is resident before the first access to it; expected none. Leave out MAP_POPULATE, and \
+         do not access the value."
+    );
+}
+
+#[test]
 fn a_childs_writes_arrive() {
     case(|| {
         for (_, name, new) in SIZES {
@@ -570,6 +601,22 @@ fn lends_no_mut() {
             "The function `{}` lends a &mut T. As with DerefMut, two processes could each hold a &mut to the same value. \
              Leave the function out.",
             functions[0]
+        );
+    })
+}
+
+#[test]
+fn runs_no_destructor() {
+    case(|| {
+        // Ends the case here if the answer has no `Shared::new` yet.
+        let _value = new!(Numbers);
+        // A bound that lists types accepts none that has a destructor, so the grader has no value to drop.
+        let drops = judge::answer::source::drops_through_a_pointer();
+        check!(
+            drops.is_none(),
+            "Your code runs the destructor of a value behind a pointer (`{}`). Other processes may still use the shared value, \
+             and a destructor gets a &mut to it. In Drop, do nothing but unmap the memory.",
+            drops.unwrap_or_default()
         );
     })
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use nix::libc;
 use zerocopy::FromBytes;
@@ -123,9 +123,9 @@ impl<T: FromBytes + Sync> Shared<T> {
     }
 
     pub unsafe fn run_child(&self, f: impl FnOnce(&T)) -> io::Result<()> {
-        let note = map(ptr::null_mut(), size_of::<AtomicBool>(), READ_WRITE, SHARED)?;
+        let note = map(ptr::null_mut(), size_of::<AtomicU32>(), READ_WRITE, SHARED)?;
         // SAFETY: the mapping stays until the end of this function, and any byte of a new mapping is 0.
-        let panicked: &AtomicBool = unsafe { note.cast().as_ref() };
+        let panicked: &AtomicU32 = unsafe { note.cast().as_ref() };
         // SAFETY: the caller's contract.
         let waited = match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
@@ -135,17 +135,20 @@ impl<T: FromBytes + Sync> Shared<T> {
                     panic::set_hook(Box::new(|_| ()));
                 }
                 let ended = panic::catch_unwind(AssertUnwindSafe(|| f(self)));
-                panicked.store(ended.is_err(), SeqCst);
+                if ended.is_err() {
+                    // A process that the closure has forked notes another id.
+                    panicked.store(std::process::id(), SeqCst);
+                }
                 // SAFETY: _exit accepts any status, and runs no code of the parent's.
                 unsafe { libc::_exit(libc::c_int::from(ended.is_err())) }
             }
-            child => wait_for(child),
+            child => wait_for(child).map(|status| (child, status)),
         };
         let panicked = panicked.load(SeqCst);
         // SAFETY: this function has made the mapping, and nothing uses it any more.
-        unsafe { libc::munmap(note.as_ptr(), size_of::<AtomicBool>()) };
-        let status = waited?;
-        Err(io::Error::other(if panicked {
+        unsafe { libc::munmap(note.as_ptr(), size_of::<AtomicU32>()) };
+        let (child, status) = waited?;
+        Err(io::Error::other(if panicked == child.unsigned_abs() {
             "the child panicked".to_owned()
         } else if libc::WIFSIGNALED(status) {
             format!("signal {}", libc::WTERMSIG(status))
