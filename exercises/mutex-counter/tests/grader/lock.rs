@@ -274,7 +274,14 @@ fn dropped_in_one_process() {
                 add_one(&counter)
             })
         });
+        let before = shared_mappings();
         drop(counter);
+        check!(
+            shared_mappings() < before,
+            "A child dropped its counter, and then its parent did. The shared memory is still mapped in the parent. \
+             Expected each process to unmap it: a child has a copy of each counter, so do not count copies or record \
+             the unmapping in shared memory."
+        );
         dropped.send();
         dropped.send();
         let when = "After the process that made the counter had dropped it,";
@@ -290,14 +297,78 @@ fn dropped_in_one_process() {
     })
 }
 
+/// A counter that can be moved to another thread even if it is not `Send`. The case uses it only if it is.
+struct Moved(Counter);
+
+// SAFETY: `unmapped_wherever_it_is_dropped` moves it only if `Counter` is `Send`.
+unsafe impl Send for Moved {}
+
+impl Moved {
+    fn drop_it(self) {
+        drop(self.0);
+    }
+}
+
+#[test]
+fn unmapped_wherever_it_is_dropped() {
+    case(|| {
+        judge::expect_panics();
+        let outer = new_counter();
+        let used = || {
+            let counter = new_counter();
+            with_lock(&counter, |number, _| *number += 1);
+            counter
+        };
+        let during_a_panic = || {
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                let _counter = used();
+                panic::resume_unwind(Box::new(()));
+            }));
+        };
+        let in_a_closure = || {
+            let counter = used();
+            with_lock(&outer, |_, _| drop(counter));
+        };
+        let in_a_thread = || {
+            let moved = Moved(used());
+            if impls::impls!(Counter: Send) {
+                let _ = std::thread::spawn(|| moved.drop_it()).join();
+            }
+        };
+        let places: [(&str, &dyn Fn()); 4] = [
+            ("before it was used", &|| drop(new_counter())),
+            ("while its thread was panicking", &during_a_panic),
+            ("inside with_lock of another counter", &in_a_closure),
+            ("in another thread", &in_a_thread),
+        ];
+        for (place, drop_a_counter) in places {
+            let before = shared_mappings();
+            drop_a_counter();
+            let left = shared_mappings().saturating_sub(before);
+            check!(
+                left == 0,
+                "A counter was dropped {place}, and its shared memory is still mapped. Expected Drop to unmap it each \
+                 time."
+            );
+        }
+    })
+}
+
 /// Does nothing if `Counter` is not `Clone`.
 #[test]
 fn cloned() {
     case(|| {
         let before = shared_mappings();
-        for (original_first, first, other) in
-            [(true, "original", "clone"), (false, "clone", "original")]
-        {
+        for (original_first, first, other, when) in [
+            (true, "original", "clone", ""),
+            (false, "clone", "original", ""),
+            (
+                true,
+                "original",
+                "clone",
+                ", a child dropped its copies of both, another child made one more clone and exited",
+            ),
+        ] {
             let counter = new_counter();
             let Some(clone) = judge::clone_if_possible!(Counter, &counter) else {
                 return;
@@ -323,6 +394,21 @@ fn cloned() {
                      expected an error."
                 ));
             }
+            if !when.is_empty() {
+                let drops = Process::fork(|| {
+                    for copied in [&counter, &clone] {
+                        // SAFETY: the child drops this copy, and exits without using or dropping the original.
+                        drop(unsafe { std::ptr::read(copied) });
+                    }
+                    String::new()
+                });
+                let _ = drops.end();
+                let clones = Process::fork(|| {
+                    std::mem::forget(judge::clone_if_possible!(Counter, &counter));
+                    String::new()
+                });
+                let _ = clones.end();
+            }
             let (dropped, kept) = match original_first {
                 true => (counter, clone),
                 false => (clone, counter),
@@ -333,18 +419,26 @@ fn cloned() {
                 // Its drop may unmap the memory once more.
                 std::mem::forget(kept);
                 fail(format!(
-                    "A counter was cloned, a closure added 1, and the {first} was dropped. Then get() of the {other} {read}; \
-                     expected 1. Share the mapping (Arc), so that the last one \
+                    "A counter was cloned, a closure added 1{when}, and the {first} was dropped. Then get() of the {other} \
+                     {read}; expected 1. Share the mapping (Arc), so that the last one \
                      unmaps it, or leave out Clone."
                 ));
             }
+            drop(kept);
+            let left = shared_mappings().saturating_sub(before);
+            let advice = match when.is_empty() {
+                true => "",
+                false => {
+                    " Count the clones of each process separately, in private memory (Rc, Arc): a child has copies of \
+                     its own."
+                }
+            };
+            check!(
+                left == 0,
+                "A counter was cloned{when}, and the counter and its clone were dropped. The memory is still mapped. The \
+                 last one to be dropped in a process must unmap it.{advice}"
+            );
         }
-        let left = shared_mappings().saturating_sub(before);
-        check!(
-            left == 0,
-            "A counter and its clone were dropped, and the counter's memory is still mapped. The last one to be dropped \
-             must unmap it."
-        );
     })
 }
 
