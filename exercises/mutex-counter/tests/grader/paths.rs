@@ -1,5 +1,6 @@
 //! Stage 3: panics and relocking.
 
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid, fork, getpid};
@@ -186,7 +187,7 @@ fn relocking_is_an_error() {
         for (call, relock, danger) in calls {
             let counter = new_counter();
             let after = format!("After {call} inside with_lock had returned an error, with_lock");
-            let [refused, succeeded] = [(); 2].map(|()| Event::new());
+            let [refused, succeeded, returned, finish] = [(); 4].map(|()| Event::new());
             let process = Process::fork(|| {
                 let inside = counter.with_lock(|_, _| {
                     [(); 2].map(|()| {
@@ -200,6 +201,9 @@ fn relocking_is_an_error() {
                         relocked
                     })
                 });
+                returned.send();
+                // If it ended while it held the lock, it would be a dead owner.
+                finish.wait();
                 let how = match inside {
                     Ok([Relocked::Refused, Relocked::Refused]) => {
                         return match add_one(&counter) {
@@ -225,6 +229,8 @@ fn relocking_is_an_error() {
                 };
                 refused_call(call, &how)
             });
+            let elsewhere = returned.arrives().then(|| add_one_elsewhere(&counter));
+            finish.send();
             let sentence = match process.end() {
                 End::Reported(sentence) => sentence,
                 End::Died(how) => match (refused.take(), refused.take(), succeeded.take()) {
@@ -239,17 +245,134 @@ fn relocking_is_an_error() {
             };
             check!(sentence.is_empty(), "{sentence}");
             let (entry, _) = entered(
-                add_one_elsewhere(&counter),
+                elsewhere.unwrap_or_else(|| add_one_elsewhere(&counter)),
                 &format!("{after} in another process"),
                 &format!(
                     "{after} in another process never returned. Expected the outer with_lock to release the lock when its \
-                     closure returned."
+                     closure returned. If the refused call has taken the lock once more, as with a recursive mutex, \
+                     release it once more."
                 ),
             );
             check!(
                 entry == Entry::Clean,
                 "{after} in another process passed Entry::OwnerDied; expected Entry::Clean."
             );
+        }
+    })
+}
+
+/// How many counters are locked, one inside another.
+const NESTED: usize = 20;
+
+/// Calls `with_lock` of each counter inside `with_lock` of the one before, and `innermost` inside the last one. After each
+/// call has returned, `after` is called with its index, inside `with_lock` of the counters before it.
+fn nested(
+    counters: &[Counter],
+    index: usize,
+    innermost: &dyn Fn(),
+    after: &dyn Fn(usize),
+) -> io::Result<()> {
+    let Some(counter) = counters.get(index) else {
+        innermost();
+        return Ok(());
+    };
+    counter.with_lock(|_, _| nested(counters, index + 1, innermost, after))??;
+    after(index);
+    Ok(())
+}
+
+/// How `with_lock` or `get` of a counter that this thread has locked did not return an error, as a predicate.
+fn not_refused(counter: &Counter) -> Option<&'static str> {
+    match (relock(counter), reread(counter)) {
+        (Relocked::RefusedTooLate, _) => Some("ran its closure, and then returned an error"),
+        (Relocked::Succeeded, _) | (_, Relocked::Succeeded) => Some("returned Ok"),
+        _ => None,
+    }
+}
+
+/// What a thread holds does not depend on the counter that it has locked or released last.
+#[test]
+fn relocking_with_several_counters() {
+    case(|| {
+        judge::expect_panics();
+        let counters: Vec<_> = (0..NESTED).map(|_| new_counter()).collect();
+        let [outer, inner, ..] = &counters[..] else {
+            unreachable!("there are more than two")
+        };
+        let returned = || {
+            outer.with_lock(|_, _| {
+                inner.with_lock(|_, _| ())?;
+                Ok(not_refused(outer))
+            })?
+        };
+        let panicked = || {
+            outer.with_lock(|_, _| {
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                    inner.with_lock(|_, _| panic::resume_unwind(Box::new(())))
+                }));
+                not_refused(outer)
+            })
+        };
+        let refused = || {
+            outer.with_lock(|_, _| {
+                inner.with_lock(|_, _| {
+                    relock(inner);
+                    not_refused(outer)
+                })
+            })?
+        };
+        let all = || {
+            let found = Cell::new(None);
+            let note = |how: Option<_>| found.set(found.get().or(how));
+            let innermost = || counters.iter().for_each(|one| note(not_refused(one)));
+            let after = |index| {
+                let locked = counters.get(..index).and_then(<[_]>::last);
+                note(locked.and_then(not_refused));
+            };
+            nested(&counters, 0, &innermost, &after)?;
+            Ok(found.get())
+        };
+        type Relocking<'a> = &'a dyn Fn() -> io::Result<Option<&'static str>>;
+        let relockings: [(&str, Relocking); 4] = [
+            ("with_lock of another counter had returned", &returned),
+            (
+                "the closure of another counter had panicked, and the panic was caught",
+                &panicked,
+            ),
+            (
+                "another counter was locked there, and a second lock of it had returned an error",
+                &refused,
+            ),
+            ("other counters were locked there, one inside another", &all),
+        ];
+        for (when, relocking) in relockings {
+            let process = Process::fork(|| match relocking() {
+                Ok(None) => String::new(),
+                Ok(Some(how)) => format!("with_lock or get() of the same counter {how}"),
+                Err(error) => format!("with_lock of another one returned an error: {error}"),
+            });
+            let how = match process.end() {
+                End::Reported(how) => how,
+                End::Died(how) => format!("with_lock or get() did not return: the process {how}"),
+                End::Stuck => "with_lock or get() of the same counter never returned".to_owned(),
+            };
+            check!(
+                how.is_empty(),
+                "Inside with_lock of a counter, after {when}, {how}. Expected an error for each counter that this thread \
+                 still holds, and for no other one. Record the owner of each counter's lock separately (for a mutex, \
+                 PTHREAD_MUTEX_ERRORCHECK)."
+            );
+            for counter in &counters {
+                let call =
+                    "After nested calls of with_lock had returned, with_lock in another process";
+                let never =
+                    format!("{call} never returned. Expected each call to release its lock.");
+                let (entry, _) = entered(add_one_elsewhere(counter), call, &never);
+                check!(
+                    entry == Entry::Clean,
+                    "{call} passed Entry::OwnerDied; expected Entry::Clean."
+                );
+            }
         }
     })
 }
@@ -369,7 +492,11 @@ fn forked_inside_the_closure() {
                         ForkResult::Child if panics => panic::resume_unwind(Box::new(())),
                         ForkResult::Child => return,
                         ForkResult::Parent { child } => {
-                            left.extend(not_aborted(processes::reap(child), panics));
+                            left.extend(not_aborted(
+                                ", and its child",
+                                processes::reap(child),
+                                panics,
+                            ));
                         }
                     };
                 }
@@ -448,6 +575,104 @@ fn forked_inside_the_closure() {
     })
 }
 
+/// When a child leaves a closure that only its parent has entered.
+#[derive(Clone, Copy, PartialEq)]
+enum Leaves {
+    /// The lock is free.
+    AfterItsParent,
+    /// Another process holds the lock.
+    WhileAnotherHolds,
+    /// The child has called `with_lock` since, which may fail.
+    AfterACall,
+    /// The parent was inside when it ended.
+    AfterADeath,
+}
+
+/// The child does not own the lock, whoever owns it when the child leaves the closure.
+#[test]
+fn a_child_leaves_the_closure_later() {
+    case(|| {
+        // The child may panic.
+        judge::expect_panics();
+        // The children become orphans. They must have ended when the case ends.
+        let adopts = prctl::get_child_subreaper().expect("prctl");
+        prctl::set_child_subreaper(true).expect("prctl");
+        let counter = new_counter();
+        for (leaves, when) in [
+            (Leaves::AfterItsParent, "released the lock"),
+            (
+                Leaves::WhileAnotherHolds,
+                "released the lock, which another process took",
+            ),
+            (
+                Leaves::AfterACall,
+                "released the lock, and its child called with_lock",
+            ),
+            (Leaves::AfterADeath, "ended inside"),
+        ] {
+            for panics in [false, true] {
+                let go_on = Event::new();
+                let parent = Process::fork(|| {
+                    let me = getpid();
+                    let _ends_the_child = EndsTheChild(me);
+                    let _ = counter.with_lock(|_, _| {
+                        // SAFETY: this process has one thread.
+                        match unsafe { fork() }.expect("fork") {
+                            ForkResult::Child => {
+                                go_on.wait();
+                                if leaves == Leaves::AfterACall {
+                                    let _ = add_one(&counter);
+                                }
+                                if panics {
+                                    panic::resume_unwind(Box::new(()));
+                                }
+                            }
+                            ForkResult::Parent { .. } if leaves == Leaves::AfterADeath => {
+                                processes::exit_now()
+                            }
+                            ForkResult::Parent { .. } => {}
+                        }
+                    });
+                    if getpid() != me {
+                        processes::exit_with(LEFT);
+                    }
+                    String::new()
+                });
+                // The child keeps the pipe of its parent's report open.
+                processes::reap(parent.pid);
+                let holder = (leaves == Leaves::WhileAnotherHolds)
+                    .then(|| Holder::enter(&counter, |_, pause| pause()));
+                go_on.send();
+                let any_child = Pid::from_raw(-1);
+                let status = processes::reap(any_child);
+                let left = not_aborted(&format!(" and {when}. Then its child"), status, panics);
+                check!(left.is_none(), "{}", left.unwrap_or_default());
+                if let Some(holder) = holder {
+                    let waiter = Waiter::adds(&counter);
+                    check!(
+                        !waiter.passes(),
+                        "A process forked inside with_lock and {when}. Then the child left the closure, and a third \
+                         process was inside with_lock. Release only a lock that the caller owns."
+                    );
+                    holder.leave();
+                    // The case must not wait for this process in place of the next child.
+                    let _ = waiter.outcome();
+                }
+                let call = format!(
+                    "A process forked inside with_lock and {when}. After its child had left the closure, with_lock in \
+                     another process"
+                );
+                entered(
+                    add_one_elsewhere(&counter),
+                    &call,
+                    &format!("{call} never returned. Expected it to get the lock."),
+                );
+            }
+        }
+        prctl::set_child_subreaper(adopts).expect("prctl");
+    })
+}
+
 /// Begins a parent's report of a child that it forked inside the closure. The rest is a whole sentence.
 const OF_A_CHILD: &str = "child: ";
 
@@ -459,7 +684,9 @@ const CHILD_STUCK: &str = "A process forked inside with_lock, and its child call
                            fail. If you use a file lock: it belongs to an open file description, which a child inherits.";
 
 /// What to report of a child that left the closure, unless it was aborted.
-fn not_aborted(status: WaitStatus, panics: bool) -> Option<String> {
+///
+/// `child` follows "A process forked inside with_lock", and ends with the subject of what the child did.
+fn not_aborted(child: &str, status: WaitStatus, panics: bool) -> Option<String> {
     let then = match (status, panics) {
         (WaitStatus::Signaled(_, Signal::SIGABRT, _), _) => return None,
         (WaitStatus::Exited(_, LEFT), false) => "with_lock returned in the child".to_owned(),
@@ -473,7 +700,7 @@ fn not_aborted(status: WaitStatus, panics: bool) -> Option<String> {
         true => "left the closure by a panic",
     };
     Some(format!(
-        "A process forked inside with_lock, and its child {how}. Then {then}; expected abort(), because the child does \
+        "A process forked inside with_lock{child} {how}. Then {then}; expected abort(), because the child does \
          not own the lock."
     ))
 }
