@@ -330,6 +330,67 @@ fn a_waiter_dies() {
     })
 }
 
+/// A waiter that has been woken may be killed before it has the lock. Its wake-up must not be lost with it.
+#[test]
+fn a_woken_waiter_dies() {
+    case_with(Limits::with_steps(), || {
+        let counter = new_counter();
+        let begun = Event::new();
+        let steps = Steps::of(&(), || {
+            report(counter.with_lock(|number, entry| {
+                begun.send();
+                *number = number.wrapping_add(1);
+                (entry, *number)
+            }))
+        });
+        let hold = || Holder::enter(&counter, |_, pause| pause());
+        // The first call of a function in libc executes the dynamic linker.
+        let _ = add_one(&counter);
+        let holder = hold();
+        let first = Process::fork(|| steps.find());
+        processes::until_it_waits(first.pid);
+        holder.leave();
+        find_places(first);
+        begun.take();
+        for place in 0..judge::places() {
+            // A process that is killed below may hold the lock.
+            let outcome = add_one_elsewhere(&counter);
+            entered(outcome, "with_lock in another process", NOT_RELEASED);
+            let holder = hold();
+            let first = Process::fork(|| steps.stop_at(place));
+            processes::until_it_waits(first.pid);
+            let second = Waiter::adds(&counter);
+            check!(!second.passes_within(SHORT_TRIAL), "{NOT_EXCLUDED}");
+            holder.leave();
+            let stopped = judge::until_stopped();
+            let has_begun = begun.take();
+            first.kill();
+            let outcome = second.outcome();
+            begun.take();
+            if stopped && !has_begun {
+                let when = "Two processes waited for the lock. Its owner released it, and the first waiter was killed before \
+                            its closure ran. Then with_lock in the second waiter";
+                let never = format!(
+                    "{when} never returned. If one waiter is woken at a release, and dies before it has the lock, another \
+                     one must be woken: wake all waiters, or have the kernel do it (for a robust futex, set \
+                     list_op_pending before the wait)."
+                );
+                entered(outcome, when, &never);
+            }
+        }
+    })
+}
+
+#[test]
+fn waiting_for_a_dead_owner_leaves_nothing() {
+    case(|| {
+        for call in ["with_lock", "get()"] {
+            let counter = new_counter();
+            waits_repeatedly(&counter, call, Holder::kill);
+        }
+    })
+}
+
 const NOT_RELEASED_ANYWHERE: &str = "The lock must be released wherever its owner dies, also right after it has taken \
                                      the lock and right before it has released it. Take the lock and record the \
                                      owner in one step.";

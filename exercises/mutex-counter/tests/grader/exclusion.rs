@@ -1,9 +1,11 @@
 //! Stage 2: mutual exclusion.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::thread;
 
 use judge::pretend;
+use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 
 use super::*;
@@ -28,7 +30,7 @@ fn contention(
 }
 
 /// Fails the case with the reason why the call of a process that had to wait did not succeed.
-fn must_wait(counter: &Counter, call: &str, outcome: &Outcome) -> ! {
+pub fn must_wait(counter: &Counter, call: &str, outcome: &Outcome) -> ! {
     fail(match outcome {
         Outcome::Stuck => never_woken(counter, call, NOT_RELEASED),
         Outcome::Entered(entry, _) => format!(
@@ -106,6 +108,75 @@ fn used_before_the_fork() {
                 "{when} While one of them held the lock, with_lock in the other one {other}. Expected it to wait until \
                  the lock is released. {advice}"
             )),
+        }
+    })
+}
+
+/// What a process does with other counters inside its closure, or another process with its copy of this one, does not
+/// release the lock.
+#[test]
+fn kept_while_others_are_dropped() {
+    case(|| {
+        let counter = new_counter();
+        let other = new_counter();
+        let dropped_by_a_child = || {
+            let child = Process::fork(|| {
+                // SAFETY: the child drops this copy, and exits without using or dropping the original.
+                drop(unsafe { std::ptr::read(&counter) });
+                String::new()
+            });
+            let _ = child.end();
+        };
+        let made = || {
+            let new = new_counter();
+            with_lock(&new, |number, _| *number += 1);
+            get(&new);
+        };
+        let used = || {
+            with_lock(&other, |_, _| ());
+            get(&other);
+        };
+        let cloned = || drop(judge::clone_if_possible!(Counter, &counter));
+        let a_file = "A record lock (fcntl) is released as soon as the process closes any descriptor of the file.";
+        let actions: [(&str, &dyn Fn(), &str); 5] = [
+            ("", &|| (), ""),
+            (
+                "called with_lock and get() of another counter",
+                &used,
+                a_file,
+            ),
+            (
+                "made another counter, used it and dropped it",
+                &made,
+                a_file,
+            ),
+            ("dropped a clone of the counter", &cloned, a_file),
+            (
+                "forked a child, which dropped its copy of the counter",
+                &dropped_by_a_child,
+                "Do not release the lock in Drop.",
+            ),
+        ];
+        for (action, act, advice) in actions {
+            let holder = Holder::enter_and_call(&counter, "what it did there", |_, pause| {
+                act();
+                pause();
+            });
+            let waiter = Waiter::adds(&counter);
+            if waiter.passes() {
+                fail(match action {
+                    "" => NOT_EXCLUDED.to_owned(),
+                    _ => format!(
+                        "Inside with_lock, a process {action}. Then a second process was inside with_lock while the \
+                         first one was still there. Expected the lock to be held until the closure returns. {advice}"
+                    ),
+                });
+            }
+            holder.leave();
+            let outcome = waiter.outcome();
+            if !matches!(outcome, Outcome::Entered(Entry::Clean, _)) {
+                must_wait(&counter, "with_lock", &outcome);
+            }
         }
     })
 }
@@ -202,46 +273,9 @@ fn stopped_before_it_has_the_lock() {
 #[test]
 fn waiting_leaves_nothing() {
     case(|| {
-        const TIMES: usize = 3;
-        let counter = new_counter();
-        let [call, returned] = [(); 2].map(|()| Event::new());
-        let process = Process::fork(|| {
-            judge::rebase_state();
-            let mut open = Vec::new();
-            for _ in 0..TIMES {
-                call.wait();
-                if let Err(error) = counter.with_lock(|_, _| ()) {
-                    return format!(
-                        "with_lock in one process returned an error: {error}, while another process held the lock. \
-                         Expected it to wait until the lock is released."
-                    );
-                }
-                returned.send();
-                open.push(processes::open_descriptors());
-            }
-            // A process may keep a descriptor, but not one more each time.
-            match open.is_sorted_by(|earlier, later| earlier < later) {
-                true => format!(
-                    "with_lock waited for the lock {TIMES} times in one process, and each time left a descriptor open. \
-                     Close it on every path."
-                ),
-                false => judge::change_in_child().unwrap_or_default(),
-            }
-        });
-        for _ in 0..TIMES {
-            let holder = Holder::enter(&counter, |_, pause| pause());
-            call.send();
-            let passed = returned.arrives_unless_blocked(process.pid, TRIAL);
-            check!(!passed, "{NOT_EXCLUDED}");
-            holder.leave();
-            if !returned.arrives() {
-                break;
-            }
-        }
-        match process.end() {
-            End::Reported(left) => check!(left.is_empty(), "{left}"),
-            End::Died(how) => must_wait(&counter, "with_lock", &Outcome::Died(how)),
-            End::Stuck => must_wait(&counter, "with_lock", &Outcome::Stuck),
+        for call in ["with_lock", "get()"] {
+            let counter = new_counter();
+            waits_repeatedly(&counter, call, Holder::leave);
         }
     })
 }
@@ -311,6 +345,98 @@ fn waits_without_a_limit() {
     })
 }
 
+/// What a waiting process reads of its owner in /proc/PID/stat does not end at the first space or parenthesis.
+#[test]
+fn the_holder_has_a_strange_name() {
+    case(|| {
+        let counter = new_counter();
+        let holder = Holder::enter(&counter, |_, pause| {
+            prctl::set_name(NAME).expect("prctl");
+            pause();
+        });
+        let waiter = Waiter::adds(&counter);
+        check!(
+            !waiter.passes(),
+            "A second process was inside with_lock while the first one, whose name (comm) is {NAME:?}, was still there. \
+             If you read the owner's state in /proc/PID/stat, it follows the last parenthesis in the line."
+        );
+        holder.leave();
+        let outcome = waiter.outcome();
+        if !matches!(outcome, Outcome::Entered(Entry::Clean, 0)) {
+            must_wait(&counter, "with_lock", &outcome);
+        }
+    })
+}
+
+/// A name of a process that looks like the state of one that has ended.
+const NAME: &CStr = c"a) Z b) Z c";
+
+/// What `get` returns is what the last owner left, even if another process locks the counter meanwhile.
+#[test]
+fn get_reads_under_the_lock() {
+    case_with(Limits::with_steps(), || {
+        let counter = new_counter();
+        let returned = Event::new();
+        let steps = Steps::of(&(), || match counter.get() {
+            Ok(number) => {
+                returned.send();
+                format!("{READ}{number}")
+            }
+            Err(error) => format!("{ERROR}{error}"),
+        });
+        let store = |value| with_lock(&counter, |number, _| *number = value);
+        // The first call of a function in libc executes the dynamic linker.
+        get(&counter);
+        find_places(Process::fork(|| steps.find()));
+        returned.take();
+        let mut stops = 0;
+        for place in 0..judge::places() {
+            store(7);
+            let reader = Caller(Process::fork(|| steps.stop_at(place)));
+            if !judge::until_stopped() {
+                if let Outcome::Stuck = reader.outcome() {
+                    fail(format!(
+                        "get() in another process never returned. {NOT_RELEASED}"
+                    ));
+                }
+                returned.take();
+                continue;
+            }
+            stops += 1;
+            let [inside, leave] = [(); 2].map(|()| Event::new());
+            let writer = Caller::enter(|| {
+                counter.with_lock(|number, entry| {
+                    let before = std::mem::replace(number, 1);
+                    inside.send();
+                    leave.wait();
+                    *number = 2;
+                    (entry, before)
+                })
+            });
+            inside.arrives_unless_blocked(writer.0.pid, SHORT_TRIAL);
+            judge::go_on();
+            returned.arrives_unless_blocked(reader.0.pid, SHORT_TRIAL);
+            leave.send();
+            let read = reader.outcome();
+            entered(
+                writer.outcome(),
+                "The grader stopped a process in get() while another one called with_lock, which",
+                &format!(
+                    "The grader stopped a process in get() while another one called with_lock, which never returned. \
+                     {NOT_RELEASED}"
+                ),
+            );
+            returned.take();
+            check!(
+                matches!(read, Outcome::Read(7 | 2)),
+                "The grader stopped a process in get() while another one changed the number from 7 to 1 and then to 2 \
+                 inside one with_lock. Then get() {read}; expected 7 or 2. Read the number between locking and unlocking."
+            );
+        }
+        expect_stops(stops);
+    })
+}
+
 /// The descriptor to which `handle` writes.
 static HANDLED: AtomicI32 = AtomicI32::new(-1);
 
@@ -333,33 +459,37 @@ fn a_signal_does_not_end_the_wait() {
             // SAFETY: the handler only calls `write`.
             unsafe { sigaction(Signal::SIGUSR1, &action) }.expect("a handler for SIGUSR1");
         };
-        let holder = Holder::enter(&counter, |_, pause| pause());
-        let waiter = Waiter::adds_after(handle_signals, &counter);
-        check!(!waiter.passes(), "{NOT_EXCLUDED}");
-        let _ = kill(waiter.caller.0.pid, Signal::SIGUSR1);
-        if !handled.arrives() {
-            match waiter.outcome() {
-                Outcome::Stuck | Outcome::Entered(..) => fail(
-                    "SIGUSR1 was sent to a process that waited for the lock, and its handler never ran. Do not block \
-                     signals while with_lock waits."
-                        .to_owned(),
-                ),
-                outcome => must_wait(&counter, "with_lock", &outcome),
+        for call in ["with_lock", "get()"] {
+            let holder = Holder::enter(&counter, |_, pause| pause());
+            let waiter = match call {
+                "get()" => Waiter::reads_after(handle_signals, &counter),
+                _ => Waiter::adds_after(handle_signals, &counter),
+            };
+            check!(!waiter.passes(), "{NOT_EXCLUDED}");
+            let _ = kill(waiter.caller.0.pid, Signal::SIGUSR1);
+            if !handled.arrives() {
+                match waiter.outcome() {
+                    Outcome::Stuck | Outcome::Entered(..) | Outcome::Read(_) => fail(format!(
+                        "SIGUSR1 was sent to a process that waited for the lock, and its handler never ran. Do not block \
+                     signals while {call} waits."
+                    )),
+                    outcome => must_wait(&counter, call, &outcome),
+                }
             }
-        }
-        check!(
-            !waiter.passes(),
-            "A signal handler ran in a process that waited for the lock, and the process ran its closure while \
-             another process held the lock. If the wait was interrupted (EINTR), wait again."
-        );
-        holder.leave();
-        match waiter.outcome() {
-            Outcome::Entered(..) => {}
-            outcome @ Outcome::Stuck => must_wait(&counter, "with_lock", &outcome),
-            other => fail(format!(
-                "A signal handler ran in a process that waited for the lock, and with_lock {other}. If the wait was \
+            check!(
+                !waiter.passes(),
+                "A signal handler ran in a process that waited for the lock, and {call} got past the lock while another \
+             process held it. If the wait was interrupted (EINTR), wait again."
+            );
+            holder.leave();
+            match waiter.outcome() {
+                Outcome::Entered(..) | Outcome::Read(_) => {}
+                outcome @ Outcome::Stuck => must_wait(&counter, call, &outcome),
+                other => fail(format!(
+                    "A signal handler ran in a process that waited for the lock, and {call} {other}. If the wait was \
                  interrupted (EINTR), wait again."
-            )),
+                )),
+            }
         }
     })
 }

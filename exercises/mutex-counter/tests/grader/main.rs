@@ -408,6 +408,63 @@ fn beside_each_place(
     expect_stops(stops);
 }
 
+/// The number of times that `waits_repeatedly` waits.
+const TIMES: usize = 3;
+
+/// Makes one process wait for the lock several times. Fails the case if that leaves anything in the process.
+///
+/// `ends` ends each wait: it lets the holder leave, or kills it.
+fn waits_repeatedly(counter: &Counter, call: &str, ends: fn(Holder)) {
+    let [go_on, returned] = [(); 2].map(|()| Event::new());
+    let process = Process::fork(|| {
+        judge::rebase_state();
+        let mut open = Vec::new();
+        for _ in 0..TIMES {
+            go_on.wait();
+            let result = match call {
+                "get()" => counter.get().map(drop),
+                _ => counter.with_lock(|_, _| ()),
+            };
+            if let Err(error) = result {
+                return format!(
+                    "{call} in one process returned an error: {error}, while another process held the lock. Expected \
+                     it to wait until the lock is released."
+                );
+            }
+            returned.send();
+            open.push(processes::open_descriptors());
+        }
+        // A process may keep a descriptor, but not one more each time.
+        let open: Option<Vec<_>> = open.into_iter().collect();
+        match open {
+            None => format!(
+                "{call} waited for the lock, and left so many descriptors open that the process cannot open another \
+                 one. Close them on every path."
+            ),
+            Some(open) if open.is_sorted_by(|earlier, later| earlier < later) => format!(
+                "{call} waited for the lock {TIMES} times in one process, and each time left a descriptor open. \
+                 Close it on every path."
+            ),
+            Some(_) => judge::change_in_child().unwrap_or_default(),
+        }
+    });
+    for _ in 0..TIMES {
+        let holder = Holder::enter(counter, |_, pause| pause());
+        go_on.send();
+        let passed = returned.arrives_unless_blocked(process.pid, TRIAL);
+        check!(!passed, "{NOT_EXCLUDED}");
+        ends(holder);
+        if !returned.arrives() {
+            break;
+        }
+    }
+    match process.end() {
+        End::Reported(left) => check!(left.is_empty(), "{left}"),
+        End::Died(how) => exclusion::must_wait(counter, call, &Outcome::Died(how)),
+        End::Stuck => exclusion::must_wait(counter, call, &Outcome::Stuck),
+    }
+}
+
 /// Skips the case if code has reached less than half of its places.
 fn expect_stops(stops: usize) {
     if 2 * stops < judge::places() {

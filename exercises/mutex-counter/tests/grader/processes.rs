@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -124,9 +125,9 @@ pub fn exit_with(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The number of descriptors that this process has open.
-pub fn open_descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+/// The number of descriptors that this process has open. `None` if it cannot open one more.
+pub fn open_descriptors() -> Option<usize> {
+    fs::read_dir("/proc/self/fd").ok().map(Iterator::count)
 }
 
 /// Waits for a child. Its exit status is 0 if it has been waited for by other code.
@@ -344,6 +345,20 @@ fn waits_without_limit(line: &str) -> bool {
         libc::SYS_waitid => argument(3) as i32 & libc::WNOHANG == 0,
         libc::SYS_flock | libc::SYS_semop | libc::SYS_read => true,
         _ => false,
+    }
+}
+
+/// Waits until a process that is executed step by step waits for something. One that is stopped, or polls without a
+/// pause, does not, so this returns after a while in any case.
+pub fn until_it_waits(process: Pid) {
+    let begun = Instant::now();
+    let mut waits = 0;
+    while waits < 2 && begun.elapsed() < TRIAL {
+        sleep(Duration::from_millis(1));
+        waits = match state(process) {
+            State::Blocked | State::Sleeps => waits + 1,
+            State::Runs | State::Ended => 0,
+        };
     }
 }
 
