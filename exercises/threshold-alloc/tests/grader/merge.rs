@@ -52,6 +52,8 @@ fn trim_empties_the_heap() {
 #[test]
 fn dealloc_returns_the_end() {
     case(|| {
+        // "About 1 MiB": an answer may round up, and add the step of the break to what may stay free.
+        const MOST: usize = MIB + MIB / 2;
         ALLOC.trim();
         // The dynamic threshold is off, so this does not change how much may stay free.
         free(alloc(8 * MIB));
@@ -61,26 +63,29 @@ fn dealloc_returns_the_end() {
         blocks.into_iter().for_each(free);
         let left = heap().len();
         check!(
-            left <= MIB,
-            "5 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most 1 \
-             MiB. If much memory is free at the heap's end, return it to the kernel in dealloc.",
-            amount(left)
+            left <= MOST,
+            "5 MiB of small blocks were freed in reverse order, and the heap is still {} long; expected at most {}. \
+             If much memory is free at the heap's end, return it to the kernel in dealloc.",
+            amount(left),
+            amount(MOST)
         );
         let resident = resident_bytes(&full);
         check!(
-            resident <= MIB,
-            "The break moved down, but {} of the old heap are still resident; expected at most 1 MiB. Return the \
+            resident <= MOST,
+            "The break moved down, but {} of the old heap are still resident; expected at most {}. Return the \
              pages to the kernel.",
-            amount(resident)
+            amount(resident),
+            amount(MOST)
         );
         ALLOC.set_max_maps(0);
         free(alloc(5 * MIB));
         let left = heap().len();
         check!(
-            left <= MIB,
-            "A block of 5 MiB at the heap's end was freed, and the heap is still {} long; expected at most 1 MiB. \
+            left <= MOST,
+            "A block of 5 MiB at the heap's end was freed, and the heap is still {} long; expected at most {}. \
              Return the memory in the same call of dealloc.",
-            amount(left)
+            amount(left),
+            amount(MOST)
         );
     })
 }
