@@ -466,14 +466,96 @@ fn a_full_heap() {
 }
 
 #[test]
+fn random_traces() {
+    case_with(traces::limits(), || {
+        expect_started();
+        free_c(expect_c_block(ALLOC.calloc(1, 100), 100, "calloc"));
+        free_c(expect_c_block(resize(None, 1, 100), 100, "reallocarray"));
+        traces::run(traces::C.with_earlier_stages());
+    })
+}
+
+#[test]
+fn reallocarray_fails() {
+    judge::refusals(
+        &[
+            ("mremap", Errno::ENOMEM),
+            ("mmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+        ],
+        |refused| {
+            expect_started();
+            let neighbour = malloc(1000);
+            neighbour.fill(2);
+            for (from, to) in [
+                (1000, 200_000),
+                (200_000, LARGE),
+                (LARGE, 150 * KIB),
+                (150 * KIB, 1000),
+                (1000, 1 << 47),
+                (LARGE, 1 << 47),
+            ] {
+                let block = malloc(from);
+                let usable = usable_size(block);
+                block.fill(1);
+                Errno::clear();
+                let start = judge::refuse(|| resize(Some(block), 1, to));
+                let call = format!("reallocarray of a block of {from} bytes to {to}");
+                if !start.is_null() {
+                    let block = expect_c_block(start, to, &call);
+                    let kept = block.prefix(from.min(to));
+                    kept.expect(1, "reallocarray must keep the contents.");
+                    free_c(block);
+                    continue;
+                }
+                let errno = Errno::last();
+                check!(
+                    refused.is_some() || to == 1 << 47,
+                    "{call} returned null, although no call failed; expected a block."
+                );
+                check!(
+                    errno == Errno::ENOMEM,
+                    "{call} returned null, and errno is {}; expected ENOMEM. Set errno before you return null.",
+                    name_of(errno)
+                );
+                const KEPT: &str = "When reallocarray fails, the old block must stay as it is, its header included.";
+                let now = usable_size(block);
+                check!(
+                    now == usable,
+                    "{call} returned null, and the old block's usable_size changed from {usable} to {now}. {KEPT}"
+                );
+                block.expect(1, KEPT);
+                free_c_safely(block, &call, KEPT);
+                check!(
+                    from < THRESHOLD || block.mapped() == 0 || block.is_in(&heap()),
+                    "{call} returned null, the old block was freed, and it is still mapped. {KEPT}"
+                );
+            }
+            neighbour.expect(2, OVERLAP);
+            free_c(neighbour);
+            expect_nothing_mapped(&ALLOC);
+        },
+        |_| (),
+    )
+}
+
+#[test]
 fn errno_survives_free() {
     judge::refusals(
-        &[("munmap", Errno::ENOMEM)],
+        &[
+            ("munmap", Errno::ENOMEM),
+            ("mmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("madvise", Errno::EINVAL),
+        ],
         |_| {
             expect_started();
             let block = malloc(LARGE);
+            ALLOC.set_max_maps(0);
+            // Freed at the heap's end, it makes dealloc move the break.
+            let in_heap = malloc(4 * MIB);
             Errno::EDOM.set();
-            judge::refuse(|| free_c(block));
+            judge::refuse(|| [block, in_heap].into_iter().for_each(free_c));
             let errno = Errno::last();
             check!(
                 errno == Errno::EDOM,

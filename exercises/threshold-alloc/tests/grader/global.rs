@@ -176,6 +176,14 @@ fn through_the_trait() {
 }
 
 #[test]
+fn random_traces() {
+    case_with(traces::limits(), || {
+        expect_global_alloc();
+        traces::run(traces::TRAIT.with_earlier_stages());
+    })
+}
+
+#[test]
 fn frees_through_the_trait() {
     case(|| {
         expect_global_alloc();
@@ -307,6 +315,73 @@ fn a_program_with_threads() {
             "A program with four threads used the allocator, and the contents of its strings changed. Protect the \
              heap with a lock."
         );
+    })
+}
+
+/// Allocates blocks and frees them, in a thread that std may not have started. It must not panic, because C calls it.
+extern "C" fn allocate_as_global(_: *mut libc::c_void) -> *mut libc::c_void {
+    for (size, align) in [(100, ALIGN), (5000, ALIGN), (LARGE, ALIGN), (100, 256)] {
+        let layout = layout(size, align);
+        // SAFETY: the size is not 0.
+        let new = |()| inside(|| unsafe { GlobalAlloc::alloc(&ALLOC, layout) });
+        for block in [(); 40].map(new) {
+            if !block.is_null() {
+                // SAFETY: the block is live, and has this layout.
+                inside(|| unsafe { GlobalAlloc::dealloc(&ALLOC, block, layout) });
+            }
+        }
+    }
+    std::ptr::null_mut()
+}
+
+#[test]
+fn caches_without_allocating() {
+    case(|| {
+        expect_global_alloc();
+        if !cache::is_written() {
+            return;
+        }
+        ALLOC.set_thread_cache(16 * KIB);
+        let starts: [(&str, fn()); 2] = [
+            ("thread", || {
+                let allocates = || {
+                    allocate_as_global(std::ptr::null_mut());
+                };
+                join_thread(thread::spawn(allocates));
+            }),
+            ("thread that pthread_create(3) had started", || {
+                let mut thread = 0;
+                let (none, argument) = (std::ptr::null(), std::ptr::null_mut());
+                // SAFETY: `thread` outlives the call, and the function needs no argument.
+                let created = unsafe {
+                    libc::pthread_create(&raw mut thread, none, allocate_as_global, argument)
+                };
+                assert_eq!(created, 0, "pthread_create failed");
+                // SAFETY: the thread is not detached, and nobody else waits for it.
+                unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
+            }),
+        ];
+        for (what, start) in starts {
+            // In a child, because a panic inside the allocator aborts.
+            let child = fork_child(|| {
+                start();
+                if CALLED_ITSELF.load(SeqCst) {
+                    exit_now(ALLOCATED);
+                }
+            });
+            let Some(status) = failure(child) else {
+                continue;
+            };
+            check!(
+                status != WaitStatus::Exited(child, ALLOCATED),
+                "With a thread cache, a {what} allocated and freed blocks, and alloc or dealloc called the program's global \
+                 allocator, which it may be itself. Keep the cache in the blocks, or in a fixed array, not in a Vec or a Box."
+            );
+            judge::fail(format!(
+                "With a thread cache, a {what} allocated and freed blocks, and the process {}. Expected every call to return.",
+                describe(status)
+            ));
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 //! The traces run in a forked child, which records each call in shared memory. So a failing trace can be shortened and
 //! shown even if it has killed its process, or if a call does not return.
 
+use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -43,9 +44,18 @@ enum What {
     Trim,
 }
 
+/// The functions through which a trace uses the allocator.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Interface {
+    Methods,
+    Trait,
+    C,
+}
+
 /// Which calls a trace may contain, and how the allocators are configured.
 #[derive(Clone, Copy)]
 pub struct Kind {
+    pub interface: Interface,
     /// Whether blocks may be larger than the threshold.
     pub large: bool,
     /// Whether the trace changes and checks settings.
@@ -65,6 +75,7 @@ pub struct Kind {
 }
 
 pub const SMALL: Kind = Kind {
+    interface: Interface::Methods,
     large: false,
     settings: false,
     realloc: false,
@@ -127,6 +138,22 @@ pub const LONG_RESIZE: Kind = Kind {
     traces: 2,
     calls: 3000,
     ..LONG
+};
+/// The trait has `realloc` and `alloc_zeroed` even if the answer does not write them.
+pub const TRAIT: Kind = Kind {
+    interface: Interface::Trait,
+    ..RESIZE
+};
+/// A header changes which blocks are large, so these traces do not check where a block is. With a cap of 1, many large
+/// blocks are in the heap.
+pub const C: Kind = Kind {
+    interface: Interface::C,
+    settings: false,
+    config: Config {
+        max_maps: 1,
+        ..SHORT
+    },
+    ..RESIZE
 };
 pub const MOVING: Kind = Kind {
     moving: true,
@@ -205,7 +232,10 @@ impl Kind {
             Call { id, second, what }
         };
         let mut calls: Vec<_> = (0..calls).map(call).collect();
-        self.free_twice(number, &mut calls);
+        // C's `free` need not detect that: it looks for the size in memory that is free.
+        if self.interface != Interface::C {
+            self.free_twice(number, &mut calls);
+        }
         calls
     }
 
@@ -265,13 +295,20 @@ impl Kind {
             },
             4 if self.realloc => What::Zeroed {
                 size: self.size(random, few),
-                align: align(random),
+                // C has no function that clears and aligns.
+                align: match self.interface {
+                    Interface::C => ALIGN,
+                    _ => align(random),
+                },
             },
             5..10 if !live.is_empty() => What::Free(live.swap_remove(random.below(live.len()))),
             _ if live.len() >= MOST => What::Free(live.swap_remove(random.below(live.len()))),
             _ => What::Alloc {
                 size: self.size(random, few),
-                align: align(random),
+                align: match self.interface {
+                    Interface::C => align(random).max(ALIGN),
+                    _ => align(random),
+                },
             },
         }
     }
@@ -399,7 +436,12 @@ pub fn run(kind: Kind) {
         true => "The calls of two allocators",
         false => "The calls",
     };
-    judge::fail(format!("{sentence} {what}: {}.", list(&calls)));
+    let through = match kind.interface {
+        Interface::Trait => ", through GlobalAlloc",
+        _ => "",
+    };
+    let calls = list(kind.interface, &calls);
+    judge::fail(format!("{sentence} {what}{through}: {calls}."));
 }
 
 /// Leaves out calls for as long as the trace still fails.
@@ -608,7 +650,7 @@ fn run_trace(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resul
 
 fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Result<(), String> {
     // The allocators are never dropped, because a thread cache may refer to them.
-    let allocators: &[ThresholdAlloc; 2] = Box::leak(Box::new(
+    let allocators: &'static [ThresholdAlloc; 2] = Box::leak(Box::new(
         [kind.config, kind.config].map(ThresholdAlloc::new),
     ));
     let mut models = allocators
@@ -640,7 +682,7 @@ fn make_calls(kind: Kind, number: usize, calls: &[Call], shared: Shared) -> Resu
 }
 
 /// Describes the calls. Blocks are numbered in the order in which they were allocated.
-fn list(calls: &[Call]) -> String {
+fn list(interface: Interface, calls: &[Call]) -> String {
     let mut blocks = Vec::new();
     let two = calls.iter().any(|call| call.second);
     let mut describe = |call: &Call| {
@@ -657,15 +699,25 @@ fn list(calls: &[Call]) -> String {
         };
         Some(match call.what {
             What::Alloc { size, align } | What::Zeroed { size, align } => {
-                let name = match call.what {
-                    What::Zeroed { .. } => "alloc_zeroed",
-                    _ => "alloc",
-                };
                 blocks.push(call.id);
-                format!("#{} = {of}{name}({size}, align {align})", blocks.len())
+                let zeroed = matches!(call.what, What::Zeroed { .. });
+                let call = match (interface, zeroed) {
+                    (Interface::C, true) => format!("calloc(1, {size})"),
+                    (Interface::C, false) if align <= ALIGN => format!("malloc({size})"),
+                    (Interface::C, false) => format!("aligned_alloc({align}, {size})"),
+                    (_, true) => format!("alloc_zeroed({size}, align {align})"),
+                    (_, false) => format!("alloc({size}, align {align})"),
+                };
+                format!("#{} = {of}{call}", blocks.len())
             }
-            What::Realloc { id, size } => format!("{of}realloc(#{}, {size})", number(id)?),
-            What::Free(id) => format!("{of}dealloc(#{})", number(id)?),
+            What::Realloc { id, size } => match interface {
+                Interface::C => format!("{of}reallocarray(#{}, 1, {size})", number(id)?),
+                _ => format!("{of}realloc(#{}, {size})", number(id)?),
+            },
+            What::Free(id) => match interface {
+                Interface::C => format!("{of}free(#{})", number(id)?),
+                _ => format!("{of}dealloc(#{})", number(id)?),
+            },
             What::FreeTwice(id) => {
                 let id = number(id)?;
                 format!("{of}dealloc(#{id}), {of}dealloc(#{id})")
@@ -684,8 +736,8 @@ fn list(calls: &[Call]) -> String {
 }
 
 /// Makes the calls to one allocator and knows what it must do.
-struct Model<'a> {
-    allocator: &'a ThresholdAlloc,
+struct Model {
+    allocator: &'static ThresholdAlloc,
     kind: Kind,
     threshold: usize,
     max_maps: usize,
@@ -706,8 +758,8 @@ struct Live {
     mapped: bool,
 }
 
-impl Model<'_> {
-    fn new(allocator: &ThresholdAlloc, kind: Kind) -> Model<'_> {
+impl Model {
+    fn new(allocator: &'static ThresholdAlloc, kind: Kind) -> Model {
         if kind.cache > 0 {
             allocator.set_thread_cache(kind.cache);
         }
@@ -743,15 +795,7 @@ impl Model<'_> {
             What::Alloc { size, align } | What::Zeroed { size, align } => {
                 let layout = layout(size, align);
                 let zeroed = matches!(what, What::Zeroed { .. });
-                let (start, call) = match zeroed {
-                    // SAFETY: `layout` returns no layout of size 0.
-                    true => (
-                        unsafe { self.allocator.alloc_zeroed(layout) },
-                        "alloc_zeroed",
-                    ),
-                    // SAFETY: as above.
-                    false => (unsafe { self.allocator.alloc(layout) }, "alloc"),
-                };
+                let (start, call) = self.call_alloc(layout, zeroed);
                 if start.is_null() && self.may_be_null() {
                     return Ok(());
                 }
@@ -762,7 +806,7 @@ impl Model<'_> {
                 }
                 if zeroed && block.bytes().iter().any(|byte| *byte != 0) {
                     return Err(format!(
-                        "alloc_zeroed returned a block of {} in which not every byte is 0. Clear memory that was used \
+                        "{call} returned a block of {} in which not every byte is 0. Clear memory that was used \
                          before.",
                         amount(size)
                     ));
@@ -784,12 +828,13 @@ impl Model<'_> {
                 phase(Phase::Checking);
                 old.check_bytes(old.block.size())?;
                 phase(Phase::Calling);
-                let new = layout(size, old.block.layout.align());
-                // SAFETY: the block is live, `block.layout` is its current layout, and `size` is not 0.
-                let start = unsafe {
-                    self.allocator
-                        .realloc(old.block.start, old.block.layout, size)
+                // C's realloc need not keep a larger alignment.
+                let align = match self.kind.interface {
+                    Interface::C => ALIGN,
+                    _ => old.block.layout.align(),
                 };
+                let new = layout(size, align);
+                let (start, call) = self.call_realloc(&old.block, size);
                 let mapped = self.mapped_blocks() + usize::from(old.mapped);
                 if start.is_null() && self.can_be_full() && mapped >= self.max_maps {
                     phase(Phase::Checking);
@@ -797,7 +842,7 @@ impl Model<'_> {
                     self.live.push(old);
                     return Ok(());
                 }
-                let block = check_block(start, new, "realloc")?;
+                let block = check_block(start, new, call)?;
                 let live = self.place(block, id, other)?;
                 let new_mapping = live.mapped && !old.mapped;
                 if new_mapping && self.mapped_blocks() >= self.max_maps && !self.can_be_full() {
@@ -825,6 +870,68 @@ impl Model<'_> {
         }
         phase(Phase::Checking);
         Ok(())
+    }
+
+    /// Allocates through the interface of this trace. Returns the address, and the name of the function.
+    fn call_alloc(&self, layout: Layout, zeroed: bool) -> (*mut u8, &'static str) {
+        let (size, align) = (layout.size(), layout.align());
+        match (self.kind.interface, zeroed) {
+            // SAFETY: `layout` returns no layout of size 0.
+            (Interface::Methods, true) => (
+                unsafe { self.allocator.alloc_zeroed(layout) },
+                "alloc_zeroed",
+            ),
+            // SAFETY: as above.
+            (Interface::Methods, false) => (unsafe { self.allocator.alloc(layout) }, "alloc"),
+            // SAFETY: as above.
+            (Interface::Trait, true) => (
+                unsafe { GlobalAlloc::alloc_zeroed(self.allocator, layout) },
+                "GlobalAlloc::alloc_zeroed",
+            ),
+            // SAFETY: as above.
+            (Interface::Trait, false) => (
+                unsafe { GlobalAlloc::alloc(self.allocator, layout) },
+                "GlobalAlloc::alloc",
+            ),
+            (Interface::C, true) => (self.allocator.calloc(1, size), "calloc"),
+            (Interface::C, false) if align <= ALIGN => (self.allocator.malloc(size), "malloc"),
+            (Interface::C, false) => (self.allocator.aligned_alloc(align, size), "aligned_alloc"),
+        }
+    }
+
+    /// Resizes a live block through the interface of this trace. `size` is not 0.
+    fn call_realloc(&self, block: &Block, size: usize) -> (*mut u8, &'static str) {
+        let Block { start, layout } = *block;
+        match self.kind.interface {
+            // SAFETY: the block is live, this is its layout, and the new size is not 0.
+            Interface::Methods => (
+                unsafe { self.allocator.realloc(start, layout, size) },
+                "realloc",
+            ),
+            // SAFETY: as above.
+            Interface::Trait => (
+                unsafe { GlobalAlloc::realloc(self.allocator, start, layout, size) },
+                "GlobalAlloc::realloc",
+            ),
+            // SAFETY: as above, and the block is from a C function.
+            Interface::C => (
+                unsafe { self.allocator.reallocarray(start, 1, size) },
+                "reallocarray",
+            ),
+        }
+    }
+
+    /// Frees a block through the interface of this trace.
+    fn call_free(&self, block: Block) {
+        match self.kind.interface {
+            Interface::Methods => free_to(self.allocator, block),
+            // SAFETY: the block is live, and has this layout, unless the trace frees it twice in a child.
+            Interface::Trait => unsafe {
+                GlobalAlloc::dealloc(self.allocator, block.start, block.layout);
+            },
+            // SAFETY: the block is live, and from a C function.
+            Interface::C => unsafe { self.allocator.free(block.start) },
+        }
     }
 
     /// Takes the block of the call with this id out of the live ones.
@@ -898,7 +1005,7 @@ impl Model<'_> {
         phase(Phase::Checking);
         live.check_bytes(live.block.size())?;
         shared.with(|report| report.phase = before);
-        free_to(self.allocator, live.block);
+        self.call_free(live.block);
         if live.mapped {
             live.check_unmapped("freed")?;
             self.move_threshold(live.block.size())?;
@@ -933,7 +1040,7 @@ impl Model<'_> {
         let Some(Live { block, .. }) = self.live.iter().find(in_heap).copied() else {
             return Ok(());
         };
-        let again = |block| free_to(self.allocator, block);
+        let again = |block| self.call_free(block);
         let what = format!("A block of {}", amount(block.size()));
         let result = check_abort(self.allocator, &what, || block, again);
         // The child may have panicked and reported that.
