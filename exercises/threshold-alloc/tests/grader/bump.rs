@@ -6,11 +6,13 @@ use super::*;
 const STEP: usize = 128 * KIB;
 
 /// Every smaller block is in the heap.
-static ALL_IN_HEAP: ThresholdAlloc = ThresholdAlloc::new(Config {
+const ALL_IN_HEAP_CONFIG: Config = Config {
     threshold: 32 * MIB,
     reserve: 256 * MIB,
     ..Config::new()
-});
+};
+
+static ALL_IN_HEAP: ThresholdAlloc = ThresholdAlloc::new(ALL_IN_HEAP_CONFIG);
 
 #[test]
 fn no_heap_before_the_first_small_block() {
@@ -119,12 +121,12 @@ fn a_reservation_shorter_than_a_step() {
                 ..Config::new()
             })));
             let layout = layout(1000, ALIGN);
-            let in_heap = |block: &Block| block.is_in(&heap_of(allocator));
+            let in_heap = |block: &Block| block.is_in(&allocator.heap_range().unwrap_or_default());
             let first = try_alloc(allocator, layout).filter(in_heap);
             check!(
                 first.is_some(),
-                "The configuration reserves {}, and the first small block is not in the heap. The last move of the break \
-                 is as long as the reservation allows.",
+                "The configuration reserves {}, and the first small block is not in the heap. Use a reservation \
+                 of less than 128 KiB, too: the last move of the break is as long as the reservation allows.",
                 amount(reserve)
             );
             // Until the heap is full.
@@ -267,6 +269,34 @@ fn grows_in_place() {
             );
         },
     )
+}
+
+#[test]
+fn long_blocks_move_the_break_as_far() {
+    case(|| {
+        for size in [100_000, STEP - 1, STEP, STEP + 5000, 200_000, 3 * STEP] {
+            let allocator: &ThresholdAlloc =
+                Box::leak(Box::new(ThresholdAlloc::new(ALL_IN_HEAP_CONFIG)));
+            alloc_from(allocator, layout(100, ALIGN)).touch_ends();
+            let first_break = heap_of(allocator).end;
+            let mut before = first_break;
+            // Short blocks in between leave room below the break for a part of the next long one.
+            for size in [size, 30_000].repeat(15) {
+                alloc_from(allocator, layout(size, ALIGN)).touch_ends();
+                let now = heap_of(allocator).end;
+                let step = now.saturating_sub(before);
+                // The first step may be shorter, if steps end at round addresses.
+                check!(
+                    step == 0 || step >= STEP || before == first_break,
+                    "For a block of {}, the break moved up by {}; expected at least 128 KiB, because each step is a \
+                     system call. Move it in steps of 128 KiB or more, also if a part of the block fits below it.",
+                    amount(size),
+                    amount(step)
+                );
+                before = now;
+            }
+        }
+    })
 }
 
 #[test]
@@ -574,7 +604,13 @@ fn mprotect_fails() {
                 }
             });
             for _ in 0..10 {
-                let block = alloc(50_000);
+                let Some(block) = try_alloc(&ALLOC, layout(50_000, ALIGN)) else {
+                    judge::fail(
+                        "mprotect works again, and alloc returned null for a block of 50000 bytes; expected a block. Try to \
+                         move the break again in each call."
+                            .to_owned(),
+                    )
+                };
                 block.fill(blocks.len());
                 blocks.push(block);
             }

@@ -42,6 +42,78 @@ fn waits_for_no_lock() {
     })
 }
 
+#[test]
+fn counts_what_it_holds() {
+    case(|| {
+        let allocator = global::fresh();
+        allocator.set_thread_cache(LIMIT);
+        let (before, after) = thread::scope(|scope| {
+            join(scope.spawn(|| {
+                let before = room_for_blocks(allocator);
+                fill_and_empty_the_cache(allocator);
+                (before, room_for_blocks(allocator))
+            }))
+        });
+        check!(
+            before / 2 <= after && after / 2 <= before,
+            "With a thread cache of 16 KiB, a thread's cache had room for {before} blocks of 100 bytes. The thread freed blocks \
+             and allocated slightly shorter ones, in turn, and emptied the cache by further calls of alloc. Then the cache had \
+             room for {after} blocks of 100 bytes; expected about as many as before. When a block leaves the cache, subtract \
+             exactly the bytes that were added for it."
+        );
+    })
+}
+
+/// Frees blocks of 100 bytes, and returns how many of them this thread's cache keeps: those that another thread does not
+/// get. The cache is empty before and afterwards.
+fn room_for_blocks(allocator: &'static ThresholdAlloc) -> usize {
+    let count = 2 * LIMIT / 100;
+    let alloc = |count| -> Vec<_> {
+        (0..count)
+            .map(|_| alloc_from(allocator, layout(100, ALIGN)))
+            .collect()
+    };
+    let freed = alloc(count);
+    for block in &freed {
+        free_to(allocator, *block);
+    }
+    let others = thread::scope(|scope| join(scope.spawn(|| alloc(2 * count))));
+    let is_kept = |block: &&Block| !others.iter().any(|other| other.overlaps(block));
+    let kept = freed.iter().filter(is_kept).count();
+    alloc(count);
+    kept
+}
+
+/// Lets blocks enter this thread's cache, and leave it for shorter layouts, if an answer keeps both in one list.
+fn fill_and_empty_the_cache(allocator: &ThresholdAlloc) {
+    let alloc = |size| alloc_from(allocator, layout(size, ALIGN));
+    let free = |block| free_to(allocator, block);
+    for round in 0..4000 {
+        for long in [200, 1100, 2500] {
+            free(alloc(long));
+            free(alloc(long - [16, 48, 96][round % 3]));
+        }
+    }
+    // An answer may take a longer block only if no other is cached, so take many.
+    for round in 0..120 {
+        for long in [200, 1100, 2500] {
+            let count = LIMIT / 4 * 3 / long;
+            let blocks: Vec<_> = (0..count).map(|_| alloc(long)).collect();
+            blocks.into_iter().for_each(free);
+            // These stay live.
+            (0..2 * count).for_each(|_| {
+                alloc(long - [16, 48, 96][round % 3]);
+            });
+        }
+    }
+    // More blocks of each size than the cache can hold. They stay live, so the cache is empty.
+    for size in (1..=250).map(|units| 16 * units) {
+        (0..LIMIT / size + 1).for_each(|_| {
+            alloc(size);
+        });
+    }
+}
+
 /// Returns whether a thread waits although its cache is filled, while another thread is stopped inside the allocator.
 ///
 /// This runs in a child, which ends if it hangs.
@@ -332,6 +404,55 @@ fn a_thread_that_ends_returns_its_blocks() {
              expected at most 128 KiB. Return a thread's cached blocks to the heap when it ends.",
             amount(moved)
         );
+    })
+}
+
+#[test]
+fn a_thread_returns_the_blocks_of_each_allocator() {
+    case(|| {
+        let allocators = [(); 3].map(|()| global::fresh());
+        for allocator in allocators {
+            allocator.set_thread_cache(LIMIT);
+        }
+        let trims = traces::trims();
+        let fill = move || {
+            for allocator in allocators {
+                let layout = layout(150, ALIGN);
+                let blocks: Vec<_> = (0..90).map(|_| alloc_from(allocator, layout)).collect();
+                blocks
+                    .into_iter()
+                    .for_each(|block| free_to(allocator, block));
+            }
+        };
+        join_thread(thread::spawn(fill));
+        let before = allocators.map(|allocator| heap_of(allocator).end);
+        for _ in 0..30 {
+            join_thread(thread::spawn(fill));
+        }
+        for (allocator, before) in allocators.into_iter().zip(before) {
+            let moved = heap_of(allocator).end.saturating_sub(before);
+            check!(
+                moved <= 128 * KIB,
+                "30 threads, one after the other, allocated and freed 90 blocks of each of three allocators, and the break of \
+                 one of them moved up by {}; expected at most 128 KiB. When a thread ends, return the cached blocks of every \
+                 allocator that it has used.",
+                amount(moved)
+            );
+        }
+        if !trims {
+            return;
+        }
+        fill();
+        for allocator in allocators {
+            allocator.trim();
+            let left = heap_of(allocator).len();
+            check!(
+                left <= 64 * KIB,
+                "A thread had cached blocks of three allocators, and trim() of one of them left a heap of {}; expected at most \
+                 64 KiB. Return this thread's cached blocks of that allocator to its heap in trim().",
+                amount(left)
+            );
+        }
     })
 }
 

@@ -182,6 +182,12 @@ fn the_cap() {
             2,
             "After the cap was lowered below the number of mapped blocks",
         );
+        // The number of mapped blocks may be above the cap, and need not be equal to it.
+        free(alloc_placed(
+            LARGE,
+            false,
+            "With a cap of 1, which was lowered while two blocks were mapped",
+        ));
         free(second);
         let sixth = alloc_placed(LARGE, false, "With a cap of 1 and one mapped block");
         ALLOC.set_max_maps(2);

@@ -225,6 +225,42 @@ fn shrinking_in_the_heap_returns_the_rest() {
 }
 
 #[test]
+fn the_rest_joins_its_neighbours() {
+    case(|| {
+        realloc(alloc(100), 200);
+        // Only stage 5 asks to join free neighbours.
+        if !traces::trims() {
+            return;
+        }
+        let pairs: Vec<_> = (0..60)
+            .map(|_| (alloc(60_000), alloc(60_000), alloc(100)))
+            .collect();
+        let before = heap().end;
+        // Some blocks shrink before the block behind them is free, and some after that.
+        for (number, (block, after, _)) in pairs.into_iter().enumerate() {
+            if number % 2 == 0 {
+                free(after);
+                realloc(block, 100);
+            } else {
+                realloc(block, 100);
+                free(after);
+            }
+        }
+        for _ in 0..60 {
+            alloc(110_000).touch_ends();
+        }
+        let moved = heap().end.saturating_sub(before);
+        check!(
+            moved <= MIB,
+            "60 times, a block of 60000 bytes was resized to 100 bytes, and the block of 60000 bytes behind it was freed. \
+             Then 60 blocks of 110000 bytes were allocated, and the break moved up by {}; expected at most 1 MiB. Join \
+             the rest of a block that shrinks with the free memory behind it.",
+            amount(moved)
+        );
+    })
+}
+
+#[test]
 fn one_call_to_grow() {
     watched(
         || {
@@ -611,6 +647,109 @@ fn zeros_where_memory_was_used() {
             alloc_zeroed(LARGE, ALIGN).expect_zeros("alloc_zeroed");
         }
     })
+}
+
+#[test]
+fn zeros_where_a_block_was_before() {
+    case(|| {
+        // Each way leaves memory at the heap's end that was written and is free again.
+        type Dirties = fn(&'static ThresholdAlloc, usize);
+        let ways: [(&str, Dirties); 5] = [
+            ("was allocated", |allocator, size| {
+                free_to(
+                    allocator,
+                    filled(alloc_from(allocator, layout(size, ALIGN))),
+                );
+            }),
+            ("was resized from 100 bytes", |allocator, size| {
+                let block = filled(alloc_from(allocator, layout(100, ALIGN)));
+                free_to(allocator, filled(realloc_of(allocator, block, size)));
+            }),
+            ("was resized twice", |allocator, size| {
+                let block = filled(alloc_from(allocator, layout(size / 2, ALIGN)));
+                let block = filled(realloc_of(allocator, block, size));
+                free_to(allocator, realloc_of(allocator, block, 100));
+            }),
+            ("was resized over a free neighbour", |allocator, size| {
+                let [block, next] =
+                    [100, size].map(|size| alloc_from(allocator, layout(size, ALIGN)));
+                free_to(allocator, filled(next));
+                free_to(allocator, filled(realloc_of(allocator, block, size)));
+            }),
+            (
+                "was allocated with an alignment of 64 KiB",
+                |allocator, size| {
+                    free_to(
+                        allocator,
+                        filled(alloc_from(allocator, layout(size, 64 * KIB))),
+                    );
+                },
+            ),
+        ];
+        for (how, dirties) in ways {
+            for before in [200, 5000, 100_000] {
+                for after in [before, before / 2, before + 1000] {
+                    let allocator = global::fresh();
+                    let kept = filled(alloc_from(allocator, layout(50, ALIGN)));
+                    dirties(allocator, before);
+                    // SAFETY: the size is not 0.
+                    let start = unsafe { allocator.alloc_zeroed(layout(after, ALIGN)) };
+                    let block = expect_block(start, layout(after, ALIGN), "alloc_zeroed");
+                    if let Some(offset) = block.bytes().iter().position(|byte| *byte != 0) {
+                        judge::fail(format!(
+                            "A block of {} {how}, was written and freed. Then alloc_zeroed returned a block of {} whose byte \
+                             {offset} is {}; expected 0 in every byte. Clear memory that was used before, however it was \
+                             used.",
+                            amount(before),
+                            amount(after),
+                            block.bytes()[offset]
+                        ));
+                    }
+                    kept.expect(1, OVERLAP);
+                }
+            }
+        }
+    })
+}
+
+/// Fills a block, and returns it.
+fn filled(block: Block) -> Block {
+    block.fill(1);
+    block
+}
+
+/// Resizes a block of this allocator, or fails the case.
+fn realloc_of(allocator: &ThresholdAlloc, block: Block, size: usize) -> Block {
+    // SAFETY: the block is live, this is its layout, and no case resizes to 0 bytes.
+    let start = unsafe { allocator.realloc(block.start, block.layout, size) };
+    expect_block(start, layout(size, block.layout.align()), "realloc")
+}
+
+#[test]
+fn zeros_after_trim_has_failed() {
+    judge::refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("madvise", Errno::EINVAL),
+        ],
+        |_| {
+            free(alloc_zeroed(100, ALIGN));
+            if !traces::trims() {
+                return;
+            }
+            let kept = alloc(1000);
+            let blocks: Vec<_> = (0..8).map(|_| filled(alloc(100_000))).collect();
+            blocks.into_iter().for_each(free);
+            judge::refuse(|| ALLOC.trim());
+            // The part that is still free, and what the break moves over again.
+            for _ in 0..16 {
+                alloc_zeroed(60_000, ALIGN).expect_zeros("After trim(), alloc_zeroed");
+            }
+            free(kept);
+        },
+        |_| (),
+    )
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Stage 3: freed blocks are reused.
 
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
 use super::*;
 
 /// Allocates and frees a block `count` times. Fails the case if the break moves after the first time.
@@ -153,6 +155,129 @@ fn no_system_call_when_warm() {
             );
         },
     )
+}
+
+#[test]
+fn no_system_call_of_any_kind_when_warm() {
+    case(|| {
+        let sizes = [1, 24, 100, 1000, 20_000];
+        let warm = || (0..10).for_each(|_| sizes.map(alloc).into_iter().for_each(free));
+        warm();
+        if let Some(number) = system_call_in(warm, || {
+            for _ in 0..100 {
+                sizes.map(alloc).into_iter().for_each(free);
+            }
+        }) {
+            judge::fail(format!(
+                "Small blocks of sizes that had been used before were allocated and freed, and the allocator made a system call \
+                 ({}); expected none. Calls that change no memory cost as much as others.",
+                name_of_call(number)
+            ));
+        }
+    })
+}
+
+/// Names a system call. Its number differs between processors.
+fn name_of_call(number: usize) -> String {
+    let name = match number as libc::c_long {
+        libc::SYS_getpid => "getpid",
+        libc::SYS_gettid => "gettid",
+        libc::SYS_sched_yield => "sched_yield",
+        libc::SYS_futex => "futex",
+        libc::SYS_getrandom => "getrandom",
+        libc::SYS_rt_sigprocmask => "rt_sigprocmask",
+        libc::SYS_mincore => "mincore",
+        libc::SYS_membarrier => "membarrier",
+        libc::SYS_clock_nanosleep => "clock_nanosleep",
+        libc::SYS_write => "write",
+        _ => return format!("number {number}, see <sys/syscall.h>"),
+    };
+    name.to_owned()
+}
+
+/// Where a child writes the number of its system call. The case shares this page with it.
+static TRAPPED: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The handler of SIGSYS.
+extern "C" fn trapped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    /// The part of siginfo_t that is valid for SIGSYS, which libc does not declare.
+    #[repr(C)]
+    struct Trap {
+        signal: [libc::c_int; 4],
+        address: usize,
+        number: libc::c_int,
+    }
+    // SAFETY: the kernel passes a siginfo_t, and this is its layout for SIGSYS on 64-bit machines.
+    let number = unsafe { (*info.cast::<Trap>()).number };
+    // SAFETY: the page is mapped before the handler is installed.
+    let place = unsafe { &*TRAPPED.load(Relaxed) };
+    place.store(number as usize, Relaxed);
+    exit_now(TRAPPED_CALL);
+}
+
+/// The exit status of a child that made a system call.
+const TRAPPED_CALL: i32 = 7;
+
+/// Runs `prepare` and then `calls` in a forked child. Returns the number of the first system call that `calls` makes,
+/// also if the judge does not record that one.
+fn system_call_in(prepare: impl FnOnce(), calls: impl FnOnce()) -> Option<usize> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 64, protection, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED, "no shared memory");
+    TRAPPED.store(page.cast(), Relaxed);
+    let child = fork_child(|| {
+        prepare();
+        if trap_system_calls() {
+            calls();
+        }
+    });
+    let made = waitpid(child, None) == Ok(WaitStatus::Exited(child, TRAPPED_CALL));
+    // SAFETY: the page is mapped, and the child has ended.
+    let number = unsafe { (*page.cast::<AtomicUsize>()).load(Relaxed) };
+    // SAFETY: nothing uses the page any more.
+    unsafe { libc::munmap(page, 64) };
+    made.then_some(number)
+}
+
+/// From now on each system call of this process except exit_group(2) calls `trapped`. Returns `false` if the kernel does
+/// not allow that.
+fn trap_system_calls() -> bool {
+    // SAFETY: all zeros is an empty signal set and no flags.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler = trapped as extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_SIGINFO;
+    // SAFETY: the handler uses an atomic and `_exit`.
+    unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) };
+    let statement = |code: u32, k: u32, jt: u8| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf: 0,
+        k,
+    };
+    // The number of the call is the first word of seccomp_data.
+    let mut program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::SYS_exit_group as u32,
+            1,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP, 0),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: no memory is involved.
+    let unprivileged = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    let filter = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: the program outlives the call.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, filter, &raw const program) };
+    unprivileged == 0 && set == 0
 }
 
 /// A neighbour of a block that is freed twice.
