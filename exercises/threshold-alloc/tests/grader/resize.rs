@@ -236,11 +236,13 @@ fn the_rest_joins_its_neighbours() {
             .map(|_| (alloc(60_000), alloc(60_000), alloc(100)))
             .collect();
         let before = heap().end;
+        let mut copied = 0;
         // Some blocks shrink before the block behind them is free, and some after that.
         for (number, (block, after, _)) in pairs.into_iter().enumerate() {
             if number % 2 == 0 {
                 free(after);
-                realloc(block, 100);
+                let start = block.start;
+                copied += usize::from(realloc(block, 100).start != start);
             } else {
                 realloc(block, 100);
                 free(after);
@@ -250,12 +252,15 @@ fn the_rest_joins_its_neighbours() {
             alloc(110_000).touch_ends();
         }
         let moved = heap().end.saturating_sub(before);
+        // A copy may lie between the two places that are free.
+        let most = MIB + copied * 110_000;
         check!(
-            moved <= MIB,
+            moved <= most,
             "60 times, a block of 60000 bytes was resized to 100 bytes, and the block of 60000 bytes behind it was freed. \
-             Then 60 blocks of 110000 bytes were allocated, and the break moved up by {}; expected at most 1 MiB. Join \
-             the rest of a block that shrinks with the free memory behind it.",
-            amount(moved)
+             Then 60 blocks of 110000 bytes were allocated, and the break moved up by {}; expected at most {}. Join the \
+             rest of a block that shrinks with the free memory behind it.",
+            amount(moved),
+            amount(most)
         );
     })
 }
