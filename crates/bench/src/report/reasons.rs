@@ -170,10 +170,8 @@ impl Comparison<'_> {
                 " With the thread cache, which needs neither the lock nor the heap: {cached:.0}."
             );
             if subject::NAME == "solution" {
-                // malloc and free in glibc's malloc/malloc.c, since 2.27.
                 text += " The core is written to be read. Each call takes the lock, and a freed chunk is joined with its \
-                         neighbours immediately. glibc takes no lock while the process has one thread \
-                         (SINGLE_THREAD_P).";
+                         neighbours immediately.";
             }
         }
         Some(text)
