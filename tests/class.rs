@@ -249,8 +249,8 @@ fn a_wrong_path_is_an_error_of_the_command() {
     let file = "answers-file";
     fs::write(class.folder.path().join(file), "").expect("a file");
     expect(&mut class.grade_command(file, 1), "cannot be written");
-    let mut unknown = workbook(&["grade", "--exercise", "private-aloc"]);
-    expect(unknown.arg(&answers), "there is no exercise private-aloc");
+    let mut unknown = workbook(&["grade", "--exercise", "private-ipc"]);
+    expect(unknown.arg(&answers), "there is no exercise private-ipc");
     assert!(!class.folder.path().join("answers-results").exists());
     let mut questions = workbook(&["questions"]);
     expect(questions.arg(&result), "other.json cannot be read");
