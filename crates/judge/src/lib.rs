@@ -100,7 +100,7 @@ use std::panic;
 
 pub use child::neighbours::{Neighbours, Spacer};
 pub use child::panics::{expect_panics, skip};
-pub use child::steps::{Steps, go_on, places, places_unless_too_long, until_stopped};
+pub use child::steps::{Steps, go_on, places, until_stopped};
 pub use child::window::refuse;
 pub use child::{change_in_child, in_child, note, pretend, probe, rebase_state, watch};
 pub use injection::Refusal;

@@ -194,22 +194,13 @@ fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
 /// # Panics
 /// If the code cannot be executed step by step. That ends the case as skipped.
 pub fn places() -> usize {
-    places_unless_too_long().unwrap_or_else(|| panics::skip(TOO_LONG))
-}
-
-/// Like `places`, but returns `None` if the code executes too many instructions: for a case about code that may do more
-/// than it has to.
-///
-/// # Panics
-/// If the code cannot be executed step by step for another reason. That ends the case as skipped.
-pub fn places_unless_too_long() -> Option<usize> {
     match mark_memory(Mark::Places, 0, &[]) {
         EXCLUSIVE => panics::skip(WITHOUT_ATOMICS),
-        TOO_MANY => None,
+        TOO_MANY => panics::skip(TOO_LONG),
         TRAPS => panics::skip(WITH_TRAPS),
         ..=REFUSED => panics::skip(WITHOUT_PTRACE),
         // The tracer adds one, because a mark cannot return zero.
-        number => Some(number as usize - 1),
+        number => number as usize - 1,
     }
 }
 

@@ -123,22 +123,30 @@ fn drop_in_a_thread(region: Region) {
     );
 }
 
-/// One thread is stopped at each place where it changes a static, or makes a system call, while another one does the same
-/// with a shorter region. Before Linux 5.14 an answer has more to do.
+// In these three cases, one thread is stopped at each place where it changes a static, or makes a system call, while
+// another one does the same with a region of another length.
+
 #[test]
-fn two_threads_at_the_same_time() {
+fn made_by_two_threads() {
     case_with(Limits::with_steps(), || {
-        pretend::no_populate_advice();
-        let lens = [3, 2].map(|pages| (pages - 1) * page_size() + 1);
-        let steps = Steps::of(&(), || Sent(region(lens[0])));
+        let [long, short] = lens();
+        let steps = Steps::of(&(), || Sent(region(long)));
         drop(steps.find_in_thread());
-        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
-            let (Sent(first), Sent(second)) = steps.beside(place, || Sent(region(lens[1])));
+        for place in 0..judge::places() {
+            let (Sent(first), Sent(second)) = steps.beside(place, || Sent(region(short)));
             // Their drops would unmap memory that is not theirs.
             let [first, second] = [first, second].map(ManuallyDrop::new);
             expect_separate(&first, &second);
             drop([first, second].map(ManuallyDrop::into_inner));
         }
+    })
+}
+
+/// Before Linux 5.14 an answer has more to do.
+#[test]
+fn prefaulted_by_two_threads() {
+    case_with(Limits::with_steps(), || {
+        pretend::no_populate_advice();
         let regions = [0, 1].map(|_| Mutex::new(None));
         let prefault = |index: usize| {
             let mut region = regions[index]
@@ -149,13 +157,15 @@ fn two_threads_at_the_same_time() {
             {
                 judge::fail(format!(
                     "Two threads called prefault() at the same time, each for another region. One call returned the error \
-                     \"{error}\"; expected Ok. Keep nothing about a region in a static."
+                     \"{error}\"; expected Ok. {NO_STATICS}"
                 ));
             }
         };
         let renew = || {
-            for (index, place) in regions.iter().enumerate() {
-                let mut region = region(lens[index]);
+            // An answer may touch each byte, so the region of the thread that stops is the shorter one.
+            let lens = lens().into_iter().rev();
+            for (index, (place, len)) in regions.iter().zip(lens).enumerate() {
+                let mut region = region(len);
                 region.as_mut_slice()[0] = index as u8 + 1;
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Sent(region));
             }
@@ -163,7 +173,7 @@ fn two_threads_at_the_same_time() {
         let steps = Steps::of(&(), || prefault(0));
         renew();
         steps.find_in_thread();
-        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
+        for place in 0..judge::places() {
             renew();
             steps.beside(place, || prefault(1));
             for (index, region) in regions.iter().enumerate() {
@@ -173,12 +183,19 @@ fn two_threads_at_the_same_time() {
                 }
             }
         }
-        let mut kept = region(lens[0]);
+    })
+}
+
+#[test]
+fn dropped_by_two_threads() {
+    case_with(Limits::with_steps(), || {
+        let [long, short] = lens();
+        let mut kept = region(long);
         kept.as_mut_slice().fill(3);
-        let steps = Steps::of(&(), || drop(region(lens[0])));
+        let steps = Steps::of(&(), || drop(region(long)));
         steps.find_in_thread();
-        for place in 0..judge::places_unless_too_long().unwrap_or(0) {
-            steps.beside(place, || drop(region(lens[1])));
+        for place in 0..judge::places() {
+            steps.beside(place, || drop(region(short)));
             check!(
                 kept.as_slice().iter().all(|byte| *byte == 3),
                 "Two threads each made and dropped a region at the same time, and the contents of a third region changed. \
@@ -186,6 +203,11 @@ fn two_threads_at_the_same_time() {
             );
         }
     })
+}
+
+/// The lengths of two regions, in bytes.
+fn lens() -> [usize; 2] {
+    [page_size() + 1, 1]
 }
 
 const NO_STATICS: &str = "Keep nothing about a region in a static.";
