@@ -112,7 +112,7 @@ pub fn faults() -> u64 {
 
 /// Fails the case if malloc has more memory in use after `make_and_drop`, which makes and drops that many of `what`.
 pub fn expect_no_heap_kept(what: &str, make_and_drop: impl Fn(usize)) {
-    // Many, so that what another thread of the process allocates meanwhile, such as libtest's, is less than `FEW`.
+    // Many, so that what other threads of the process may allocate meanwhile is less than `FEW`.
     const COUNT: usize = 256;
     const FEW: usize = 16 * COUNT;
     // malloc may take memory for good when it is used first, and a collection when it grows.
