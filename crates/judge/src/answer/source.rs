@@ -19,6 +19,25 @@ pub fn functions_that_lend_mut_t(name: &str) -> Vec<String> {
     lend_mut_t(&code(), name)
 }
 
+/// Returns the functions of the answer that return the bytes of the struct `name` as a `&[u8]`, or pass them to a closure.
+/// Only those count that safe code can call, as in `functions_that_lend_mut_t`, and those without a bound that rules out
+/// padding and atomics.
+pub fn functions_that_lend_bytes(name: &str) -> Vec<String> {
+    lend_bytes(&code(), name)
+}
+
+/// Returns the methods of the answer's struct `name` that borrow it and return a `&T` whose lifetime is another one. Only those
+/// count that safe code can call.
+pub fn functions_that_lend_for_too_long(name: &str) -> Vec<String> {
+    lend_for_too_long(&code(), name)
+}
+
+/// Returns the methods of the answer's struct `name` that borrow it and write a `T` or bytes through a pointer. Only those
+/// count that safe code can call.
+pub fn functions_that_overwrite(name: &str) -> Vec<String> {
+    overwrite(&code(), name)
+}
+
 /// Returns the functions of the answer that make a value of the struct `name` from a pointer, and that safe code can call.
 /// There are none if the sources cannot be read.
 pub fn functions_that_trust_a_pointer(name: &str) -> Vec<String> {
@@ -206,6 +225,21 @@ struct Function<'a> {
     types: &'a str,
     /// The code before it.
     before: &'a str,
+    body: &'a str,
+}
+
+impl Function<'_> {
+    fn is_method_of(&self, name: &str) -> bool {
+        impl_around(self.before).is_some_and(|head| self_type(head) == name)
+    }
+
+    /// Whether it is called with a `&self` or a `&mut self`.
+    fn borrows_self(&self) -> bool {
+        let arguments = self.types.split("->").next().unwrap_or("");
+        arguments
+            .match_indices('&')
+            .any(|(at, _)| without_lifetime_and_mut(&arguments[at + 1..]).starts_with("self"))
+    }
 }
 
 fn safe_and_public_functions(code: &str) -> impl Iterator<Item = Function<'_>> {
@@ -221,11 +255,78 @@ fn safe_and_public_functions(code: &str) -> impl Iterator<Item = Function<'_>> {
             name: name.trim(),
             types,
             before,
+            body: enclosed(&rest[signature.len()..]).unwrap_or(""),
         })
     })
 }
 
 fn lend_mut_t(code: &str, of: &str) -> Vec<String> {
+    lend(code, of, is_mut_t)
+}
+
+fn lend_bytes(code: &str, of: &str) -> Vec<String> {
+    let has_bound = |text: &str| {
+        ["IntoBytes", "Immutable"]
+            .iter()
+            .any(|it| has_word(text, it))
+    };
+    if has_bound(code) {
+        // It may be that of the struct, or of a trait.
+        return Vec::new();
+    }
+    lend(code, of, |rest| {
+        without_lifetime_and_mut(rest).starts_with("[u8]")
+    })
+}
+
+fn lend_for_too_long(code: &str, of: &str) -> Vec<String> {
+    let is_free = |function: &Function, lifetime: &str| {
+        let types = function
+            .types
+            .rsplit_once("->")
+            .map_or("", |(types, _)| types);
+        let (generics, arguments) = types.split_once('(').unwrap_or(("", types));
+        let is_in = |text: &str| has_word(text, lifetime);
+        lifetime == "static" || (is_in(generics) && !is_in(arguments))
+    };
+    let lends = |function: &Function| {
+        let result = function
+            .types
+            .rsplit_once("->")
+            .map_or("", |(_, result)| result);
+        result.match_indices("&'").any(|(at, start)| {
+            let rest = &result[at + start.len()..];
+            let Some((lifetime, lent)) = rest.split_once(char::is_whitespace) else {
+                return false;
+            };
+            is_t(lent) && is_free(function, lifetime)
+        })
+    };
+    let functions = safe_and_public_functions(code);
+    let functions = functions.filter(|it| it.is_method_of(of) && it.borrows_self() && lends(it));
+    functions.map(|function| function.name.to_owned()).collect()
+}
+
+fn overwrite(code: &str, of: &str) -> Vec<String> {
+    let takes_t = |function: &Function| {
+        let arguments = function.types.split("->").next().unwrap_or("");
+        arguments.match_indices(": ").any(|(at, colon)| {
+            let rest = &arguments[at + colon.len()..];
+            is_t(rest) && rest[1..].trim_start().starts_with([',', ')'])
+        })
+    };
+    let writes = |function: &Function| {
+        let has = |calls: &[&str]| calls.iter().any(|call| function.body.contains(call));
+        has(&["write_bytes("])
+            || (takes_t(function) && has(&["write(", "write_volatile(", "replace(", "swap("]))
+    };
+    let functions = safe_and_public_functions(code);
+    let functions = functions.filter(|it| it.is_method_of(of) && it.borrows_self() && writes(it));
+    functions.map(|function| function.name.to_owned()).collect()
+}
+
+/// The functions that return what follows a `&`, or pass it to a closure, and that safe code can call.
+fn lend(code: &str, of: &str, is_lent: impl Fn(&str) -> bool) -> Vec<String> {
     let functions: Vec<Function> = safe_and_public_functions(code).collect();
     let results = functions.iter().filter_map(|function| {
         let is_method = self_type(impl_around(function.before)?) == of;
@@ -243,7 +344,7 @@ fn lend_mut_t(code: &str, of: &str) -> Vec<String> {
         function.types.match_indices('&').any(|(at, _)| {
             let (before, rest) = function.types.split_at(at);
             let lent = before.contains("->") || before.contains("Fn");
-            lent && is_mut_t(&rest[1..])
+            lent && is_lent(&rest[1..])
         })
     };
     let functions = functions.iter().filter(is_reachable).filter(lends);
@@ -380,11 +481,29 @@ fn is_mut_t(rest: &str) -> bool {
     else {
         return false;
     };
-    let of = of.trim_start();
-    ["T", "Self::Target"].iter().any(|lent| {
-        let rest = of.strip_prefix(lent);
+    is_t(of)
+}
+
+/// Whether the code begins with the type `T`.
+fn is_t(code: &str) -> bool {
+    ["T", "Self::Target"].iter().any(|name| {
+        let rest = code.trim_start().strip_prefix(name);
         rest.is_some_and(|rest| !rest.starts_with(is_part))
     })
+}
+
+/// What follows a `&`, without a lifetime and `mut`.
+fn without_lifetime_and_mut(rest: &str) -> &str {
+    let mut rest = rest.trim_start();
+    if rest.starts_with('\'') {
+        rest = rest
+            .split_once(char::is_whitespace)
+            .map_or("", |(_, rest)| rest.trim_start());
+    }
+    let of = rest
+        .strip_prefix("mut")
+        .filter(|of| of.starts_with(char::is_whitespace));
+    of.unwrap_or(rest).trim_start()
 }
 
 fn is_identifier(text: &str) -> bool {
@@ -523,6 +642,94 @@ mod tests {
                 [""; 0],
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn finds_functions_that_lend_bytes() {
+        for (code, name) in [
+            (
+                "impl<T> Shared<T> { pub fn as_bytes(&self) -> &[u8] {} }",
+                "as_bytes",
+            ),
+            (
+                "impl<T> AsRef<[u8]> for Shared<T> {\n    fn as_ref(&self) -> &[u8] {} }",
+                "as_ref",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn a<'a>(&'a mut self) -> Option<&'a mut [u8]> {} }",
+                "a",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn with(&self, f: impl FnOnce(&[u8])) {} }",
+                "with",
+            ),
+        ] {
+            assert_eq!(lend_bytes(code, "Shared"), [name], "{code}");
+        }
+        for code in [
+            "impl<T> Shared<T> { fn as_bytes(&self) -> &[u8] {} }",
+            "impl<T> Shared<T> { pub fn set(&self, bytes: &[u8]) {} }",
+            "impl<T> Shared<T> { pub fn atomics(&self) -> &[AtomicU8] {} }",
+            "impl<T> Shared<T> { pub fn as_bytes(&self) -> &[u8] where T: IntoBytes + Immutable {} }",
+            "impl Other { pub fn as_bytes(&self) -> &[u8] {} }",
+        ] {
+            assert_eq!(lend_bytes(code, "Shared"), [""; 0], "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_functions_that_lend_for_too_long() {
+        for (code, name) in [
+            (
+                "impl<T> Shared<T> { pub fn get(&self) -> &'static T {} }",
+                "get",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn get<'a>(& self) -> Option<&'a T> {} }",
+                "get",
+            ),
+        ] {
+            assert_eq!(lend_for_too_long(code, "Shared"), [name], "{code}");
+        }
+        for code in [
+            "impl<T> Shared<T> { pub fn name(&self) -> &'static str {} }",
+            "impl<T> Shared<T> { pub fn get<'a>(&'a self) -> &'a T {} }",
+            "impl<T> Shared<T> { pub fn leak(self) -> &'static T {} }",
+            "impl<T> Shared<T> { pub fn leak<'a>(self) -> &'a T {} }",
+            "impl<T> Shared<T> { pub unsafe fn get(&self) -> &'static T {} }",
+            "impl<T> Deref for Shared<T> { fn deref(&self) -> &T {} }",
+        ] {
+            assert_eq!(lend_for_too_long(code, "Shared"), [""; 0], "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_functions_that_overwrite() {
+        for (code, name) in [
+            (
+                "impl<T> Shared<T> { pub fn replace(&mut self, value: T) -> T { unsafe { self.value.replace(value) } } }",
+                "replace",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn set(&self, value: T) { unsafe { self.value.as_ptr().write(value) } } }",
+                "set",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn clear(&mut self) { unsafe { self.value.write_bytes(0, 1) } } }",
+                "clear",
+            ),
+        ] {
+            assert_eq!(overwrite(code, "Shared"), [name], "{code}");
+        }
+        for code in [
+            "impl<T> Shared<T> { pub fn with(value: T) -> io::Result<Self> { unsafe { start.write(value) } } }",
+            "impl<T> Shared<T> { pub fn is(&self, value: T) -> bool { value == 1 } }",
+            "impl<T> Shared<T> { pub fn note(&self, value: &T) { file.write(value) } }",
+            "impl<T> Shared<T> { pub unsafe fn set(&self, value: T) { self.value.write(value) } }",
+            "impl<T> Shared<T> { fn set(&self, value: T) { self.value.write(value) } }",
+        ] {
+            assert_eq!(overwrite(code, "Shared"), [""; 0], "{code}");
         }
     }
 
