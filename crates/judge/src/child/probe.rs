@@ -178,6 +178,11 @@ pub fn permissions(start: *const u8) -> Permissions {
     try_permissions(start).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
 }
 
+/// Whether the `len` bytes from `start`, at least one, are in one mapping. What follows the end of a mapping may be another one.
+pub fn in_one_mapping(start: *const u8, len: usize) -> bool {
+    try_in_one_mapping(start, len).unwrap_or_else(|| panics::skip("/proc/self/maps cannot be read"))
+}
+
 pub(super) fn calibrated(works: &OnceLock<bool>, broken: &str, calibrate: impl FnOnce() -> bool) {
     if !works.get_or_init(calibrate) {
         panics::skip(broken);
@@ -265,6 +270,21 @@ fn try_resident(start: *const u8, len: usize) -> Option<usize> {
 fn try_faults() -> Option<u64> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
     Some((usage.minor_page_faults() + usage.major_page_faults()) as u64)
+}
+
+/// `None` if /proc/self/maps cannot be read.
+fn try_in_one_mapping(start: *const u8, len: usize) -> Option<bool> {
+    let last = start.addr() + (len - 1);
+    let mut is_in_one = false;
+    each_line(c"/proc/self/maps", |line| {
+        let holds = |address| permissions_in(line, address).is_some();
+        is_in_one = holds(start.addr()) && holds(last);
+        match holds(start.addr()) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    Some(is_in_one)
 }
 
 /// `None` if /proc/self/maps cannot be read.
