@@ -17,9 +17,14 @@ fn plain_values_may_be_shared() {
 }
 
 /// As the value of a `MaybeUninit`, it is `FromBytes` and `Sync`, but no other trait holds: not `Send`, `Unpin`,
-/// `UnwindSafe`, `Copy` or `'static`.
+/// `UnwindSafe`, `RefUnwindSafe`, `Copy` or `'static`.
 #[allow(dead_code)]
-struct OnlyShared<'a>(MutexGuard<'a, u8>, PhantomPinned, &'a mut u8);
+struct OnlyShared<'a>(
+    MutexGuard<'a, u8>,
+    PhantomPinned,
+    &'a mut u8,
+    &'a (dyn Fn() + Sync),
+);
 
 /// The lifetime belongs to the caller, so that it is not `'static`.
 fn with_no_other_trait<'a>(_: &'a u8) {

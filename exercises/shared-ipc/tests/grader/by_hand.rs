@@ -1,6 +1,6 @@
 //! Stage 1: raw `mmap` and `fork`.
 
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicUsize};
 
 use shared_ipc::ask_a_child;
 
@@ -97,17 +97,21 @@ fn no_answer_is_an_error() {
     })
 }
 
+/// The index of the panic in `PANICS` with which the next child ends.
+static PANIC: AtomicUsize = AtomicUsize::new(0);
+
+fn panics() -> u64 {
+    PANICS[PANIC.load(SeqCst)]();
+    0
+}
+
 #[test]
 fn a_panic_is_an_error() {
     case(|| {
         judge::expect_panics();
-        let panics: [fn() -> u64; 3] = [
-            || panic!("on purpose"),
-            || panic!("with {}", "a String"),
-            || panic::resume_unwind(Box::new(7)),
-        ];
-        for answer in panics {
-            expect_no_answer(&ask(answer));
+        for index in 0..PANICS.len() {
+            PANIC.store(index, SeqCst);
+            expect_no_answer(&ask(panics));
         }
         let caught = ask(|| {
             let caught = panic::catch_unwind(|| panic!("caught by the answer"));
@@ -140,7 +144,38 @@ fn a_panic_without_output_is_an_error() {
     case(|| {
         judge::expect_panics();
         output::with_full_output(|| expect_answer(|| 1));
-        expect_no_answer(&output::with_full_output(|| ask(|| panic!("on purpose"))));
+        for index in 0..PANICS.len() {
+            PANIC.store(index, SeqCst);
+            expect_no_answer(&output::with_full_output(|| ask(panics)));
+        }
+    })
+}
+
+#[test]
+fn a_thread_of_the_child_ends_with_it() {
+    case(|| {
+        judge::expect_panics();
+        let returns = ask(|| {
+            child::leave_a_thread(|| {
+                // SAFETY: ends the child, which is this process.
+                unsafe { libc::_exit(3) }
+            });
+            7
+        });
+        let panics = ask(|| {
+            child::leave_a_thread(|| {
+                // SAFETY: ends the child, which is this process.
+                unsafe { libc::_exit(0) }
+            });
+            panic!("on purpose")
+        });
+        for (is_right, how) in [(returns.is_ok(), "returned"), (panics.is_err(), "panicked")] {
+            check!(
+                is_right,
+                "`answer` had started a thread, and that thread went on running in the child after `answer` had {how}. End the \
+                 process with _exit: the system call exit and pthread_exit end one thread only."
+            );
+        }
     })
 }
 
@@ -195,8 +230,10 @@ fn output_is_not_doubled() {
     case(|| {
         judge::expect_panics();
         output::expect_silent_children(|| expect_answer(|| 1));
-        let result = output::expect_silent_panics(|| ask(|| panic!("on purpose")));
-        expect_no_answer(&result);
+        for index in 0..PANICS.len() {
+            PANIC.store(index, SeqCst);
+            expect_no_answer(&output::expect_silent_panics(|| ask(panics)));
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! The state of the caller's process, which a forked child inherits.
 
+use std::cell::Cell;
 use std::io::{self, PipeWriter, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,11 +10,20 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// Where a child writes what has changed. Its parent closes its copy before it reads.
 static REPORT: Mutex<Option<PipeWriter>> = Mutex::new(None);
 
+thread_local! {
+    /// Set in the thread that calls the answer.
+    static OF_CALLER: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs `f`, which runs `compare` in a child of the answer. Fails the case if the child does not have the state of its
 /// parent.
 pub fn expect_inherited(f: impl FnOnce()) {
+    OF_CALLER.set(true);
     change_actions();
     start_timers();
+    // Not the name that `std::thread` knows.
+    // SAFETY: the name is a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"callers_thread".as_ptr()) };
     // SAFETY: umask(2) accesses no memory.
     unsafe { libc::umask(0o027) };
     judge::rebase_state();
@@ -31,7 +41,15 @@ pub fn expect_inherited(f: impl FnOnce()) {
 /// Reports, in the child, what differs from its parent's state.
 pub fn compare() {
     let report = REPORT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(mut writer), Some(change)) = (report.as_ref(), judge::change_in_child()) {
+    let change = match OF_CALLER.get() {
+        true => judge::change_in_child(),
+        false => Some(
+            "In the child, the caller's thread-local variables do not have the values that the caller has set. Call the \
+             closure in the thread that fork has copied, and in no other one."
+                .to_owned(),
+        ),
+    };
+    if let (Some(mut writer), Some(change)) = (report.as_ref(), change) {
         let _ = writer.write_all(change.as_bytes());
     }
 }

@@ -18,6 +18,7 @@ use nix::sys::signal::{
 
 use nix::unistd::getpgrp;
 
+use super::shared::Size;
 use super::*;
 
 /// Calls the answer's `run_child`.
@@ -171,8 +172,10 @@ fn output_is_not_doubled() {
         judge::expect_panics();
         let numbers = new!(Numbers);
         expect_success(output::expect_silent_children(|| run(&numbers, |_| ())));
-        let result = output::expect_silent_panics(|| run(&numbers, |_| panic!("on purpose")));
-        expect_reported(result, "panicked", &["panicked"]);
+        for f in PANICS {
+            let result = output::expect_silent_panics(|| run(&numbers, |_| f()));
+            expect_reported(result, "panicked", &["panicked"]);
+        }
     })
 }
 
@@ -193,14 +196,8 @@ fn a_panic_is_reported() {
             ));
         }
         expect_while_unwinding("run_child", (), || run(&numbers, |_| ()));
-        let panics: [fn(&Numbers); 4] = [
-            |_| panic!("on purpose"),
-            |_| panic!("with {}", "a String"),
-            |_| panic::panic_any(7),
-            |_| panic::resume_unwind(Box::new(7)),
-        ];
-        for f in panics {
-            expect_reported(run(&numbers, f), "panicked", &["panicked"]);
+        for f in PANICS {
+            expect_reported(run(&numbers, |_| f()), "panicked", &["panicked"]);
         }
         let result = expect_payload_kept(|| run(&numbers, |_| panic::panic_any(PanicsInDrop)));
         expect_reported(result, "panicked", &["panicked"]);
@@ -247,9 +244,40 @@ fn a_panic_without_output_is_reported() {
     case(|| {
         judge::expect_panics();
         let numbers = new!(Numbers);
-        expect_success(output::with_full_output(|| run(&numbers, |_| ())));
-        let result = output::with_full_output(|| run(&numbers, |_| panic!("on purpose")));
-        expect_reported(result, "panicked", &["panicked"]);
+        if let Err(error) = output::with_full_output(|| run(&numbers, |_| ())) {
+            judge::fail(format!(
+                "Standard output and standard error were full, and run_child returned the error \"{error}\"; expected Ok. \
+                 Leave it to the caller and the closure to write and flush output."
+            ));
+        }
+        for f in PANICS {
+            let result = output::with_full_output(|| run(&numbers, |_| f()));
+            expect_reported(result, "panicked", &["panicked"]);
+        }
+    })
+}
+
+#[test]
+fn a_panic_in_any_language_is_reported() {
+    case(|| {
+        judge::expect_panics();
+        let numbers = new!(Numbers);
+        // More than a page, in characters of 4 bytes. After at least one of these beginnings, a cut at any byte is inside of a
+        // character.
+        for beginning in ["", "x"] {
+            let text = || format!("{beginning}{}", "\u{1D11E}".repeat(20_000));
+            let result =
+                panic::catch_unwind(AssertUnwindSafe(|| run(&numbers, |_| panic!("{}", text()))));
+            let Ok(result) = result else {
+                judge::fail(
+                    "The closure panicked with a message of 80,000 bytes in characters of 4 bytes, and run_child panicked in \
+                     the parent; expected an error. If you shorten the message, a cut may be inside of a character: use \
+                     String::from_utf8_lossy."
+                        .to_owned(),
+                );
+            };
+            expect_reported(result, "panicked", &["panicked"]);
+        }
     })
 }
 
@@ -400,6 +428,59 @@ fn a_signal_is_reported() {
             let text = format!("signal {signal}");
             let how = format!("was killed by {text} and dumped core (bit 0x80 of the status)");
             expect_reported(result, &how, &[&text]);
+        }
+    })
+}
+
+#[test]
+fn of_any_size() {
+    case(|| {
+        judge::expect_panics();
+        for Size { name, new, .. } in shared::sizes() {
+            let value = new();
+            shared::fill(value.bytes(), 0);
+            let returned_ok = value.run(&|bytes| shared::fill(bytes, 100)).is_ok();
+            check!(
+                returned_ok && shared::is_filled(value.bytes(), 100),
+                "The closure wrote to a value of {name} and returned. run_child returned an error, or the value is not what the \
+                 closure wrote. Keep run_child's own data outside of the value."
+            );
+            let result = value.run(&|_| panic!("on purpose"));
+            expect_reported(result, "panicked", &["panicked"]);
+            check!(
+                shared::is_filled(value.bytes(), 100),
+                "The closure panicked, and its value of {name} changed. Keep run_child's own data outside of the value."
+            );
+        }
+        let nothing = new!([AtomicU64; 0]);
+        // SAFETY: as in `run`.
+        expect_success(unsafe { nothing.run_child(|_| ()) });
+        // SAFETY: as in `run`.
+        let result = unsafe { nothing.run_child(|_| panic!("on purpose")) };
+        expect_reported(result, "panicked", &["panicked"]);
+    })
+}
+
+#[test]
+fn without_standard_input() {
+    case(|| {
+        judge::expect_panics();
+        let numbers = shared_numbers();
+        let returns: fn(&Numbers) = |_| ();
+        let ends = [(returns, ""), (|_| panic!("on purpose"), "panicked")];
+        // Other cases grade an end that is wrong with standard input.
+        let ends = ends
+            .map(|(f, expected)| is_reported(&run(&numbers, f), expected).then_some((f, expected)));
+        close_standard_input();
+        for (f, expected) in ends.into_iter().flatten() {
+            let result = run(&numbers, f);
+            check!(
+                is_reported(&result, expected),
+                "Standard input was closed, and run_child returned {}; expected {}. Then 0 is a valid descriptor: a call that \
+                 returns one has failed only if it returns -1.",
+                returned(&result),
+                wanted(expected)
+            );
         }
     })
 }
@@ -637,6 +718,7 @@ fn two_threads_at_every_step() {
         };
         let in_thread = |status| on(&new!(Numbers), status);
         expect_reported(in_thread(3), "ended with status 3", &["status 3"]);
+        expect_reported(in_thread(101), "panicked", &["panicked"]);
         let numbers = new!(Numbers);
         // `Cell`, `RefCell` and `UnsafeCell` are not RefUnwindSafe; atomics and locks are.
         if impls::impls!(Shared<Numbers>: Sync & !panic::RefUnwindSafe) {
@@ -756,34 +838,50 @@ fn a_process_of_the_child_counts_for_nothing() {
     })
 }
 
+/// Starts a thread that calls `at_last` if it goes on running after the first thread of its process has ended.
+pub fn leave_a_thread(at_last: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        // If only the first thread ends, it is a zombie, and its process lives on.
+        let first = process::id();
+        let mut looks = 0;
+        while looks < 4 {
+            let stat = fs::read_to_string(format!("/proc/{first}/task/{first}/stat"));
+            looks += usize::from(stat.is_ok_and(|stat| stat.contains(") Z ")));
+            thread::sleep(Duration::from_millis(1));
+        }
+        at_last();
+    });
+}
+
 #[test]
 fn a_thread_of_the_child_ends_with_it() {
     case(|| {
+        judge::expect_panics();
         let numbers = shared_numbers();
-        let result = run(&numbers, |numbers| {
-            let address = (&raw const *numbers).expose_provenance();
-            thread::spawn(move || {
-                // SAFETY: the mapping lives as long as this process.
-                let numbers: &Numbers = unsafe { &*std::ptr::with_exposed_provenance(address) };
-                // If only the first thread ends, it is a zombie, and its process lives on.
-                let first = process::id();
-                let mut looks = 0;
-                while looks < 4 {
-                    let stat = fs::read_to_string(format!("/proc/{first}/task/{first}/stat"));
-                    looks += usize::from(stat.is_ok_and(|stat| stat.contains(") Z ")));
-                    thread::sleep(Duration::from_millis(1));
+        for (panics, how) in [(false, "returned"), (true, "panicked")] {
+            let result = run(&numbers, |numbers| {
+                let address = (&raw const *numbers).expose_provenance();
+                leave_a_thread(move || {
+                    // SAFETY: the mapping lives as long as this process.
+                    let numbers: &Numbers = unsafe { &*std::ptr::with_exposed_provenance(address) };
+                    numbers[0].store(1, SeqCst);
+                    // SAFETY: ends the child, which is this process.
+                    unsafe { libc::_exit(0) };
+                });
+                if panics {
+                    panic!("on purpose");
                 }
-                numbers[0].store(1, SeqCst);
-                // SAFETY: ends the child, which is this process.
-                unsafe { libc::_exit(0) };
             });
-        });
-        check!(
-            numbers[0].load(SeqCst) == 0,
-            "The closure had started a thread, and that thread went on running in the child after the closure had \
-             returned. End the process with _exit: the system call exit and pthread_exit end one thread only."
-        );
-        expect_success(result);
+            check!(
+                numbers[0].load(SeqCst) == 0,
+                "The closure had started a thread, and that thread went on running in the child after the closure had \
+                 {how}. End the process with _exit: the system call exit and pthread_exit end one thread only."
+            );
+            match panics {
+                true => expect_reported(result, how, &["panicked"]),
+                false => expect_success(result),
+            }
+        }
     })
 }
 

@@ -52,6 +52,21 @@ fn returned<T: Debug>(result: &io::Result<T>) -> String {
     }
 }
 
+/// Panics that an answer may treat in different ways: with each kind of payload, and without the panic hook.
+const PANICS: [fn(); 4] = [
+    || panic!("on purpose"),
+    || panic!("with {}", "a String"),
+    || panic::panic_any(7),
+    || panic::resume_unwind(Box::new(7)),
+];
+
+/// Closes standard input, so that the next descriptor of this process is 0.
+fn close_standard_input() {
+    // SAFETY: close(2) accesses no memory, and nothing in a case reads standard input.
+    unsafe { libc::close(0) };
+    judge::rebase_state();
+}
+
 /// A panic's payload whose destructor panics, too.
 struct PanicsInDrop;
 
@@ -200,5 +215,5 @@ mod shared;
 judge::answer!();
 
 judge::compile_fail! {
-    bound: a_string, a_box, a_reference, a_pointer, a_bool, a_non_zero, a_cell, a_mutex, written_through
+    bound: a_string, a_box, a_reference, a_pointer, a_bool, a_non_zero, a_cell, a_mutex, not_sync, written_through
 }

@@ -125,6 +125,8 @@ fn redirect_to_full<R>(f: impl FnOnce() -> R) -> R {
         judge::skip("/dev/full cannot be opened");
     };
     let _ = io::stdout().flush();
+    // Without a newline, the text stays in the buffer, so that a flush fails.
+    print!("not to be flushed by the answer");
     // SAFETY: dup(2) accesses no memory.
     let saved = [1, 2].map(|stream| unsafe { libc::dup(stream) });
     for stream in [1, 2] {
@@ -132,6 +134,11 @@ fn redirect_to_full<R>(f: impl FnOnce() -> R) -> R {
         unsafe { libc::dup2(full.as_raw_fd(), stream) };
     }
     let result = f();
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        // SAFETY: as above.
+        unsafe { libc::dup2(null.as_raw_fd(), 1) };
+        let _ = io::stdout().flush();
+    }
     for (saved, stream) in saved.into_iter().zip([1, 2]) {
         // SAFETY: as above.
         unsafe { libc::dup2(saved, stream) };

@@ -5,31 +5,74 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::null_mut;
 
 use judge::probe::{
-    Kind, expect_no_heap_kept, expect_plain, mapped_pages, page_size, permissions, resident_pages,
+    Kind, expect_no_heap_kept, expect_plain, in_one_mapping, mapped_pages, page_size, permissions,
+    resident_pages,
 };
 use judge::{Limits, Neighbours, Spacer, case_with, in_child, pretend};
 use nix::libc;
 
 use super::*;
 
-/// A shared array of bytes, whatever its size.
-trait Bytes {
+/// A shared array of bytes, whatever its size and alignment.
+pub trait Bytes {
     fn bytes(&self) -> &[AtomicU8];
+
+    /// Calls the answer's `run_child`.
+    fn run(&self, f: &dyn Fn(&[AtomicU8])) -> io::Result<()>;
 }
 
-/// A size with its name, and a function that makes a new value of that size.
-type Size = (usize, &'static str, fn() -> Box<dyn Bytes>);
+/// A size with its alignment and its name, and a function that makes a new value of that size.
+pub struct Size {
+    pub len: usize,
+    alignment: usize,
+    pub name: &'static str,
+    pub new: fn() -> Box<dyn Bytes>,
+}
 
 macro_rules! sizes {
-    ($($size:expr; $name:literal,)*) => {
+    ($($size:expr; $name:literal,)* $(struct $aligned:ident: $alignment:literal; $both:literal,)*) => {
         $(impl Bytes for Shared<[AtomicU8; { $size }]> {
             fn bytes(&self) -> &[AtomicU8] {
                 &**self
             }
+
+            fn run(&self, f: &dyn Fn(&[AtomicU8])) -> io::Result<()> {
+                // SAFETY: as in `child::run`.
+                unsafe { self.run_child(|bytes| f(bytes)) }
+            }
         })*
-        /// Sizes at which rounding to pages goes wrong, for pages of 4 KiB and of 64 KiB.
+        $(
+            /// Two pages of a machine whose pages have this size.
+            #[repr(C, align($alignment))]
+            struct $aligned([AtomicU8; 2 * $alignment]);
+
+            impl Bytes for Shared<MaybeUninit<$aligned>> {
+                fn bytes(&self) -> &[AtomicU8] {
+                    // SAFETY: the kernel has zeroed the bytes.
+                    &unsafe { self.assume_init_ref() }.0
+                }
+
+                fn run(&self, f: &dyn Fn(&[AtomicU8])) -> io::Result<()> {
+                    // SAFETY: as in `bytes`.
+                    let f = |value: &MaybeUninit<$aligned>| f(&unsafe { value.assume_init_ref() }.0);
+                    // SAFETY: as in `child::run`.
+                    unsafe { self.run_child(f) }
+                }
+            }
+        )*
         const SIZES: &[Size] = &[
-            $(($size, $name, || Box::new(new!([AtomicU8; { $size }]))),)*
+            $(Size {
+                len: $size,
+                alignment: 1,
+                name: $name,
+                new: || Box::new(new!([AtomicU8; { $size }])),
+            },)*
+            $(Size {
+                len: size_of::<$aligned>(),
+                alignment: align_of::<$aligned>(),
+                name: $both,
+                new: || Box::new(new!(MaybeUninit<$aligned>)),
+            },)*
         ];
     };
 }
@@ -42,6 +85,16 @@ sizes! {
     (4 << 10) + 1; "4 KiB and 1 byte",
     64 << 10; "64 KiB",
     200_000; "200,000 bytes",
+    struct TwoOf4KiB: 0x1000; "8 KiB, aligned to 4 KiB",
+    struct TwoOf16KiB: 0x4000; "32 KiB, aligned to 16 KiB",
+    struct TwoOf64KiB: 0x10000; "128 KiB, aligned to 64 KiB",
+}
+
+/// Sizes at which rounding to pages goes wrong, for pages of 4 KiB and of 64 KiB, and a type that is aligned to a page.
+pub fn sizes() -> impl Iterator<Item = &'static Size> {
+    SIZES
+        .iter()
+        .filter(|size| [1, page_size()].contains(&size.alignment))
 }
 
 /// Not a multiple of any page size.
@@ -56,14 +109,14 @@ fn pattern(offset: usize, salt: u8) -> u8 {
 }
 
 /// Writes a pattern at both ends of each 512 bytes. `salt` distinguishes one pattern from another; it is 0 or 100.
-fn fill(bytes: &[AtomicU8], salt: u8) {
+pub fn fill(bytes: &[AtomicU8], salt: u8) {
     for offset in offsets(bytes.len()) {
         bytes[offset].store(pattern(offset, salt), SeqCst);
     }
 }
 
 /// Whether the bytes are those that `fill` has written.
-fn is_filled(bytes: &[AtomicU8], salt: u8) -> bool {
+pub fn is_filled(bytes: &[AtomicU8], salt: u8) -> bool {
     offsets(bytes.len()).all(|offset| bytes[offset].load(SeqCst) == pattern(offset, salt))
 }
 
@@ -72,15 +125,16 @@ fn offsets(len: usize) -> impl Iterator<Item = usize> {
     blocks.flat_map(move |start| [start, (start + 511).min(len - 1)])
 }
 
-fn pages(bytes: usize) -> usize {
-    bytes.div_ceil(page_size())
+/// The number of pages in which the `len` bytes at `start` are. They need not begin where a page begins.
+fn pages(start: *const u8, len: usize) -> usize {
+    (start.addr() % page_size() + len).div_ceil(page_size())
 }
 
 #[test]
 fn zeroed() {
     case(|| {
         for _ in 0..2 {
-            for (_, name, new) in SIZES {
+            for Size { name, new, .. } in sizes() {
                 let value = new();
                 let bytes = value.bytes();
                 expect_mapped(bytes.as_ptr().cast(), bytes.len(), name);
@@ -106,7 +160,7 @@ fn expect_mapped(start: *const u8, len: usize, name: &str) {
     );
     check!(
         // What is mapped after the value's first page may belong to something else.
-        mapped == pages(len) && permissions(start.wrapping_add(len - 1)) == permissions(start),
+        mapped == pages(start, len) && in_one_mapping(start, len),
         "Only a part of a value of {name} is mapped; expected all of it. Pass size_of::<T>() to mmap."
     );
 }
@@ -114,7 +168,7 @@ fn expect_mapped(start: *const u8, len: usize, name: &str) {
 #[test]
 fn shared_and_not_executable() {
     case(|| {
-        for (len, name, new) in SIZES {
+        for Size { len, name, new, .. } in sizes() {
             let value = new();
             let start: *const u8 = value.bytes().as_ptr().cast();
             let first = permissions(start);
@@ -155,7 +209,7 @@ fn never_on_the_stack() {
 #[test]
 fn not_resident_before_the_first_access() {
     case(|| {
-        for (len, name, new) in SIZES {
+        for Size { len, name, new, .. } in sizes() {
             expect_not_resident(new().bytes().as_ptr().cast(), *len, name);
         }
         expect_not_resident(new!([AtomicU64; 0]).as_ptr().cast(), 1, "0 bytes");
@@ -186,7 +240,7 @@ fn expect_not_resident(start: *const u8, len: usize, name: &str) {
 #[test]
 fn a_childs_writes_arrive() {
     case(|| {
-        for (_, name, new) in SIZES {
+        for Size { name, new, .. } in sizes() {
             let value = new();
             fill(value.bytes(), 0);
             let code = in_child(|| {
@@ -211,7 +265,7 @@ fn a_childs_writes_arrive() {
 #[test]
 fn independent() {
     case(|| {
-        for (_, name, new) in SIZES {
+        for Size { name, new, .. } in sizes() {
             let [first, second, third] = [new(), new(), new()];
             fill(first.bytes(), 0);
             fill(second.bytes(), 100);
@@ -225,12 +279,50 @@ fn independent() {
                 let start = second.bytes().as_ptr().cast();
                 let len = second.bytes().len();
                 check!(
-                    mapped_pages(start, len) == pages(len) && is_filled(second.bytes(), 100),
+                    mapped_pages(start, len) == pages(start, len) && is_filled(second.bytes(), 100),
                     "A value of {name} was dropped, and another one lost pages or contents. Unmap only the value's own \
                      mapping."
                 );
             }
         }
+    })
+}
+
+#[test]
+fn many() {
+    case(|| {
+        /// More than a table of a usual size has room for.
+        const COUNT: usize = 1100;
+        let mut values: Vec<_> = (0..COUNT).map(|_| Some(new!([AtomicU64; 1]))).collect();
+        for (number, value) in values.iter().flatten().enumerate() {
+            value[0].store(number as u64, SeqCst);
+        }
+        // 7 has no factor in common with 1100, so that each value has its turn, in an order that is neither theirs nor its
+        // reverse.
+        for turn in 0..COUNT {
+            let number = turn * 7 % COUNT;
+            let value = values[number].take().expect("each has one turn");
+            check!(
+                value[0].load(SeqCst) == number as u64,
+                "Of {COUNT} values, {turn} were dropped, and another one changed. Unmap only the value's own mapping."
+            );
+        }
+    })
+}
+
+#[test]
+fn without_standard_input() {
+    case(|| {
+        close_standard_input();
+        let value = match Shared::<[AtomicU8; ODD]>::new() {
+            Ok(value) => value,
+            Err(error) => judge::fail(format!(
+                "Standard input was closed, and Shared::new() returned an error; expected Ok: {error}. Then 0 is a valid \
+                 descriptor: a call that returns one has failed only if it returns -1."
+            )),
+        };
+        fill(&*value, 0);
+        expect_mapped(value.as_ptr().cast(), ODD, "64 KiB and 1 byte");
     })
 }
 
@@ -452,7 +544,7 @@ fn gone_after_drop() {
         expect_no_second_owner!(Numbers);
         // A derived `Clone` needs a type that is `Clone`.
         expect_no_second_owner!([u64; 8]);
-        for (len, name, new) in SIZES {
+        for Size { len, name, new, .. } in sizes() {
             let spacer = Spacer::above(*len);
             let value = new();
             drop(spacer);
@@ -461,7 +553,7 @@ fn gone_after_drop() {
             drop(value);
             let left = mapped_pages(start, *len);
             check!(
-                left < pages(*len),
+                left < pages(start, *len),
                 "After a value of {name} was dropped, it is still mapped. Unmap the memory in Drop."
             );
             check!(
@@ -606,6 +698,34 @@ fn lends_no_mut() {
 }
 
 #[test]
+fn safe_functions_are_sound() {
+    case(|| {
+        // Ends the case here if the answer has no `Shared::new` yet.
+        let _value = new!(Numbers);
+        let expect_none = |functions: Vec<String>, rest: &str| {
+            if let Some(name) = functions.first() {
+                judge::fail(format!("The safe function `{name}` {rest}"));
+            }
+        };
+        expect_none(
+            judge::answer::source::functions_that_lend_bytes("Shared"),
+            "lends bytes of a Shared as `[u8]`. A T may contain atomics, which another process changes meanwhile, and a \
+             MaybeUninit may have no value. Leave the function out, or require IntoBytes and Immutable.",
+        );
+        expect_none(
+            judge::answer::source::functions_that_lend_for_too_long("Shared"),
+            "lends a &T whose lifetime is not that of the Shared, so safe code can use it after Drop has unmapped the memory. \
+             Return a &T with the lifetime of &self.",
+        );
+        expect_none(
+            judge::answer::source::functions_that_overwrite("Shared"),
+            "overwrites the shared value without an atomic, while another process may use it. A &mut Shared excludes other \
+             threads, but no other process. Leave the function out, or make it unsafe.",
+        );
+    })
+}
+
+#[test]
 fn runs_no_destructor() {
     case(|| {
         // Ends the case here if the answer has no `Shared::new` yet.
@@ -664,8 +784,9 @@ fn calls_that_fail() {
                 }
                 Err(error) => expect_errno("Shared::new()", &error, refused),
             }
+            let start = other.as_ptr().cast();
             check!(
-                mapped_pages(other.as_ptr().cast(), other.len()) == pages(other.len())
+                mapped_pages(start, other.len()) == pages(start, other.len())
                     && is_filled(&*other, 0),
                 "Another value lost its pages or its contents. Change and unmap only the value's own mapping."
             );
