@@ -55,6 +55,12 @@ pub fn has_static_mut() -> bool {
     static_mut(&code())
 }
 
+/// Returns a static of the answer that several threads may change at the same time: its type has a cell and an `unsafe impl
+/// Sync`, and the code has no atomic and no lock at all. `None` if the sources cannot be read.
+pub fn unlocked_static() -> Option<String> {
+    static_with_cell(&code())
+}
+
 /// The answer's code without comments and tests; empty if it cannot be read.
 fn code() -> String {
     sources().map_or_else(String::new, |code| without_tests(&without_comments(&code)))
@@ -160,6 +166,50 @@ fn static_mut(code: &str) -> bool {
     })
 }
 
+/// The first static in code without comments whose type has a cell and an `unsafe impl Sync`, if nothing in the code makes
+/// threads wait for each other.
+fn static_with_cell(code: &str) -> Option<String> {
+    const CELLS: [&str; 4] = ["Cell", "UnsafeCell", "RefCell", "OnceCell"];
+    /// Words, or beginnings of words, of code that synchronises threads.
+    const SYNCHRONISED: [&str; 11] = [
+        "Atomic",
+        "Mutex",
+        "RwLock",
+        "Once",
+        "LazyLock",
+        "Condvar",
+        "Barrier",
+        "fence",
+        "asm",
+        "pthread_",
+        "SYS_futex",
+    ];
+    let synchronises =
+        |word: &str| word != "OnceCell" && SYNCHRONISED.iter().any(|known| word.starts_with(known));
+    if code.split(|next| !is_part(next)).any(synchronises) {
+        return None;
+    }
+    let is_cell = |name: &str| {
+        let body = struct_body(code, name);
+        body.is_some_and(|body| CELLS.iter().any(|cell| has_word(body, cell)))
+    };
+    let mut shared = code.match_indices("Sync for ").filter_map(|(at, keyword)| {
+        let start = code[..at].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
+        let name = code[at + keyword.len()..]
+            .split(|next| !is_part(next))
+            .next()?;
+        (has_word(&code[start..at], "unsafe") && is_cell(name)).then_some(name)
+    });
+    shared.find_map(|of| {
+        code.match_indices("static ").find_map(|(at, keyword)| {
+            let (name, rest) = code[at + keyword.len()..].split_once(':')?;
+            let kind = &rest[..rest.find(['=', ';'])?];
+            let is_word = !code[..at].ends_with(|letter: char| letter == '\'' || is_part(letter));
+            (is_word && is_identifier(name) && has_word(kind, of)).then(|| name.trim().to_owned())
+        })
+    })
+}
+
 /// The first code that drops what is behind a pointer.
 fn drop_through_a_pointer(code: &str) -> Option<String> {
     let in_place = ["drop_in_place", "assume_init_drop"];
@@ -191,13 +241,7 @@ fn drop_through_a_pointer(code: &str) -> Option<String> {
 
 /// The public fields of the first struct `name` in code without comments.
 fn fields(code: &str, name: &str) -> Vec<String> {
-    let body = code.match_indices("struct ").find_map(|(at, keyword)| {
-        let rest = code[at + keyword.len()..].trim_start();
-        let rest = rest.strip_prefix(name)?;
-        let ends = rest.starts_with(|next: char| !next.is_alphanumeric() && next != '_');
-        ends.then(|| enclosed(rest)).flatten()
-    });
-    let fields = body.map_or_else(Vec::new, split);
+    let fields = struct_body(code, name).map_or_else(Vec::new, split);
     let public = fields.iter().enumerate().filter_map(|(number, field)| {
         let mut field = field.trim();
         while let Some(attribute) = field.strip_prefix('#') {
@@ -216,6 +260,16 @@ fn fields(code: &str, name: &str) -> Vec<String> {
         Some(named.map_or_else(|| number.to_string(), |(name, _)| name.trim().to_owned()))
     });
     public.collect()
+}
+
+/// What is between the brackets of the first struct `name`.
+fn struct_body<'a>(code: &'a str, name: &str) -> Option<&'a str> {
+    code.match_indices("struct ").find_map(|(at, keyword)| {
+        let rest = code[at + keyword.len()..].trim_start();
+        let rest = rest.strip_prefix(name)?;
+        let ends = rest.starts_with(|next: char| !next.is_alphanumeric() && next != '_');
+        ends.then(|| enclosed(rest)).flatten()
+    })
 }
 
 /// A function that safe code outside of the answer can call.
@@ -784,6 +838,24 @@ mod tests {
             "let non_static mut_: u8;",
         ] {
             assert!(!static_mut(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_an_unlocked_static() {
+        for code in [
+            "static SIZE: Shared = Shared(UnsafeCell::new(0));\nstruct Shared(UnsafeCell<usize>);\nunsafe impl Sync for Shared {}",
+            "struct Shared<T> {\n    value: cell::Cell<T>,\n}\nunsafe impl<T> Sync for Shared<T> {}\nfn f() {\n    static SIZE: super::Shared<usize> = new();\n}",
+        ] {
+            assert_eq!(static_with_cell(code).as_deref(), Some("SIZE"), "{code}");
+        }
+        for code in [
+            "static SIZE: Shared = Shared(UnsafeCell::new(0), AtomicBool::new(false));\nstruct Shared(UnsafeCell<usize>, AtomicBool);\nunsafe impl Sync for Shared {}",
+            "struct Region(Cell<usize>);\nunsafe impl Sync for Region {}\nfn f(region: &'static Region) {}",
+            "struct Shared(*const u8);\nunsafe impl Sync for Shared {}\nstatic SIZE: Shared = new();",
+            "struct Shared(Cell<u8>);\nunsafe impl Sync for Shared {}\nthread_local! { static SIZE: Cell<u8> = new(); }",
+        ] {
+            assert_eq!(static_with_cell(code), None, "{code}");
         }
     }
 

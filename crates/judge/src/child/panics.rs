@@ -140,6 +140,13 @@ fn send(panic: Panic) {
     let _ = channel.send(&Event::Panicked(panic));
 }
 
+/// The message of a panic of the answer. `None` if the payload is the judge's, such as a failed check, which the caller
+/// should pass to `resume_unwind`.
+pub fn panic_message(payload: &dyn Any) -> Option<String> {
+    let Thrown { what, message } = thrown(payload);
+    matches!(what, Panicked::Other).then_some(message)
+}
+
 /// What the payload of a panic says.
 pub fn thrown(payload: &dyn Any) -> Thrown {
     let (what, message) = if let Some(CheckFailed(sentence)) = payload.downcast_ref() {
