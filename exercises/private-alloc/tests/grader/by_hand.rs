@@ -56,6 +56,78 @@ fn makes_the_prescribed_calls() {
     )
 }
 
+/// Lengths that both functions must pass on: the kernel rejects some of them.
+const PASSED_ON: [(usize, &str); 6] = [
+    (1, "1"),
+    (LEN - 1, "524287"),
+    (0, "0"),
+    (1 << 62, "1 << 62"),
+    (isize::MAX as usize + 1, "isize::MAX + 1"),
+    (usize::MAX, "usize::MAX"),
+];
+
+#[test]
+fn passes_its_arguments_on() {
+    watched(
+        || {
+            for (len, _) in PASSED_ON {
+                if let Ok(start) = watch(|| map_by_hand(len)) {
+                    unmap(start, len);
+                }
+            }
+            for (len, _) in PASSED_ON {
+                // SAFETY: nothing is mapped at address 0, and munmap rejects the lengths that reach further.
+                let _ = watch(|| unsafe { unmap_by_hand(std::ptr::null_mut(), len) });
+            }
+        },
+        |seen| {
+            for (function, name, with) in [
+                ("map_by_hand", "mmap", "the lengths"),
+                ("unmap_by_hand", "munmap", "a null pointer and the lengths"),
+            ] {
+                let calls = seen.calls(name).into_iter();
+                let got: Vec<usize> = calls.map(|call| call.args[1] as usize).collect();
+                let expected = PASSED_ON.map(|(len, _)| len);
+                check!(
+                    got == expected,
+                    "{function} was called with {with} {}, and called {name} with {}; expected the same lengths. Make the \
+                     call for all arguments, and pass them unchanged: the kernel rejects what is not valid.",
+                    list(&expected),
+                    list(&got)
+                );
+            }
+        },
+    )
+}
+
+/// The lengths, with the names of those in `PASSED_ON`.
+fn list(lengths: &[usize]) -> String {
+    let name = |len: &usize| {
+        let known = PASSED_ON.iter().find(|(known, _)| known == len);
+        known.map_or_else(|| len.to_string(), |(_, name)| (*name).to_owned())
+    };
+    match lengths {
+        [] => "none".to_owned(),
+        _ => lengths.iter().map(name).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[test]
+fn ignores_an_earlier_errno() {
+    case(|| {
+        let mut mapped = Vec::new();
+        expect_ok_whatever_errno("map_by_hand", || {
+            mapped.push(map_by_hand(LEN)?);
+            Ok(())
+        });
+        expect_ok_whatever_errno("unmap_by_hand", || match mapped.pop() {
+            // SAFETY: no reference into the mapping exists.
+            Some(start) => unsafe { unmap_by_hand(start, LEN) },
+            None => Ok(()),
+        });
+    })
+}
+
 #[test]
 fn zeroed_and_writable() {
     case(|| {

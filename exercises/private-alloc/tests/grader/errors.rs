@@ -27,6 +27,7 @@ pub fn invalid() -> [(usize, &'static str, ErrorKind); 8] {
 pub fn expect_errors((name, constructor): Constructor, which: impl Fn(usize) -> bool) {
     for (len, text, kind) in invalid() {
         if which(len) {
+            begin_call();
             expect_error(&format!("{name}({text})"), constructor(len), kind);
         }
     }
@@ -69,6 +70,7 @@ pub fn expect_whole((name, constructor): Constructor, bits: u32) {
     for bits in bits..usize::BITS - 1 {
         let len = (1 << bits) + 1;
         let call = format!("{name}((1 << {bits}) + 1)");
+        begin_call();
         match constructor(len) {
             Ok(region) => expect_all_mapped(&call, &region, len),
             result => expect_error(&call, result, OutOfMemory),

@@ -60,6 +60,29 @@ fn begin_call() {
     forget_failed_calls();
 }
 
+/// Fails the case if `f`, which calls the function `call`, returns an error because of what errno was before.
+fn expect_ok_whatever_errno(call: &str, mut f: impl FnMut() -> io::Result<()>) {
+    // An answer may look for certain errors only.
+    for errno in [
+        Errno::ENOMEM,
+        Errno::EINVAL,
+        Errno::EAGAIN,
+        Errno::EFAULT,
+        Errno::EHWPOISON,
+        Errno::EPERM,
+    ] {
+        forget_failed_calls();
+        errno.set();
+        if let Err(error) = f() {
+            judge::fail(format!(
+                "errno was {errno:?}, as an earlier call may leave it, and {call} returned the error \"{error}\"; expected Ok. \
+                 errno counts only after a call that failed: look at the call's result first.{}",
+                failed_call(&error)
+            ));
+        }
+    }
+}
+
 /// Fails the case if the error comes from errno, and not from a call that has failed.
 fn expect_own_errno(call: &str, error: &io::Error) {
     check!(

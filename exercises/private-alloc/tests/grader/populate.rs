@@ -77,7 +77,7 @@ fn faults_of_writing(bytes: &mut [u8], value: u8) -> u64 {
     faults() - before
 }
 
-fn populated(len: usize) -> Region {
+pub fn populated(len: usize) -> Region {
     begin_call();
     expect_region("Region::new_populated", len, Region::new_populated(len))
 }
@@ -94,7 +94,7 @@ fn prefault(region: &mut Region) {
 }
 
 /// Calls `prefault` where the kernel does not know its advice.
-fn prefault_without_advice(region: &mut Region) {
+pub fn prefault_without_advice(region: &mut Region) {
     begin_call();
     if let Err(error) = region.prefault() {
         expect_own_errno("prefault()", &error);
@@ -106,9 +106,25 @@ fn prefault_without_advice(region: &mut Region) {
 }
 
 #[test]
+fn ignores_an_earlier_errno() {
+    case(|| {
+        expect_ok_whatever_errno("Region::new_populated", || {
+            Region::new_populated(LEN).map(drop)
+        });
+        expect_ok_whatever_errno("prefault()", || Region::new(LEN)?.prefault());
+    })
+}
+
+/// Before the others: a page that belongs to something else may be the cause of anything.
+#[test]
+fn populated_unmaps_only_its_pages() {
+    case(|| region::expect_only_its_pages_unmapped("a region from new_populated", populated))
+}
+
+#[test]
 fn populated_is_resident() {
     case(|| {
-        for len in partly_used() {
+        for len in partly_used().into_iter().chain([IN_STEPS]) {
             expect_no_fault(populated(len).as_mut_slice(), "new_populated", ALL_AT_ONCE);
         }
     })
@@ -294,7 +310,8 @@ fn expect_unlocked_populating(how: &str) {
         fail("prefault()", error);
     }
     let after = format!("prefault(){how} in a process that may not lock memory");
-    expect_no_fault(region.as_mut_slice(), &after, EVERY_PAGE);
+    let advice = if how.is_empty() { EVERY_PAGE } else { BY_HAND };
+    expect_no_fault(region.as_mut_slice(), &after, advice);
 }
 
 #[test]
@@ -512,10 +529,50 @@ fn populate(refused: Option<Refusal>) -> Option<Region> {
 /// Fails the case if a page can be written only with a page fault, although `call` returned Ok.
 fn expect_ok_is_true(call: &str, region: &mut Region) {
     let taken = page_faults(faults_of_writing(region.as_mut_slice(), 9));
+    // How many pages the other lengths have depends on the machine.
+    let writes = match region.len() == PAGES * page_size() {
+        true => format!("writing to each of {PAGES} pages then took {taken}"),
+        false => "writing to each of its pages then took page faults".to_owned(),
+    };
     check!(
         taken == NONE,
-        "{call} returned Ok, but writing to each of {PAGES} pages then took {taken}; expected none, or an error."
+        "{call} returned Ok, but {writes}; expected none, or an error."
     );
+}
+
+#[test]
+fn without_standard_input() {
+    case(|| expect_no_need_of_standard_input(""))
+}
+
+#[test]
+fn without_standard_input_before_linux_5_14() {
+    case(|| {
+        pretend::no_populate_advice();
+        expect_no_need_of_standard_input(&format!(" {WITHOUT_ADVICE}"));
+    })
+}
+
+fn expect_no_need_of_standard_input(how: &str) {
+    region::expect_no_need_of_standard_input(&format!("new_populated{how}"), || {
+        Region::new_populated(LEN).map(drop)
+    });
+    region::expect_no_need_of_standard_input(&format!("prefault(){how}"), || {
+        Region::new(LEN)?.prefault()
+    });
+}
+
+/// More pages than an answer may populate with one call, in whole megabytes and one byte.
+const IN_STEPS: usize = (16 << 20) + 1;
+
+/// An answer that populates a long region in several calls must return the error of each.
+#[test]
+fn calls_that_fail_in_a_long_region() {
+    refusals(
+        &[("madvise", Errno::ENOMEM), ("madvise", Errno::EINVAL)],
+        |refused| prefault_with_failures(IN_STEPS, refused),
+        |seen| seen.expect_nothing_left(),
+    )
 }
 
 #[test]
@@ -523,10 +580,10 @@ fn prefaulting_calls_that_fail() {
     refusals(
         &POPULATING,
         |refused| {
-            prefault_with_failures(refused);
+            prefault_with_failures(PAGES * page_size(), refused);
             // An error must not change what the next call does.
             if refused.is_some_and(|refusal| refusal.lasting) {
-                prefault_with_failures(refused);
+                prefault_with_failures(PAGES * page_size(), refused);
             }
         },
         |seen| {
@@ -537,8 +594,8 @@ fn prefaulting_calls_that_fail() {
 }
 
 /// Calls `prefault`, of which a call may fail, and checks the result.
-fn prefault_with_failures(refused: Option<Refusal>) {
-    let mut region = watch(|| region(PAGES * page_size()));
+fn prefault_with_failures(len: usize, refused: Option<Refusal>) {
+    let mut region = watch(|| region(len));
     let half = region.len() / 2;
     fill(&mut region.as_mut_slice()[half..]);
     let result = watch(|| refuse(|| region.prefault()));
@@ -568,7 +625,7 @@ fn calls_that_fail_before_linux_5_14() {
             if let Some(region) = populate(refused) {
                 watch(|| refuse(|| drop(region)));
             }
-            prefault_with_failures(refused);
+            prefault_with_failures(PAGES * page_size(), refused);
         },
         expect_clean,
     )

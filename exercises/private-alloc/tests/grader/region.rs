@@ -12,6 +12,11 @@ const ODD: usize = 12_345;
 const PRETENDED_PAGE: usize = 64 << 10;
 
 #[test]
+fn ignores_an_earlier_errno() {
+    case(|| expect_ok_whatever_errno("Region::new", || Region::new(LEN).map(drop)))
+}
+
+#[test]
 fn zeroed() {
     case(|| {
         // The second region may get the memory of the first one, and must not show its bytes.
@@ -68,6 +73,34 @@ fn exact_length() {
             }
         }
     })
+}
+
+/// `as_slice` and `as_mut_slice` have no way to report an error.
+#[test]
+fn calls_that_fail_in_views() {
+    refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("munmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("mremap", Errno::ENOMEM),
+            ("madvise", Errno::ENOMEM),
+        ],
+        |_| {
+            let mut region = watch(|| region(LEN));
+            watch(|| {
+                refuse(|| {
+                    region.len();
+                    region.as_slice();
+                    region.as_mut_slice();
+                })
+            });
+            expect_read_and_write(region.as_slice().as_ptr());
+            fill(region.as_mut_slice());
+            watch(|| drop(region));
+        },
+        expect_clean,
+    )
 }
 
 #[test]
@@ -155,26 +188,7 @@ fn gone_after_drop() {
                  the same memory: copy the bytes to a new mapping, or leave out Clone."
             );
         }
-        for (len, name) in lengths() {
-            let spacer = Spacer::above(len);
-            let region = region(len);
-            drop(spacer);
-            let start = region.as_slice().as_ptr();
-            let neighbours = Neighbours::of(start, len);
-            drop(region);
-            expect_gone(start, len, name);
-            neighbours.expect_untouched("The drop of a region");
-        }
-        for (len, name) in LARGE {
-            let spacer = Spacer::new();
-            let region = region(len);
-            drop(spacer);
-            let start = region.as_slice().as_ptr();
-            // An answer may have mapped more at first, and have unmapped the rest.
-            let neighbours = Neighbours::of(start, len);
-            drop(region);
-            neighbours.expect_untouched(&format!("The drop of a region of {name}"));
-        }
+        expect_only_its_pages_unmapped("a region", region);
         // MADV_DONTNEED and MADV_FREE, for example, fail for locked pages, and munmap does not.
         let region = region(LEN);
         let start = region.as_slice().as_ptr();
@@ -182,6 +196,30 @@ fn gone_after_drop() {
         drop(region);
         expect_gone(start, LEN, "512 KiB with a locked page");
     })
+}
+
+/// Fails the case unless a drop of what `constructor` returns unmaps all pages of the region, and no others.
+pub fn expect_only_its_pages_unmapped(what: &str, constructor: fn(usize) -> Region) {
+    for (len, name) in lengths() {
+        let spacer = Spacer::above(len);
+        let region = constructor(len);
+        drop(spacer);
+        let start = region.as_slice().as_ptr();
+        let neighbours = Neighbours::of(start, len);
+        drop(region);
+        expect_gone(start, len, name);
+        neighbours.expect_untouched(&format!("The drop of {what}"));
+    }
+    for (len, name) in LARGE {
+        let spacer = Spacer::new();
+        let region = constructor(len);
+        drop(spacer);
+        let start = region.as_slice().as_ptr();
+        // An answer may have mapped more at first, and have unmapped the rest.
+        let neighbours = Neighbours::of(start, len);
+        drop(region);
+        neighbours.expect_untouched(&format!("The drop of {what} of {name}"));
+    }
 }
 
 #[test]
@@ -246,7 +284,11 @@ fn more_than_is_free() {
             // An answer may map somewhat more than it shows.
             let len = longest - longest / 16;
             // The first call is not watched, because the length depends on the machine, and no transcript may.
-            if len > LEN && Region::new(len).is_err() && watch(|| Region::new(len)).is_err() {
+            let fails = || {
+                begin_call();
+                Region::new(len).is_err()
+            };
+            if len > LEN && fails() && watch(fails) {
                 judge::note(RETURNED_ERROR);
             }
         },
@@ -650,6 +692,102 @@ fn calls_that_fail() {
         },
         expect_clean,
     )
+}
+
+#[test]
+fn without_standard_input() {
+    case(|| {
+        expect_no_need_of_standard_input("Region::new", || Region::new(LEN).map(drop));
+    })
+}
+
+/// Fails the case unless `f`, which calls the function `call`, also works in a process without descriptor 0.
+pub fn expect_no_need_of_standard_input(call: &str, f: impl FnOnce() -> io::Result<()>) {
+    let open = || {
+        // SAFETY: the command takes and changes no memory.
+        let flags = unsafe { nix::libc::fcntl(nix::libc::STDIN_FILENO, nix::libc::F_GETFD) };
+        flags != -1
+    };
+    in_child(|| {
+        // SAFETY: the child does not read its standard input.
+        unsafe { nix::libc::close(nix::libc::STDIN_FILENO) };
+        begin_call();
+        if let Err(error) = f() {
+            judge::fail(format!(
+                "Standard input was closed, and {call} returned the error \"{error}\"; expected Ok. The next file that is \
+                 opened then has the descriptor 0: only -1 means that open has failed.{}",
+                failed_call(&error)
+            ));
+        }
+        check!(
+            !open(),
+            "Standard input was closed before {call}, and after it descriptor 0 is open; expected it to be closed. 0 is a \
+             descriptor like any other: close each one that you open."
+        );
+        0
+    });
+}
+
+/// How many regions `addresses_are_used_again` makes, and for how many of them there is room.
+const IN_TURN: usize = 64;
+const ROOM: usize = 4;
+
+#[test]
+fn addresses_are_used_again() {
+    case_with(data_limit(2 * LONGEST as u64), || {
+        if never_overcommits() {
+            judge::skip(NEVER_OVERCOMMITS);
+        }
+        // The longer a region is, the sooner an answer that looks for free addresses itself comes to the end of them.
+        let mut halves = (0..)
+            .map(|half| LONGEST >> half)
+            .take_while(|len| *len > LEN);
+        let Some(len) = halves.find(|len| has_room(2 * len)) else {
+            judge::skip("the kernel maps no 2 MiB here (vm.overcommit_memory, or ulimit -v)");
+        };
+        reserve_all_but(ROOM, len);
+        for _ in 0..IN_TURN {
+            begin_call();
+            if let Err(error) = Region::new(len) {
+                expect_own_errno("Region::new", &error);
+                judge::fail(format!(
+                    "{IN_TURN} regions were to be made and dropped, one after the other, in an address space with room for \
+                     {ROOM}, and one Region::new returned an error; expected a region: {error}. Let the kernel choose the \
+                     address, and leave nothing behind in Drop."
+                ));
+            }
+        }
+    })
+}
+
+/// Reserves all addresses where `len` bytes have room, and then frees room for `count` times `len` bytes.
+fn reserve_all_but(count: usize, len: usize) {
+    let flags = nix::libc::MAP_PRIVATE | nix::libc::MAP_ANONYMOUS | nix::libc::MAP_NORESERVE;
+    let reserve = |bytes: usize| {
+        // SAFETY: without MAP_FIXED, mmap replaces no mapping.
+        let start = unsafe {
+            nix::libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                nix::libc::PROT_NONE,
+                flags,
+                -1,
+                0,
+            )
+        };
+        (start != nix::libc::MAP_FAILED).then_some(start)
+    };
+    let free = reserve(count * len);
+    let mut bytes = LONGEST;
+    while bytes >= len {
+        if reserve(bytes).is_none() {
+            bytes /= 2;
+        }
+    }
+    if let Some(start) = free {
+        // SAFETY: the range was reserved above, and nothing uses it.
+        unsafe { nix::libc::munmap(start, count * len) };
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use judge::probe::changes;
 use judge::{Limits, Steps, case_with};
 
+use super::populate::{populated, prefault_without_advice};
 use super::*;
 
 #[test]
@@ -40,6 +42,12 @@ fn shared_with_a_thread() {
             "The code has a `static mut`, which several threads may access at the same time: a data race. Use an atomic, a \
              OnceLock or a Mutex."
         );
+        if let Some(name) = judge::answer::source::unlocked_static() {
+            judge::fail(format!(
+                "The type of the static `{name}` has a cell and an `unsafe impl Sync`, and the code has no atomic and no lock: \
+                 several threads may access the static at the same time, a data race. Use an atomic, a OnceLock or a Mutex."
+            ));
+        }
         // `Cell`, `RefCell` and `UnsafeCell` are not RefUnwindSafe; atomics and locks are.
         if !impls::impls!(Region: std::panic::RefUnwindSafe) {
             let changed = changes(&region, || {
@@ -136,7 +144,7 @@ fn made_by_two_threads() {
             let (Sent(first), Sent(second)) = steps.beside(place, || Sent(region(short)));
             // Their drops would unmap memory that is not theirs.
             let [first, second] = [first, second].map(ManuallyDrop::new);
-            expect_separate(&first, &second);
+            expect_separate(&first, &second, NO_STATICS);
             drop([first, second].map(ManuallyDrop::into_inner));
         }
     })
@@ -179,7 +187,7 @@ fn prefaulted_by_two_threads() {
             for (index, region) in regions.iter().enumerate() {
                 let region = region.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(Sent(region)) = &*region {
-                    expect_prefaulted(region, index as u8 + 1);
+                    expect_prefaulted(region, index as u8 + 1, NO_STATICS);
                 }
             }
         }
@@ -205,6 +213,51 @@ fn dropped_by_two_threads() {
     })
 }
 
+/// What an answer keeps from its first call, such as the page size, is written only once in a process. So each place is
+/// tried in a new process, whose first calls these are.
+#[test]
+fn first_calls_at_the_same_time() {
+    case_with(Limits::with_steps(), || {
+        pretend::no_populate_advice();
+        let [long, short] = lens();
+        let use_a_region = |len| {
+            drop(populated(len));
+            let mut region = region(len);
+            prefault_without_advice(&mut region);
+            Sent(region)
+        };
+        let steps = Steps::of(&(), || use_a_region(short));
+        in_child(|| {
+            drop(steps.find_in_thread());
+            0
+        });
+        for place in 0..judge::places() {
+            in_child(|| {
+                // The calls do not panic when one thread makes them, as just seen.
+                judge::expect_panics();
+                let both = AssertUnwindSafe(|| steps.beside(place, || use_a_region(long)));
+                let (Sent(first), Sent(second)) =
+                    std::panic::catch_unwind(both).unwrap_or_else(|payload| {
+                        let message = judge::panic_message(&*payload)
+                            .unwrap_or_else(|| std::panic::resume_unwind(payload));
+                        judge::fail(format!(
+                            "Two threads made and prefaulted regions at the same time, the first ones of the process, and one \
+                             of the threads panicked: {message}. {IN_ONE_STEP}"
+                        ))
+                    });
+                expect_separate(&first, &second, IN_ONE_STEP);
+                for region in [&first, &second] {
+                    expect_prefaulted(region, 0, IN_ONE_STEP);
+                }
+                0
+            });
+        }
+    })
+}
+
+const IN_ONE_STEP: &str = "If the first call keeps something in a static, no other call may see the static half done: use a \
+                           OnceLock, or a single atomic.";
+
 /// The lengths of two regions, in bytes.
 fn lens() -> [usize; 2] {
     [page_size() + 1, 1]
@@ -213,7 +266,7 @@ fn lens() -> [usize; 2] {
 const NO_STATICS: &str = "Keep nothing about a region in a static.";
 
 /// Fails the case unless both regions are mapped to their last bytes, and have no page in common.
-fn expect_separate(first: &Region, second: &Region) {
+fn expect_separate(first: &Region, second: &Region, advice: &str) {
     let ranges = [first, second].map(|region| region.as_slice().as_ptr_range());
     let is_whole = |range: &Range<*const u8>| {
         let last = permissions(range.end.wrapping_sub(1));
@@ -223,23 +276,22 @@ fn expect_separate(first: &Region, second: &Region) {
     check!(
         ranges.iter().all(is_whole) && !overlap,
         "Two threads each made a region at the same time, and one of these is not mapped up to its last byte, or they have \
-         a page in common. {NO_STATICS}"
+         a page in common. {advice}"
     );
 }
 
 /// Fails the case unless all pages of the region are resident, and it begins with this byte.
-fn expect_prefaulted(region: &Region, value: u8) {
+fn expect_prefaulted(region: &Region, value: u8, advice: &str) {
     const DONE: &str = "Two threads called prefault() at the same time, each for another region.";
     let (start, len) = (region.as_slice().as_ptr(), region.len());
     let (resident, pages) = (resident_pages(start, len), len.div_ceil(page_size()));
     check!(
         resident == pages,
-        "{DONE} {} resident; expected all of them. {NO_STATICS}",
-        pages_of("One region's", resident, pages)
+        "{DONE} Of the {pages} pages of one region, {resident} became resident; expected all of them. {advice}"
     );
     let got = region.as_slice()[0];
     check!(
         got == value,
-        "{DONE} The first byte of one region was {value}, and now is {got}. {NO_STATICS}"
+        "{DONE} The first byte of one region was {value}, and now is {got}. {advice}"
     );
 }
