@@ -92,6 +92,8 @@ mod protocol;
 mod record;
 mod role;
 mod seen;
+#[doc(hidden)]
+pub mod shown;
 mod supervise;
 mod verdict;
 mod visible;

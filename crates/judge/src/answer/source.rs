@@ -38,6 +38,17 @@ pub fn functions_that_overwrite(name: &str) -> Vec<String> {
     overwrite(&code(), name)
 }
 
+/// Returns the functions of the answer's struct `name` that safe code can call, also those of a trait, and that return a
+/// reference to one of the types `to`, also inside of another type. There are none if the sources cannot be read.
+pub fn functions_that_return_a_reference(name: &str, to: &[&str]) -> Vec<String> {
+    return_a_reference(&code(), name, to)
+}
+
+/// Whether a struct of the answer has a field in whose type the type `name` occurs. False if the sources cannot be read.
+pub fn has_a_field_with(name: &str) -> bool {
+    field_with(&code(), name)
+}
+
 /// Returns the functions of the answer that make a value of the struct `name` from a pointer, and that safe code can call.
 /// There are none if the sources cannot be read.
 pub fn functions_that_trust_a_pointer(name: &str) -> Vec<String> {
@@ -403,6 +414,33 @@ fn lend(code: &str, of: &str, is_lent: impl Fn(&str) -> bool) -> Vec<String> {
     };
     let functions = functions.iter().filter(is_reachable).filter(lends);
     functions.map(|function| function.name.to_owned()).collect()
+}
+
+fn return_a_reference(code: &str, of: &str, to: &[&str]) -> Vec<String> {
+    let returns = |function: &Function| {
+        let is_method = impl_around(function.before).is_some_and(|head| self_type(head) == of);
+        let result = function.types.rsplit_once("->");
+        is_method && result.is_some_and(|(_, result)| refers_to(result, to))
+    };
+    let functions = safe_and_public_functions(code).filter(returns);
+    functions.map(|function| function.name.to_owned()).collect()
+}
+
+/// Whether a reference to one of these types occurs in the type.
+fn refers_to(kind: &str, to: &[&str]) -> bool {
+    kind.split('&').skip(1).any(|referred| {
+        let mut words = referred.split_whitespace();
+        let first = words.find(|word| *word != "mut" && !word.starts_with('\''));
+        to.contains(&path_end(first.unwrap_or_default()))
+    })
+}
+
+fn field_with(code: &str, name: &str) -> bool {
+    let mut structs = code.match_indices("struct ").filter_map(|(at, _)| {
+        let is_word = !code[..at].ends_with(is_part);
+        is_word.then(|| enclosed(&code[at..])).flatten()
+    });
+    structs.any(|fields| has_word(fields, name))
 }
 
 fn trust_a_pointer(code: &str, made: &str) -> Vec<String> {
@@ -784,6 +822,55 @@ mod tests {
             "impl<T> Shared<T> { fn set(&self, value: T) { self.value.write(value) } }",
         ] {
             assert_eq!(overwrite(code, "Shared"), [""; 0], "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_functions_that_return_a_reference() {
+        let to = ["u64", "AtomicU64", "Self::Target", "Target"];
+        for (code, name) in [
+            ("impl Counter { pub fn number(&self) -> &u64 {} }", "number"),
+            (
+                "impl Counter { pub fn number(&mut self) -> Option<&'static mut u64> {} }",
+                "number",
+            ),
+            (
+                "impl Counter { pub fn number(&self) -> &std::sync::atomic::AtomicU64 {} }",
+                "number",
+            ),
+            (
+                "impl Deref for Counter { type Target = u64;\n fn deref(&self) -> &Self::Target {} }",
+                "deref",
+            ),
+        ] {
+            let code = without_comments(code);
+            assert_eq!(return_a_reference(&code, "Counter", &to), [name], "{code}");
+        }
+        for code in [
+            "impl Counter { pub fn with_lock<R>(&self, f: impl FnOnce(&mut u64) -> R) -> io::Result<R> {} }",
+            "impl Counter { fn shared(&self) -> &u64 {} pub fn name(&self) -> &str {} pub fn get(&self) -> u64 {} }",
+            "impl Deref for Guard<'_> { fn deref(&self) -> &u64 {} }",
+            "impl Counter { pub unsafe fn number(&self) -> &u64 {} }",
+        ] {
+            let code = without_comments(code);
+            assert_eq!(return_a_reference(&code, "Counter", &to), [""; 0], "{code}");
+        }
+    }
+
+    #[test]
+    fn finds_fields_with_a_type() {
+        for code in [
+            "struct Counter { mapping: Rc<Mapping> }",
+            "struct A;\nstruct B(u8, Option<std::rc::Rc<u8>>);",
+        ] {
+            assert!(field_with(code, "Rc"), "{code}");
+        }
+        for code in [
+            "struct Counter { mapping: Arc<Mapping> } fn f(a: Rc<u8>) {}",
+            "struct A; fn f() { Rc::new(1); }",
+            "use std::rc::Rc; enum A { B(u8) }",
+        ] {
+            assert!(!field_with(code, "Rc"), "{code}");
         }
     }
 

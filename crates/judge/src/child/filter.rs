@@ -39,6 +39,17 @@ pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
     )
 }
 
+/// Makes a signal 0, which only asks whether a process exists, fail with EPERM, as for a process of another user.
+pub fn refuse_looks() -> Result<(), Error> {
+    let rules = BTreeMap::from([
+        (libc::SYS_kill, vec![argument_is(1, 0)?]),
+        (libc::SYS_tkill, vec![argument_is(1, 0)?]),
+        (libc::SYS_tgkill, vec![argument_is(2, 0)?]),
+        (libc::SYS_pidfd_send_signal, vec![argument_is(1, 0)?]),
+    ]);
+    apply(rules, SeccompAction::Errno(libc::EPERM as u32))
+}
+
 /// The number of filters that `end_timed_waits` installs.
 pub const TIMED_WAITS: usize = 3;
 

@@ -93,6 +93,20 @@ pub fn time_flies() -> io::Result<()> {
     Ok(())
 }
 
+/// From here on this process, and the processes that it forks, may not send signals to others: `kill` with the signal 0,
+/// which only asks whether a process exists, fails with EPERM.
+///
+/// # Errors
+/// Returns an error if the kernel refuses a seccomp filter.
+pub fn others_owned_by_another_user() -> io::Result<()> {
+    // An unprivileged process may not install a filter without it.
+    // SAFETY: the option takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    filter::refuse_looks().map_err(io::Error::other)?;
+    state::expect_filters(1);
+    Ok(())
+}
+
 /// Adds the hours that `time_flies` pretends.
 pub fn advance(time: &mut libc::timespec) {
     static HOURS: AtomicI64 = AtomicI64::new(0);

@@ -139,6 +139,70 @@ fn nobody_has_waited_for_the_owner() {
     })
 }
 
+/// The thread that holds the lock when its process is killed need not be the main thread.
+#[test]
+fn the_owner_was_another_thread() {
+    case(|| {
+        // Ends the case here if the answer has no functions yet.
+        with_lock(&new_counter(), |_, _| ());
+        let [inside, too_early, passed, ended] = [(); 4].map(|()| Event::new());
+        // The waiter becomes an orphan. It must have ended when the case ends.
+        let adopts = prctl::get_child_subreaper().expect("prctl");
+        prctl::set_child_subreaper(true).expect("prctl");
+        let process = Process::fork(|| {
+            in_a_thread(|| {
+                let counter = new_counter();
+                let _ = counter.with_lock(|number, _| {
+                    *number = 7;
+                    let waiter = Process::fork(|| {
+                        let result = add_one(&counter);
+                        if let Ok((Entry::OwnerDied, 7)) = result {
+                            passed.send();
+                        }
+                        ended.send();
+                        String::new()
+                    });
+                    if ended.arrives_unless_blocked(waiter.pid, TRIAL) {
+                        too_early.send();
+                    }
+                    inside.send();
+                    loop {
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                });
+                String::new()
+            })
+        });
+        check!(
+            inside.arrives(),
+            "with_lock never ran its closure, but nobody held the lock."
+        );
+        let too_early = too_early.has_arrived();
+        process.kill();
+        let has_ended = too_early || ended.arrives();
+        let any_child = Pid::from_raw(-1);
+        if has_ended {
+            processes::reap(any_child);
+        }
+        prctl::set_child_subreaper(adopts).expect("prctl");
+        let owner = "A thread other than its process's main thread held the lock";
+        check!(
+            !too_early,
+            "{owner}. with_lock in another process did not wait. Only ESRCH means that there is no such process: \
+             pidfd_open fails with EINVAL for the ID of such a thread."
+        );
+        check!(
+            has_ended && passed.has_arrived(),
+            "{owner} when that process was killed. Then with_lock in a process that waited {}; expected Entry::OwnerDied and \
+             the number 7, which the owner had stored.",
+            match has_ended {
+                true => "passed something else or returned an error",
+                false => "never returned",
+            }
+        );
+    })
+}
+
 #[test]
 fn a_child_of_the_owner_lives_on() {
     case(|| {
@@ -208,6 +272,44 @@ fn a_panic_while_handling_a_death() {
             Entry::Clean,
             8,
         );
+    })
+}
+
+/// A destructor may call `with_lock` and `get` while its thread panics. Neither closure nor lock has to do with that panic.
+#[test]
+fn reported_during_a_panic() {
+    case(|| {
+        judge::expect_panics();
+        let counter = new_counter();
+        let when = "After an owner's death, in a destructor during a panic";
+        for reads in [true, false] {
+            die_with_the_lock(&counter, 7);
+            if reads {
+                let reader = Caller::read(|| during_a_panic(|| counter.get()));
+                let outcome = reader.outcome();
+                check!(
+                    matches!(outcome, Outcome::Read(7)),
+                    "{when}, get() {outcome}; expected 7, which the owner had stored."
+                );
+            }
+            let adds = Caller::enter(|| during_a_panic(|| add_one(&counter)));
+            expect_entry(when, adds.outcome(), Entry::OwnerDied, 7);
+            let outcome = add_one_elsewhere(&counter);
+            let reported = "After an owner's death had been reported to a with_lock that a destructor called during a panic";
+            let advice = format!(
+                "{NOT_ROBUST} What the lock does must not depend on std::thread::panicking."
+            );
+            let call = format!("{reported}, with_lock in another process");
+            let never = format!("{call} never returned. {advice}");
+            let (entry, number) = entered(outcome, &call, &never);
+            check!(
+                entry == Entry::Clean,
+                "{call} passed Entry::OwnerDied; expected Entry::Clean, because that closure had returned. \
+                 std::thread::panicking also returns true if the panic began outside of the closure: clear the record \
+                 of the death before the closure runs, or compare with the value at the start of with_lock."
+            );
+            expect_same(reported, (entry, number), (Entry::Clean, 8));
+        }
     })
 }
 
@@ -490,6 +592,9 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
                 match name {
                     "get()" => {
                         "the death was not reported yet. Record it in shared memory before you release the lock."
+                    }
+                    _ if happened == Before::DeathAndGet => {
+                        "the death was not reported yet. Take its record out of shared memory only when you have the lock."
                     }
                     _ => {
                         "the death was not reported yet. Keep the lock from the recovery until the closure has run."

@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
-use std::thread;
 
 use judge::pretend;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::unistd::getpid;
 
 use super::*;
 
@@ -270,6 +271,42 @@ fn stopped_before_it_has_the_lock() {
     })
 }
 
+/// The lock may be released after a process has seen that it is held, and before that process waits for it.
+#[test]
+fn released_before_it_waits() {
+    case_with(Limits::with_steps(), || {
+        let counter = new_counter();
+        let steps = Steps::of(&(), || report(add_one(&counter)));
+        let hold = || Holder::enter(&counter, |_, pause| pause());
+        // The first call of a function in libc executes the dynamic linker.
+        let _ = add_one(&counter);
+        let holder = hold();
+        let waiter = Process::fork(|| steps.find());
+        processes::until_it_waits(waiter.pid);
+        holder.leave();
+        find_places(waiter);
+        for place in 0..judge::places() {
+            let holder = hold();
+            let waiter = Caller(Process::fork(|| steps.stop_at(place)));
+            processes::until_it_waits(waiter.0.pid);
+            holder.leave();
+            judge::until_stopped();
+            judge::go_on();
+            let call = "The grader stopped a process in with_lock while another one held the lock, and let it go on when the \
+                        lock was released. Then with_lock";
+            let advice = "The lock may be released between your test and your wait. With a futex, pass the value that the \
+                          test has seen. If the word is another one by then, futex fails with EAGAIN: test again.";
+            let never = format!("{call} never returned. {advice}");
+            let outcome = waiter.outcome();
+            let (entry, _) = entered_or(outcome, call, &never, advice);
+            check!(
+                entry == Entry::Clean,
+                "{call} passed Entry::OwnerDied; expected Entry::Clean, because no process died."
+            );
+        }
+    })
+}
+
 #[test]
 fn waiting_leaves_nothing() {
     case(|| {
@@ -340,6 +377,184 @@ fn waits_without_a_limit() {
                 Outcome::Entered(..) | Outcome::Read(_) => {}
                 outcome @ Outcome::Stuck => must_wait(&counter, call, &outcome),
                 other => fail(format!("{when} {other}. {advice}")),
+            }
+        }
+    })
+}
+
+/// Safe code reaches the number only through `with_lock` and `get`.
+#[test]
+fn no_way_around_the_lock() {
+    case(|| {
+        let counter = new_counter();
+        let holder = Holder::enter(&counter, |number, pause| {
+            *number = UNFINISHED;
+            pause();
+        });
+        // It may wait for the lock, or return an error.
+        let shows = Process::fork(|| {
+            let shown = judge::shown_if_possible!(Counter, &counter);
+            shown.into_iter().flatten().collect()
+        });
+        let shown = match shows.end() {
+            End::Reported(text) => text,
+            End::Died(_) | End::Stuck => String::new(),
+        };
+        check!(
+            !shown.contains(&UNFINISHED.to_string()),
+            "While a process was inside with_lock, another one formatted the counter, and Debug or Display showed the number \
+             that the closure had stored so far. Read the number only under the lock, or leave it out."
+        );
+        holder.leave();
+        let public = judge::answer::source::public_fields("Counter");
+        check!(
+            public.is_empty(),
+            "Counter has the public field `{}`, with which safe code can get around the lock. Leave out `pub`.",
+            public[0]
+        );
+        let numbers = ["u64", "AtomicU64", "Target"];
+        let functions =
+            judge::answer::source::functions_that_return_a_reference("Counter", &numbers);
+        check!(
+            functions.is_empty(),
+            "The function `{}` returns a reference to a number, with which safe code can get around the lock. Leave the \
+             function out.",
+            functions[0]
+        );
+    })
+}
+
+/// A number that no answer prints by chance.
+const UNFINISHED: u64 = 7_340_193_655_281;
+
+/// Does nothing if `Counter` is not `Clone`, or not `Send`.
+#[test]
+fn clones_are_counted_by_threads() {
+    case(|| {
+        let counter = new_counter();
+        let clone = judge::clone_if_possible!(Counter, &counter);
+        if clone.is_none() || !impls::impls!(Counter: Send) {
+            return;
+        }
+        // The race is one instruction long, which no single step can interrupt.
+        check!(
+            !judge::answer::source::has_a_field_with("Rc"),
+            "Counter is Clone and Send, and a struct has an Rc. Two threads may change the count of an Rc at the same time, \
+             and one change is lost. Count the clones with an Arc, or leave out `impl Send`."
+        );
+    })
+}
+
+/// The owner of a lock is a thread, which need not be the main thread of its process.
+#[test]
+fn used_in_another_thread() {
+    case(|| {
+        let advice = "A thread other than the main one has an ID that differs from its process's: compare gettid() with the \
+                      owner of a futex, and pass pidfd_open a process ID.";
+        // Ends the case here if the answer has no functions yet.
+        with_lock(&new_counter(), |_, _| ());
+        // The counter is made in the thread: it need not be `Send`.
+        let process = Process::fork(|| {
+            in_a_thread(|| {
+                let counter = new_counter();
+                let held = counter.with_lock(|_, _| {
+                    let waiter = Waiter::adds(&counter);
+                    (waiter.passes(), waiter)
+                });
+                let (passed, waiter) = match held {
+                    Ok(held) => held,
+                    Err(error) => return format!("with_lock returned an error: {error}"),
+                };
+                match waiter.outcome() {
+                    _ if passed => {
+                        return "another process was inside with_lock while the thread was still there".to_owned();
+                    }
+                    Outcome::Entered(Entry::Clean, _) => {}
+                    other => {
+                        return format!(
+                            "with_lock in another process, which waited for the thread, {other}"
+                        );
+                    }
+                }
+                let holder = Holder::enter(&counter, |_, pause| pause());
+                let this = getpid();
+                let releases = Process::fork(|| {
+                    processes::until_it_waits(this);
+                    holder.leave.send();
+                    String::new()
+                });
+                let waited = add_one(&counter);
+                let _ = (releases.end(), holder.process.end());
+                match waited {
+                    Ok((Entry::Clean, _)) => String::new(),
+                    Ok((Entry::OwnerDied, _)) => {
+                        "with_lock passed Entry::OwnerDied, but no process died".to_owned()
+                    }
+                    Err(error) => format!(
+                        "with_lock returned an error, while another process held the lock: {error}"
+                    ),
+                }
+            })
+        });
+        let how = match process.end() {
+            End::Reported(how) => how,
+            End::Died(how) => format!("with_lock did not return: its process {how}"),
+            End::Stuck => "with_lock never returned".to_owned(),
+        };
+        check!(
+            how.is_empty(),
+            "A thread other than its process's main thread made a counter and used it, as did another process. Then {how}. \
+             {advice}"
+        );
+    })
+}
+
+/// What a waiting process cannot find out about the owner does not mean that the owner has died.
+#[test]
+fn waits_without_descriptors() {
+    case(|| {
+        let counter = new_counter();
+        let no_descriptors = || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+            setrlimit(Resource::RLIMIT_NOFILE, 0, hard).expect("setrlimit");
+        };
+        let no_signals = || {
+            // Without the filter, the process can send signals, and waits as in other cases.
+            let _ = pretend::others_owned_by_another_user();
+        };
+        let limits: [(&str, &dyn Fn(), &str); 2] = [
+            (
+                "could not open another descriptor (EMFILE)",
+                &no_descriptors,
+                "Only ESRCH means that there is no such process.",
+            ),
+            (
+                "was not permitted to send signals to others (EPERM)",
+                &no_signals,
+                "kill(pid, 0) fails with ESRCH if there is no such process, and with EPERM if it belongs to another user.",
+            ),
+        ];
+        for (what, limit, advice) in limits {
+            for call in ["with_lock", "get()"] {
+                let holder = Holder::enter(&counter, |_, pause| pause());
+                let waiter = match call {
+                    "get()" => Waiter::reads_after(limit, &counter),
+                    _ => Waiter::adds_after(limit, &counter),
+                };
+                check!(
+                    !waiter.passes(),
+                    "A process that {what} called {call}, which got past the lock while another process held it. Expected \
+                     it to wait or to return an error. {advice}"
+                );
+                holder.leave();
+                match waiter.outcome() {
+                    Outcome::Entered(Entry::Clean, _) | Outcome::Read(_) | Outcome::Error(_) => {}
+                    Outcome::Stuck => must_wait(&counter, call, &Outcome::Stuck),
+                    other => fail(format!(
+                        "A process that {what} called {call} while another process held the lock. Then {call} {other}. \
+                         Expected it to wait for the lock or to return an error. {advice}"
+                    )),
+                }
             }
         }
     })

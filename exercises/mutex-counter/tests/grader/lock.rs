@@ -73,6 +73,32 @@ fn begins_at_zero_and_counts() {
     })
 }
 
+/// What code counts must not overflow, and what it opens must not add up.
+#[test]
+fn used_many_times() {
+    case(|| {
+        let counter = new_counter();
+        for nth in 1..=MANY {
+            let result = counter.with_lock(|number, _| *number += 1);
+            let result = result.and_then(|()| counter.get());
+            match result {
+                Ok(number) if number == nth => {}
+                Ok(number) => fail(format!(
+                    "with_lock was called {nth} times, and its closure added 1 each time. Then get() returned {number}; \
+                     expected {nth}."
+                )),
+                Err(error) => fail(format!(
+                    "with_lock and get() were called again and again. Call {nth} of one of them returned an error, but \
+                     nobody held the lock: {error}."
+                )),
+            }
+        }
+    })
+}
+
+/// More often than 16 bits can count.
+const MANY: u64 = 70_000;
+
 #[test]
 fn a_child_changes_the_same_number() {
     case(|| {
@@ -449,7 +475,7 @@ fn new_after_another_error() -> io::Result<Counter> {
 }
 
 /// The calls that may fail while a counter is made or dropped.
-const SETUP: [(&str, Errno); 12] = [
+const SETUP: [(&str, Errno); 13] = [
     ("mmap", Errno::ENOMEM),
     ("memfd_create", Errno::EMFILE),
     ("ftruncate", Errno::ENOSPC),
@@ -461,6 +487,7 @@ const SETUP: [(&str, Errno); 12] = [
     ("pthread_mutexattr_setrobust", Errno::EINVAL),
     ("pthread_mutexattr_setprotocol", Errno::EINVAL),
     ("pthread_mutex_init", Errno::EAGAIN),
+    ("pthread_mutexattr_init", Errno::ENOMEM),
     ("munmap", Errno::ENOMEM),
 ];
 
@@ -498,6 +525,12 @@ fn leaves_nothing() {
                     (Err(error), Some(refusal)) => {
                         let same = error.raw_os_error() == Some(refusal.errno as i32);
                         check!(same, "{}", wrong_error(&error, refusal, "Counter::new()"));
+                        if let Err(error) = Counter::new() {
+                            fail(format!(
+                                "Counter::new() returned the error. Then it was called again, and returned an error although \
+                                 no call failed: {error}. Expected a counter."
+                            ));
+                        }
                         return;
                     }
                 };
@@ -523,6 +556,46 @@ fn leaves_nothing() {
             );
             seen.expect_nothing_left();
         },
+    )
+}
+
+/// Code may report that munmap failed. Nothing may come of it if that cannot be printed.
+#[test]
+fn drop_does_not_panic() {
+    refusals(
+        &[("munmap", Errno::ENOMEM), ("close", Errno::EIO)],
+        |refused| {
+            judge::expect_panics();
+            let [counter, other] = [(); 2].map(|()| new_counter());
+            let drops = |counter: &Counter| {
+                without_output();
+                // SAFETY: the process exits without using or dropping the original.
+                let copied = unsafe { std::ptr::read(counter) };
+                refuse(|| drop(copied));
+                String::new()
+            };
+            // Code that prints all the time is being debugged.
+            let prints = || {
+                without_output();
+                // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&other) });
+                String::new()
+            };
+            if matches!(Process::fork(prints).end(), End::Died(_)) {
+                return;
+            }
+            if let End::Died(how) = Process::fork(|| drops(&counter)).end() {
+                let when = match refused {
+                    Some(_) => "Then Drop",
+                    None => "Drop",
+                };
+                fail(format!(
+                    "{when} did not return while nothing could be printed: its process {how}. Expected Drop to return. \
+                     eprintln! panics if it cannot write: ignore the error."
+                ));
+            }
+        },
+        |_| (),
     )
 }
 

@@ -9,13 +9,14 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 use std::time::Duration;
 
 use judge::{
     Errno, Limits, Refusal, Steps, case, case_with, check, fail, note, refusals, refuse, watch,
 };
 use mutex_counter::{Counter, Entry};
-use processes::{End, Event, LONG_TRIAL, Process, SHORT_TRIAL, TRIAL};
+use processes::{End, Event, LONG_TRIAL, Process, SHORT_TRIAL, TRIAL, without_output};
 
 mod death;
 mod exclusion;
@@ -166,6 +167,30 @@ fn entered_or(outcome: Outcome, call: &str, never: &str, advice: &str) -> (Entry
         Outcome::Stuck => fail(never.to_owned()),
         other => fail(format!("{call} {other}. {advice}")),
     }
+}
+
+/// Calls `f` in a destructor while this thread panics, and catches the panic.
+fn during_a_panic<R>(f: impl FnOnce() -> R) -> R {
+    struct Calls<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Calls<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let (mut f, mut result) = (Some(f), None);
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+        let _calls = Calls(|| result = f.take().map(|f| f()));
+        panic::resume_unwind(Box::new(()));
+    }));
+    result.expect("a destructor runs during a panic")
+}
+
+/// Calls `f` in a new thread. A panic goes on in this one.
+fn in_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| {
+        let joined = scope.spawn(f).join();
+        joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    })
 }
 
 /// A forked process that is inside `with_lock` until it is told to leave.

@@ -121,16 +121,7 @@ fn called_during_a_panic() {
         judge::expect_panics();
         let counter = new_counter();
         let in_a_destructor = Caller::enter(|| {
-            struct AddsOne<'a>(&'a Counter);
-            impl Drop for AddsOne<'_> {
-                fn drop(&mut self) {
-                    let _ = add_one(self.0);
-                }
-            }
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-                let _adds = AddsOne(&counter);
-                panic::resume_unwind(Box::new(Payload(0)));
-            }));
+            let _ = during_a_panic(|| add_one(&counter));
             add_one(&counter)
         });
         let call = "After with_lock had been called by a destructor during a panic, with_lock";
@@ -143,6 +134,26 @@ fn called_during_a_panic() {
             (entry, number) == (Entry::Clean, 1),
             "{call} passed Entry::{entry:?} and {number}; expected Entry::Clean and 1. A call during a panic must \
              lock and unlock like any other."
+        );
+        let inside = Process::fork(|| {
+            let found = Cell::new(None);
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                counter.with_lock(|_, _| {
+                    during_a_panic(|| found.set(not_refused(&counter)));
+                })
+            }));
+            found.get().map(str::to_owned).unwrap_or_default()
+        });
+        let how = match inside.end() {
+            End::Reported(how) => how,
+            End::Died(how) => format!("did not return: the process {how}"),
+            End::Stuck => "never returned".to_owned(),
+        };
+        check!(
+            how.is_empty(),
+            "In a closure, a destructor called with_lock and get() of the same counter during a panic. The call {how}. \
+             Expected an error: the closure still holds the lock. Decide by the owner of the lock, not by \
+             std::thread::panicking."
         );
     })
 }
@@ -706,13 +717,19 @@ fn not_aborted(child: &str, status: WaitStatus, panics: bool) -> Option<String> 
 }
 
 /// The calls that fail, and what with_lock or get must do then.
-const LOCKING: [(&str, Errno); 5] = [
+const LOCKING: [(&str, Errno); 10] = [
     ("pthread_mutex_lock", Errno::EINVAL),
     ("pthread_mutex_trylock", Errno::EINVAL),
     // The answer must wait again.
     ("pthread_mutex_timedlock", Errno::ETIMEDOUT),
     ("pthread_mutex_clocklock", Errno::ETIMEDOUT),
     ("pthread_mutex_unlock", Errno::EPERM),
+    // Code that looks for one error must not ignore the others.
+    ("pthread_mutex_lock", Errno::ENOTRECOVERABLE),
+    ("pthread_mutex_trylock", Errno::ENOTRECOVERABLE),
+    ("pthread_mutex_timedlock", Errno::ENOTRECOVERABLE),
+    ("pthread_mutex_clocklock", Errno::ENOTRECOVERABLE),
+    ("pthread_mutex_unlock", Errno::EINVAL),
 ];
 
 #[test]
@@ -720,32 +737,82 @@ fn a_failed_lock_or_unlock() {
     refusals(
         &LOCKING,
         |refused| {
-            let counter = new_counter();
+            let [counter, outer] = [(); 2].map(|()| new_counter());
+            let aborts = refused.is_some_and(|refusal| refusal.call == "pthread_mutex_unlock");
+            let may_print = || {
+                without_output();
+                let _ = add_one(&counter);
+                let _ = counter.get();
+                String::new()
+            };
+            // Code that prints all the time is being debugged.
+            let without_output_too =
+                aborts && matches!(Process::fork(may_print).end(), End::Reported(_));
+            let returned = Event::new();
             // A failed unlock must abort the process, so the calls are made in another one.
             let process = Process::fork(|| {
+                if without_output_too {
+                    without_output();
+                }
                 let ran = Cell::new(false);
-                let (entered, read) = refuse(|| {
-                    Errno::EXDEV.set();
-                    (
-                        counter.with_lock(|_, _| ran.set(true)),
-                        counter.get().map(drop),
-                    )
+                let call_both = || {
+                    let (entered, read) = refuse(|| {
+                        Errno::EXDEV.set();
+                        (
+                            counter.with_lock(|_, _| ran.set(true)),
+                            counter.get().map(drop),
+                        )
+                    });
+                    returned.send();
+                    let calls = [("with_lock", entered), ("get()", read)];
+                    mistake_after(refused, calls, ran.get())
+                        .or_else(|| mistake_after_an_error(&counter, refused))
+                };
+                let inside = outer.with_lock(|_, _| {
+                    call_both().or_else(|| {
+                        refused?;
+                        let how = not_refused(&outer)?;
+                        Some(format!(
+                            "That was inside with_lock of another counter. Then with_lock or get() of that one, inside \
+                             its own closure, {how}; expected an error. {RECORDED_ONLY_IF_LOCKED}"
+                        ))
+                    })
                 });
-                let calls = [("with_lock", entered), ("get()", read)];
-                mistake_after(refused, calls, ran.get()).unwrap_or_default()
+                match inside {
+                    Ok(mistake) => mistake.unwrap_or_default(),
+                    Err(error) => {
+                        format!("with_lock returned an error, but nobody held the lock: {error}.")
+                    }
+                }
             });
-            let aborts = refused.is_some_and(|refusal| refusal.call == "pthread_mutex_unlock");
             match process.end() {
                 End::Reported(mistake) => check!(mistake.is_empty(), "{mistake}"),
-                End::Died(how) => check!(
-                    aborts && how == "was killed by SIGABRT",
-                    "with_lock or get() did not return: its process {how}. Expected {}.",
-                    if aborts { "abort()" } else { "an error" }
+                End::Died(how) if aborts => check!(
+                    how == "was killed by SIGABRT",
+                    "with_lock or get() did not return: its process {how}. Expected abort().{}",
+                    match how.contains("failed printing") {
+                        true => {
+                            " The grader let all output fail, and eprintln! panics then: print nothing, or ignore the \
+                             error of writeln!."
+                        }
+                        false => "",
+                    }
                 ),
-                End::Stuck => fail(
-                    "with_lock or get() never returned. Return the error of the call that failed."
-                        .to_owned(),
-                ),
+                other => {
+                    let how = match other {
+                        End::Died(how) => format!("did not return: its process {how}"),
+                        _ => "never returned".to_owned(),
+                    };
+                    fail(match returned.has_arrived() {
+                        false => format!(
+                            "with_lock or get() {how}. Expected it to return the error of the call that failed."
+                        ),
+                        true => format!(
+                            "That was inside with_lock of another counter. Then a call of with_lock or get() of one of \
+                             the two counters {how}. {RECORDED_ONLY_IF_LOCKED}"
+                        ),
+                    })
+                }
             }
             if !aborts {
                 entered(
@@ -764,6 +831,25 @@ fn a_failed_lock_or_unlock() {
         },
     )
 }
+
+/// What is wrong with the next calls, if anything, after `with_lock` or `get` may have returned an error.
+fn mistake_after_an_error(counter: &Counter, refused: Option<Refusal>) -> Option<String> {
+    refused.filter(|refusal| refusal.errno != Errno::ETIMEDOUT)?;
+    let calls = [
+        ("with_lock", add_one(counter).map(drop)),
+        ("get()", counter.get().map(drop)),
+    ];
+    calls.into_iter().find_map(|(call, result)| {
+        let error = result.err()?;
+        Some(format!(
+            "with_lock or get() returned the error. Then {call} in the same thread returned an error, too, although no \
+             call failed any more: {error}. {RECORDED_ONLY_IF_LOCKED}"
+        ))
+    })
+}
+
+const RECORDED_ONLY_IF_LOCKED: &str = "If your code records who holds a lock, a call that has not locked must leave that \
+                                       record as it was.";
 
 /// What is wrong with the results of the calls, if anything, after one of their calls was made to fail. `ran` says
 /// whether the closure of `with_lock` has run.
@@ -789,7 +875,7 @@ fn mistake_after(
                 "{before}{call} returned an error: {error}. Expected abort() when the unlock failed."
             ))
         }
-        (Some(refusal), Some((call, error))) if refusal.errno == Errno::EINVAL => {
+        (Some(refusal), Some((call, error))) if refusal.errno != Errno::ETIMEDOUT => {
             if call == "with_lock" && ran {
                 return Some(
                     "with_lock ran its closure, and then returned an error. Expected it to return the error without \
@@ -800,11 +886,11 @@ fn mistake_after(
             let same = error.raw_os_error() == Some(refusal.errno as i32);
             (!same).then(|| wrong_error(error, refusal, call))
         }
-        (Some(refusal), None) if refusal.errno == Errno::EINVAL => Some(format!(
+        (Some(refusal), None) if refusal.errno != Errno::ETIMEDOUT => Some(format!(
             "with_lock and get() returned Ok; expected the error {:?}. Check the result of each pthread function.",
             refusal.errno
         )),
-        (Some(refusal), Some((call, error))) if refusal.errno == Errno::ETIMEDOUT => Some(format!(
+        (Some(_), Some((call, error))) => Some(format!(
             "{call} returned an error: {error}. Expected it to wait again: the wait for the lock has no time limit."
         )),
         (_, Some((call, error))) => Some(format!(
