@@ -115,7 +115,8 @@ fn a_smaller_reservation_if_addresses_are_limited() {
 #[test]
 fn a_reservation_shorter_than_a_step() {
     case(|| {
-        for reserve in [64 * KIB, STEP + 64 * KIB] {
+        // The last one is not a whole number of pages.
+        for reserve in [64 * KIB, STEP + 64 * KIB, 2 * STEP + 1000] {
             let allocator = Box::leak(Box::new(ThresholdAlloc::new(Config {
                 reserve,
                 ..Config::new()
@@ -561,6 +562,19 @@ fn mmap_fails() {
             let layout = layout(1000, ALIGN);
             let Some(block) = judge::refuse(|| try_alloc(&ALLOC, layout)) else {
                 if refused.is_some_and(|refusal| refusal.lasting) {
+                    let next = try_alloc(&ALLOC, layout);
+                    let in_heap =
+                        |block: &Block| block.is_in(&ALLOC.heap_range().unwrap_or_default());
+                    check!(
+                        next.is_some_and(|block| in_heap(&block)),
+                        "The heap could not be reserved, because each call of mmap failed. Now mmap works again, and the next \
+                         small block is {}; expected it in the heap. Try to reserve the heap again in a later call.",
+                        if next.is_none() {
+                            "null"
+                        } else {
+                            "outside the heap"
+                        }
+                    );
                     return;
                 }
                 judge::fail(
@@ -584,6 +598,7 @@ fn mprotect_fails() {
         |refused| {
             let mut blocks = vec![alloc(1000)];
             blocks[0].fill(0);
+            let first_break = heap().end;
             judge::refuse(|| {
                 // Until the break has moved. A refusal ends the loop, so that the next check finds its effect.
                 for _ in 0..4 * STEP / 50_000 {
@@ -596,6 +611,14 @@ fn mprotect_fails() {
                     let after = heap();
                     if after != before {
                         expect_accessible_up_to_the_break(&after);
+                        let step = after.end.saturating_sub(before.end);
+                        // The first step may be shorter, if steps end at round addresses.
+                        check!(
+                            step >= STEP || before.end == first_break,
+                            "The break moved up by {}; expected at least 128 KiB, also after a call of mprotect that \
+                             failed. If mprotect fails, the break stays.",
+                            amount(step)
+                        );
                     }
                     if let Some(block) = block {
                         block.fill(blocks.len());

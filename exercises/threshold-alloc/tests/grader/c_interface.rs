@@ -381,6 +381,39 @@ fn resized() {
     })
 }
 
+#[test]
+fn asks_the_page_size() {
+    watched(
+        || {
+            pretend::page_size(PRETENDED_PAGE);
+            free_c(malloc(LARGE));
+            let expect_pages = |call: &str| {
+                let bytes = ALLOC.stats().mapped_bytes;
+                check!(
+                    bytes.is_multiple_of(PRETENDED_PAGE),
+                    "With pages of 64 KiB, {call} was called, and stats().mapped_bytes is {bytes}; expected whole pages. Ask \
+                     sysconf(_SC_PAGESIZE) for the page size."
+                );
+            };
+            watch(|| {
+                for align in [ALIGN, 1024, PRETENDED_PAGE, 2 * PRETENDED_PAGE] {
+                    let call = format!("aligned_alloc({align}, {})", ODD_SIZES[0]);
+                    let start = ALLOC.aligned_alloc(align, ODD_SIZES[0]);
+                    let mut block = expect_c_block(start, ODD_SIZES[0], &call);
+                    expect_pages(&call);
+                    for size in ODD_SIZES {
+                        block = expect_c_block(resize(Some(block), 1, size), size, "reallocarray");
+                        expect_pages("reallocarray");
+                    }
+                    free_c(block);
+                    expect_nothing_mapped(&ALLOC);
+                }
+            });
+        },
+        |seen| expect_whole_lengths(seen, &ODD_SIZES, 2 * PRETENDED_PAGE),
+    )
+}
+
 /// The number of items of two bytes whose size wraps around to 2 bytes.
 const TOO_MANY: usize = usize::MAX / 2 + 2;
 

@@ -1,13 +1,14 @@
 //! Stage 9, bonus: a cache for each thread, so that small blocks need no lock.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::global::{self, Code};
+use super::global::{self, Code, failure};
 use super::*;
 
 /// The bytes that each thread may cache.
@@ -339,6 +340,178 @@ fn bounded_for_all_sizes_together() {
              blocks together.",
             amount(moved / KIB * KIB)
         );
+    })
+}
+
+/// Fails the case unless a full heap, in which this many blocks were freed, has room for as many again.
+fn expect_back(allocator: &ThresholdAlloc, layout: Layout, freed: usize, what: &str, why: &str) {
+    let back = the_rest(allocator, layout).len();
+    check!(
+        back >= freed,
+        "{what}. Another thread then got {back} of these {freed} blocks from the heap, which was full before; expected all \
+         of them. {why}"
+    );
+}
+
+#[test]
+fn no_block_beyond_the_limit() {
+    case(|| {
+        let layout = layout(200, ALIGN);
+        // Less than one block.
+        for limit in [1, 199] {
+            let (allocator, blocks) = full(layout);
+            allocator.set_thread_cache(limit);
+            let threads = 8;
+            let (freed, counted) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+            thread::scope(|scope| {
+                for block in blocks.into_iter().take(threads) {
+                    let (freed, counted) = (&freed, &counted);
+                    scope.spawn(move || {
+                        free_to(allocator, block);
+                        freed.wait();
+                        counted.wait();
+                    });
+                }
+                freed.wait();
+                let back = the_rest(allocator, layout).len();
+                counted.wait();
+                check!(
+                    back >= threads,
+                    "With a thread cache of {}, each of 8 threads freed a block of 200 bytes in a full heap. Another thread \
+                     then got {back} of these 8 blocks; expected all of them. Compare the limit with the bytes that the \
+                     cache would hold, the new block included.",
+                    amount(limit)
+                );
+            });
+        }
+    })
+}
+
+#[test]
+fn returned_although_the_cache_is_off() {
+    case(|| {
+        const WHY: &str = "A cache that is off may still hold blocks, and they belong to the heap.";
+        let layout = layout(200, ALIGN);
+        let count = 20;
+        let cached = move || {
+            let (allocator, blocks) = full(layout);
+            allocator.set_thread_cache(LIMIT);
+            let few = blocks.into_iter().take(count);
+            few.for_each(|block| free_to(allocator, block));
+            allocator.set_thread_cache(0);
+            allocator
+        };
+        let allocator = join_thread(thread::spawn(cached));
+        let what =
+            "A thread cached 20 blocks of 200 bytes, the limit was set to 0, and the thread ended";
+        expect_back(allocator, layout, count, what, WHY);
+        if !traces::trims() {
+            return;
+        }
+        let allocator = cached();
+        allocator.trim();
+        let what = "A thread cached 20 blocks of 200 bytes, the limit was set to 0, and the thread called trim()";
+        join_thread(thread::spawn(move || {
+            expect_back(allocator, layout, count, what, WHY);
+        }));
+    })
+}
+
+/// Blocks of another allocator that a thread-local variable frees when its thread ends.
+struct Rest(Cell<Option<(&'static ThresholdAlloc, Vec<Block>)>>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if let Some((allocator, blocks)) = self.0.take() {
+            blocks
+                .into_iter()
+                .for_each(|block| free_to(allocator, block));
+        }
+    }
+}
+
+thread_local! {
+    static REST_BEFORE: Rest = const { Rest(Cell::new(None)) };
+    static REST_AFTER: Rest = const { Rest(Cell::new(None)) };
+}
+
+#[test]
+fn a_thread_that_ends_caches_nothing() {
+    case(|| {
+        let layout = layout(200, ALIGN);
+        let (allocator, blocks) = full(layout);
+        allocator.set_thread_cache(LIMIT);
+        // The destructors of the variables run before and after that of the cache, in an order that std chooses.
+        let parts = [0..20, 20..40, 40..60].map(|part| blocks[part].to_vec());
+        let [before, inside, after] = parts;
+        join_thread(thread::spawn(move || {
+            REST_BEFORE.with(|rest| rest.0.set(Some((allocator, before))));
+            inside
+                .into_iter()
+                .for_each(|block| free_to(allocator, block));
+            REST_AFTER.with(|rest| rest.0.set(Some((allocator, after))));
+        }));
+        let what = "A thread cached 20 blocks of 200 bytes, and while it ended, destructors of two thread-local variables freed \
+                    40 more";
+        let why = "Once the thread's cache is destroyed, return blocks to the heap.";
+        expect_back(allocator, layout, 60, what, why);
+    })
+}
+
+#[test]
+fn a_header_that_two_threads_change() {
+    case_with(Limits::with_steps(), || {
+        enable_cache();
+        fill_cache();
+        let new = |allocator, size| alloc_from(allocator, layout(size, ALIGN));
+        let prepare = || {
+            let allocator = global::fresh();
+            allocator.set_thread_cache(2000);
+            let [before, block, after] = [3000, 100, 100].map(|size| new(allocator, size));
+            after.fill(2);
+            // The cache has no room for it, so the heap knows that the memory before the block is free.
+            free_to(allocator, before);
+            (allocator, block, after)
+        };
+        // Where an answer may keep a header: the tracer watches only its address.
+        type Header = [AtomicUsize; 16];
+        let header = |block: Block| {
+            let start = block.start.wrapping_sub(64).cast::<Header>();
+            // SAFETY: the memory belongs to the heap, before and in the block, and is never unmapped.
+            unsafe { &*start }
+        };
+        let (allocator, block, _) = prepare();
+        let freed = Mutex::new(Some(block));
+        Steps::of(header(block), || free_to(allocator, take(&freed))).find_in_thread();
+        let free_beside = |place| {
+            let (allocator, block, after) = prepare();
+            let freed = Mutex::new(Some(block));
+            let steps = Steps::of(header(block), || free_to(allocator, take(&freed)));
+            let ((), taken) = steps.beside(place, || {
+                let taken = new(allocator, 3000);
+                taken.fill(1);
+                taken
+            });
+            // The first thread has ended, so its cached block is back in the heap.
+            let others = [100, 3000, 100].map(|size| new(allocator, size));
+            others.iter().for_each(|other| other.fill(3));
+            taken.expect(1, OVERLAP);
+            after.expect(2, OVERLAP);
+            expect_disjoint(&[&others[..], &[taken, after]].concat());
+            others
+                .into_iter()
+                .chain([taken, after])
+                .for_each(|block| free_to(allocator, block));
+        };
+        for place in 0..judge::places() {
+            let failed = failure(fork_child(|| free_beside(place)));
+            check!(
+                failed.is_none(),
+                "The grader stopped a thread that freed a block into its cache, while another thread allocated the free \
+                 memory before that block. Then the process crashed, or a block was overwritten. Both threads change the \
+                 block's header: do that under the lock, or in atomic steps."
+            );
+        }
     })
 }
 

@@ -874,6 +874,22 @@ fn a_fork_while_a_thread_is_inside() {
     })
 }
 
+#[test]
+fn a_fork_without_a_heap() {
+    case_with(Limits::with_steps(), || {
+        // In a child, so that this process has no heap yet.
+        if !traces::is_written(expect_global_alloc) {
+            expect_global_alloc();
+        }
+        let steps = Steps::of(&ALLOC, || free(alloc(LARGE)));
+        steps.find_in_thread();
+        for place in 0..judge::places() {
+            let ((), failed) = steps.beside(place, || failure(fork_child_that_allocates(&ALLOC)));
+            fail_if_child_failed("alloc or dealloc of a mapped block", failed);
+        }
+    })
+}
+
 /// Gives other threads time to call the allocator before a fork. The handlers that an answer registers later run before
 /// this one. If they have locked the allocator, it must still be locked.
 extern "C" fn wait_before_fork() {

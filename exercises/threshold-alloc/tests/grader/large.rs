@@ -441,6 +441,17 @@ fn munmap_fails() {
                             free(block);
                         }
                     });
+                    // A later stage may take a block from the heap, where a free list may be in it.
+                    let untouched = alloc_aligned(SHORTER, align);
+                    judge::refuse(|| free(untouched));
+                    let resident = untouched.resident();
+                    check!(
+                        resident <= page_size(),
+                        "A block of 150 KiB was freed that nobody had touched, and now {} of it are resident; expected at \
+                         most one page. If munmap fails, leave the memory as it is: do not access the pages of a mapped \
+                         block.",
+                        amount(resident)
+                    );
                     for (seed, other) in [1, 2].into_iter().zip(others) {
                         other.expect(seed, OVERLAP);
                         free(other);

@@ -426,6 +426,49 @@ fn a_full_heap_falls_back_to_mappings() {
 }
 
 #[test]
+fn a_failed_request_costs_nothing() {
+    case(|| {
+        // Ends the case here if stage 4 is not written yet.
+        ALLOC.set_max_maps(0);
+        let layout = layout(200, ALIGN);
+        let (allocator, mut blocks) = full(layout);
+        let mut freed = 0;
+        // Free places of different lengths, each between live blocks.
+        for number in (0..blocks.len() / 2).rev().filter(|number| number % 8 > 2) {
+            free_to(allocator, blocks.swap_remove(number));
+            freed += 1;
+        }
+        for (seed, block) in blocks.iter().enumerate() {
+            block.fill(seed);
+        }
+        for (size, align) in [
+            (64 * KIB, ALIGN),
+            (200, 64 * KIB),
+            (2000, 1024),
+            (5000, 4 * KIB),
+            (900, 512),
+            (1 << 40, ALIGN),
+        ] {
+            let wanted = self::layout(size, align);
+            if let Some(block) = try_alloc(allocator, wanted) {
+                free_to(allocator, block);
+            }
+        }
+        let back = the_rest(allocator, layout).len();
+        check!(
+            back >= freed,
+            "{freed} blocks of 200 bytes were freed in a full heap. Then longer blocks, and blocks with larger alignments, were \
+             requested, for some of which there was no place, and freed. After that the heap had room for {back} blocks of 200 \
+             bytes; expected {freed}. A request must leave free memory as it was if it fails, and join its parts again when \
+             its block is freed."
+        );
+        for (seed, block) in blocks.iter().enumerate() {
+            block.expect(seed, OVERLAP);
+        }
+    })
+}
+
+#[test]
 fn counted() {
     case(|| {
         let blocks: Vec<_> = large_sizes()

@@ -51,6 +51,9 @@ const ALIGN: usize = 16;
 /// The largest page size of aarch64, which is a multiple of every machine's page size.
 const PRETENDED_PAGE: usize = 64 * KIB;
 
+/// Sizes of large blocks, not multiples of any page size. A block that gets one after the other grows and shrinks.
+const ODD_SIZES: [usize; 5] = [200_123, 400_321, 300_007, 1_000_003, 150_001];
+
 /// A configuration with a small reservation, for cases that use many allocators.
 const SHORT: Config = Config {
     reserve: 64 * MIB,
@@ -402,6 +405,60 @@ fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
         stats.mapped_blocks,
         stats.mapped_bytes
     );
+}
+
+/// Returns an allocator whose heap has no room for another block of this layout, and its blocks.
+fn full(layout: Layout) -> (&'static ThresholdAlloc, Vec<Block>) {
+    let allocator: &ThresholdAlloc = Box::leak(Box::new(ThresholdAlloc::new(Config {
+        threshold: usize::MAX,
+        max_maps: 0,
+        reserve: 128 * KIB,
+    })));
+    let blocks = the_rest(allocator, layout);
+    check!(
+        blocks.len() > 10,
+        "The configuration reserves 128 KiB, and the heap had room for {} of {}. Use the whole reservation.",
+        judge::count(blocks.len(), "block"),
+        amount(layout.size())
+    );
+    (allocator, blocks)
+}
+
+/// Allocates blocks until the heap is full.
+fn the_rest(allocator: &ThresholdAlloc, layout: Layout) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    while let Some(block) = try_alloc(allocator, layout) {
+        // With a full heap and a cap of 0, an answer may return a mapping or null.
+        if !block.is_in(&allocator.heap_range().unwrap_or_default()) {
+            free_to(allocator, block);
+            break;
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Fails the case unless each watched call that unmaps or resizes a mapping got whole pages of `PRETENDED_PAGE`, or the
+/// length of a block of one of these sizes with at most `front` bytes in front of it.
+fn expect_whole_lengths(seen: &Seen, sizes: &[usize], front: usize) {
+    // The kernel rounds a length up, so the length of the block, and that of a header, will do as well.
+    let of_block = |bytes: usize| {
+        let mut sizes = sizes.iter();
+        sizes.any(|size| (*size..size + front + 64).contains(&bytes))
+    };
+    for (name, lengths) in [("munmap", 1..2), ("mremap", 1..3)] {
+        for call in seen.calls(name) {
+            for length in &call.args[lengths.clone()] {
+                let bytes = *length as usize;
+                check!(
+                    bytes.is_multiple_of(PRETENDED_PAGE) || of_block(bytes),
+                    "With pages of 64 KiB, {name} was called with a length of {} for a mapped block; expected the block's \
+                     length or whole pages. Ask sysconf(_SC_PAGESIZE) for the page size.",
+                    amount(bytes)
+                );
+            }
+        }
+    }
 }
 
 fn pointer_to(address: usize) -> *const u8 {

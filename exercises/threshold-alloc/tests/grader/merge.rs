@@ -22,6 +22,8 @@ fn trim_empties_the_heap() {
         ALLOC.trim();
         for order in ORDERS {
             let mut blocks = alloc_mixed(2 * MIB, 11);
+            // What is skipped for an alignment is free memory, too.
+            blocks.extend((0..200).map(|number| alloc_aligned(1000, 32 << (number % 10))));
             let full = heap();
             reorder(&mut blocks, order);
             blocks.into_iter().for_each(free);
@@ -405,20 +407,9 @@ fn trim_fails() {
             let kept = alloc(1000);
             kept.fill(1);
             alloc_mixed(MIB, 15).into_iter().for_each(free);
+            let before = heap().end;
             judge::refuse(|| ALLOC.trim());
-            let end = heap().end;
-            let last = permissions(pointer_to(end - 1));
-            check!(
-                last.read && last.write,
-                "After trim(), the last byte before the break is not readable and writable. Move the break down \
-                 before you make memory PROT_NONE, or leave both as they are."
-            );
-            let beyond = permissions(pointer_to(end));
-            check!(
-                !beyond.read && !beyond.write,
-                "After trim(), the memory beyond the break is accessible. If it cannot be made PROT_NONE, leave the \
-                 break where it is."
-            );
+            expect_consistent(&(heap().end..before), "trim()");
             kept.expect(1, "trim() must not change a live block.");
             let blocks = alloc_mixed(2 * MIB, 16);
             expect_disjoint(&blocks);
@@ -436,6 +427,68 @@ fn trim_fails() {
         },
         |_| (),
     )
+}
+
+#[test]
+fn returning_the_end_fails() {
+    judge::refusals(
+        &[
+            ("mmap", Errno::ENOMEM),
+            ("mprotect", Errno::ENOMEM),
+            ("madvise", Errno::EINVAL),
+        ],
+        |_| {
+            ALLOC.trim();
+            let kept = alloc(1000);
+            kept.fill(1);
+            ALLOC.set_max_maps(0);
+            let long = alloc(4 * MIB);
+            long.fill(2);
+            let before = heap().end;
+            judge::refuse(|| free(long));
+            expect_consistent(&(heap().end..before), "dealloc of a block of 4 MiB");
+            kept.expect(1, "dealloc must not change another block.");
+            let again = alloc(4 * MIB);
+            again.fill(3);
+            kept.expect(1, OVERLAP);
+            free(again);
+            free(kept);
+            ALLOC.trim();
+            let left = heap().len();
+            check!(
+                left <= 64 * KIB,
+                "Every block was freed, and trim() left a heap of {}; expected at most 64 KiB. If a call fails in \
+                 dealloc, a later trim() must still work.",
+                amount(left)
+            );
+        },
+        |_| (),
+    )
+}
+
+/// Fails the case unless the heap is accessible up to its break and not beyond, and the memory that `call` has returned is
+/// not resident.
+fn expect_consistent(returned: &Range<usize>, call: &str) {
+    let end = heap().end;
+    let last = permissions(pointer_to(end - 1));
+    check!(
+        last.read && last.write,
+        "After {call}, the last byte before the break is not readable and writable. Move the break down before you make \
+         memory PROT_NONE, or leave both as they are."
+    );
+    let beyond = permissions(pointer_to(end));
+    check!(
+        !beyond.read && !beyond.write,
+        "After {call}, the memory beyond the break is accessible. If it cannot be made PROT_NONE, leave the break where it \
+         is."
+    );
+    let left = resident_bytes(returned);
+    check!(
+        left <= 64 * KIB,
+        "{call} moved the break down, but {} of the old heap are still resident; expected at most 64 KiB. If the pages \
+         cannot be returned to the kernel, leave the break where it is.",
+        amount(left)
+    );
 }
 
 #[test]

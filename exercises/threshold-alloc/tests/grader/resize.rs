@@ -297,6 +297,33 @@ fn one_call_to_grow() {
 }
 
 #[test]
+fn asks_the_page_size() {
+    watched(
+        || {
+            pretend::page_size(PRETENDED_PAGE);
+            free(alloc(LARGE));
+            watch(|| {
+                for align in [ALIGN, 2 * PRETENDED_PAGE] {
+                    let mut block = alloc_aligned(ODD_SIZES[0], align);
+                    for size in ODD_SIZES {
+                        block = realloc(block, size);
+                        let bytes = ALLOC.stats().mapped_bytes;
+                        check!(
+                            bytes.is_multiple_of(PRETENDED_PAGE) && bytes >= size,
+                            "With pages of 64 KiB, a mapped block was resized to {size} bytes, and stats().mapped_bytes is \
+                             {bytes}; expected whole pages. Ask sysconf(_SC_PAGESIZE) for the page size.",
+                        );
+                    }
+                    free(block);
+                    expect_nothing_mapped(&ALLOC);
+                }
+            });
+        },
+        |seen| expect_whole_lengths(seen, &ODD_SIZES, 0),
+    )
+}
+
+#[test]
 fn nothing_is_copied() {
     case(|| {
         for threshold in [THRESHOLD, 16 * MIB] {
@@ -358,6 +385,8 @@ fn large_alignments_are_kept() {
 #[test]
 fn shrinking_returns_the_rest() {
     case(|| {
+        // The first block may also set up a table of the mappings.
+        free(alloc(LARGE));
         let before = mapped_by_this_process();
         let long = alloc(8 * MIB);
         long.touch_ends();

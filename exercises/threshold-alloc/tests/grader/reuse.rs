@@ -88,6 +88,33 @@ fn every_size_between_live_blocks() {
 }
 
 #[test]
+fn every_free_place_between_live_blocks() {
+    case(|| {
+        for size in [
+            24, 100, 600, 1000, 1100, 1500, 2000, 5000, 7000, 20_000, 50_000, 100_000,
+        ] {
+            let count = (2 * MIB / size).clamp(20, 400);
+            let pairs: Vec<_> = (0..count).map(|_| (alloc(size), alloc(24))).collect();
+            let before = heap().end;
+            pairs.iter().for_each(|(block, _)| free(*block));
+            let again: Vec<_> = (0..count).map(|_| alloc(size)).collect();
+            let moved = heap().end.saturating_sub(before);
+            check!(
+                moved == 0,
+                "{count} blocks of {} were freed, with a live block behind each of them, and as many of the same size were \
+                 allocated. The break moved up by {}; expected it to stay. Reuse each free place, also for exactly the size \
+                 that it has.",
+                amount(size),
+                amount(moved)
+            );
+            expect_disjoint(&again);
+            let live = pairs.into_iter().map(|(_, live)| live);
+            again.into_iter().chain(live).for_each(free);
+        }
+    })
+}
+
+#[test]
 fn a_longer_block_after_a_shorter_one() {
     case(|| longer_after_shorter(ALIGN))
 }
