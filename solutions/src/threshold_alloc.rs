@@ -599,7 +599,8 @@ fn map_aligned(len: usize, align: usize, protection: libc::c_int) -> io::Result<
     Ok(block)
 }
 
-/// Unmaps pages. If munmap would have to split a mapping at the limit of vm.max_map_count, only their memory is freed.
+/// Unmaps pages. If munmap would have to split a mapping at the limit of vm.max_map_count, only their memory is freed, or
+/// nothing if they are locked.
 ///
 /// # Safety
 /// The pages are mapped, and nobody uses them any more.
@@ -609,10 +610,13 @@ unsafe fn unmap_pages(start: *mut u8, len: usize) -> io::Result<()> {
         return Ok(());
     }
     let error = io::Error::last_os_error();
+    if error.kind() != io::ErrorKind::OutOfMemory {
+        return Err(error);
+    }
+    // Fails if the pages are locked.
     // SAFETY: the caller's contract.
-    let freed = error.kind() == io::ErrorKind::OutOfMemory
-        && unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) } == 0;
-    if freed { Ok(()) } else { Err(error) }
+    unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
+    Ok(())
 }
 
 /// Makes reserved memory readable and writable.

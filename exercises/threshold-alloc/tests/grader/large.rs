@@ -465,3 +465,25 @@ fn munmap_fails() {
         |seen| seen.expect_nothing_left(),
     )
 }
+
+/// madvise(2) does not free locked pages.
+#[test]
+fn munmap_of_a_locked_block_fails() {
+    judge::refusals(
+        &[("munmap", Errno::ENOMEM)],
+        |_| {
+            let block = alloc(SHORTER);
+            // SAFETY: mlock changes no contents.
+            if unsafe { libc::mlock(block.start.cast(), 1) } == -1 {
+                judge::skip("RLIMIT_MEMLOCK does not permit to lock a page");
+            }
+            judge::refuse(|| free(block));
+            // SAFETY: as above. It fails if the block is unmapped.
+            unsafe { libc::munlock(block.start.cast(), 1) };
+            let next = alloc(SHORTER);
+            next.fill(5);
+            free(next);
+        },
+        |_| (),
+    )
+}
