@@ -2,16 +2,22 @@
 //! `cargo test --test class` needs bubblewrap, and takes some minutes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use course::exercise::Exercise;
+use nix::libc;
 use tempfile::TempDir;
 use workbook::class::result::{Outcome, Status};
 
@@ -240,6 +246,14 @@ fn a_wrong_path_is_an_error_of_the_command() {
     one.arg(answers.join("other.rs")).arg(&result);
     expect(&mut one, "other.rs cannot be read");
     assert!(!result.exists());
+    class.write("folder/lib.rs", &stub());
+    for (submission, result) in [("student.rs", "student.rs"), ("folder", "folder/lib.rs")] {
+        let mut one = workbook(&["one", "--exercise", EXERCISE]);
+        one.args([submission, result].map(|name| answers.join(name)));
+        expect(&mut one, "is the submission or a part of it");
+        assert_eq!(read(answers.join(result)), stub());
+    }
+    fs::remove_dir_all(answers.join("folder")).expect("a folder");
     for results in ["answers", "answers/results", "answers/../answers/a/b"] {
         let message = "name another folder for the results";
         expect(&mut class.grade_command(results, 1), message);
@@ -257,6 +271,59 @@ fn a_wrong_path_is_an_error_of_the_command() {
     let mut questions = workbook(&["questions"]);
     let no_result = questions.arg(answers.join("student.rs"));
     expect(no_result, "is not a result file");
+}
+
+#[test]
+fn a_name_that_cannot_be_used_does_not_stop_the_class() {
+    let class = Class::new();
+    class.write("student.rs", &solution());
+    class.write("red\u{1b}[31m\nforged.rs", &stub());
+    // With `.json` it is too long.
+    class.write(&format!("{}.rs", "z".repeat(251)), &stub());
+    let no_text = OsStr::from_bytes(b"\xff.rs");
+    fs::write(class.path("student.rs").with_file_name(no_text), stub()).expect("a file");
+    let output = class.grade_command("results", 2).output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.expect("it starts");
+    let [lines, errors] = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert_eq!(status.code(), Some(2), "{errors}");
+    assert!(lines.contains("student: 80 of 80 points"), "{lines}");
+    assert!(
+        lines.contains(r"red\u{1b}[31m\nforged: 0 of 80 points"),
+        "{lines}"
+    );
+    assert!(errors.contains("File name too long"), "{errors}");
+    assert!(
+        errors.contains("has no name in UTF-8: rename it"),
+        "{errors}"
+    );
+    let table = read(class.folder.path().join("results/results.csv"));
+    assert!(table.contains("student,private-alloc,80,80"), "{table}");
+}
+
+#[test]
+fn an_answer_that_cannot_be_linked_is_told_why() {
+    let solution = solution();
+    let calls = "pub fn len(&self) -> usize {";
+    let missing = "unsafe extern \"C\" { fn does_not_exist(); }\n";
+    let calls_it = format!("{calls} unsafe {{ does_not_exist() }};");
+    let answer = solution.replace(calls, &calls_it) + missing;
+    let outcome = grade(&answer);
+    expect_rejected(&outcome, "the answer cannot be linked: ");
+    assert!(outcome.note.contains("does_not_exist"), "{}", outcome.note);
+    let quoted = r#"compile_error!("No space left on device");"#;
+    expect_rejected(&grade(&(solution + quoted)), "No space left on device");
+}
+
+#[test]
+fn a_teacher_is_told_what_to_read() {
+    let unusual = "pub fn key() -> Option<String> { std::env::var(\"JUDGE_CHILD\").ok() }\n";
+    let outcome = grade(&(solution() + unusual));
+    assert_eq!(points(&outcome), 80.0, "{outcome:#?}");
+    assert_eq!(outcome.note, "the code has `JUDGE_`: read it");
 }
 
 #[test]
@@ -442,6 +509,8 @@ fn an_answer_reaches_nothing_but_its_own_folder() {
     class.write("probe.rs", &in_map_by_hand(&probe));
     let outcome = class.one_with("probe.rs", |command| {
         command.env("CLASS_SECRET", "1");
+        // SAFETY: between fork and exec the function makes only system calls.
+        unsafe { command.pre_exec(begin_session_with_a_key) };
     });
     assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
     let sentences = outcome
@@ -459,6 +528,18 @@ fn an_answer_reaches_nothing_but_its_own_folder() {
     class.write("after.rs", &(solution() + "// after\n"));
     let after = class.one("after.rs");
     assert_eq!(points(&after), 80.0, "{after:#?}");
+}
+
+/// Gives this process a session keyring with a key. Where the kernel has no keyrings, there is nothing to reach.
+fn begin_session_with_a_key() -> io::Result<()> {
+    let no_name = ptr::null::<libc::c_char>();
+    let keyring = libc::KEY_SPEC_SESSION_KEYRING;
+    let (kind, name, value) = (c"user".as_ptr(), c"class-secret".as_ptr(), c"1".as_ptr());
+    // SAFETY: the call reads no memory.
+    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) };
+    // SAFETY: the texts end with zeros, and the value has one byte before its zero.
+    unsafe { libc::syscall(libc::SYS_add_key, kind, name, value, 1, keyring) };
+    Ok(())
 }
 
 /// As root, the number of processes is only limited from outside.

@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use prepare::Prepared;
-use result::Outcome;
+use result::{Outcome, Status};
 use submission::Submission;
 use work::Graded;
 
@@ -49,6 +49,7 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
         return Ok(Outcome { kept: true, ..kept });
     }
     let student = submission::student(submission)?;
+    let unusual = read.as_ref().ok().and_then(Submission::unusual);
     let mut outcome = Outcome::new(&student, exercise, answer, &prepared.graders);
     let graded = match read {
         Ok(submission) => work::grade(prepared, &submission),
@@ -57,6 +58,11 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
         Err(error) => Ok(Graded::rejected(format!("{error:#}"))),
     };
     outcome.set(exercise, graded);
+    if let Some(word) = unusual
+        && outcome.status == Status::Graded
+    {
+        outcome.add_note(&format!("the code has `{word}`: read it"));
+    }
     outcome.seconds = (begin.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     result::write_json(result, &outcome)?;
     Ok(outcome)

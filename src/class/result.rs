@@ -103,14 +103,21 @@ impl Outcome {
             Ok(Graded::Rejected { note, compiler }) => {
                 self.status = Status::Rejected;
                 self.score = Some(Score::nothing(exercise));
-                self.note = visible(&note);
+                self.note = one_line(&note);
                 self.compiler = compiler;
             }
             Err(error) => {
                 self.status = Status::CouldNot;
-                self.note = visible(&format!("{error:#}"));
+                self.note = one_line(&format!("{error:#}"));
             }
         }
+    }
+
+    pub fn add_note(&mut self, note: &str) {
+        if !self.note.is_empty() {
+            self.note += "; ";
+        }
+        self.note += note;
     }
 
     pub fn read(path: &Path) -> Option<Outcome> {
@@ -132,6 +139,16 @@ impl Outcome {
             Some(score) => format!("{} of {} points{note}", score.points, score.possible),
             None => format!("could not be graded{note}"),
         }
+    }
+}
+
+/// A text of a student as one line of a terminal, which it cannot control, and of a bounded length.
+pub fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let text = visible(text).replace('\n', "\\n");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

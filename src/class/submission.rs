@@ -51,6 +51,26 @@ impl Submission {
         Ok(())
     }
 
+    /// A word in the sources that few answers need, and with which one could interfere with its grading.
+    pub fn unusual(&self) -> Option<&'static str> {
+        const UNUSUAL: [&str; 7] = [
+            "link_section",
+            "no_mangle",
+            "export_name",
+            "global_asm",
+            "JUDGE_",
+            "env::var",
+            "environ",
+        ];
+        let is_part = |word: &&str| {
+            let ends = |rest: &str| *word != "environ" || !rest.starts_with("ment");
+            self.0
+                .values()
+                .any(|text| text.split(word).skip(1).any(ends))
+        };
+        UNUSUAL.into_iter().find(is_part)
+    }
+
     /// The SHA-256 of the only file, or of all files with their names.
     ///
     /// # Errors
@@ -86,7 +106,8 @@ fn folder_of_sources(folder: &Path) -> Result<PathBuf> {
     let source = folder.join("src");
     let is_folder =
         |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_dir());
-    let exists = |path: PathBuf| fs::symlink_metadata(path).is_ok();
+    // A symbolic link is refused later, with its own sentence.
+    let exists = |path: PathBuf| fs::symlink_metadata(&path).is_ok() && !is_folder(&path);
     if is_folder(&source) && exists(source.join("lib.rs")) {
         return Ok(source);
     }

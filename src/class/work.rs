@@ -75,16 +75,27 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
         }),
     };
     let mut cases = Vec::new();
+    let mut could_not = None;
+    let stop = Stop::default();
     let all = grader.cases()?;
-    grader.run_all(all, &Stop::default(), |case| cases.push(case))?;
-    for case in &mut cases {
+    let ran = grader.run_all(all, &stop, |mut case| {
         if let Some(sentence) = &mut case.sentence {
             *sentence = sentence.replace(&package, "");
         }
-        let sentence = case.sentence.as_deref().unwrap_or_default();
-        if case.could_not_be_graded() {
-            bail!("{}: {}", case.name, sentence.trim_end_matches('.'));
+        if case.could_not_be_graded() && could_not.is_none() {
+            let sentence = case.sentence.as_deref().unwrap_or_default();
+            could_not = Some(format!("{}: {}", case.name, sentence.trim_end_matches('.')));
+            // Each of the others may take as long as this one.
+            stop.stop();
         }
+        cases.push(case);
+    });
+    if let Some(why) = could_not {
+        bail!(why);
+    }
+    ran?;
+    for case in &mut cases {
+        let sentence = case.sentence.as_deref().unwrap_or_default();
         // An answer may make the judge skip a case: by code that cannot be executed step by step, for example.
         if case.verdict == Verdict::Skipped && !prepared.may_be_skipped(&case.name) {
             case.sentence = Some(format!("{ONLY_HERE}: {sentence}"));
@@ -244,9 +255,12 @@ fn dependencies_in_sandbox(prepared: &Prepared) -> PathBuf {
     prepared.target.join("dependencies")
 }
 
+/// How long the compiler may take, which has `COMPILE_SECONDS` of processor time.
+const COMPILE_MINUTES: u64 = 5;
+
 /// What the compiler may take and print.
 const LIMITS: Limits = Limits {
-    time: Duration::from_secs(15 * 60),
+    time: Duration::from_secs(COMPILE_MINUTES * 60),
     output: 4 << 20,
 };
 
@@ -265,14 +279,36 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
         "the grader does not compile with this answer: its public items differ from the task's",
     ]) {
         let mut command = sandbox.compiler(&rustc.command(&incremental)?);
-        if let Some(rejected) = run_compiler(&mut command, what)? {
+        if let Some(rejected) = run_compiler(&mut command, what, &place.output)? {
             return Ok(Some(rejected));
         }
     }
     Ok(None)
 }
 
-fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> {
+/// Whether the file system of this folder has less space than a compiler's results need.
+fn is_full(folder: &Path) -> Result<bool> {
+    const NEEDED: u64 = 256 << 20;
+    let about = nix::sys::statvfs::statvfs(folder)?;
+    Ok(about.blocks_available() * about.fragment_size() < NEEDED)
+}
+
+/// The line of the compiler's errors in which the linker says what is wrong.
+fn linkers_error(compiler: &str) -> &str {
+    const KNOWN: [&str; 4] = [
+        "undefined symbol",
+        "undefined reference",
+        "duplicate symbol",
+        "multiple definition",
+    ];
+    let line = compiler
+        .lines()
+        .find(|line| KNOWN.iter().any(|known| line.contains(known)));
+    line.unwrap_or("see the compiler's errors").trim()
+}
+
+/// `results` is the folder of the compiler's results.
+fn run_compiler(command: &mut Command, what: &str, results: &Path) -> Result<Option<Rejection>> {
     let mut watch = None;
     let ran = process::run_with(command, LIMITS, |group| {
         watch = Some(sandbox::watch(group));
@@ -283,13 +319,17 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> 
     }
     let coloured = cargo::rendered_errors(&ran.stderr);
     let compiler = anstream::adapter::strip_str(&coloured).to_string();
-    // A full disk is not the student's fault.
+    // A full disk is not the student's fault. The sources may contain these words.
     ensure!(
-        !compiler.contains("No space left on device"),
+        !compiler.contains("No space left on device") || !is_full(results)?,
         "the compiler has no space left on the disk"
     );
     if let Some(first) = compiler.lines().next() {
-        return Ok(Some((format!("{what}: {first}"), compiler)));
+        let note = match first.contains("error: linking with") {
+            true => format!("the answer cannot be linked: {}", linkers_error(&compiler)),
+            false => format!("{what}: {first}"),
+        };
+        return Ok(Some((note, compiler)));
     }
     let signal = match ran.end {
         End::Exited(status) => std::os::unix::process::ExitStatusExt::signal(&status)
@@ -298,7 +338,13 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> 
             let note = "the compiler's errors do not end".to_owned();
             return Ok(Some((note, String::new())));
         }
-        End::TimeLimit => None,
+        End::TimeLimit => {
+            let note = format!(
+                "the compiler had not ended after {COMPILE_MINUTES} minutes, in which it used less than \
+                 {COMPILE_SECONDS} s of processor time: look for a macro that includes a pipe or a device"
+            );
+            return Ok(Some((note, String::new())));
+        }
     };
     let note = match signal {
         Some(nix::libc::SIGXCPU) => format!(
@@ -309,6 +355,9 @@ fn run_compiler(command: &mut Command, what: &str) -> Result<Option<Rejection>> 
             "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too \
              large"
                 .to_owned()
+        }
+        Some(nix::libc::SIGXFSZ) => {
+            "the compiler's results are too large: look for a constant or a static that is too large".to_owned()
         }
         _ => {
             // The compiler's messages are JSON. Others are those of the sandbox.

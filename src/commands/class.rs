@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -12,7 +13,7 @@ use course::exercise::Exercise;
 use nix::unistd::geteuid;
 
 use crate::class::prepare::Prepared;
-use crate::class::result::{self, Outcome, Status};
+use crate::class::result::{self, Outcome, Status, one_line};
 use crate::class::{self, Isolation, submission};
 use crate::grade::sandbox;
 use crate::{say, warn};
@@ -47,13 +48,18 @@ pub fn one(
     // A wrong path is a mistake of the command, and no student's fault.
     fs::symlink_metadata(submission)
         .with_context(|| format!("{} cannot be read", submission.display()))?;
+    ensure!(
+        !std::path::absolute(result)?.starts_with(std::path::absolute(submission)?),
+        "{} is the submission or a part of it: name another file for the result",
+        result.display()
+    );
     let prepared = prepare(root, exercise, isolation)?;
     let outcome = class::grade_one(&prepared, submission, result)?;
     if let Some((file, visibility)) = gradescope {
         result::write_json(file, &class::gradescope::document(&outcome, visibility))?;
     }
-    say!("{}: {}", outcome.student, line(&outcome));
-    Ok(status(&[outcome]))
+    say!("{}: {}", one_line(&outcome.student), line(&outcome));
+    Ok(status(&[outcome], false))
 }
 
 /// Grades every submission in a folder, and writes a result file for each, and a table.
@@ -67,7 +73,7 @@ pub fn grade(
     results: Option<&Path>,
     jobs: Option<usize>,
 ) -> Result<ExitCode> {
-    let submissions = submissions(folder)?;
+    let (submissions, nameless) = submissions(folder)?;
     let results = match results {
         Some(results) => results.to_owned(),
         None => beside(folder)?,
@@ -85,6 +91,7 @@ pub fn grade(
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let waiting = Mutex::new(submissions.iter());
     let finished = Mutex::new(Vec::new());
+    let is_missing = AtomicBool::new(nameless);
     let work = || -> Result<()> {
         loop {
             let next = waiting.lock().map_err(|_| anyhow!(POISONED))?.next();
@@ -92,10 +99,19 @@ pub fn grade(
                 return Ok(());
             };
             let file = results.join(format!("{student}.json"));
-            let outcome = class::grade_one(&prepared, path, &file)?;
+            let outcome = match class::grade_one(&prepared, path, &file) {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    // The others can be graded, unless the disk is full, for example.
+                    warn!("{}: {}", one_line(student), one_line(&format!("{error:#}")));
+                    is_missing.store(true, Ordering::SeqCst);
+                    continue;
+                }
+            };
             let mut finished = finished.lock().map_err(|_| anyhow!(POISONED))?;
             let (line, total) = (line(&outcome), submissions.len());
             finished.push(outcome);
+            let student = one_line(student);
             say!("[{}/{total}] {student}: {line}", finished.len());
         }
     };
@@ -115,7 +131,7 @@ pub fn grade(
         "The table is {}, and the verdicts are in the files beside it.",
         table.display()
     );
-    Ok(status(&finished))
+    Ok(status(&finished, is_missing.into_inner()))
 }
 
 /// Prints questions about the calls that an answer made.
@@ -151,21 +167,31 @@ fn line(outcome: &Outcome) -> String {
 
 const POISONED: &str = "a thread panicked";
 
-fn status(outcomes: &[Outcome]) -> ExitCode {
+/// `is_missing` says whether a submission has no outcome.
+fn status(outcomes: &[Outcome], is_missing: bool) -> ExitCode {
     let could_not = |outcome: &Outcome| outcome.status == Status::CouldNot;
-    match outcomes.iter().any(could_not) {
+    match is_missing || outcomes.iter().any(could_not) {
         true => ExitCode::from(COULD_NOT),
         false => ExitCode::SUCCESS,
     }
 }
 
-/// The submissions by their students' names. Hidden files are none.
-fn submissions(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+/// The submissions by their students' names, and whether there are others, whose names cannot be written to a table. Hidden
+/// files are none.
+fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
     let mut found = BTreeMap::new();
+    let mut nameless = false;
     let entries = fs::read_dir(folder);
     for entry in entries.with_context(|| format!("{} cannot be read", folder.display()))? {
         let path = entry?.path();
-        let student = submission::student(&path)?;
+        let student = match submission::student(&path) {
+            Ok(student) => student,
+            Err(error) => {
+                warn!("{}: rename it", one_line(&format!("{error:#}")));
+                nameless = true;
+                continue;
+            }
+        };
         if student.starts_with('.') {
             continue;
         }
@@ -178,7 +204,7 @@ fn submissions(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     ensure!(!found.is_empty(), "{} is empty", folder.display());
-    Ok(found)
+    Ok((found, nameless))
 }
 
 /// Makes the folder of the results, and checks that it can be written before anything is built or graded. Results among
