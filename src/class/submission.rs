@@ -53,21 +53,17 @@ impl Submission {
 
     /// A word in the sources that few answers need, and with which one could interfere with its grading.
     pub fn unusual(&self) -> Option<&'static str> {
-        const UNUSUAL: [&str; 7] = [
+        const UNUSUAL: [&str; 8] = [
             "link_section",
             "no_mangle",
             "export_name",
             "global_asm",
             "JUDGE_",
             "env::var",
-            "environ",
+            "/environ",
+            "static environ",
         ];
-        let is_part = |word: &&str| {
-            let ends = |rest: &str| *word != "environ" || !rest.starts_with("ment");
-            self.0
-                .values()
-                .any(|text| text.split(word).skip(1).any(ends))
-        };
+        let is_part = |word: &&str| self.0.values().any(|text| text.contains(word));
         UNUSUAL.into_iter().find(is_part)
     }
 
