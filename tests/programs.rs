@@ -77,11 +77,14 @@ fn threads_without_a_lock_crash_python() {
         return;
     }
     let copy = copy();
-    copy.answer_to(
-        "threshold-alloc",
-        &naive("let _held = LOCK.lock();", "let _ = &LOCK;"),
-    );
-    let (status, stdout, stderr) = run(&copy, &["--json", "--rounds", "20", "python3"]);
+    let unlocked = naive("let _held = LOCK.lock();", "let _ = &LOCK;");
+    // Another thread gets the same block in almost every round.
+    let first = "let first = heap.free[class];";
+    let slow = unlocked.replace(first, &format!("{first} std::thread::yield_now();"));
+    assert_ne!(slow, unlocked);
+    copy.answer_to("threshold-alloc", &slow);
+    let arguments = ["--json", "--rounds", "50", "--seconds", "10", "python3"];
+    let (status, stdout, stderr) = run(&copy, &arguments);
     assert_eq!(status, Some(1), "{stdout}{stderr}");
     let failed = failed(&stdout);
     // It may also hang or print something else, but not in the same way each time.
