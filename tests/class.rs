@@ -247,7 +247,12 @@ fn a_wrong_path_is_an_error_of_the_command() {
     expect(&mut one, "other.rs cannot be read");
     assert!(!result.exists());
     class.write("folder/lib.rs", &stub());
-    for (submission, result) in [("student.rs", "student.rs"), ("folder", "folder/lib.rs")] {
+    for (submission, result) in [
+        ("student.rs", "student.rs"),
+        ("student.rs", "folder/../student.rs"),
+        ("folder", "folder/lib.rs"),
+        ("folder/../folder", "folder/lib.rs"),
+    ] {
         let mut one = workbook(&["one", "--exercise", EXERCISE]);
         one.args([submission, result].map(|name| answers.join(name)));
         expect(&mut one, "is the submission or a part of it");

@@ -18,6 +18,9 @@ use crate::class::{self, Isolation, submission};
 use crate::grade::sandbox;
 use crate::{say, warn};
 
+/// The table, in the folder of the results.
+const TABLE: &str = "results.csv";
+
 /// The exit status if a submission could not be graded.
 const COULD_NOT: u8 = 2;
 
@@ -49,7 +52,7 @@ pub fn one(
     fs::symlink_metadata(submission)
         .with_context(|| format!("{} cannot be read", submission.display()))?;
     ensure!(
-        !std::path::absolute(result)?.starts_with(std::path::absolute(submission)?),
+        !resolved(result)?.starts_with(resolved(submission)?),
         "{} is the submission or a part of it: name another file for the result",
         result.display()
     );
@@ -125,7 +128,7 @@ pub fn grade(
     })?;
     let mut finished = finished.into_inner().map_err(|_| anyhow!(POISONED))?;
     finished.sort_by(|one, other| one.student.cmp(&other.student));
-    let table = results.join("results.csv");
+    let table = results.join(TABLE);
     result::write(&table, &result::table(finished.iter()))?;
     say!(
         "The table is {}, and the verdicts are in the files beside it.",
@@ -211,12 +214,8 @@ fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
 /// the submissions would be taken for submissions the next time.
 fn make_results(results: &Path, submissions: &Path) -> Result<()> {
     let folder = fs::canonicalize(submissions)?;
-    let absolute = std::path::absolute(results)?;
-    let existing = absolute
-        .ancestors()
-        .find_map(|path| path.canonicalize().ok());
     ensure!(
-        !existing.is_some_and(|path| path.starts_with(folder)),
+        !resolved(&results.join(TABLE))?.starts_with(folder),
         "{} is not outside of the folder of the submissions: name another folder for the results",
         results.display()
     );
@@ -224,6 +223,17 @@ fn make_results(results: &Path, submissions: &Path) -> Result<()> {
         .and_then(|()| tempfile::tempfile_in(results))
         .with_context(|| format!("{} cannot be written", results.display()))?;
     Ok(())
+}
+
+/// The path without symbolic links and `..` in its folders, of which some may not exist yet. Its last part may be a link.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut folders = path.ancestors().skip(1);
+    let place = folders.find_map(|folder| {
+        let rest = path.strip_prefix(folder).ok()?;
+        Some(folder.canonicalize().ok()?.join(rest))
+    });
+    Ok(place.unwrap_or(path))
 }
 
 /// The folder of the results: `FOLDER-results`.
