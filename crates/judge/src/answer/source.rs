@@ -418,9 +418,8 @@ fn lend(code: &str, of: &str, is_lent: impl Fn(&str) -> bool) -> Vec<String> {
 
 fn return_a_reference(code: &str, of: &str, to: &[&str]) -> Vec<String> {
     let returns = |function: &Function| {
-        let is_method = impl_around(function.before).is_some_and(|head| self_type(head) == of);
         let result = function.types.rsplit_once("->");
-        is_method && result.is_some_and(|(_, result)| refers_to(result, to))
+        function.is_method_of(of) && result.is_some_and(|(_, result)| refers_to(result, to))
     };
     let functions = safe_and_public_functions(code).filter(returns);
     functions.map(|function| function.name.to_owned()).collect()
@@ -429,8 +428,7 @@ fn return_a_reference(code: &str, of: &str, to: &[&str]) -> Vec<String> {
 /// Whether a reference to one of these types occurs in the type.
 fn refers_to(kind: &str, to: &[&str]) -> bool {
     kind.split('&').skip(1).any(|referred| {
-        let mut words = referred.split_whitespace();
-        let first = words.find(|word| *word != "mut" && !word.starts_with('\''));
+        let first = without_lifetime_and_mut(referred).split_whitespace().next();
         to.contains(&path_end(first.unwrap_or_default()))
     })
 }

@@ -40,7 +40,7 @@ pub fn refuse_advice(advice: &[i32]) -> Result<(), Error> {
 }
 
 /// Makes a signal 0, which only asks whether a process exists, fail with EPERM, as for a process of another user.
-pub fn refuse_looks() -> Result<(), Error> {
+pub fn refuse_checks_for_processes() -> Result<(), Error> {
     let rules = BTreeMap::from([
         (libc::SYS_kill, vec![argument_is(1, 0)?]),
         (libc::SYS_tkill, vec![argument_is(1, 0)?]),

@@ -93,8 +93,8 @@ pub fn time_flies() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on this process, and the processes that it forks, may not send signals to others: `kill` with the signal 0,
-/// which only asks whether a process exists, fails with EPERM.
+/// From here on, `kill` with the signal 0, which asks whether a process exists, fails with EPERM in this process and in
+/// those that it forks, as if all others belonged to another user.
 ///
 /// # Errors
 /// Returns an error if the kernel refuses a seccomp filter.
@@ -102,7 +102,7 @@ pub fn others_owned_by_another_user() -> io::Result<()> {
     // An unprivileged process may not install a filter without it.
     // SAFETY: the option takes numbers only.
     unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    filter::refuse_looks().map_err(io::Error::other)?;
+    filter::refuse_checks_for_processes().map_err(io::Error::other)?;
     state::expect_filters(1);
     Ok(())
 }
