@@ -278,7 +278,7 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
         "the answer does not compile",
         "the grader does not compile with this answer: its public items differ from the task's",
     ]) {
-        let mut command = sandbox.compiler(&rustc.command(&incremental)?);
+        let mut command = sandbox.compiler(&rustc.command(&incremental)?)?;
         if let Some(rejected) = run_compiler(&mut command, what, &place.output)? {
             return Ok(Some(rejected));
         }

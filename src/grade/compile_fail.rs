@@ -203,7 +203,7 @@ impl Rustc<'_> {
             // The expected errors contain the cases' paths in the package.
             .current_dir(self.package);
         let mut command = match self.sandbox {
-            Some(sandbox) => sandbox.compiler(&command),
+            Some(sandbox) => sandbox.compiler(&command)?,
             None => command,
         };
         command

@@ -334,7 +334,7 @@ impl Grader {
         command
             .args(["--list", "--format", "terse"])
             .env("JUDGE_CHECK_ANSWER", "1");
-        let mut command = self.confine(command);
+        let mut command = self.confine(command)?;
         let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
         ensure!(listed.code() != Some(STALE), Stale);
@@ -491,7 +491,7 @@ impl Grader {
         let printed = in_memory()?;
         let mut command = self.command();
         command.args(&run.arguments).env("JUDGE_COMPILED", compiled);
-        let mut command = self.confine(command);
+        let mut command = self.confine(command)?;
         command
             .stdin(Stdio::null())
             .stdout(printed.try_clone()?)
@@ -569,10 +569,10 @@ impl Grader {
     }
 
     /// The command, in the sandbox if there is one.
-    fn confine(&self, command: Command) -> Command {
+    fn confine(&self, command: Command) -> Result<Command> {
         match &self.confined {
             Some(confined) => confined.sandbox.judge(&command),
-            None => command,
+            None => Ok(command),
         }
     }
 }

@@ -108,7 +108,7 @@ impl Report {
 }
 
 /// Clears the flag with which the file was created. Until then no program that another thread starts inherits it.
-fn keep_on_exec(fd: RawFd) -> io::Result<()> {
+pub fn keep_on_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: the call takes numbers.
     let result = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     Errno::result(result)?;

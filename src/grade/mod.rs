@@ -3,6 +3,7 @@
 pub mod build_error;
 pub mod candidates;
 pub mod compile_fail;
+mod filter;
 pub mod grader;
 pub mod interface;
 mod lines;

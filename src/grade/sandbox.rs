@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +26,9 @@ use course::process::{self, Killer, Limits};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
+
+use crate::grade::filter;
+use crate::grade::lines::{in_memory, keep_on_exec};
 
 /// What to do without bubblewrap.
 const REMEDY: &str =
@@ -94,7 +98,9 @@ pub fn check() -> Result<()> {
     command
         .args(isolation())
         .args(system())
-        .args(["--proc", "/proc", "prlimit", PROCESSES, "true"]);
+        .args(["--proc", "/proc"]);
+    add_filter(&mut command)?;
+    command.args(["prlimit", PROCESSES, "true"]);
     let ran = process::run(&mut command, LIMITS);
     let ran = ran.with_context(|| format!("bubblewrap cannot be started: {REMEDY}"))?;
     ensure!(
@@ -136,6 +142,19 @@ fn system() -> Vec<OsString> {
         arguments.extend(["--ro-bind-try", path, path].map(Into::into));
     }
     arguments
+}
+
+/// Makes bubblewrap install the filter last: it needs a socket itself, for the loopback interface.
+fn add_filter(bubblewrap: &mut Command) -> Result<()> {
+    let mut file = in_memory()?;
+    file.write_all(&filter::bytes(&filter::program()?))?;
+    file.rewind()?;
+    bubblewrap
+        .arg("--seccomp")
+        .arg(file.as_raw_fd().to_string());
+    // SAFETY: between fork and exec the closure makes one system call.
+    unsafe { bubblewrap.pre_exec(move || keep_on_exec(file.as_raw_fd())) };
+    Ok(())
 }
 
 impl Sandbox {
@@ -187,7 +206,10 @@ impl Sandbox {
     }
 
     /// The command in this sandbox: a compiler.
-    pub fn compiler(&self, command: &Command) -> Command {
+    ///
+    /// # Errors
+    /// Returns an error if there is no filter of system calls.
+    pub fn compiler(&self, command: &Command) -> Result<Command> {
         // Together with the linker, it takes less than 1 GiB and a few seconds.
         const LIMITS: [(Resource, u64); 3] = [
             (Resource::RLIMIT_FSIZE, 256 << 20),
@@ -199,7 +221,10 @@ impl Sandbox {
 
     /// The command in this sandbox: a judge, which starts the answer. It is the first process there, so that no signal
     /// of the answer reaches it.
-    pub fn judge(&self, command: &Command) -> Command {
+    ///
+    /// # Errors
+    /// Returns an error if there is no filter of system calls.
+    pub fn judge(&self, command: &Command) -> Result<Command> {
         self.command(command, &["--as-pid-1"], &[])
     }
 
@@ -208,12 +233,13 @@ impl Sandbox {
         inner: &Command,
         options: &[&str],
         limits: &'static [(Resource, u64)],
-    ) -> Command {
+    ) -> Result<Command> {
         let mut command = match &self.kind {
             Kind::Bubblewrap(mounts) => {
                 let mut command = Command::new("bwrap");
                 command.args(isolation()).args(options).args(mounts);
                 command.args(["--remount-ro", "/dev", "--remount-ro", "/"]);
+                add_filter(&mut command)?;
                 if let Some(folder) = inner.get_current_dir() {
                     command.arg("--chdir").arg(folder);
                 }
@@ -268,7 +294,17 @@ impl Sandbox {
         };
         // SAFETY: between fork and exec the closure makes only system calls.
         unsafe { command.pre_exec(limit) };
-        command
+        if let Kind::User = self.kind {
+            let filter = filter::program()?;
+            // A container may not permit filters. With one, no program can become another user, either.
+            let install = move || {
+                let _ = seccompiler::apply_filter(&filter);
+                Ok(())
+            };
+            // SAFETY: between fork and exec the closure makes only system calls.
+            unsafe { command.pre_exec(install) };
+        }
+        Ok(command)
     }
 
     /// The program, which is the toolchain's if it has no path. rustup's `rustc` is not in the sandbox.

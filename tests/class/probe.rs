@@ -20,6 +20,25 @@
     if std::net::TcpStream::connect("@ADDRESS@").is_ok() {
         reached.push("connects".to_owned());
     }
+    // The families from AF_INET on: a network namespace does not isolate all of them. The kinds are SOCK_STREAM to
+    // SOCK_SEQPACKET.
+    for family in 2..64 {
+        for kind in 1..=5 {
+            // SAFETY: the call takes numbers.
+            let socket = unsafe { nix::libc::socket(family, kind, 0) };
+            if socket >= 0 {
+                reached.push(format!("makes a socket of family {family}"));
+                // SAFETY: the call takes a number, and nothing else owns the descriptor.
+                unsafe { nix::libc::close(socket) };
+            }
+        }
+    }
+    let mut parameters = [0_u64; 15];
+    // SAFETY: the array has the size of the structure that the call fills.
+    let ring = unsafe { nix::libc::syscall(nix::libc::SYS_io_uring_setup, 1, &raw mut parameters) };
+    if ring >= 0 {
+        reached.push("makes an io_uring".to_owned());
+    }
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let path = process.path();
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
