@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, Verdict, sentence};
 use crate::protocol::REPORT_KEY;
-use crate::visible::visible;
+use crate::visible::{beginning, visible};
 
 /// The result of a case.
 #[derive(Debug, Clone)]
@@ -32,8 +32,8 @@ struct Line<'a> {
     kind: &'a str,
     sentence: Option<String>,
     output: &'a [String],
-    transcript: Option<&'a str>,
-    diff: Option<&'a str>,
+    transcript: Option<String>,
+    diff: Option<String>,
     debug: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Outcome {
         !matches!(self.verdict, Verdict::Passed | Verdict::Skipped(_))
     }
 
-    /// Appends this case's line to the file `JUDGE_REPORT`, if it is set.
+    /// Appends this case's line to the file `JUDGE_REPORT`, if it is set. Of long transcripts, it has the beginning.
     ///
     /// # Panics
     /// If the file cannot be written: a verdict must not get lost silently.
@@ -90,8 +90,8 @@ impl Outcome {
             kind: sentence::kind(&self.verdict),
             sentence: self.sentence(),
             output: &self.output,
-            transcript: self.transcript.as_deref(),
-            diff: self.diff.as_deref(),
+            transcript: self.transcript.as_deref().map(beginning),
+            diff: self.diff.as_deref().map(beginning),
             debug: self.debugger(case),
         };
         let written = serde_json::to_string(&line)
@@ -123,7 +123,7 @@ impl Outcome {
             _ => eprintln!("✗ {sentence}"),
         }
         if let Some(diff) = &self.diff {
-            eprintln!("{diff}");
+            eprintln!("{}", beginning(diff));
         }
         if !self.output.is_empty() {
             eprintln!("  Your code printed:");
