@@ -99,7 +99,10 @@ impl Prepared {
         if !skipped.is_file() {
             result::write_json(&skipped, &prepared.grade_solution()?)?;
         }
-        prepared.skipped = serde_json::from_str(&fs::read_to_string(&skipped)?)?;
+        let text = fs::read_to_string(&skipped);
+        let text = text.with_context(|| format!("{} cannot be read", skipped.display()))?;
+        prepared.skipped = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: remove it", skipped.display()))?;
         // From here on, others may use it, too.
         prepared.lock.lock_shared()?;
         Ok(prepared)
@@ -181,7 +184,9 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     let target = class.join("target");
     let workspace = Workspace::write_to(&exercise.root, folder.to_owned(), target, &first)?;
     let grader = slot::record(&workspace, &first, &folder.join("recorded"))?;
-    fs::copy(&grader.binary, folder.join(JUDGE))?;
+    let judge = folder.join(JUDGE);
+    fs::copy(&grader.binary, &judge)
+        .with_context(|| format!("{} cannot be written", judge.display()))?;
     let built = Built {
         graders: graders.to_owned(),
         package: grader.package,

@@ -12,7 +12,7 @@ use super::prepare::kernel;
 use super::work::{Graded, ONLY_HERE};
 use crate::grade::grader::Case;
 use crate::grade::score::Score;
-use crate::grade::visible::visible;
+use crate::grade::visible::{beginning, visible};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
@@ -104,7 +104,7 @@ impl Outcome {
                 self.status = Status::Rejected;
                 self.score = Some(Score::nothing(exercise));
                 self.note = one_line(&note);
-                self.compiler = compiler;
+                self.compiler = beginning(&compiler);
             }
             Err(error) => {
                 self.status = Status::CouldNot;

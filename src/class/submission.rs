@@ -17,6 +17,9 @@ const BYTES: u64 = 1 << 20;
 /// The most files and folders that an answer may have.
 const FILES: usize = 1000;
 
+/// The most bytes of a path in an answer. The kernel's limit, of 4 KiB, includes the folder to which it is written.
+const PATH: usize = 1000;
+
 /// The sources of an answer: the text of each file by its path in `src`.
 #[derive(Debug)]
 pub struct Submission(BTreeMap<PathBuf, String>);
@@ -45,8 +48,10 @@ impl Submission {
     pub fn write(&self, to: &Path) -> Result<()> {
         for (path, text) in &self.0 {
             let path = to.join(path);
-            fs::create_dir_all(path.parent().unwrap_or(to))?;
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
+            let folder = path.parent().unwrap_or(to);
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::write(&path, text))
+                .with_context(|| format!("{} cannot be written", shown(&path)))?;
         }
         Ok(())
     }
@@ -119,16 +124,23 @@ fn read_all(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -
     let (mut seen, mut left) = (0, BYTES);
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).context("the submission cannot be read")? {
-            let path = entry?.path();
+        let cannot_be_read = || format!("{} cannot be read", shown(&folder));
+        for entry in fs::read_dir(&folder).with_context(cannot_be_read)? {
+            let path = entry.with_context(cannot_be_read)?.path();
             seen += 1;
             ensure!(
                 seen <= FILES,
                 "the submission has more than {FILES} files and folders"
             );
             let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            let shown = name.display().to_string();
-            let kind = fs::symlink_metadata(&path)?.file_type();
+            let shown = shown(&name);
+            ensure!(
+                name.as_os_str().len() <= PATH,
+                "the path {shown} has more than {PATH} bytes; submit fewer folders in each other"
+            );
+            let about = fs::symlink_metadata(&path);
+            let about = about.with_context(|| format!("{shown} cannot be read"))?;
+            let kind = about.file_type();
             if kind.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
@@ -146,6 +158,20 @@ fn read_all(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -
     Ok(())
 }
 
+/// The path for a sentence, without the middle if it is long.
+fn shown(path: &Path) -> String {
+    const MOST: usize = 200;
+    let path = path.display().to_string();
+    let (begin, end) = (
+        path.floor_char_boundary(MOST / 2),
+        path.ceil_char_boundary(path.len().saturating_sub(MOST / 2)),
+    );
+    match path.len() > MOST {
+        true => format!("{}…{}", &path[..begin], &path[end..]),
+        false => path,
+    }
+}
+
 /// Reads a regular file of at most `most` bytes. Opening a FIFO, or a device, does not wait.
 fn read_file(path: &Path, shown: &str, most: u64) -> Result<String> {
     let mut options = File::options();
@@ -158,12 +184,16 @@ fn read_file(path: &Path, shown: &str, most: u64) -> Result<String> {
         }
         file => file.with_context(|| format!("{shown} cannot be read"))?,
     };
+    let cannot_be_read = || format!("{shown} cannot be read");
     ensure!(
-        file.metadata()?.is_file(),
+        file.metadata().with_context(cannot_be_read)?.is_file(),
         "{shown} is not a regular file; submit a file with Rust code"
     );
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    let mut limited = file.take(most + 1);
+    limited
+        .read_to_end(&mut bytes)
+        .with_context(cannot_be_read)?;
     ensure!(
         bytes.len() as u64 <= most,
         "the submission is too large: it may have {} KiB",
@@ -236,5 +266,45 @@ mod tests {
         let fifo = root.join("fifo/lib.rs");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         assert!(refused(&root.join("fifo")).contains("not a regular file"));
+    }
+
+    /// As a folder that an archive unpacks into itself: its paths are longer than the kernel's limit.
+    #[test]
+    fn folders_that_are_too_deep_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("deep");
+        fs::create_dir(&root).expect("a folder");
+        fs::write(root.join("lib.rs"), "").expect("a file");
+        let mut parent = File::open(&root).expect("a folder");
+        let name = "d".repeat(250);
+        for _ in 0..20 {
+            let mode = nix::sys::stat::Mode::S_IRWXU;
+            nix::sys::stat::mkdirat(&parent, name.as_str(), mode).expect("a folder");
+            let flags = nix::fcntl::OFlag::O_DIRECTORY;
+            let child = nix::fcntl::openat(&parent, name.as_str(), flags, mode);
+            parent = child.expect("a folder").into();
+        }
+        let sentence = refused(&root);
+        assert!(sentence.starts_with("the path ddd"), "{sentence}");
+        assert!(sentence.len() < 400, "{sentence}");
+        let removed = std::process::Command::new("rm")
+            .arg("-rf")
+            .arg(&root)
+            .status();
+        assert!(removed.expect("rm starts").success());
+    }
+
+    #[test]
+    fn an_error_names_the_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let answer = Submission(BTreeMap::from([("a/lib.rs".into(), String::new())]));
+        fs::write(root.join("a"), "").expect("a file");
+        let error = answer
+            .write(root)
+            .expect_err("there is a file in place of a folder");
+        let place = root.join("a/lib.rs");
+        let expected = format!("{} cannot be written: ", place.display());
+        assert!(format!("{error:#}").starts_with(&expected), "{error:#}");
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use course::cargo;
 use course::log::Verdict;
 use course::process::{self, End, Limits};
+use nix::libc;
 use tempfile::TempDir;
 
 use super::Isolation;
@@ -52,7 +53,10 @@ pub const ONLY_HERE: &str =
 /// # Errors
 /// Returns an error if it could not be graded, and that says nothing about the submission.
 pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
-    let place = Place::new(prepared)?;
+    let place = Place::new(prepared).with_context(|| {
+        let folder = prepare::folder(&prepared.exercise.root);
+        format!("a submission cannot be placed in {}", folder.display())
+    })?;
     submission.write(&place.source)?;
     // The package in the sandbox is not one that the student knows.
     let package = prepared.built.package.file_name().unwrap_or_default();
@@ -61,6 +65,9 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
         let compiler = compiler.replace(&package, "");
         return Ok(Graded::Rejected { note, compiler });
     }
+    // It takes as much space as the other results.
+    fs::remove_dir_all(&place.incremental)
+        .with_context(|| format!("{} cannot be removed", place.incremental.display()))?;
     let sandbox = place.sandbox(prepared, Step::Run)?;
     let built = &prepared.built;
     let grader = Grader {
@@ -118,14 +125,15 @@ struct Place {
     source: PathBuf,
     /// The compiler's results.
     output: PathBuf,
-    /// The compiler's incremental data.
+    /// The compiler's incremental data, in that folder.
     incremental: PathBuf,
     /// `None` in a container, where they are at those paths.
     _temporary: Option<Temporary>,
 }
 
-/// The place of the incremental data below `Prepared::folder`.
-const CURRENT: &str = "recorded/current";
+/// The folder of the incremental data among the compiler's results. The compiler makes hard links between them, which is
+/// not possible between two mounts.
+const CURRENT: &str = "current";
 
 impl Place {
     fn new(prepared: &Prepared) -> Result<Place> {
@@ -135,7 +143,7 @@ impl Place {
             let place = Place {
                 source: prepared.built.package.join("src"),
                 output: dependencies.to_owned(),
-                incremental: prepared.folder.join(CURRENT),
+                incremental: dependencies.join(CURRENT),
                 _temporary: None,
             };
             for folder in [&place.source, &place.incremental] {
@@ -152,7 +160,7 @@ impl Place {
         let place = Place {
             source: folder.join("src"),
             output: folder.join("output"),
-            incremental: folder.join("incremental"),
+            incremental: folder.join("output").join(CURRENT),
             _temporary: None,
         };
         fs::create_dir(&place.source)?;
@@ -195,7 +203,6 @@ impl Place {
         match step {
             Step::Compile => {
                 sandbox.share(&self.output, dependencies);
-                sandbox.share(&self.incremental, &prepared.folder.join(CURRENT));
             }
             Step::Run => {
                 sandbox.show(&self.output, dependencies);
@@ -211,7 +218,10 @@ impl Place {
             Step::Compile => sandbox::NOBODY,
             Step::Run => 0,
         };
-        let mut folders = vec![self.incremental.clone()];
+        let mut folders = match step {
+            Step::Compile => vec![self.incremental.clone()],
+            Step::Run => Vec::new(),
+        };
         while let Some(folder) = folders.pop() {
             chown(&folder, Some(owner), Some(owner))?;
             for entry in fs::read_dir(&folder)? {
@@ -255,12 +265,9 @@ fn dependencies_in_sandbox(prepared: &Prepared) -> PathBuf {
     prepared.target.join("dependencies")
 }
 
-/// How long the compiler may take, which has `COMPILE_SECONDS` of processor time.
-const COMPILE_MINUTES: u64 = 5;
-
-/// What the compiler may take and print.
+/// What the compiler may take, which has `COMPILE_SECONDS` of processor time, and print.
 const LIMITS: Limits = Limits {
-    time: Duration::from_secs(COMPILE_MINUTES * 60),
+    time: Duration::from_secs(5 * 60),
     output: 4 << 20,
 };
 
@@ -273,13 +280,13 @@ type Rejection = (String, String);
 /// Compiles the answer and the grader. Returns why the submission is rejected if they do not compile.
 fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
     let sandbox = place.sandbox(prepared, Step::Compile)?;
-    let incremental = prepared.folder.join(CURRENT);
+    let incremental = prepared.dependencies().join(CURRENT);
     for (rustc, what) in prepared.commands.iter().zip([
         "the answer does not compile",
         "the grader does not compile with this answer: its public items differ from the task's",
     ]) {
         let mut command = sandbox.compiler(&rustc.command(&incremental)?)?;
-        if let Some(rejected) = run_compiler(&mut command, what, &place.output)? {
+        if let Some(rejected) = run_compiler(&mut command, what, &place.output, LIMITS)? {
             return Ok(Some(rejected));
         }
     }
@@ -308,9 +315,14 @@ fn linkers_error(compiler: &str) -> &str {
 }
 
 /// `results` is the folder of the compiler's results.
-fn run_compiler(command: &mut Command, what: &str, results: &Path) -> Result<Option<Rejection>> {
+fn run_compiler(
+    command: &mut Command,
+    what: &str,
+    results: &Path,
+    limits: Limits,
+) -> Result<Option<Rejection>> {
     let mut watch = None;
-    let ran = process::run_with(command, LIMITS, |group| {
+    let ran = process::run_with(command, limits, |group| {
         watch = Some(sandbox::watch(group));
     });
     let ran = ran.context("the sandbox cannot be started")?;
@@ -335,29 +347,36 @@ fn run_compiler(command: &mut Command, what: &str, results: &Path) -> Result<Opt
         End::Exited(status) => std::os::unix::process::ExitStatusExt::signal(&status)
             .or(status.code().map(|code| code - SIGNAL)),
         End::OutputLimit => {
-            let note = "the compiler's errors do not end".to_owned();
+            let note = format!(
+                "the compiler printed more than {} MiB of errors, and was stopped: look for an error whose message \
+                 is very long, such as one of `compile_error!`",
+                limits.output >> 20
+            );
             return Ok(Some((note, String::new())));
         }
         End::TimeLimit => {
             let note = format!(
-                "the compiler had not ended after {COMPILE_MINUTES} minutes, in which it used less than \
-                 {COMPILE_SECONDS} s of processor time: look for a macro that includes a pipe or a device"
+                "the compiler had not ended after {} s, in which it used less than {COMPILE_SECONDS} s of processor \
+                 time: look for a macro that includes a pipe or a device",
+                limits.time.as_secs()
             );
             return Ok(Some((note, String::new())));
         }
     };
     let note = match signal {
-        Some(nix::libc::SIGXCPU) => format!(
+        Some(libc::SIGXCPU) => format!(
             "it was still compiling after {COMPILE_SECONDS} s of processor time, and was stopped: look for a constant, \
              a macro or a type whose evaluation does not end"
         ),
-        Some(nix::libc::SIGABRT | nix::libc::SIGSEGV | nix::libc::SIGBUS) => {
+        Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS) => {
             "the compiler crashed, or used more memory than it may: look for a constant, a macro or a type that is too \
              large"
                 .to_owned()
         }
-        Some(nix::libc::SIGXFSZ) => {
-            "the compiler's results are too large: look for a constant or a static that is too large".to_owned()
+        Some(libc::SIGXFSZ) => {
+            "the compiler's results are too large: look for a constant or a static that is too large, or for thousands \
+             of functions"
+                .to_owned()
         }
         _ => {
             // The compiler's messages are JSON. Others are those of the sandbox.
@@ -423,4 +442,86 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a submission if the compiler is this script of a shell.
+    fn compiled(script: &str, results: &str, limits: Limits) -> Result<Option<Rejection>> {
+        let mut compiler = Command::new("sh");
+        compiler.args(["-c", script]);
+        run_compiler(
+            &mut compiler,
+            "it does not compile",
+            Path::new(results),
+            limits,
+        )
+    }
+
+    fn rejected(script: &str, limits: Limits) -> String {
+        let rejected = compiled(script, "/", limits).expect("it can be graded");
+        rejected.expect("it is rejected").0
+    }
+
+    fn could_not(script: &str, results: &str) -> String {
+        let error = compiled(script, results, LIMITS).expect_err("it cannot be graded");
+        format!("{error:#}")
+    }
+
+    fn error(message: &str) -> String {
+        let error = serde_json::json!({
+            "level": "error", "message": message, "spans": [], "children": [], "rendered": message,
+        });
+        format!("echo '{error}' >&2; exit 1")
+    }
+
+    #[test]
+    fn a_submission_is_told_why_it_is_rejected() {
+        let short = Limits {
+            time: Duration::from_millis(1100),
+            output: 1 << 20,
+        };
+        let note = rejected("sleep 60", short);
+        assert!(note.contains("had not ended after 1 s"), "{note}");
+        let note = rejected("exec yes >&2", LIMITS);
+        assert!(note.contains("printed more than 4 MiB"), "{note}");
+        for (signal, expected) in [
+            (
+                libc::SIGXCPU,
+                "still compiling after 60 s of processor time",
+            ),
+            (libc::SIGSEGV, "the compiler crashed"),
+            (libc::SIGXFSZ, "the compiler's results are too large"),
+        ] {
+            for script in [
+                format!("kill -{signal} $$"),
+                format!("exit {}", SIGNAL + signal),
+            ] {
+                let note = rejected(&script, LIMITS);
+                assert!(note.contains(expected), "{note}");
+            }
+        }
+        assert_eq!(
+            rejected(&error("wrong"), LIMITS),
+            "it does not compile: wrong"
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_submission_is_an_error() {
+        let note = could_not("echo bwrap: no room >&2; exit 1", "/");
+        assert!(
+            note.contains("exited with status 1. bwrap: no room"),
+            "{note}"
+        );
+        let note = could_not("kill -9 $$", "/");
+        assert!(note.contains("was killed by SIGKILL"), "{note}");
+        // The file system of /proc has no blocks.
+        let full = error("No space left on device (os error 28)");
+        let note = could_not(&full, "/proc");
+        assert!(note.contains("no space left on the disk"), "{note}");
+        assert!(rejected(&full, LIMITS).contains("No space left"));
+    }
 }

@@ -186,7 +186,9 @@ fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
     let mut nameless = false;
     let entries = fs::read_dir(folder);
     for entry in entries.with_context(|| format!("{} cannot be read", folder.display()))? {
-        let path = entry?.path();
+        let path = entry
+            .with_context(|| format!("{} cannot be read", folder.display()))?
+            .path();
         let student = match submission::student(&path) {
             Ok(student) => student,
             Err(error) => {
@@ -213,7 +215,8 @@ fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
 /// Makes the folder of the results, and checks that it can be written before anything is built or graded. Results among
 /// the submissions would be taken for submissions the next time.
 fn make_results(results: &Path, submissions: &Path) -> Result<()> {
-    let folder = fs::canonicalize(submissions)?;
+    let folder = fs::canonicalize(submissions)
+        .with_context(|| format!("{} cannot be read", submissions.display()))?;
     ensure!(
         !resolved(&results.join(TABLE))?.starts_with(folder),
         "{} is not outside of the folder of the submissions: name another folder for the results",
@@ -238,7 +241,8 @@ fn resolved(path: &Path) -> Result<PathBuf> {
 
 /// The folder of the results: `FOLDER-results`.
 fn beside(folder: &Path) -> Result<PathBuf> {
-    let folder = fs::canonicalize(folder)?;
+    let folder =
+        fs::canonicalize(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut name = folder.file_name().context("name a folder")?.to_owned();
     name.push("-results");
     Ok(folder.with_file_name(name))

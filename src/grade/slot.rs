@@ -22,12 +22,13 @@ use crate::grade::candidates::{Candidate, Workspace};
 use crate::grade::grader::Grader;
 
 /// Cargo calls it in place of rustc. The kernel has the command's arguments and environment, each ended by a zero byte.
+/// Nobody reads the warnings, and an answer may have so many that they would hide its errors.
 const RECORDER: &str = r#"#!/bin/sh
 [ -n "$CARGO_CRATE_NAME" ] || exec "$@"
 cat /proc/$$/cmdline > "$RECORDED/$CARGO_CRATE_NAME.arguments"
 cat /proc/$$/environ > "$RECORDED/$CARGO_CRATE_NAME.environment"
 pwd > "$RECORDED/$CARGO_CRATE_NAME.folder"
-exec "$@" -C incremental="$RECORDED/first"
+exec "$@" -C incremental="$RECORDED/first" -A warnings
 "#;
 
 /// The time limit for compiling one crate.
@@ -153,8 +154,10 @@ impl Rustc {
         let mut command = Command::new(rustc);
         command
             .args(arguments)
+            // In this order, as in `RECORDER`: with other options, the incremental data would be useless.
             .arg("-C")
             .arg(option)
+            .args(["-A", "warnings"])
             .env_clear()
             .envs(self.environment.iter().cloned())
             // Cargo's pipe for its compilers is closed.
