@@ -324,6 +324,56 @@ fn an_answer_that_cannot_be_linked_is_told_why() {
 }
 
 #[test]
+fn warnings_are_no_errors() {
+    let mut warnings = String::new();
+    for function in 0..100 {
+        warnings += &format!("pub fn unused_{function}() {{\n");
+        for variable in 0..200 {
+            warnings += &format!("    let variable_{variable} = 1;\n");
+        }
+        warnings += "}\n";
+    }
+    let answer = solution() + &warnings;
+    let outcome = grade(&answer);
+    assert_eq!(points(&outcome), 80.0, "{outcome:#?}");
+    let wrong = "pub fn wrong() -> u8 { \"\" }\n";
+    expect_rejected(&grade(&(answer.clone() + wrong)), "mismatched types");
+    let asked_for = grade(&format!("#![warn(warnings)]\n{answer}"));
+    assert_eq!(points(&asked_for), 80.0, "{asked_for:#?}");
+    let long = "x".repeat(600 << 10);
+    let long = format!(
+        "macro_rules! long {{ ($x:literal) => {{ compile_error!(concat!($x, $x, $x, $x, $x, $x, $x, $x)); }} }}\n\
+         long!(\"{long}\");\n"
+    );
+    let outcome = grade(&(stub() + &long));
+    expect_rejected(&outcome, "more than 4 MiB of errors");
+}
+
+#[test]
+fn a_result_file_has_only_the_beginning_of_long_texts() {
+    let solution = solution();
+    let begin = "pub fn map_by_hand(len: usize) -> io::Result<*mut u8> {";
+    let calls = "for _ in 0..1500 { let _ = Region::new(len); }";
+    let answer = solution.replace(begin, &format!("{begin} {calls}"));
+    assert_ne!(answer, solution);
+    let outcome = grade(&answer);
+    assert_eq!(outcome.status, Status::Graded, "{outcome:#?}");
+    let texts = |case: &workbook::grade::grader::Case| [case.transcript.clone(), case.diff.clone()];
+    let texts = outcome.cases.iter().flat_map(texts).flatten();
+    let longest = texts.max_by_key(String::len).expect("a transcript");
+    assert!(longest.ends_with(" more lines)\n"), "{longest}");
+    assert_eq!(longest.lines().count(), 1001);
+
+    let errors: String = (0..1000)
+        .map(|function| format!("pub fn wrong_{function}() -> u8 {{ \"\" }}\n"))
+        .collect();
+    let outcome = grade(&(solution + &errors));
+    expect_rejected(&outcome, "mismatched types");
+    assert!(outcome.compiler.ends_with(" more lines)\n"));
+    assert_eq!(outcome.compiler.lines().count(), 1001);
+}
+
+#[test]
 fn a_teacher_is_told_what_to_read() {
     let unusual = "pub fn key() -> Option<String> { std::env::var(\"JUDGE_CHILD\").ok() }\n";
     let outcome = grade(&(solution() + unusual));
