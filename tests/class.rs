@@ -495,9 +495,26 @@ fn code_before_main_forges_no_verdict_and_kills_nothing() {
     assert!(!outcome.cases.iter().any(passed), "{outcome:#?}");
 }
 
+/// A comment or a string may have the word.
 #[test]
-fn replaced_symbols_forge_no_verdict() {
+fn replaced_symbols_are_rejected() {
     let outcome = grade(&(stub() + &attack("symbols")));
+    expect_rejected(&outcome, "the answer has `no_mangle`, which can replace");
+    let attribute =
+        "macro_rules! with { ($item:item) => { #[unsafe(r#export_name = \"write\")] $item } }\n";
+    let outcome = grade(&(stub() + attribute));
+    expect_rejected(&outcome, "the answer has `export_name`, which can replace");
+    let mentioned =
+        "/// No `no_mangle` here, and no global_asm.\npub const WORD: &str = \"no_mangle\";\n";
+    let outcome = grade(&(solution() + mentioned));
+    assert_eq!(points(&outcome), 80.0, "{outcome:#?}");
+}
+
+/// The answer reads its environment, and writes lines like those of the judge.
+#[test]
+fn a_report_with_what_the_environment_tells_is_none() {
+    let outcome = grade(&(stub() + &attack("report")));
+    assert_eq!(outcome.status, Status::Graded, "{outcome:#?}");
     assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
 }
 

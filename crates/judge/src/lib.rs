@@ -35,7 +35,8 @@
 //! - run code while it is compiled, in a build script or a procedural macro;
 //! - run code before `main` in the judge's own process, where no limit applies: it can write verdicts, with the key of
 //!   the report, and signal any process. The command only notices that a grader ends or hangs;
-//! - report a pass from inside a case: it runs in the process that reports, and can read the nonce there;
+//! - report a pass from inside a case: it runs in the process that reports, and can find the secret in its memory, or
+//!   replace a function with which the report is written;
 //! - write and delete files, use the network, and fill a disk: a case may do whatever its user may. It can also pass
 //!   memory on where the judge does not look, such as a descriptor in the queue of a socket;
 //! - as root, do what the remaining capabilities permit.
@@ -91,6 +92,7 @@ mod procfs;
 mod protocol;
 mod record;
 mod role;
+mod secret;
 mod seen;
 #[doc(hidden)]
 pub mod shown;

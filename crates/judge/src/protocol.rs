@@ -1,6 +1,7 @@
 //! The protocol between a case's child and its judge: one JSON line per event, on a pipe between the two.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::os::fd::RawFd;
 use std::process::Command;
 use std::{env, io};
@@ -8,6 +9,8 @@ use std::{env, io};
 use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
 
 /// The environment variable that makes a process the child of a judge. Its value is `Channel::to_variable`.
 pub const CHILD: &str = "JUDGE_CHILD";
@@ -17,7 +20,7 @@ pub const TRACED: &str = "JUDGE_TRACED";
 pub const MARK: u64 = 0x6a75_6467;
 
 /// The second argument of that `prctl`. The third one is a value, the fourth the address of libc's function `syscall`, the
-/// fifth the address of more values.
+/// fifth the address of more values, the sixth the secret of the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// A `watch` begins or ends. The value is the end of the heap.
@@ -105,23 +108,20 @@ pub fn hide_from(command: &mut Command) {
 /// The child's end of the pipe to its judge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
-    /// Opens every line. A line without it is not the judge's.
-    pub nonce: String,
     pub fd: RawFd,
 }
 
 impl Channel {
-    /// The value of `CHILD` for `case`.
-    pub fn to_variable(&self, case: &str) -> String {
-        format!("{} {} {case}", self.nonce, self.fd)
+    /// The value of `CHILD` for `case`. `tag` tells the child from those of other judges.
+    pub fn to_variable(&self, tag: &str, case: &str) -> String {
+        format!("{tag} {} {case}", self.fd)
     }
 
     /// The channel and the case in a value of `CHILD`.
     pub fn from_variable(value: &str) -> Option<(Channel, &str)> {
-        let (nonce, rest) = value.split_once(' ')?;
+        let (_, rest) = value.split_once(' ')?;
         let (fd, case) = rest.split_once(' ')?;
         let channel = Channel {
-            nonce: nonce.to_owned(),
             fd: fd.parse().ok()?,
         };
         Some((channel, case))
@@ -130,7 +130,15 @@ impl Channel {
     /// Sends `event`. Returns an error if the pipe is closed.
     pub fn send(&self, event: &Event) -> io::Result<()> {
         let json = serde_json::to_string(event).map_err(io::Error::other)?;
-        let line = format!("{}{json}\n", self.nonce);
+        let mut line = format!("{}{json}\n", Secret::ours().nonce()).into_bytes();
+        let sent = self.write(&line);
+        // The answer may get this memory from the allocator.
+        line.fill(0);
+        black_box(line);
+        sent
+    }
+
+    fn write(&self, line: &[u8]) -> io::Result<()> {
         loop {
             // SAFETY: the pointer and the length describe `line`, which outlives the call.
             let written = unsafe { libc::write(self.fd, line.as_ptr().cast(), line.len()) };
@@ -264,11 +272,8 @@ mod tests {
 
     #[test]
     fn a_channel_survives_the_environment() {
-        let channel = Channel {
-            nonce: "abc".to_owned(),
-            fd: 511,
-        };
-        let variable = channel.to_variable("stage::case");
+        let channel = Channel { fd: 511 };
+        let variable = channel.to_variable("abc", "stage::case");
         assert_eq!(
             Channel::from_variable(&variable),
             Some((channel, "stage::case"))

@@ -426,17 +426,61 @@ fn a_case_signals_its_own_processes() {
     assert_eq!(got, None);
 }
 
+/// Everything that the case was told is tried as what opens a line of the report.
+#[test]
+fn the_environment_does_not_tell_how_to_report() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let variable = std::env::var("JUDGE_CHILD").expect("this is a case");
+        let pipe = variable.split(' ').nth(1).expect("a descriptor");
+        let pipe = pipe.parse().expect("a number");
+        let told = std::fs::read("/proc/self/environ").expect("readable");
+        let mut told = String::from_utf8_lossy(&told).into_owned();
+        for (_, value) in std::env::vars() {
+            told += &format!("\0{value}");
+        }
+        for word in told.split(|sign: char| !sign.is_ascii_alphanumeric()) {
+            let end = r#"{"Ended":{"Here":{"panicked":null,"zombies":0,"running":false}}}"#;
+            let line = format!("{word}{end}\n");
+            // SAFETY: the pointer and the length describe `line`.
+            unsafe { libc::write(pipe, line.as_ptr().cast(), line.len()) };
+        }
+        // SAFETY: `_exit` takes any status.
+        unsafe { libc::_exit(0) };
+    });
+    // Without a tracer, the judge does not know who has ended the process.
+    let expected = [
+        "Your code ended the process with status 0",
+        "The process exited with status 0",
+    ];
+    let begins = |got: &String| expected.iter().any(|expected| got.starts_with(expected));
+    assert!(got.as_ref().is_some_and(begins), "{got:?}");
+}
+
+/// Also through one of its threads, and its priority.
 #[test]
 fn the_judges_limits_are_not_lowered() {
     also_untraced();
     let judge = libc::c_long::from(judge_id());
     let got = sentence_of(|| {
-        let lowest = [0_u64; 2];
-        let lowest = lowest.as_ptr() as libc::c_long;
-        refused(call(
-            libc::SYS_prlimit64,
-            [judge, libc::RLIMIT_CORE as libc::c_long, lowest, 0],
-        ));
+        let threads = std::fs::read_dir(format!("/proc/{judge}/task")).expect("readable");
+        for thread in threads {
+            let name = thread.expect("a thread").file_name().into_string();
+            let thread = name.expect("a number").parse().expect("a number");
+            let lowest = [0_u64; 2];
+            let lowest = lowest.as_ptr() as libc::c_long;
+            refused(call(
+                libc::SYS_prlimit64,
+                [thread, libc::RLIMIT_CORE as libc::c_long, lowest, 0],
+            ));
+            let process = libc::PRIO_PROCESS as libc::c_long;
+            refused(call(libc::SYS_setpriority, [process, thread, 19, 0]));
+            let (process, idle) = (1, 3 << 13);
+            refused(call(libc::SYS_ioprio_set, [process, thread, idle, 0]));
+        }
+        let (user, all_of_user) = (libc::PRIO_USER as libc::c_long, 3);
+        refused(call(libc::SYS_setpriority, [user, 0, 19, 0]));
+        refused(call(libc::SYS_ioprio_set, [all_of_user, 0, 3 << 13, 0]));
         setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("its own limits");
     });
     assert_eq!(got, None);

@@ -1,5 +1,6 @@
 //! Opens the window in which calls of the answer may fail.
 
+use std::arch::asm;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process;
@@ -11,6 +12,7 @@ use nix::libc;
 use super::interpose::PTHREAD;
 use crate::injection::Refusal;
 use crate::protocol::{Channel, Event, MARK, Mark};
+use crate::secret::Secret;
 
 thread_local! {
     /// The process in which this thread is in the window. A forked child has a copy of it, but is another process.
@@ -99,26 +101,62 @@ impl Untraced {
     }
 }
 
-/// Sends a mark to the tracer and returns its answer, which is not positive without a tracer. Leaves errno as it is.
+/// Sends a mark to the tracer and returns its answer, which is negative without a tracer. Leaves errno as it is.
 pub fn mark(mark: Mark, value: usize) -> i32 {
     mark_memory(mark, value, &[])
 }
 
 /// Like `mark`. The tracer reads `memory` as well.
 pub fn mark_memory(mark: Mark, value: usize, memory: &[usize]) -> i32 {
-    let before = Errno::last_raw();
-    // SAFETY: no kernel knows the option, so the call does nothing but fail.
-    let answer = unsafe {
-        libc::prctl(
-            MARK as libc::c_int,
-            mark as libc::c_ulong,
-            value,
-            syscall(),
-            memory.as_ptr(),
-        )
-    };
-    Errno::set_raw(before);
-    answer
+    let values = [mark as usize, value, syscall(), memory.as_ptr().addr()];
+    call(values, Secret::ours().of_marks()) as i32
+}
+
+/// Makes the call of a mark, which no kernel knows, and returns its result. Libc would leave the secret in the register of
+/// the sixth argument, from which the answer's next call could pass it on.
+#[cfg(target_arch = "x86_64")]
+fn call([mark, value, syscall, memory]: [usize; 4], secret: u64) -> isize {
+    let result;
+    // SAFETY: the call does nothing but fail. It changes the registers that are named here.
+    unsafe {
+        asm!(
+            "syscall",
+            "xor r9d, r9d",
+            inlateout("rax") libc::SYS_prctl as isize => result,
+            in("rdi") MARK,
+            in("rsi") mark,
+            in("rdx") value,
+            in("r10") syscall,
+            in("r8") memory,
+            inlateout("r9") secret => _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// As on x86-64.
+#[cfg(target_arch = "aarch64")]
+fn call([mark, value, syscall, memory]: [usize; 4], secret: u64) -> isize {
+    let result;
+    // SAFETY: the call does nothing but fail. It changes the registers that are named here.
+    unsafe {
+        asm!(
+            "svc 0",
+            "mov x5, xzr",
+            in("x8") libc::SYS_prctl,
+            inlateout("x0") MARK as isize => result,
+            in("x1") mark,
+            in("x2") value,
+            in("x3") syscall,
+            in("x4") memory,
+            inlateout("x5") secret => _,
+            options(nostack)
+        );
+    }
+    result
 }
 
 /// The address of libc's function `syscall`.

@@ -19,6 +19,7 @@ use crate::before_main::{Strings, value_of};
 use crate::descriptors;
 use crate::injection::INJECT;
 use crate::protocol::CHILD;
+use crate::secret::Secret;
 use crate::supervise::Reports;
 
 /// The longest text in a request, in bytes, with the null byte at its end.
@@ -32,6 +33,7 @@ const WAITS: &str = "zygote ";
 #[repr(C)]
 pub struct Request {
     filters: Reports,
+    secret: Secret,
     events: RawFd,
     test: Text,
     child: Text,
@@ -51,12 +53,14 @@ pub struct Case<'a> {
     pub child: &'a str,
     /// The value of `INJECT`.
     pub injection: &'a str,
+    pub secret: Secret,
 }
 
 impl Request {
-    pub fn new(filters: Reports) -> Request {
+    pub fn new(filters: Reports, secret: Secret) -> Request {
         Request {
             filters,
+            secret,
             events: -1,
             test: [0; CAPACITY],
             child: [0; CAPACITY],
@@ -67,6 +71,7 @@ impl Request {
     /// Makes this the request for `case`. Returns `None` if a text is too long.
     pub fn set(&mut self, case: &Case) -> Option<()> {
         self.events = case.events;
+        self.secret = case.secret;
         let texts = [
             (&mut self.test, case.test),
             (&mut self.child, case.child),
@@ -116,6 +121,8 @@ static BEFORE_CONSTRUCTORS: unsafe extern "C" fn(c_int, Strings, Strings) = begi
 /// `arguments` and `environment` are the arrays that the kernel passes to a program: C strings, then null.
 unsafe extern "C" fn begin(_: c_int, arguments: Strings, environment: Strings) {
     // SAFETY: the caller's contract is the same.
+    unsafe { Secret::take(environment) };
+    // SAFETY: as above.
     let Some(child) = (unsafe { value_of(environment, CHILD) }) else {
         return;
     };
@@ -132,6 +139,7 @@ unsafe extern "C" fn begin(_: c_int, arguments: Strings, environment: Strings) {
     let injection = unsafe { value_of(environment, INJECT) };
     if let (Ok(socket), Some(injection)) = (socket.trim_end().parse(), injection) {
         let request = next_case(socket);
+        request.secret.keep();
         // SAFETY: the judge has started the zygote with `place`s here, and nothing else uses them yet.
         unsafe { replace(test, &request.test) };
         // SAFETY: as above.

@@ -23,6 +23,7 @@ use crate::child::zygote::Case;
 use crate::injection::{INJECT, Run};
 use crate::limits::Limits;
 use crate::protocol::{self, Channel};
+use crate::secret::{SECRET, Secret};
 
 /// The descriptor of the events pipe in the child: far above those that the learner's code opens and counts.
 const EVENTS_FD: RawFd = 900;
@@ -32,7 +33,7 @@ pub struct Launched {
     pub pid: Pid,
     /// The value of `protocol::CHILD` in its environment, which marks it as a child of this judge.
     pub tag: String,
-    pub nonce: String,
+    pub secret: Secret,
     /// Where its events arrive. Does not block.
     pub events: PipeReader,
     /// Its standard output and error: a file in memory, because a pipe would stay open in the processes that it leaves.
@@ -139,8 +140,8 @@ pub fn launch(
     if let Some(shortage) = shortage.as_ref().filter(|_| !rlimits.startable()) {
         return Err(LaunchError::Other(shortage.clone()));
     }
+    let secret = Secret::new()?;
     let channel = Channel {
-        nonce: nonce()?,
         fd: EVENTS_FD.min(rlimits.files as RawFd - 1),
     };
     let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
@@ -150,7 +151,7 @@ pub fn launch(
     let (calls, calls_of_child) = UnixDatagram::pair()?;
     let (end, ending) = UnixDatagram::pair()?;
 
-    let tag = channel.to_variable(case);
+    let tag = channel.to_variable(&Secret::new()?.nonce(), case);
     let ends = Ends {
         events: events_of_child.into(),
         output: output.try_clone()?,
@@ -164,12 +165,14 @@ pub fn launch(
                 child: &tag,
                 injection: &injection,
                 events: channel.fd,
+                secret,
             };
             let started = zygote::start(&case, &ends, &rlimits)?;
             (started.pid, Some(started))
         }
         false => {
-            let command = command(test, &tag, &injection, traced);
+            let mut command = command(test, &tag, &injection, traced);
+            command.env(SECRET, secret.to_variable());
             (start_untraced(command, ends, channel.fd, rlimits)?, None)
         }
     };
@@ -181,7 +184,7 @@ pub fn launch(
     Ok(Launched {
         pid,
         tag,
-        nonce: channel.nonce,
+        secret,
         events,
         output,
         calls,
@@ -348,15 +351,6 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<(), Errno> {
     // SAFETY: the options used here take a number and touch no memory of this process.
     let result = unsafe { libc::prctl(option, value, zero, zero, zero) };
     Errno::result(result).map(drop)
-}
-
-fn nonce() -> Result<String, Errno> {
-    let mut bytes = [0; 16];
-    // SAFETY: the pointer and the length describe `bytes`.
-    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    // The kernel fills a buffer of this size whole.
-    Errno::result(filled)?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 /// Whether the environment rules out tracing.

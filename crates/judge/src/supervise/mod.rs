@@ -156,7 +156,7 @@ fn follow_traced(
         if let Some(waiting) = &child.waiting {
             waiting.go();
         }
-        trace::follow(child.pid, shared, limits, window)
+        trace::follow(child.pid, child.secret, shared, limits, window)
     };
     under_watch(shared, child, objects, window, limits, |_| (), follow)
 }
@@ -298,7 +298,7 @@ fn read_events(child: &mut Launched) -> io::Result<Vec<protocol::Event>> {
     match child.events.read_to_end(&mut bytes) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Ok(protocol::parse(
-            &child.nonce,
+            &child.secret.nonce(),
             &String::from_utf8_lossy(&bytes),
         )),
     }

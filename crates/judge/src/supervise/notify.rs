@@ -127,10 +127,6 @@ impl Notified<'_> {
                 Some(pid) => self.signal("pidfd_send_signal", pid, Target::Task(pid), b as i32),
                 None => Answer::Execute,
             },
-            libc::SYS_prlimit64 => match self.reaches(Target::Task(a as i32)) {
-                true => Answer::Execute,
-                false => Answer::Fail(Errno::EPERM),
-            },
             libc::SYS_shmget | libc::SYS_semget | libc::SYS_msgget => {
                 if procfs::user_of(caller) != Some(geteuid().as_raw()) {
                     return Answer::Execute; // the object must belong to the caller's user

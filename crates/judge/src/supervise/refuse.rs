@@ -154,7 +154,7 @@ fn notifying(mut program: BpfProgram) -> BpfProgram {
 }
 
 /// Other namespaces and tracers would take a process out of the judge's sight. `PTRACE_TRACEME` without a tracer that
-/// expects it stops the process for ever.
+/// expects it stops the process for ever. Limits and priorities of other processes are the judge's, too.
 fn refused() -> Result<Rules, seccompiler::Error> {
     const FLAGS: [libc::c_int; 9] = [
         libc::CLONE_UNTRACED,
@@ -170,11 +170,34 @@ fn refused() -> Result<Rules, seccompiler::Error> {
     let flags = FLAGS.iter().map(|flag| has_bits(0, *flag as u64));
     // The owner of a descriptor gets signals when it becomes ready. It may be any process.
     const F_SETOWN_EX: libc::c_int = 15; // not in libc's crate
+    const IOPRIO_WHO_USER: u64 = 3; // nor this
     let owner = [F_SETOWN_EX, libc::F_SETOWN];
     let owner = owner.iter().map(|command| is(1, *command as u64));
     Ok(vec![
         (libc::SYS_clone, flags.collect::<Result<_, _>>()?),
         (libc::SYS_fcntl, owner.collect::<Result<_, _>>()?),
+        // A process id of 0 is that of the caller. Without new limits, the call only reads.
+        (
+            libc::SYS_prlimit64,
+            vec![SeccompRule::new(vec![
+                is_not(0, 0)?,
+                condition(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?,
+            ])?],
+        ),
+        (
+            libc::SYS_setpriority,
+            vec![
+                is(0, libc::PRIO_USER as u64)?,
+                SeccompRule::new(vec![is_not(1, 0)?])?,
+            ],
+        ),
+        (
+            libc::SYS_ioprio_set,
+            vec![
+                is(0, IOPRIO_WHO_USER)?,
+                SeccompRule::new(vec![is_not(1, 0)?])?,
+            ],
+        ),
         (libc::SYS_unshare, Vec::new()),
         (libc::SYS_setns, Vec::new()),
         (libc::SYS_ptrace, Vec::new()),
@@ -193,14 +216,6 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
         (libc::SYS_rt_sigqueueinfo, all()),
         (libc::SYS_rt_tgsigqueueinfo, all()),
         (libc::SYS_pidfd_send_signal, all()),
-        // With a process id of 0 or without new limits, the call concerns the caller or only reads.
-        (
-            libc::SYS_prlimit64,
-            vec![SeccompRule::new(vec![
-                condition(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?,
-                condition(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?,
-            ])?],
-        ),
         (libc::SYS_shmget, all()),
         (libc::SYS_semget, all()),
         (libc::SYS_msgget, all()),
@@ -264,7 +279,6 @@ fn signals_to_judge(zygote: i32) -> Result<Rules, seccompiler::Error> {
         (libc::SYS_rt_sigqueueinfo, process()?),
         (libc::SYS_rt_tgsigqueueinfo, process()?),
         (libc::SYS_pidfd_open, process()?),
-        (libc::SYS_prlimit64, process()?),
     ])
 }
 
@@ -281,6 +295,10 @@ fn condition(
 fn is(index: u8, value: u64) -> Result<SeccompRule, seccompiler::Error> {
     let equal = condition(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
     Ok(SeccompRule::new(vec![equal])?)
+}
+
+fn is_not(index: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
+    condition(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
 
 fn has_bits(index: u8, bits: u64) -> Result<SeccompRule, seccompiler::Error> {

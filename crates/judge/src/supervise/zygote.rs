@@ -23,6 +23,7 @@ use super::rlimits::Rlimits;
 use super::trace;
 use crate::child::zygote::{self, Descriptors, GO, Reply, Request};
 use crate::descriptors;
+use crate::secret::Secret;
 
 /// The zygote of this process. All traced cases share it.
 static STATE: Mutex<State> = Mutex::new(State::NotStarted);
@@ -31,6 +32,7 @@ enum State {
     NotStarted,
     Waits(Zygote),
     PtraceRefused,
+    Silent,
 }
 
 struct Zygote {
@@ -67,6 +69,10 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
                 *state = State::PtraceRefused;
                 return Err(LaunchError::PtraceRefused);
             }
+            State::Silent => {
+                *state = State::Silent;
+                return Err(LaunchError::Other(SILENT.to_owned()));
+            }
         };
         match zygote.fork(case, ends, rlimits) {
             Ok(started) => {
@@ -76,11 +82,9 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
             Err(ForkError::Gone) => zygote.kill(),
             Err(ForkError::Silent) => {
                 zygote.kill();
-                let why = format!(
-                    "the process that forks the cases has not answered for {} s",
-                    PATIENCE.as_secs()
-                );
-                return Err(LaunchError::Other(why));
+                // Another one would be as silent, for as long, in each of the other cases.
+                *state = State::Silent;
+                return Err(LaunchError::Other(SILENT.to_owned()));
             }
             Err(ForkError::PtraceRefused) => {
                 zygote.kill();
@@ -93,8 +97,7 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
             }
         }
     }
-    let why = "the process that forks the cases ends immediately";
-    Err(LaunchError::Other(why.to_owned()))
+    Err(LaunchError::Other(GONE.to_owned()))
 }
 
 /// How often a zygote is started for a case. It may have been killed, for want of memory.
@@ -102,6 +105,12 @@ const ATTEMPTS: usize = 3;
 
 /// How long a zygote may take to fork. On a busy machine that may be seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const SILENT: &str = "the program has not begun within 30 s; code that runs before main, for example in .preinit_array, may \
+    not end, or the machine is overloaded";
+
+const GONE: &str = "the program ends before it begins; code that runs before main, for example in .preinit_array, may end it, \
+    or the machine has too little memory";
 
 enum ForkError {
     /// The zygote has ended, or its child has.
@@ -149,7 +158,7 @@ impl Zygote {
         Ok(Zygote {
             process,
             socket,
-            request: Box::new(Request::new(Reports::new(pid, true)?)),
+            request: Box::new(Request::new(Reports::new(pid, true)?, Secret::new()?)),
         })
     }
 

@@ -14,8 +14,11 @@ use crate::record::process::FIRST;
 const SYSCALL_CODE: u64 = 64;
 
 impl Tracer<'_> {
-    pub(super) fn mark(&mut self, pid: Pid, [option, number, value, syscall, memory, _]: [u64; 6]) {
-        let (true, Some(mark)) = (option == MARK, Mark::from_number(number)) else {
+    pub(super) fn mark(&mut self, pid: Pid, args: [u64; 6]) {
+        let [option, number, value, syscall, memory, secret] = args;
+        // The answer does not know the secret.
+        let is_ours = option == MARK && secret == self.secret.of_marks();
+        let (true, Some(mark)) = (is_ours, Mark::from_number(number)) else {
             return;
         };
         if matches!(mark, Mark::Watch | Mark::Open) && self.code.is_empty() {

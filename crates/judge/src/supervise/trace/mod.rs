@@ -23,6 +23,7 @@ use crate::record::Record;
 use crate::record::fault::{self, Fault};
 use crate::record::process::{FIRST, Status};
 use crate::record::space::Space;
+use crate::secret::Secret;
 use steps::Steps;
 
 /// What was seen of a case.
@@ -101,6 +102,7 @@ struct Process {
 
 struct Tracer<'a> {
     root: Pid,
+    secret: Secret,
     shared: &'a Shared,
     limits: &'a Limits,
     tasks: BTreeMap<i32, Task>,
@@ -133,9 +135,16 @@ pub fn options() -> Options {
 }
 
 /// Traces `root`, to which this thread is attached, until it ends. Returns an error if it cannot be waited for.
-pub fn follow(root: Pid, shared: &Shared, limits: &Limits, window: &Window) -> Result<Seen, Errno> {
+pub fn follow(
+    root: Pid,
+    secret: Secret,
+    shared: &Shared,
+    limits: &Limits,
+    window: &Window,
+) -> Result<Seen, Errno> {
     let mut tracer = Tracer {
         root,
+        secret,
         shared,
         limits,
         tasks: BTreeMap::new(),
