@@ -19,7 +19,7 @@ use super::prepare::{self, Prepared};
 use super::submission::Submission;
 use crate::grade::grader::{Confined, Grader, Stop};
 use crate::grade::order::Order;
-use crate::grade::sandbox::{self, COMPILE_SECONDS, Sandbox};
+use crate::grade::sandbox::{self, COMPILE_SECONDS, Sandbox, Watch};
 use crate::grade::slot::link_all;
 use crate::grade::verdicts::Verdicts;
 
@@ -323,7 +323,7 @@ fn run_compiler(
 ) -> Result<Option<Rejection>> {
     let mut watch = None;
     let ran = process::run_with(command, limits, |group| {
-        watch = Some(sandbox::watch(group));
+        watch = Some(sandbox::watch(group, Some(results.to_owned())));
     });
     let ran = ran.context("the sandbox cannot be started")?;
     if ran.success() {
@@ -342,6 +342,13 @@ fn run_compiler(
             false => format!("{what}: {first}"),
         };
         return Ok(Some((note, compiler)));
+    }
+    if let Some(used) = watch.as_ref().and_then(Watch::exceeded) {
+        let note = format!(
+            "the compiler used {used} and was stopped: look for a constant, a static, a macro or a type that is too \
+             large"
+        );
+        return Ok(Some((note, String::new())));
     }
     let signal = match ran.end {
         End::Exited(status) => std::os::unix::process::ExitStatusExt::signal(&status)
@@ -449,30 +456,30 @@ mod tests {
     use super::*;
 
     /// What becomes of a submission if the compiler is this script of a shell.
-    fn compiled(script: &str, results: &str, limits: Limits) -> Result<Option<Rejection>> {
+    fn compiled(script: &str, results: &Path, limits: Limits) -> Result<Option<Rejection>> {
         let mut compiler = Command::new("sh");
         compiler.args(["-c", script]);
-        run_compiler(
-            &mut compiler,
-            "it does not compile",
-            Path::new(results),
-            limits,
-        )
+        run_compiler(&mut compiler, "it does not compile", results, limits)
     }
 
     fn rejected(script: &str, limits: Limits) -> String {
-        let rejected = compiled(script, "/", limits).expect("it can be graded");
+        let results = tempfile::tempdir().expect("a folder");
+        let rejected = compiled(script, results.path(), limits).expect("it can be graded");
         rejected.expect("it is rejected").0
     }
 
-    fn could_not(script: &str, results: &str) -> String {
+    fn could_not(script: &str, results: &Path) -> String {
         let error = compiled(script, results, LIMITS).expect_err("it cannot be graded");
         format!("{error:#}")
     }
 
     fn error(message: &str) -> String {
+        error_of("error", message)
+    }
+
+    fn error_of(level: &str, message: &str) -> String {
         let error = serde_json::json!({
-            "level": "error", "message": message, "spans": [], "children": [], "rendered": message,
+            "level": level, "message": message, "spans": [], "children": [], "rendered": message,
         });
         format!("echo '{error}' >&2; exit 1")
     }
@@ -503,24 +510,38 @@ mod tests {
                 assert!(note.contains(expected), "{note}");
             }
         }
+        let note = rejected("for i in $(seq 600); do sleep 60 & done; wait", LIMITS);
+        assert!(note.contains("more than 500 processes"), "{note}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = format!(
+            "fallocate -l 1100M {:?}; sleep 60",
+            folder.path().join("large")
+        );
+        let rejected_there = compiled(&script, folder.path(), LIMITS).expect("it can be graded");
+        let (note, _) = rejected_there.expect("it is rejected");
+        assert!(note.contains("more than 1 GiB of disk"), "{note}");
         assert_eq!(
             rejected(&error("wrong"), LIMITS),
             "it does not compile: wrong"
         );
+        let crash = error_of("error: internal compiler error", "unexpected");
+        assert_eq!(rejected(&crash, LIMITS), "it does not compile: unexpected");
     }
 
     #[test]
     fn what_says_nothing_about_the_submission_is_an_error() {
-        let note = could_not("echo bwrap: no room >&2; exit 1", "/");
+        let empty = tempfile::tempdir().expect("a folder");
+        let empty = empty.path();
+        let note = could_not("echo bwrap: no room >&2; exit 1", empty);
         assert!(
             note.contains("exited with status 1. bwrap: no room"),
             "{note}"
         );
-        let note = could_not("kill -9 $$", "/");
+        let note = could_not("kill -9 $$", empty);
         assert!(note.contains("was killed by SIGKILL"), "{note}");
         // The file system of /proc has no blocks.
         let full = error("No space left on device (os error 28)");
-        let note = could_not(&full, "/proc");
+        let note = could_not(&full, Path::new("/proc"));
         assert!(note.contains("no space left on the disk"), "{note}");
         assert!(rejected(&full, LIMITS).contains("No space left"));
     }

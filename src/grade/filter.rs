@@ -1,8 +1,9 @@
-//! The seccomp filter of a sandbox: it refuses sockets that a network namespace does not isolate.
+//! The seccomp filter of a sandbox: it refuses what namespaces do not isolate.
 //!
 //! A socket of AF_VSOCK reaches the host of a virtual machine, and one of AF_ALG the kernel's cryptography, from every
 //! namespace. New kernels may have more such families, so that all but AF_UNIX are refused, which the judge and its cases
-//! use. io_uring creates sockets without a system call that a filter could see, and is refused altogether.
+//! use. io_uring creates sockets without a system call that a filter could see, and is refused altogether. A lease would
+//! make other sandboxes wait when they open the file.
 
 use std::env::consts::ARCH;
 
@@ -25,16 +26,17 @@ const ABIS: [libc::c_long; 1] = [0];
 /// Returns an error if this architecture has no filters.
 pub fn program() -> Result<BpfProgram> {
     // The high half of a C `int` in a register is undefined.
-    let other_family = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Ne,
-        libc::AF_UNIX as u64,
-    )?;
-    let other_family = SeccompRule::new(vec![other_family])?;
+    let rule = |argument, compare, value: libc::c_int| {
+        let length = SeccompCmpArgLen::Dword;
+        let condition = SeccompCondition::new(argument, length, compare, value as u64)?;
+        SeccompRule::new(vec![condition])
+    };
+    let other_family = rule(0, SeccompCmpOp::Ne, libc::AF_UNIX)?;
+    let lease = rule(1, SeccompCmpOp::Eq, libc::F_SETLEASE)?;
     let calls = [
         (libc::SYS_socket, vec![other_family.clone()]),
         (libc::SYS_socketpair, vec![other_family]),
+        (libc::SYS_fcntl, vec![lease]),
         (libc::SYS_io_uring_setup, Vec::new()),
     ];
     let rules = calls

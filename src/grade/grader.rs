@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::grade::build_error::BuildError;
 use crate::grade::compile_fail::{self, Library};
 use crate::grade::lines::{Report, in_memory};
-use crate::grade::sandbox::{self, Sandbox};
+use crate::grade::sandbox::{self, Sandbox, Watch};
 use crate::grade::sources;
 use crate::grade::visible::visible;
 use crate::warn;
@@ -500,7 +500,7 @@ impl Grader {
         let mut grader = stop
             .spawn(&mut command)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
-        let _watch = sandbox.map(|_| sandbox::watch(grader.killer()));
+        let watch = sandbox.map(|_| sandbox::watch(grader.killer(), None));
         let patience = Patience::begin(grader.killer(), VERDICT);
         let mut status = None;
         while status.is_none() {
@@ -523,6 +523,9 @@ impl Grader {
             ),
             _ if printed.metadata()?.len() > PRINTED => {
                 "printed without end and was stopped".to_owned()
+            }
+            _ if let Some(used) = watch.as_ref().and_then(Watch::exceeded) => {
+                format!("used {used} and was stopped")
             }
             Some(status) => describe(status),
             None => String::new(),

@@ -12,12 +12,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -73,6 +74,9 @@ const PROCESSES: &str = "--nproc=1024:1024";
 /// them. The judge has lower limits for each case.
 const MOST_TASKS: u64 = 500;
 const MOST_MEMORY: u64 = 4 << 30;
+
+/// The most bytes of all results of the compiler. Each file has a limit, but there may be many.
+const MOST_DISK: u64 = 1 << 30;
 
 #[derive(Debug, Clone)]
 pub struct Sandbox {
@@ -161,7 +165,9 @@ impl Sandbox {
     /// A sandbox of bubblewrap.
     pub fn new(toolchain: &Path) -> Sandbox {
         let mut mounts = system();
-        let rest = "--ro-bind-try /sys /sys --proc /proc --dev /dev --mqueue /dev/mqueue";
+        // The kernel lets root's processes change its settings, even those that have no capabilities.
+        let rest = "--ro-bind-try /sys /sys --proc /proc --ro-bind-try /proc/sys /proc/sys --dev /dev --mqueue \
+                    /dev/mqueue";
         mounts.extend(rest.split(' ').map(Into::into));
         for path in ["/tmp", "/dev/shm"] {
             mounts.extend(["--size", IN_MEMORY, "--tmpfs", path].map(Into::into));
@@ -325,18 +331,32 @@ pub const COMPILE_SECONDS: u64 = 60;
 pub struct Watch {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    exceeded: Arc<OnceLock<String>>,
 }
 
-/// Kills a group when the descendants of its leader are too many or too large.
-pub fn watch(group: Killer) -> Watch {
+/// Kills a group when the descendants of its leader are too many or too large, or when there is too much in the folder
+/// `results`.
+pub fn watch(group: Killer, results: Option<PathBuf>) -> Watch {
     const POLL: Duration = Duration::from_millis(200);
     let ended = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&ended);
+    let exceeded = Arc::new(OnceLock::new());
+    let reason = Arc::clone(&exceeded);
     let thread = thread::spawn(move || {
         while !seen.load(Ordering::SeqCst) {
             let Some(leader) = group.leader() else { return };
             let (tasks, memory) = usage(leader.as_raw());
-            if tasks > MOST_TASKS || memory > MOST_MEMORY {
+            let too_much = if tasks > MOST_TASKS {
+                Some(format!("more than {MOST_TASKS} processes and threads"))
+            } else if memory > MOST_MEMORY {
+                Some(format!("more than {} GiB of memory", MOST_MEMORY >> 30))
+            } else if results.as_deref().map_or(0, disk) > MOST_DISK {
+                Some(format!("more than {} GiB of disk", MOST_DISK >> 30))
+            } else {
+                None
+            };
+            if let Some(too_much) = too_much {
+                let _ = reason.set(too_much);
                 group.kill();
                 return;
             }
@@ -346,6 +366,14 @@ pub fn watch(group: Killer) -> Watch {
     Watch {
         ended,
         thread: Some(thread),
+        exceeded,
+    }
+}
+
+impl Watch {
+    /// What was used when the group was killed: "more than 4 GiB of memory".
+    pub fn exceeded(&self) -> Option<&str> {
+        self.exceeded.get().map(String::as_str)
     }
 }
 
@@ -357,6 +385,24 @@ impl Drop for Watch {
             let _ = thread.join();
         }
     }
+}
+
+/// The bytes of all files in the folder. One with several names may have others elsewhere.
+fn disk(folder: &Path) -> u64 {
+    const BLOCK: u64 = 512;
+    let mut bytes = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(about) if about.is_dir() => folders.push(entry.path()),
+                Ok(about) => bytes += about.blocks() * BLOCK / about.nlink().max(1),
+                // The compiler has removed it meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 /// The number of tasks of `leader` and its descendants, and the bytes that are resident in them.

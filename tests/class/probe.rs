@@ -8,7 +8,7 @@
             reached.push(format!("sees {path}"));
         }
     }
-    for path in ["@GRADER@", "@JUDGE@", "@PROGRAM@", "@DEPENDENCY@", "/usr/new", "/new", "/dev/new"] {
+    for path in ["@GRADER@", "@JUDGE@", "@PROGRAM@", "@DEPENDENCY@", "/usr/new", "/new", "/dev/new", "/proc/sys/kernel/core_pattern"] {
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
         if file.is_ok() {
             reached.push(format!("writes {path}"));
@@ -19,6 +19,13 @@
     }
     if std::net::TcpStream::connect("@ADDRESS@").is_ok() {
         reached.push("connects".to_owned());
+    }
+    if let Ok(file) = fs::File::open("@DEPENDENCY@") {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: the call takes numbers.
+        if unsafe { nix::libc::fcntl(fd, nix::libc::F_SETLEASE, nix::libc::F_WRLCK) } == 0 {
+            reached.push("makes other sandboxes wait for a file".to_owned());
+        }
     }
     // The families from AF_INET on: a network namespace does not isolate all of them. The kinds are SOCK_STREAM to
     // SOCK_SEQPACKET.

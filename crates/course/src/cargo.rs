@@ -72,7 +72,8 @@ pub fn rendered_errors(stderr: &str) -> String {
     let diagnostics = stderr.lines().map(serde_json::from_str::<Diagnostic>);
     let errors = diagnostics
         .flatten()
-        .filter(|diagnostic| diagnostic.level == "error");
+        // Or "error: internal compiler error".
+        .filter(|diagnostic| diagnostic.level.starts_with("error"));
     errors.filter_map(|error| error.rendered).collect()
 }
 
