@@ -2,7 +2,8 @@
 //! alternating runs.
 //!
 //! `cargo test --test heartbeat` prints each figure with its goal and that of the last measurement, and appends the
-//! figures to `.workbook/heartbeat.jsonl`. Nothing is asserted: times are not verdicts.
+//! figures to `.workbook/heartbeat.jsonl`. Nothing is asserted: times are not verdicts. `cargo test --test heartbeat -- 3`
+//! measures three rounds in place of eleven.
 
 #[path = "../copy/mod.rs"]
 mod copy;
@@ -26,6 +27,10 @@ const ROUNDS: usize = 11;
 const CASES: u32 = 100;
 
 fn main() {
+    let rounds = std::env::args().nth(1);
+    let rounds = rounds.map_or(ROUNDS, |rounds| {
+        rounds.parse().expect("the number of rounds")
+    });
     let copy = Copy::make("bench");
     add_tests(&copy);
     // Everything is solved, so `cargo test` succeeds and `watch` stays with one exercise.
@@ -35,10 +40,10 @@ fn main() {
     }
     let root = course::root::find().expect("a clone");
     let mut figures = Figures::new(root.join(".workbook/heartbeat.jsonl"));
-    after_a_save(&copy, &mut figures);
+    after_a_save(&copy, rounds, &mut figures);
     all_exercises(&copy, &mut figures);
-    one_case(&copy, &mut figures);
-    page(&copy, &mut figures);
+    one_case(&copy, rounds, &mut figures);
+    page(&copy, rounds, &mut figures);
     first_use(&copy, &mut figures);
     figures.save();
 }
@@ -54,7 +59,7 @@ fn cargo_test(copy: &Copy, packages: &[&str], arguments: &[&str]) -> Command {
 }
 
 /// Measures the time from a save to its verdicts. Each save is the first exercise's solution with a new comment.
-fn after_a_save(copy: &Copy, figures: &mut Figures) {
+fn after_a_save(copy: &Copy, rounds: usize, figures: &mut Figures) {
     let packages = ["private-alloc"];
     let bare = || cargo_test(copy, &packages, &["--test", "empty"]);
     let skip = ["--test", "grader", "--", "--skip", "compile_fail"];
@@ -74,7 +79,7 @@ fn after_a_save(copy: &Copy, figures: &mut Figures) {
     }
     let mut watching = Watching::begin(workbook(copy, &["watch"]));
     let mut times = Times::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (what, command) in [
             ("bare", bare()),
             ("behaviour", behaviour()),
@@ -95,7 +100,7 @@ fn after_a_save(copy: &Copy, figures: &mut Figures) {
 
     let bare = times.median("bare");
     println!(
-        "from a save to its verdicts, medians of {ROUNDS} runs each, relative to an empty test:"
+        "from a save to its verdicts, medians of {rounds} runs each, relative to an empty test:"
     );
     figures.time("cargo test, an empty test in the same crate", bare);
     for (what, name, goal) in [
@@ -129,7 +134,7 @@ fn all_exercises(copy: &Copy, figures: &mut Figures) {
 }
 
 /// Measures what the judge adds to a trivial case.
-fn one_case(copy: &Copy, figures: &mut Figures) {
+fn one_case(copy: &Copy, rounds: usize, figures: &mut Figures) {
     let one_thread = |test| {
         cargo_test(
             copy,
@@ -139,7 +144,7 @@ fn one_case(copy: &Copy, figures: &mut Figures) {
     };
     time(one_thread("trivial"));
     let mut times = Times::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         times.add("trivial", time(one_thread("trivial")));
         times.add("plain", time(one_thread("empty")));
     }
@@ -152,7 +157,7 @@ fn one_case(copy: &Copy, figures: &mut Figures) {
 }
 
 /// Measures the time from a change on the disk to the event in the browser.
-fn page(copy: &Copy, figures: &mut Figures) {
+fn page(copy: &Copy, rounds: usize, figures: &mut Figures) {
     time({
         let mut command = copy.command(env!("CARGO"));
         command.args(["build", "-q", "-p", "reader", "--target-dir"]);
@@ -166,11 +171,11 @@ fn page(copy: &Copy, figures: &mut Figures) {
     });
     let mut live = Live::serve(copy);
     let mut times = Times::default();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         times.add("page", live.time_of_page(round));
         times.add("verdict", live.time_of_verdict(round));
     }
-    println!("the live book, medians of {ROUNDS}:");
+    println!("the live book, medians of {rounds}:");
     figures.time(
         "edit of a page to the browser's event",
         times.median("page"),
