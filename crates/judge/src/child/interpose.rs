@@ -4,7 +4,7 @@
 //! The memory functions make their system call from this program, so that the tracer can distinguish them from the
 //! calls of libc's malloc and of its thread stacks. The `pthread_mutex` functions ask the tracer whether they shall fail,
 //! because most of them make no system call. Without a tracer all functions here decide by themselves whether they fail.
-//! `sysconf`, `getpagesize`, `clock_gettime` and the memory functions follow `pretend`. `failures` learns of memory
+//! `sysconf`, `getpagesize`, `clock_gettime`, `mincore` and the memory functions follow `pretend`. `failures` learns of memory
 //! functions that fail.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::failures::{self, Arguments};
-use super::{pretend, steps, window};
+use super::{pretend, probe, steps, window};
 use crate::protocol::Mark;
 
 /// The address of the library's own definition of `name`, which one of the judge's overrides.
@@ -223,6 +223,58 @@ pub unsafe extern "C" fn madvise(start: *mut c_void, len: usize, advice: c_int) 
     // SAFETY: the caller's contract is the same.
     let result = unsafe { libc::syscall(libc::SYS_madvise, start, len, long(advice)) };
     failures::note("madvise", arguments, result) as c_int
+}
+
+/// Overrides libc's `mincore`, which writes a byte for each page: no more of them than a kernel with the pretended page size
+/// would write.
+///
+/// # Safety
+/// As for mincore(2): `vector` has room for a byte for each page.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mincore(start: *mut c_void, len: usize, vector: *mut u8) -> c_int {
+    let Some(page) = pretend::pretended() else {
+        // SAFETY: the caller's contract is the same.
+        let result = unsafe { libc::syscall(libc::SYS_mincore, start, len, vector) };
+        if result == 0 && pretend::swaps_out() {
+            // SAFETY: the kernel has written that many bytes.
+            unsafe { vector.write_bytes(0, len.div_ceil(probe::page_size())) };
+        }
+        return result as c_int;
+    };
+    for index in 0..len.div_ceil(page) {
+        let Some(resident) = is_resident(start.wrapping_byte_add(index * page), page) else {
+            return -1;
+        };
+        // SAFETY: the caller's contract.
+        let byte = unsafe { vector.add(index) };
+        // SAFETY: as above.
+        unsafe { byte.write(u8::from(resident && !pretend::swaps_out())) };
+    }
+    0
+}
+
+/// Whether all of the kernel's pages in the range are resident. `None` if mincore fails.
+fn is_resident(start: *mut c_void, len: usize) -> Option<bool> {
+    let mut resident = [0u8; 1024];
+    let step = resident.len() * probe::page_size();
+    for offset in (0..len).step_by(step) {
+        let part = step.min(len - offset);
+        // SAFETY: mincore accesses no memory but its vector, which has a byte for each page of the part.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mincore,
+                start.wrapping_byte_add(offset),
+                part,
+                resident.as_mut_ptr(),
+            )
+        };
+        Errno::result(result).ok()?;
+        let pages = part.div_ceil(probe::page_size());
+        if resident[..pages].iter().any(|page| page & 1 == 0) {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// Overrides libc's `write`. After output to a terminal errno may have changed, although it succeeded: errno(3) names a

@@ -18,6 +18,9 @@ static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 /// Whether children that a signal has killed have dumped core.
 static CORE_DUMPS: AtomicBool = AtomicBool::new(false);
 
+/// Whether all pages are reported as swapped out.
+static SWAPPED_OUT: AtomicBool = AtomicBool::new(false);
+
 /// Whether timed waits end immediately.
 static TIME_FLIES: AtomicBool = AtomicBool::new(false);
 
@@ -27,8 +30,8 @@ static END: AtomicUsize = AtomicUsize::new(0);
 /// The sizes of this range, in bytes: the smaller one if RLIMIT_AS leaves no room for the other.
 const RANGES: [usize; 2] = [8 << 30, 1 << 30];
 
-/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, and `mmap` places each mapping at a
-/// multiple of it, in this process and in the processes that it forks.
+/// From here on `sysconf(_SC_PAGESIZE)` and `getpagesize()` return `bytes`, `mmap` places each mapping at a multiple of it, and
+/// `mincore` reports on pages of this size, in this process and in the processes that it forks.
 ///
 /// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass
 /// libc, see the real page size.
@@ -75,6 +78,17 @@ pub fn no_populate_advice() {
 /// allows no core files, so the kernel never says so. Raw system calls, which bypass libc, see the kernel's status.
 pub fn core_dumps() {
     CORE_DUMPS.store(true, Ordering::SeqCst);
+}
+
+/// From here on `mincore` reports no page as resident, as if all of them had been swapped out. Raw system calls, which
+/// bypass libc, see the kernel's report.
+pub fn swapped_out() {
+    SWAPPED_OUT.store(true, Ordering::SeqCst);
+}
+
+/// Whether `mincore` reports no page as resident.
+pub fn swaps_out() -> bool {
+    SWAPPED_OUT.load(Ordering::Relaxed)
 }
 
 /// From here on each timed wait of this thread, and of the processes that it forks, ends immediately: locks and semaphores

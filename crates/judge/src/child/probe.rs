@@ -223,7 +223,8 @@ fn pages_of(start: *const u8, len: usize) -> (usize, usize) {
     (first, end - first)
 }
 
-/// `None` if mincore fails with another error than ENOMEM, which means "not mapped".
+/// `None` if mincore fails with another error than ENOMEM, which means "not mapped". libc's function follows `pretend`, so this
+/// makes the system call.
 fn try_mapped(start: *const u8, len: usize) -> Option<usize> {
     let size = page_size();
     let (first, count) = pages_of(start, len);
@@ -232,7 +233,7 @@ fn try_mapped(start: *const u8, len: usize) -> Option<usize> {
         let mut resident = 0u8;
         let address = (page * size) as *mut libc::c_void;
         // SAFETY: mincore accesses no memory but its vector, one byte for the one page asked about.
-        let result = unsafe { libc::mincore(address, size, &raw mut resident) };
+        let result = unsafe { libc::syscall(libc::SYS_mincore, address, size, &raw mut resident) };
         match Errno::result(result) {
             Ok(_) => mapped += 1,
             Err(Errno::ENOMEM) => {}
