@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use judge::probe::{
-    Kind, Permissions, expect_plain, failed_call, faults, forget_failed_calls, mapped_pages,
-    page_size, permissions, resident_pages, vm_flags,
+    Kind, Permissions, expect_ok_whatever_errno, expect_plain, failed_call, faults,
+    forget_failed_calls, mapped_pages, page_size, permissions, resident_pages, vm_flags,
 };
 use judge::{Limits, in_child, observe, observe_watched, pretend};
 use nix::errno::Errno;
@@ -769,6 +769,72 @@ fn a_page_size_is_pretended_with_few_addresses() {
         });
         assert_eq!(pretended, 1);
     });
+}
+
+/// What mincore reports of the 128 KiB at `start`. More bytes than one for each page stay as they are.
+fn resident_by_mincore(start: NonNull<u8>) -> [u8; 4] {
+    let mut resident = [9; 4];
+    let vector = resident.as_mut_ptr();
+    // SAFETY: 64 KiB pages are pretended, so mincore writes two bytes.
+    let result = unsafe { libc::mincore(start.as_ptr().cast(), 128 << 10, vector) };
+    assert_eq!(result, 0);
+    resident
+}
+
+#[test]
+fn mincore_reports_on_pretended_pages() {
+    passes(|| {
+        pretend::page_size(64 << 10);
+        let start = map((128 << 10) / page_size(), MapFlags::MAP_PRIVATE);
+        assert_eq!(resident_by_mincore(start), [0, 0, 9, 9]);
+        // SAFETY: the mapping belongs to this test.
+        unsafe { start.write_bytes(1, 64 << 10) };
+        assert_eq!(resident_by_mincore(start), [1, 0, 9, 9]);
+        pretend::swapped_out();
+        assert_eq!(resident_by_mincore(start), [0, 0, 9, 9]);
+        assert_eq!(
+            mapped_pages(start.as_ptr(), 128 << 10),
+            (128 << 10) / page_size()
+        );
+    });
+}
+
+#[test]
+fn pages_are_pretended_to_be_swapped_out() {
+    passes(|| {
+        let start = map(1, MapFlags::MAP_PRIVATE);
+        // SAFETY: the mapping belongs to this test.
+        unsafe { start.write(1) };
+        let resident = || {
+            let mut resident = 9;
+            // SAFETY: mincore writes one byte for the one page.
+            unsafe { libc::mincore(start.as_ptr().cast(), page_size(), &raw mut resident) };
+            resident & 1
+        };
+        assert_eq!(resident(), 1);
+        pretend::swapped_out();
+        assert_eq!(resident(), 0);
+        assert_eq!(resident_pages(start.as_ptr(), page_size()), 1);
+    });
+}
+
+#[test]
+fn an_error_from_an_earlier_errno_is_told() {
+    let outcome = observe(Limits::default(), || {
+        expect_ok_whatever_errno("right", || Ok(()));
+        expect_ok_whatever_errno("always_fails", || Err(Errno::EIO.into()));
+        expect_ok_whatever_errno("looks_first", || match Errno::last() {
+            Errno::EINTR => Err(Errno::EINTR.into()),
+            _ => Ok(()),
+        });
+    });
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some(
+            "errno was EINTR, as an earlier call may leave it, and looks_first returned the error \"Interrupted system call \
+             (os error 4)\"; expected Ok. errno counts only after a call that failed: look at the call's result first."
+        )
+    );
 }
 
 #[test]

@@ -91,6 +91,39 @@ pub fn last_with(error: &io::Error) -> String {
     )
 }
 
+/// Fails the case if `f`, which calls the answer's function `call`, returns an error because of what errno was before. If it
+/// returns an error anyway, that is for another case to say.
+pub fn expect_ok_whatever_errno(call: &str, mut f: impl FnMut() -> io::Result<()>) {
+    let mut with = |errno: Errno| {
+        forget();
+        errno.set();
+        f()
+    };
+    if with(Errno::from_raw(0)).is_err() {
+        return;
+    }
+    // An answer may look for certain errors only.
+    for errno in [
+        Errno::ENOMEM,
+        Errno::EINVAL,
+        Errno::EAGAIN,
+        Errno::EFAULT,
+        Errno::EHWPOISON,
+        Errno::EPERM,
+        Errno::EINTR,
+        Errno::ECHILD,
+        Errno::EEXIST,
+    ] {
+        if let Err(error) = with(errno) {
+            crate::fail(format!(
+                "errno was {errno:?}, as an earlier call may leave it, and {call} returned the error \"{error}\"; expected Ok. \
+                 errno counts only after a call that failed: look at the call's result first.{}",
+                last_with(&error)
+            ));
+        }
+    }
+}
+
 /// The errno of the error, or of the error that it wraps.
 pub fn errno_of(error: &io::Error) -> Option<Errno> {
     if let Some(errno) = error.raw_os_error() {

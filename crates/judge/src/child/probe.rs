@@ -19,7 +19,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{SysconfVar, sysconf};
 
 pub use super::failures::{
-    errno_of, forget as forget_failed_calls, is_from_output, last_with as failed_call,
+    errno_of, expect_ok_whatever_errno, forget as forget_failed_calls, is_from_output,
+    last_with as failed_call,
 };
 use super::interpose;
 pub use super::interpose::process_private_mutex;

@@ -8,8 +8,8 @@ use std::io;
 use std::io::ErrorKind::{self, InvalidInput, OutOfMemory};
 
 use judge::probe::{
-    Kind, expect_plain, failed_call, forget_failed_calls, is_from_output, mapped_pages, page_size,
-    permissions, resident_pages, vm_flags,
+    Kind, expect_ok_whatever_errno, expect_plain, failed_call, forget_failed_calls, is_from_output,
+    mapped_pages, page_size, permissions, resident_pages, vm_flags,
 };
 use judge::{
     Call, Errno, Neighbours, Seen, Spacer, case, check, in_child, pretend, refusals, refuse, watch,
@@ -58,29 +58,6 @@ const STALE: Errno = Errno::EDOM;
 fn begin_call() {
     STALE.set();
     forget_failed_calls();
-}
-
-/// Fails the case if `f`, which calls the function `call`, returns an error because of what errno was before.
-fn expect_ok_whatever_errno(call: &str, mut f: impl FnMut() -> io::Result<()>) {
-    // An answer may look for certain errors only.
-    for errno in [
-        Errno::ENOMEM,
-        Errno::EINVAL,
-        Errno::EAGAIN,
-        Errno::EFAULT,
-        Errno::EHWPOISON,
-        Errno::EPERM,
-    ] {
-        forget_failed_calls();
-        errno.set();
-        if let Err(error) = f() {
-            judge::fail(format!(
-                "errno was {errno:?}, as an earlier call may leave it, and {call} returned the error \"{error}\"; expected Ok. \
-                 errno counts only after a call that failed: look at the call's result first.{}",
-                failed_call(&error)
-            ));
-        }
-    }
 }
 
 /// Fails the case if the error comes from errno, and not from a call that has failed.
