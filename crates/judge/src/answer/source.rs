@@ -32,8 +32,8 @@ pub fn functions_that_lend_for_too_long(name: &str) -> Vec<String> {
     lend_for_too_long(&code(), name)
 }
 
-/// Returns the methods of the answer's struct `name` that borrow it and write a `T` or bytes through a pointer. Only those
-/// count that safe code can call.
+/// Returns the methods of the answer's struct `name` that borrow it and write a `T` or bytes through a pointer, or copy the
+/// value of another one. Only those count that safe code can call.
 pub fn functions_that_overwrite(name: &str) -> Vec<String> {
     overwrite(&code(), name)
 }
@@ -373,21 +373,55 @@ fn lend_for_too_long(code: &str, of: &str) -> Vec<String> {
 }
 
 fn overwrite(code: &str, of: &str) -> Vec<String> {
-    let takes_t = |function: &Function| {
+    const COPIES: [&str; 10] = [
+        "copy(",
+        "copy_nonoverlapping(",
+        "copy_from(",
+        "copy_from_nonoverlapping(",
+        "copy_to(",
+        "copy_to_nonoverlapping(",
+        "copy_from_slice(",
+        "ptr::swap(",
+        ".swap(",
+        "swap_nonoverlapping(",
+    ];
+    let takes = |function: &Function, is: &dyn Fn(&str) -> bool| {
         let arguments = function.types.split("->").next().unwrap_or("");
-        arguments.match_indices(": ").any(|(at, colon)| {
-            let rest = &arguments[at + colon.len()..];
-            is_t(rest) && rest[1..].trim_start().starts_with([',', ')'])
-        })
+        let mut starts = arguments.match_indices(": ");
+        starts.any(|(at, colon)| is(&arguments[at + colon.len()..]))
+    };
+    let is_whole_t = |rest: &str| is_t(rest) && rest[1..].trim_start().starts_with([',', ')']);
+    // A `&mut T` is where a copy goes.
+    let is_source = |rest: &str| {
+        let Some(referred) = rest.strip_prefix('&') else {
+            return is_whole_t(rest);
+        };
+        let referred = without_lifetime(referred);
+        is_t(referred)
+            || referred.starts_with("[u8]")
+            || ["Self", of].contains(&path_end(without_lifetime_and_mut(referred)))
     };
     let writes = |function: &Function| {
         let has = |calls: &[&str]| calls.iter().any(|call| function.body.contains(call));
+        let writes_t = || {
+            has(&["write(", "write_volatile(", "replace("])
+                || assigns_through_a_pointer(function.body)
+        };
         has(&["write_bytes("])
-            || (takes_t(function) && has(&["write(", "write_volatile(", "replace(", "swap("]))
+            || (takes(function, &is_whole_t) && writes_t())
+            || (takes(function, &is_source) && has(&COPIES))
     };
     let functions = safe_and_public_functions(code);
     let functions = functions.filter(|it| it.is_method_of(of) && it.borrows_self() && writes(it));
     functions.map(|function| function.name.to_owned()).collect()
+}
+
+/// Whether the code has a statement `*pointer = value`.
+fn assigns_through_a_pointer(code: &str) -> bool {
+    code.match_indices(" = ").any(|(at, _)| {
+        let start = code[..at].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
+        code[start..at].trim_start().starts_with('*')
+    })
 }
 
 /// The functions that return what follows a `&`, or pass it to a closure, and that safe code can call.
@@ -558,20 +592,8 @@ fn impl_around(code: &str) -> Option<&str> {
 
 /// Whether what follows a `&` is `mut T`, perhaps after a lifetime.
 fn is_mut_t(rest: &str) -> bool {
-    let rest = rest.trim_start();
-    let rest = match rest.starts_with('\'') {
-        true => rest
-            .split_once(char::is_whitespace)
-            .map_or("", |(_, rest)| rest.trim_start()),
-        false => rest,
-    };
-    let Some(of) = rest
-        .strip_prefix("mut")
-        .filter(|of| of.starts_with(char::is_whitespace))
-    else {
-        return false;
-    };
-    is_t(of)
+    let of = without_lifetime(rest).strip_prefix("mut");
+    of.is_some_and(|of| of.starts_with(char::is_whitespace) && is_t(of))
 }
 
 /// Whether the code begins with the type `T`.
@@ -582,14 +604,20 @@ fn is_t(code: &str) -> bool {
     })
 }
 
+/// What follows a `&`, without a lifetime.
+fn without_lifetime(rest: &str) -> &str {
+    let rest = rest.trim_start();
+    match rest.starts_with('\'') {
+        true => rest
+            .split_once(char::is_whitespace)
+            .map_or("", |(_, rest)| rest.trim_start()),
+        false => rest,
+    }
+}
+
 /// What follows a `&`, without a lifetime and `mut`.
 fn without_lifetime_and_mut(rest: &str) -> &str {
-    let mut rest = rest.trim_start();
-    if rest.starts_with('\'') {
-        rest = rest
-            .split_once(char::is_whitespace)
-            .map_or("", |(_, rest)| rest.trim_start());
-    }
+    let rest = without_lifetime(rest);
     let of = rest
         .strip_prefix("mut")
         .filter(|of| of.starts_with(char::is_whitespace));
@@ -809,6 +837,22 @@ mod tests {
                 "impl<T> Shared<T> { pub fn clear(&mut self) { unsafe { self.value.write_bytes(0, 1) } } }",
                 "clear",
             ),
+            (
+                "impl<T> Shared<T> { pub fn set(&mut self, value: T) { unsafe { *self.value.as_ptr() = value } } }",
+                "set",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn swap(&self, other: &Shared<T>) { unsafe { ptr::swap(self.value, other.value) } } }",
+                "swap",
+            ),
+            (
+                "impl<T> Shared<T> { pub fn set<'a>(&self, value: &'a T) { unsafe { ptr::copy_nonoverlapping(value, self.at(), 1) } } }",
+                "set",
+            ),
+            (
+                "impl<T> io::Write for Shared<T> { fn write(&mut self, bytes: &[u8]) -> io::Result<usize> { self.all().copy_from_slice(bytes) } }",
+                "write",
+            ),
         ] {
             assert_eq!(overwrite(code, "Shared"), [name], "{code}");
         }
@@ -818,6 +862,9 @@ mod tests {
             "impl<T> Shared<T> { pub fn note(&self, value: &T) { file.write(value) } }",
             "impl<T> Shared<T> { pub unsafe fn set(&self, value: T) { self.value.write(value) } }",
             "impl<T> Shared<T> { fn set(&self, value: T) { self.value.write(value) } }",
+            "impl<T> Shared<T> { pub fn swap(&mut self, other: &mut Self) { mem::swap(self, other) } }",
+            "impl<T> Shared<T> { pub fn read_to(&self, copy: &mut T) { self.value.copy_to(copy, 1) } }",
+            "impl<T> Shared<T> { pub fn is(&self, value: T) -> bool { let other = value; *other == 1 } }",
         ] {
             assert_eq!(overwrite(code, "Shared"), [""; 0], "{code}");
         }
