@@ -10,7 +10,7 @@ use super::*;
 fn plain_values_may_be_shared() {
     case(|| {
         let number = new!(AtomicU64);
-        number.store(1, SeqCst);
+        (*number).store(1, SeqCst);
         let _plain = new!([[u32; 4]; 4]);
         with_no_other_trait(&0);
     })

@@ -1,5 +1,6 @@
 //! Stage 1: raw `mmap` and `fork`.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, AtomicUsize};
 
 use shared_ipc::ask_a_child;
@@ -56,6 +57,11 @@ fn the_child_answers() {
             "`answer` ran in the parent. Call it only in the child."
         );
     })
+}
+
+#[test]
+fn ignores_an_earlier_errno() {
+    case(|| expect_ok_whatever_errno("ask_a_child", || ask(|| 7).map(drop)))
 }
 
 /// The signal or the status with which the next child ends.
@@ -151,27 +157,42 @@ fn a_panic_without_output_is_an_error() {
     })
 }
 
+/// The descriptor of a pipe to which a thread of the child writes if it outlives the first thread. Private memory, of which
+/// the child has a copy.
+static OUTLIVED: AtomicI32 = AtomicI32::new(-1);
+
+/// Starts a thread that reports if it goes on running after the first thread of its process has ended.
+fn leave_a_thread() {
+    child::leave_a_thread(|| {
+        // SAFETY: the call reads one byte of a constant.
+        unsafe { libc::write(OUTLIVED.load(SeqCst), c"x".as_ptr().cast(), 1) };
+        // SAFETY: ends the child, which is this process.
+        unsafe { libc::_exit(0) };
+    });
+}
+
 #[test]
 fn a_thread_of_the_child_ends_with_it() {
     case(|| {
         judge::expect_panics();
-        let returns = ask(|| {
-            child::leave_a_thread(|| {
-                // SAFETY: ends the child, which is this process.
-                unsafe { libc::_exit(3) }
-            });
+        let returns: fn() -> u64 = || {
+            leave_a_thread();
             7
-        });
-        let panics = ask(|| {
-            child::leave_a_thread(|| {
-                // SAFETY: ends the child, which is this process.
-                unsafe { libc::_exit(0) }
-            });
+        };
+        let panics: fn() -> u64 = || {
+            leave_a_thread();
             panic!("on purpose")
-        });
-        for (is_right, how) in [(returns.is_ok(), "returned"), (panics.is_err(), "panicked")] {
+        };
+        for (answer, how) in [(returns, "returned"), (panics, "panicked")] {
+            let (mut reader, writer) = io::pipe().expect("a pipe");
+            OUTLIVED.store(writer.as_raw_fd(), SeqCst);
+            // Other cases grade the result.
+            let _ = ask(answer);
+            drop(writer);
+            let mut text = String::new();
+            let _ = reader.read_to_string(&mut text);
             check!(
-                is_right,
+                text.is_empty(),
                 "`answer` had started a thread, and that thread went on running in the child after `answer` had {how}. End the \
                  process with _exit: the system call exit and pthread_exit end one thread only."
             );
@@ -303,7 +324,7 @@ fn calls_that_fail() {
             ("munmap", Errno::ENOMEM),
         ],
         |refused| match watch(|| {
-            let result = refuse(|| ask(|| 7));
+            let result = refuse(|| ask(|| std::process::id().into()));
             if refused.is_some_and(|refusal| refusal.errno == Errno::ECHILD) {
                 reap();
             }
@@ -316,8 +337,12 @@ fn calls_that_fail() {
                      the child. Check the result of waitpid."
                 );
                 check!(
-                    answer == 7,
-                    "The child answered 7, and ask_a_child returned {answer}."
+                    answer != u64::from(std::process::id()),
+                    "ask_a_child returned Ok, but `answer` ran in the parent. Return an error if it did not run in a child."
+                );
+                check!(
+                    answer != 0,
+                    "The child answered with its PID, and ask_a_child returned 0."
                 );
             }
             Err(error) => {

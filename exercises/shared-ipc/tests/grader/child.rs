@@ -21,6 +21,9 @@ use nix::unistd::getpgrp;
 use super::shared::Size;
 use super::*;
 
+/// The index of the last number.
+const LAST: usize = size_of::<Numbers>() / size_of::<AtomicU64>() - 1;
+
 /// Calls the answer's `run_child`.
 fn run(numbers: &Shared<Numbers>, f: impl FnOnce(&Numbers)) -> io::Result<()> {
     // SAFETY: the only other thread is libtest's main thread, which holds no lock while it waits for the case.
@@ -131,10 +134,10 @@ fn its_writes_arrive() {
                 numbers[2].store((&raw const *numbers).addr() as u64, SeqCst);
                 // SAFETY: getppid(2) accesses no memory.
                 numbers[3].store(unsafe { libc::getppid() } as u64, SeqCst);
-                numbers[numbers.len() - 1].store(turn, SeqCst);
+                numbers[LAST].store(turn, SeqCst);
             }));
             check!(
-                numbers[numbers.len() - 1].load(SeqCst) == turn,
+                numbers[LAST].load(SeqCst) == turn,
                 "run_child returned, but the last write of its closure has not arrived. Wait until the child has \
                  ended."
             );
@@ -163,6 +166,14 @@ fn its_writes_arrive() {
                 "The parent of the closure's process is not the caller. Fork once, and run the closure in that child."
             );
         }
+    })
+}
+
+#[test]
+fn ignores_an_earlier_errno() {
+    case(|| {
+        let numbers = new!(Numbers);
+        expect_ok_whatever_errno("run_child", || run(&numbers, |_| ()));
     })
 }
 
@@ -290,7 +301,7 @@ fn each_child_counts_alone() {
         judge::expect_panics();
         let numbers = new!(Numbers);
         let pattern = |index: usize| (index as u64 + 1).wrapping_mul(0x0101_0101_0101_0101) | 1;
-        for (index, number) in numbers.iter().enumerate() {
+        for (index, number) in (*numbers).iter().enumerate() {
             number.store(pattern(index), SeqCst);
         }
         // SAFETY: ends the child, which is this process.
@@ -323,7 +334,7 @@ fn each_child_counts_alone() {
                 );
             }
         }
-        let changed = numbers
+        let changed = (*numbers)
             .iter()
             .enumerate()
             .find(|(index, number)| number.load(SeqCst) != pattern(*index));
@@ -331,7 +342,7 @@ fn each_child_counts_alone() {
             judge::fail(format!(
                 "The closures did not write to the value, but number {index} of {} changed. Keep run_child's own data \
                  outside of the value.",
-                numbers.len()
+                LAST + 1
             ));
         }
     })
@@ -945,19 +956,31 @@ fn other_children_are_not_waited_for() {
 #[test]
 fn a_signal_does_not_end_the_wait() {
     case(|| {
-        let numbers = new!(Numbers);
+        let numbers = shared_numbers();
         handle_interrupting_signals();
         let (process, thread) = (
             nix::unistd::getpid().as_raw(),
             nix::unistd::gettid().as_raw(),
         );
-        let result = run(&numbers, |_| {
+        let result = run(&numbers, |numbers| {
             for signal in INTERRUPTING.iter().cycle().take(2 * INTERRUPTING.len()) {
                 until_steady(thread, &['S']);
                 send_to_thread(process, thread, *signal);
             }
             until_steady(thread, &['S']);
+            // The child has inherited the handlers, and has its own copy of what they note.
+            numbers[0].store(HANDLED.load(SeqCst), SeqCst);
         });
+        let in_child = numbers[0].load(SeqCst);
+        if let Some(signal) = INTERRUPTING
+            .iter()
+            .find(|it| in_child & (1 << **it as i32) != 0)
+        {
+            judge::fail(format!(
+                "A signal interrupted the wait for the child, and the child got a {signal}; expected it to run undisturbed. \
+                 Wait again after EINTR, and send the child no signal."
+            ));
+        }
         if let Err(error) = result {
             judge::fail(format!(
                 "A signal interrupted the wait for the child, and run_child returned the error \"{error}\"; expected \
@@ -1140,12 +1163,21 @@ fn calls_that_fail() {
                 unsafe { libc::_exit(5) };
             }
             await_end(other);
-            match watch(|| refuse(|| run(&numbers, |numbers| numbers[0].store(7, SeqCst)))) {
-                Ok(()) => check!(
-                    numbers[0].load(SeqCst) == 7,
-                    "run_child returned Ok, but the closure's write has not arrived. Return an error if the closure \
-                     did not run in a child."
-                ),
+            let note_process = |numbers: &Numbers| numbers[0].store(process::id().into(), SeqCst);
+            match watch(|| refuse(|| run(&numbers, note_process))) {
+                Ok(()) => {
+                    let ran_in = numbers[0].load(SeqCst);
+                    check!(
+                        ran_in != 0,
+                        "run_child returned Ok, but the closure's write has not arrived. Return an error if the closure \
+                         did not run in a child."
+                    );
+                    check!(
+                        ran_in != u64::from(process::id()),
+                        "run_child returned Ok, but the closure ran in the parent. Return an error if the closure did not \
+                         run in a child."
+                    );
+                }
                 Err(error) => {
                     check!(
                         refused.is_none_or(|refusal| refusal.errno != Errno::EINTR),

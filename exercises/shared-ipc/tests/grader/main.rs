@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
+use judge::probe::expect_ok_whatever_errno;
 use judge::{Errno, Refusal, Steps, case, check, refusals, refuse, watch, watched};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};

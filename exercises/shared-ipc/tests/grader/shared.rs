@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
 use std::ptr::null_mut;
 
 use judge::probe::{
@@ -49,7 +50,7 @@ macro_rules! sizes {
             impl Bytes for Shared<MaybeUninit<$aligned>> {
                 fn bytes(&self) -> &[AtomicU8] {
                     // SAFETY: the kernel has zeroed the bytes.
-                    &unsafe { self.assume_init_ref() }.0
+                    &unsafe { (**self).assume_init_ref() }.0
                 }
 
                 fn run(&self, f: &dyn Fn(&[AtomicU8])) -> io::Result<()> {
@@ -125,9 +126,22 @@ fn offsets(len: usize) -> impl Iterator<Item = usize> {
     blocks.flat_map(move |start| [start, (start + 511).min(len - 1)])
 }
 
+/// The address of a shared value. An answer may have methods of its own, also with the names of the value's methods, so the
+/// graders call none on the `Shared` itself.
+fn start_of<S: Deref>(value: &S) -> *const u8 {
+    (&raw const **value).cast()
+}
+
 /// The number of pages in which the `len` bytes at `start` are. They need not begin where a page begins.
 fn pages(start: *const u8, len: usize) -> usize {
     (start.addr() % page_size() + len).div_ceil(page_size())
+}
+
+#[test]
+fn ignores_an_earlier_errno() {
+    case(|| {
+        expect_ok_whatever_errno("Shared::new()", || Shared::<Numbers>::new().map(drop));
+    })
 }
 
 #[test]
@@ -137,7 +151,7 @@ fn zeroed() {
             for Size { name, new, .. } in sizes() {
                 let value = new();
                 let bytes = value.bytes();
-                expect_mapped(bytes.as_ptr().cast(), bytes.len(), name);
+                expect_mapped(start_of(&bytes), bytes.len(), name);
                 if let Some(offset) = bytes.iter().position(|byte| byte.load(SeqCst) != 0) {
                     judge::fail(format!(
                         "Byte {offset} of a new value of {name} is {}; expected 0. Map new memory for each value: the \
@@ -195,7 +209,7 @@ fn never_on_the_stack() {
     case(|| {
         // 64 MiB does not fit on a thread's stack.
         let bytes = new!([AtomicU8; 64 << 20]);
-        let start = bytes.as_ptr().cast();
+        let start = start_of(&bytes);
         let resident = resident_pages(start, 64 << 20);
         check!(
             resident == 0,
@@ -212,20 +226,12 @@ fn not_resident_before_the_first_access() {
         for Size { len, name, new, .. } in sizes() {
             expect_not_resident(new().bytes().as_ptr().cast(), *len, name);
         }
-        expect_not_resident(new!([AtomicU64; 0]).as_ptr().cast(), 1, "0 bytes");
-        expect_not_resident(
-            new!(Numbers).as_ptr().cast(),
-            size_of::<Numbers>(),
-            "512 KiB",
-        );
+        expect_not_resident(start_of(&new!([AtomicU64; 0])), 1, "0 bytes");
+        expect_not_resident(start_of(&new!(Numbers)), size_of::<Numbers>(), "512 KiB");
         let mib = 1 << 20;
-        expect_not_resident(new!([AtomicU8; 1 << 20]).as_ptr().cast(), mib, "1 MiB");
-        expect_not_resident(new!([AtomicU8; 2 << 20]).as_ptr().cast(), 2 * mib, "2 MiB");
-        expect_not_resident(
-            new!([AtomicU8; 16 << 20]).as_ptr().cast(),
-            16 * mib,
-            "16 MiB",
-        );
+        expect_not_resident(start_of(&new!([AtomicU8; 1 << 20])), mib, "1 MiB");
+        expect_not_resident(start_of(&new!([AtomicU8; 2 << 20])), 2 * mib, "2 MiB");
+        expect_not_resident(start_of(&new!([AtomicU8; 16 << 20])), 16 * mib, "16 MiB");
     })
 }
 
@@ -322,7 +328,7 @@ fn without_standard_input() {
             )),
         };
         fill(&*value, 0);
-        expect_mapped(value.as_ptr().cast(), ODD, "64 KiB and 1 byte");
+        expect_mapped(start_of(&value), ODD, "64 KiB and 1 byte");
     })
 }
 
@@ -451,7 +457,7 @@ fn aligned_to_less_than_a_page() {
     case(|| {
         let value = Shared::<MaybeUninit<Aligned>>::new();
         if let Ok(value) = &value {
-            let address = value.as_ptr().addr();
+            let address = start_of(value).addr();
             check!(
                 address.is_multiple_of(align_of::<Aligned>()),
                 "A value whose type is aligned to 1 KiB is at address {address:#x}, which is not a multiple of 1 KiB. \
@@ -495,7 +501,7 @@ fn pretend_64_kib_pages() {
 fn of_size_zero() {
     case(|| {
         let [first, second] = [new!([AtomicU64; 0]), new!([AtomicU64; 0])];
-        let [start, other] = [first.as_ptr().cast(), second.as_ptr().cast()];
+        let [start, other] = [start_of(&first), start_of(&second)];
         check!(
             mapped_pages(start, 1) == 1,
             "A value of size 0 has no mapped page; expected one. Map at least 1 byte."
@@ -570,7 +576,7 @@ fn dropped_in_a_child() {
     case(|| {
         let mut value = ManuallyDrop::new(new!([AtomicU8; ODD]));
         fill(&**value, 0);
-        let start: *const u8 = value.as_ptr().cast();
+        let start = start_of(&*value);
         let left = in_child(|| {
             // SAFETY: the child ends without using or dropping its copy again.
             unsafe { ManuallyDrop::drop(&mut value) };
@@ -609,7 +615,7 @@ fn larger_than_4_gib() {
             );
         }
         let value = new!([AtomicU8; OVER_4_GIB]);
-        let start: *const u8 = value.as_ptr().cast();
+        let start = start_of(&value);
         let last = start.wrapping_add(OVER_4_GIB - 1);
         check!(
             mapped_pages(start, 1) == 1 && mapped_pages(last, 1) == 1,
@@ -718,6 +724,11 @@ fn safe_functions_are_sound() {
              Return a &T with the lifetime of &self.",
         );
         expect_none(
+            judge::answer::source::functions_that_return_a_reference("Shared", &["Cell"]),
+            "lends a &Cell, through which safe code overwrites the shared value without an atomic, while another process may use \
+             it. Leave the function out, or make it unsafe.",
+        );
+        expect_none(
             judge::answer::source::functions_that_overwrite("Shared"),
             "overwrites the shared value without an atomic, while another process may use it. A &mut Shared excludes other \
              threads, but no other process. Leave the function out, or make it unsafe.",
@@ -773,9 +784,9 @@ fn calls_that_fail() {
             fill(&*other, 0);
             match watch(|| refuse(Shared::<[AtomicU8; ODD]>::new)) {
                 Ok(value) => {
-                    expect_mapped(value.as_ptr().cast(), value.len(), "64 KiB and 1 byte");
+                    expect_mapped(start_of(&value), ODD, "64 KiB and 1 byte");
                     check!(
-                        value.iter().all(|byte| byte.load(SeqCst) == 0),
+                        (*value).iter().all(|byte| byte.load(SeqCst) == 0),
                         "The bytes of a new value are not all 0. Use new memory only: O_EXCL or IPC_PRIVATE opens nothing \
                          that another process has left."
                     );
@@ -784,10 +795,9 @@ fn calls_that_fail() {
                 }
                 Err(error) => expect_errno("Shared::new()", &error, refused),
             }
-            let start = other.as_ptr().cast();
+            let start = start_of(&other);
             check!(
-                mapped_pages(start, other.len()) == pages(start, other.len())
-                    && is_filled(&*other, 0),
+                mapped_pages(start, ODD) == pages(start, ODD) && is_filled(&*other, 0),
                 "Another value lost its pages or its contents. Change and unmap only the value's own mapping."
             );
             match Shared::<[AtomicU8; ODD]>::new() {

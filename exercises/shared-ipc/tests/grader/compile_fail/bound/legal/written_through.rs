@@ -3,5 +3,5 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 fn main() {
     let shared = Shared::<AtomicU64>::new().unwrap();
-    shared.store(1, Ordering::Relaxed);
+    (*shared).store(1, Ordering::Relaxed);
 }
