@@ -200,6 +200,24 @@ fn prefault_keeps_contents_before_linux_5_14() {
     })
 }
 
+/// A page that is swapped out is not resident, and still has contents.
+#[test]
+fn prefault_keeps_what_is_swapped_out() {
+    case(|| {
+        pretend::no_populate_advice();
+        let mut region = region(PAGES * page_size());
+        fill(region.as_mut_slice());
+        pretend::swapped_out();
+        prefault_without_advice(&mut region);
+        check!(
+            first_change(region.as_slice()).is_none(),
+            "The region was written, and mincore reported no page of it as resident, as if all were swapped out. prefault() \
+             {WITHOUT_ADVICE} changed the contents; expected every byte to be kept. Write back the byte that each page holds, \
+             whether or not the page is resident."
+        );
+    })
+}
+
 /// Some pages are written, some only read, and some untouched.
 fn expect_contents_kept(prefault: fn(&mut Region), how: &str) {
     let page = page_size();

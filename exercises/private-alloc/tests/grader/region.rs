@@ -672,6 +672,7 @@ fn calls_that_fail() {
             ("munmap", Errno::ENOMEM),
             ("mprotect", Errno::ENOMEM),
             ("mremap", Errno::ENOMEM),
+            ("madvise", Errno::ENOMEM),
         ],
         |_| {
             let mut other = region(LEN);
