@@ -61,3 +61,51 @@ pub fn bytes(program: &BpfProgram) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// The error of the call in a process with the filter.
+    fn error(call: fn() -> libc::c_long) -> Option<i32> {
+        let program = program().expect("a filter");
+        let mut command = Command::new("true");
+        let install_and_call = move || {
+            seccompiler::apply_filter(&program).map_err(|_| io::ErrorKind::Unsupported)?;
+            match call() {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        };
+        // SAFETY: between fork and exec the closure makes only system calls.
+        unsafe { command.pre_exec(install_and_call) };
+        command.status().err()?.raw_os_error()
+    }
+
+    fn socket(family: libc::c_int) -> libc::c_long {
+        // SAFETY: the call takes numbers.
+        unsafe { libc::socket(family, libc::SOCK_STREAM, 0) }.into()
+    }
+
+    #[test]
+    fn only_sockets_of_this_machine_are_made() {
+        assert_eq!(error(|| socket(libc::AF_UNIX)), None);
+        for call in [
+            || socket(libc::AF_INET),
+            || socket(libc::AF_VSOCK),
+            // The high half of a register may hold anything.
+            // SAFETY: the call takes numbers.
+            || unsafe { libc::syscall(libc::SYS_socket, (1_i64 << 32) | 2, libc::SOCK_STREAM, 0) },
+            // SAFETY: the filter refuses the call before it reads the pointer.
+            || unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, 0) },
+            // SAFETY: the call takes numbers.
+            || unsafe { libc::fcntl(0, libc::F_SETLEASE, libc::F_RDLCK) }.into(),
+        ] {
+            assert_eq!(error(call), Some(libc::EPERM));
+        }
+    }
+}
