@@ -2,7 +2,9 @@
 //! them.
 //!
 //! Each wrong answer is a patch to the solution. Its header describes the mistake and names the case that must catch
-//! it, with its sentence. The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
+//! it, with its sentence. To save time, the answer is compiled with a copy of the grader that has only this case.
+//!
+//! The table of all answers is the snapshot `snapshots/exam__EXERCISE.snap`.
 //!
 //! All answers take several minutes, so a plain `cargo test` grades a sample. CI grades all of them, and so does
 //! `EXERCISE=NAME cargo test --test exam` for one exercise.
@@ -159,11 +161,9 @@ fn grade(exercise: &Exercise, answers: &[Answer]) -> Result<BTreeMap<String, Vec
     let solution = solution.context("no solution")?;
     // At the end: the lines of the solution keep their numbers.
     let first = solution.source.clone() + &needs_of(answers);
-    let source = |answer: &Answer| answer.source.clone();
     let workers = Workers::new(exercise, &first)?;
-    workers.grade_each(answers, source, |answer, grader| {
-        let grader = grader.map_err(anyhow::Error::msg);
-        let grader = grader.with_context(|| answer.name.clone())?;
+    workers.grade_each(answers, |answer, slot| {
+        let grader = answer.compile(slot)?;
         let cases = run(&grader, answer)?;
         if std::env::var_os("CI").is_some() && is_about_compiling(&grader, answer, &cases) {
             same_with_trybuild(&grader, &cases).with_context(|| answer.name.clone())?;

@@ -249,13 +249,9 @@ impl Mutants {
         });
         // The case that has failed the last mutant of each function. It often fails the next one.
         let killers = Mutex::new(BTreeMap::<String, String>::new());
-        let source = |mutant: &Mutant| self.source(mutant);
-        workers.grade_each(&self.all, source, |mutant, grader| {
+        workers.grade_each(&self.all, |mutant, slot| {
             let killer = killers.lock().unwrap().get(&mutant.function).cloned();
-            let outcome = match grader {
-                Ok(grader) => grade(&self.exercise, &grader, killer)?,
-                Err(_) => Outcome::DoesNotBuild,
-            };
+            let outcome = self.grade(&self.source(mutant), slot, killer)?;
             if let Outcome::Killed { case, .. } = &outcome {
                 let mut killers = killers.lock().unwrap();
                 killers.insert(mutant.function.clone(), case.clone());
@@ -291,6 +287,24 @@ impl Mutants {
         Ok(report.problems)
     }
 
+    /// Grades a mutant with the case `first`, and then, unless it fails, with all cases.
+    fn grade(&self, mutant: &str, slot: &Slot, first: Option<String>) -> Result<Outcome> {
+        if let Some(case) = first
+            && let Some((stage, _)) = case.split_once("::")
+            && let Ok(grader) = slot.compile_case(mutant, &case)?
+        {
+            let cases = BTreeSet::from([case.clone()]);
+            let outcome = until_one_fails(|stop, each| grader.run_stage(stage, cases, stop, each))?;
+            if !matches!(outcome, Outcome::Survived) {
+                return Ok(outcome);
+            }
+        }
+        match slot.compile_change(mutant)? {
+            Ok(grader) => grade_all(&self.exercise, &grader),
+            Err(_) => Ok(Outcome::DoesNotBuild),
+        }
+    }
+
     /// Returns what is wrong with an outcome.
     fn problem(&self, mutant: &Mutant, outcome: &Outcome) -> Option<String> {
         let described = mutant.describe();
@@ -310,7 +324,8 @@ impl Mutants {
 
     /// Grades the solution, which must pass. Returns why this machine cannot grade it completely, if it cannot.
     fn skipped(&self, slot: &Slot) -> Result<Option<String>> {
-        let grader = slot.compile(&self.solution)?.map_err(anyhow::Error::msg)?;
+        let grader = slot.compile_change(&self.solution)?;
+        let grader = grader.map_err(anyhow::Error::msg)?;
         let mut cases = Vec::new();
         grader.run(|case| cases.push(case))?;
         for case in cases {
@@ -331,22 +346,15 @@ impl Mutants {
     }
 }
 
-/// Runs the cases until one fails: `first`, and then the stages in the order in which a learner solves them.
-fn grade(exercise: &Exercise, grader: &Grader, first: Option<String>) -> Result<Outcome> {
+/// Runs the cases until one fails, the stages in the order in which a learner solves them.
+fn grade_all(exercise: &Exercise, grader: &Grader) -> Result<Outcome> {
     let cases = grader.cases()?;
     let of_stage = |stage: &Stage| {
         let prefix = format!("{}::", stage.name);
         let cases = cases.iter().filter(|case| case.starts_with(&prefix));
         (stage.name.clone(), cases.cloned().collect())
     };
-    let mut steps: Vec<(String, BTreeSet<String>)> = Vec::new();
-    if let Some(case) = first
-        && let Some((stage, _)) = case.split_once("::")
-    {
-        steps.push((stage.to_owned(), BTreeSet::from([case])));
-    }
-    steps.extend(exercise.about.stages.iter().map(of_stage));
-    for (stage, cases) in steps {
+    for (stage, cases) in exercise.about.stages.iter().map(of_stage) {
         let outcome = until_one_fails(|stop, each| grader.run_stage(&stage, cases, stop, each))?;
         if !matches!(outcome, Outcome::Survived) {
             return Ok(outcome);

@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         };
         let slot = Slot::new(&root, "steady", &solution)?;
         for answer in &answers {
-            let grader = slot.compile(&answer.source)?.map_err(anyhow::Error::msg)?;
+            let grader = answer.compile(&slot)?;
             while_busy(|| check_rounds(rounds, answer, &grader))?;
         }
         println!(

@@ -183,7 +183,7 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     };
     let target = class.join("target");
     let workspace = Workspace::write_to(&exercise.root, folder.to_owned(), target, &first)?;
-    let grader = slot::record(&workspace, &first, &folder.join("recorded"))?;
+    let grader = slot::record(&workspace, &first, &folder.join("recorded"), true)?;
     let judge = folder.join(JUDGE);
     fs::copy(&grader.binary, &judge)
         .with_context(|| format!("{} cannot be written", judge.display()))?;

@@ -7,6 +7,7 @@ mod filter;
 pub mod grader;
 pub mod interface;
 mod lines;
+mod one_case;
 pub mod order;
 pub mod report;
 pub mod sandbox;

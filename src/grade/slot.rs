@@ -1,16 +1,21 @@
 //! A package whose answer is replaced again and again.
 //!
-//! Cargo builds the first answer. For every other one, the two commands that cargo has run are repeated: rustc compiles
-//! the answer and the grader as changes of the first answer, which takes about 0.4 s. Cargo would compile each answer as
-//! a change of the one before it, which differs more, and slots would wait for each other's lock.
+//! Cargo compiles the first answer. For every other one, the two commands that cargo would run are run directly: rustc
+//! compiles the answer as a change of the first answer, and then its grader. Cargo would compile each answer as a change of
+//! the one before it, which differs more, and slots would wait for each other's lock.
+//!
+//! A whole grader takes several seconds, most of them in LLVM, which has to compile every case. So an answer that only one
+//! case grades gets a grader with that case only, compiled without incremental data: reading and writing the data would
+//! take longer than they save.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -20,6 +25,7 @@ use course::process::{self, End, Limits};
 
 use crate::grade::candidates::{Candidate, Workspace};
 use crate::grade::grader::Grader;
+use crate::grade::one_case;
 
 /// Cargo calls it in place of rustc. The kernel has the command's arguments and environment, each ended by a zero byte.
 /// Nobody reads the warnings, and an answer may have so many that they would hide its errors.
@@ -28,6 +34,7 @@ const RECORDER: &str = r#"#!/bin/sh
 cat /proc/$$/cmdline > "$RECORDED/$CARGO_CRATE_NAME.arguments"
 cat /proc/$$/environ > "$RECORDED/$CARGO_CRATE_NAME.environment"
 pwd > "$RECORDED/$CARGO_CRATE_NAME.folder"
+[ "$CARGO_CRATE_NAME" != "$NOT_COMPILED" ] || exit 0
 exec "$@" -C incremental="$RECORDED/first" -A warnings
 "#;
 
@@ -38,58 +45,124 @@ const LIMITS: Limits = Limits {
 };
 
 pub struct Slot {
+    exercise: Exercise,
     workspace: Workspace,
     grader: Grader,
+    /// The first answer.
+    source: String,
     /// The commands that compile the answer and the grader.
     commands: [Rustc; 2],
     /// Rustc's incremental data for the first answer. Rustc replaces these files and never changes them.
     first: PathBuf,
     /// The same for the current answer.
     current: PathBuf,
+    /// The source of the grader with one case.
+    one_case: PathBuf,
+    has_first_grader: AtomicBool,
 }
 
 impl Slot {
-    /// Builds the first answer.
+    /// Compiles the first answer, but no grader.
     ///
     /// # Errors
     /// Returns an error if the answer does not build, or if a file cannot be written.
     pub fn new(root: &Path, name: &str, first: &Candidate) -> Result<Slot> {
         let workspace = Workspace::write(root, name, first)?;
-        let recorded = workspace.folder().join("recorded");
-        let grader = record(&workspace, first, &recorded)?;
+        let recorded = workspace.folder().join("recorded").join(first.package());
+        let grader = record(&workspace, first, &recorded, false)?;
         Ok(Slot {
+            exercise: first.exercise.clone(),
             commands: recorded_commands(&recorded, first.exercise)?,
             grader,
+            source: first.source.clone(),
             first: recorded.join("first"),
             current: recorded.join("current"),
+            one_case: recorded.join("one_case"),
             workspace,
+            has_first_grader: AtomicBool::new(false),
         })
     }
 
-    /// Compiles the answer, and returns its grader or the compiler's errors. The next call replaces the grader.
+    /// Compiles the answer with its whole grader, and returns the grader or the compiler's errors. The next call replaces
+    /// the grader.
     ///
     /// # Errors
     /// Returns an error if a file cannot be written, or if the compiler cannot be run.
     pub fn compile(&self, answer: &str) -> Result<Result<Grader, String>> {
+        if let Err(errors) = self.compile_answer(answer)? {
+            return Ok(Err(errors));
+        }
+        self.compile_grader(&self.current)
+    }
+
+    /// Like `compile`, for answers that differ little from the first one: their graders are compiled as changes of the
+    /// first answer's grader, which the first call compiles.
+    ///
+    /// # Errors
+    /// As for `compile`, and if the first answer does not build.
+    pub fn compile_change(&self, answer: &str) -> Result<Result<Grader, String>> {
+        if !self.has_first_grader.load(Ordering::Relaxed) {
+            let built = match self.compile_answer(&self.source)? {
+                Ok(()) => self.compile_grader(&self.first)?,
+                Err(errors) => Err(errors),
+            };
+            built.map_err(anyhow::Error::msg)?;
+            self.has_first_grader.store(true, Ordering::Relaxed);
+        }
+        self.compile(answer)
+    }
+
+    /// Like `compile`, with a grader that has only this case.
+    ///
+    /// # Errors
+    /// As for `compile`.
+    pub fn compile_case(&self, answer: &str, case: &str) -> Result<Result<Grader, String>> {
+        if let Err(errors) = self.compile_answer(answer)? {
+            return Ok(Err(errors));
+        }
+        let root = one_case::write(&self.exercise, case, &self.one_case)?;
+        let mut command = self.commands[1].command_for(&root)?;
+        let mut prefix = self.one_case.clone().into_os_string();
+        prefix.push("=");
+        prefix.push(self.exercise.grader());
+        command
+            // Snapshots are beside the original files.
+            .arg("--remap-path-prefix")
+            .arg(prefix)
+            // The most code units, as with incremental data: no code of the answer is optimised together with the case.
+            .args(["-C", "codegen-units=256"])
+            // Functions that only other cases call are unused.
+            .args(["--cap-lints", "allow"]);
+        Ok(run(command)?.map(|()| self.grader.clone()))
+    }
+
+    /// Compiles the answer as a change of the first one.
+    fn compile_answer(&self, answer: &str) -> Result<Result<(), String>> {
         self.workspace.replace(answer)?;
         if self.current.exists() {
             fs::remove_dir_all(&self.current)?;
         }
         link_all(&self.first, &self.current)?;
-        for rustc in &self.commands {
-            if let Err(errors) = rustc.run(&self.current)? {
-                return Ok(Err(errors));
-            }
-        }
-        Ok(Ok(self.grader.clone()))
+        run(self.commands[0].command(&self.current)?)
+    }
+
+    fn compile_grader(&self, incremental: &Path) -> Result<Result<Grader, String>> {
+        let compiled = run(self.commands[1].command(incremental)?)?;
+        Ok(compiled.map(|()| self.grader.clone()))
     }
 }
 
-/// Builds the first answer and its grader, and records in the folder `recorded` how, with the incremental data in `first`.
+/// Compiles the first answer, and its grader if `with_grader`. Records the commands for both in the folder `recorded`, with
+/// the incremental data in `first`.
 ///
 /// # Errors
 /// Returns an error if the answer does not build, or if a file cannot be written.
-pub fn record(workspace: &Workspace, first: &Candidate, recorded: &Path) -> Result<Grader> {
+pub fn record(
+    workspace: &Workspace,
+    first: &Candidate,
+    recorded: &Path,
+    with_grader: bool,
+) -> Result<Grader> {
     fs::create_dir_all(recorded)?;
     let recorder = recorded.join("recorder");
     fs::write(&recorder, RECORDER)?;
@@ -100,7 +173,8 @@ pub fn record(workspace: &Workspace, first: &Candidate, recorded: &Path) -> Resu
     workspace.build(|cargo| {
         cargo
             .env("RUSTC_WORKSPACE_WRAPPER", &recorder)
-            .env("RECORDED", recorded);
+            .env("RECORDED", recorded)
+            .env("NOT_COMPILED", if with_grader { "" } else { "grader" });
     })
 }
 
@@ -129,6 +203,11 @@ impl Rustc {
         // The shell and the recorder come first. A zero byte ends the last argument.
         let mut arguments = parts(&read("arguments")?).split_off(2);
         arguments.pop();
+        // Cargo's incremental data is not used.
+        let is_incremental = |argument: &OsString| argument.as_bytes().starts_with(b"incremental=");
+        if let Some(value) = arguments.iter().position(is_incremental) {
+            arguments.drain(value.saturating_sub(1)..=value);
+        }
         let environment = parts(&read("environment")?).into_iter();
         let environment = environment.filter_map(|variable| {
             let variable = variable.into_string().ok()?;
@@ -148,16 +227,31 @@ impl Rustc {
     /// # Errors
     /// Returns an error if nothing was recorded.
     pub fn command(&self, incremental: &Path) -> Result<Command> {
-        let (rustc, arguments) = self.arguments.split_first().context("no command")?;
         let mut option = OsString::from("incremental=");
         option.push(incremental);
-        let mut command = Command::new(rustc);
+        let mut command = self.command_of(&self.arguments)?;
         command
-            .args(arguments)
             // In this order, as in `RECORDER`: with other options, the incremental data would be useless.
             .arg("-C")
             .arg(option)
-            .args(["-A", "warnings"])
+            .args(["-A", "warnings"]);
+        Ok(command)
+    }
+
+    /// The command without incremental data, for another root of the crate.
+    fn command_for(&self, root: &Path) -> Result<Command> {
+        let mut arguments = self.arguments.clone();
+        let mut sources = arguments.iter_mut();
+        let source = sources.find(|argument| argument.as_bytes().ends_with(b".rs"));
+        *source.context("the command names no source file")? = root.into();
+        self.command_of(&arguments)
+    }
+
+    fn command_of(&self, arguments: &[OsString]) -> Result<Command> {
+        let (rustc, arguments) = arguments.split_first().context("no command")?;
+        let mut command = Command::new(rustc);
+        command
+            .args(arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
             // Cargo's pipe for its compilers is closed.
@@ -165,20 +259,19 @@ impl Rustc {
             .current_dir(&self.folder);
         Ok(command)
     }
+}
 
-    /// Runs the compiler with its incremental data in `incremental`. Returns the compiler's errors if there are some.
-    fn run(&self, incremental: &Path) -> Result<Result<(), String>> {
-        let ran = process::run(&mut self.command(incremental)?, LIMITS);
-        let ran = ran.context("rustc cannot be run")?;
-        ensure!(ran.end != End::TimeLimit, "rustc did not end");
-        if ran.success() {
-            return Ok(Ok(()));
-        }
-        let errors = cargo::rendered_errors(&ran.stderr);
-        match errors.is_empty() {
-            true => Err(anyhow!("rustc {}: {}", ran.describe(), ran.stderr)),
-            false => Ok(Err(errors)),
-        }
+/// Runs a compiler. Returns its errors if there are some.
+fn run(mut rustc: Command) -> Result<Result<(), String>> {
+    let ran = process::run(&mut rustc, LIMITS).context("rustc cannot be run")?;
+    ensure!(ran.end != End::TimeLimit, "rustc did not end");
+    if ran.success() {
+        return Ok(Ok(()));
+    }
+    let errors = cargo::rendered_errors(&ran.stderr);
+    match errors.is_empty() {
+        true => Err(anyhow!("rustc {}: {}", ran.describe(), ran.stderr)),
+        false => Ok(Err(errors)),
     }
 }
 

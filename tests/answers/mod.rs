@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use course::exercise::Exercise;
 use workbook::grade::grader::{Case, Grader, Stop};
+use workbook::grade::slot::Slot;
 
 pub struct Answer {
     /// The name of the candidate, such as `wrong-shared`.
@@ -36,6 +37,19 @@ pub enum Expected {
 }
 
 impl Answer {
+    /// Compiles the answer with all cases, or a wrong answer with the case that must catch it.
+    ///
+    /// # Errors
+    /// Returns an error if the answer does not build.
+    pub fn compile(&self, slot: &Slot) -> Result<Grader> {
+        let compiled = match &self.expected {
+            Expected::Wrong { caught_by, .. } => slot.compile_case(&self.source, caught_by),
+            _ => slot.compile(&self.source),
+        };
+        let grader = compiled.with_context(|| self.name.clone())?;
+        grader.map_err(|errors| anyhow!("{}: {errors}", self.name))
+    }
+
     /// Runs all cases, or for a wrong answer the case that must catch it. Which other cases notice the mistake often
     /// depends on chance, for example if memory is overwritten.
     ///

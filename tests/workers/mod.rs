@@ -1,4 +1,4 @@
-//! Builds the graders of many answers to an exercise.
+//! Compiles and grades many answers to an exercise.
 
 use std::sync::Mutex;
 use std::thread;
@@ -6,7 +6,6 @@ use std::thread;
 use anyhow::Result;
 use course::exercise::Exercise;
 use workbook::grade::candidates::Candidate;
-use workbook::grade::grader::Grader;
 use workbook::grade::slot::Slot;
 
 /// Workers that grade the answers to one exercise, each with one package into which it puts one answer after the other.
@@ -17,7 +16,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Builds `first` in each package: the solution, of which the other answers are changes.
+    /// Compiles `first` in each package: the solution, of which the other answers are changes.
     ///
     /// # Errors
     /// Returns an error if `first` does not build.
@@ -37,16 +36,14 @@ impl Workers {
         Ok(Workers { slots })
     }
 
-    /// Calls `grade` for each answer with its grader, or with the compiler's errors. The workers take the answers in turn.
-    /// `source` returns the text of an answer's `src/lib.rs`.
+    /// Calls `grade` for each answer. The workers take the answers in turn.
     ///
     /// # Errors
-    /// Returns an error if an answer cannot be built for another reason than its errors, and the first error of `grade`.
+    /// Returns the first error of `grade`.
     pub fn grade_each<T: Sync>(
         &self,
         answers: &[T],
-        source: impl Fn(&T) -> String + Sync,
-        grade: impl Fn(&T, Result<Grader, String>) -> Result<()> + Sync,
+        grade: impl Fn(&T, &Slot) -> Result<()> + Sync,
     ) -> Result<()> {
         let waiting = Mutex::new(answers.iter());
         let work = |slot: &Slot| -> Result<()> {
@@ -55,7 +52,7 @@ impl Workers {
                 let Some(answer) = next else {
                     return Ok(());
                 };
-                grade(answer, slot.compile(&source(answer))?)?;
+                grade(answer, slot)?;
             }
         };
         thread::scope(|scope| {
