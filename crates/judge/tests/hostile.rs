@@ -457,6 +457,38 @@ fn the_environment_does_not_tell_how_to_report() {
     assert!(got.as_ref().is_some_and(begins), "{got:?}");
 }
 
+extern "C" fn ignore(_: i32) {}
+
+/// A call that waits for the judge can be interrupted by a signal handler, which `kill` never is.
+#[test]
+fn a_check_for_a_process_is_not_interrupted() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let code = judge::in_child(|| {
+            // SAFETY: all zero is a valid `sigaction`: no flags, so no call is restarted.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            action.sa_sigaction = ignore as extern "C" fn(i32) as usize;
+            let often = libc::timeval {
+                tv_sec: 0,
+                tv_usec: 100,
+            };
+            let timer = libc::itimerval {
+                it_interval: often,
+                it_value: often,
+            };
+            // SAFETY: the handler does nothing, and both arguments outlive the call.
+            unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) };
+            // SAFETY: as above.
+            unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+            let own = nix::unistd::getpid().as_raw().into();
+            let asks = || call(libc::SYS_kill, [own, 0, 0, 0]).is_ok();
+            u8::from(!(0..3000).all(|_| asks()))
+        });
+        judge::check!(code == 0, "kill(pid, 0) failed.");
+    });
+    assert_eq!(got, None);
+}
+
 /// Also through one of its threads, and its priority.
 #[test]
 fn the_judges_limits_are_not_lowered() {

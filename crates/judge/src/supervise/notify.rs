@@ -205,8 +205,7 @@ impl Notified<'_> {
     }
 
     fn signal(&self, call: &str, pid: i32, target: Target, signal: i32) -> Answer {
-        // Signal 0 only asks whether the process exists.
-        if signal == 0 || self.reaches(target) {
+        if self.reaches(target) {
             return Answer::Execute;
         }
         let call = format!("{call}({pid}, {})", format::signal(signal));

@@ -118,7 +118,15 @@ impl Reports {
     /// Installs the programs in this process, after those of `Refusals`, and sends the descriptor on which the judge is
     /// notified through `socket`. Makes only system calls.
     pub fn install(&self, socket: RawFd) {
-        match load(&self.notified, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER) {
+        // Otherwise a signal handler that runs while the call waits for the judge ends it with EINTR, with which `kill`
+        // never fails. Linux 5.18 and earlier reject the flag.
+        let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        let listener = load(
+            &self.notified,
+            flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+        )
+        .or_else(|_| load(&self.notified, flags));
+        match listener {
             Ok(listener) => {
                 // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
                 let listener = unsafe { OwnedFd::from_raw_fd(listener as RawFd) };
@@ -206,16 +214,21 @@ fn refused() -> Result<Rules, seccompiler::Error> {
 
 fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
     let all = Vec::new;
+    // Signal 0 only asks whether the process exists.
+    let sends = |index| -> Result<_, seccompiler::Error> {
+        let is_signal = condition(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+        Ok(vec![SeccompRule::new(vec![is_signal])?])
+    };
     let creates = |index| -> Result<_, seccompiler::Error> {
         Ok(vec![has_bits(index, libc::O_CREAT as u64)?])
     };
     let mut rules = vec![
-        (libc::SYS_kill, all()),
-        (libc::SYS_tkill, all()),
-        (libc::SYS_tgkill, all()),
-        (libc::SYS_rt_sigqueueinfo, all()),
-        (libc::SYS_rt_tgsigqueueinfo, all()),
-        (libc::SYS_pidfd_send_signal, all()),
+        (libc::SYS_kill, sends(1)?),
+        (libc::SYS_tkill, sends(1)?),
+        (libc::SYS_tgkill, sends(2)?),
+        (libc::SYS_rt_sigqueueinfo, sends(1)?),
+        (libc::SYS_rt_tgsigqueueinfo, sends(2)?),
+        (libc::SYS_pidfd_send_signal, sends(1)?),
         (libc::SYS_shmget, all()),
         (libc::SYS_semget, all()),
         (libc::SYS_msgget, all()),
