@@ -426,6 +426,10 @@ fn munmap_fails() {
         &[("munmap", Errno::ENOMEM)],
         |_| {
             free(alloc(LARGE));
+            // An answer may take a block from the heap if the pages beside it cannot be unmapped. The heap stays reserved.
+            if traces::is_written(|| free(alloc(1))) {
+                free(alloc(1));
+            }
             watch(|| {
                 for align in [ALIGN, 4 * MIB] {
                     let others = [1, 2].map(|seed| {
