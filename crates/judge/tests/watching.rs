@@ -446,6 +446,24 @@ fn a_childs_call_does_not_replace_its_parents() {
     );
 }
 
+/// As an allocator does that returns a part of its heap to the kernel.
+#[test]
+fn replacing_memory_from_before_leaves_nothing() {
+    passes(
+        || {
+            let start = map(LEN, PRIVATE);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            watch(|| {
+                // SAFETY: nothing uses the range, which was mapped above.
+                let replaced = unsafe { libc::mmap(start, LEN, libc::PROT_NONE, flags, -1, 0) };
+                assert_eq!(replaced, start);
+            });
+            unmap(start, LEN);
+        },
+        Seen::expect_nothing_left,
+    );
+}
+
 #[test]
 fn unmapping_memory_twice_fails() {
     let outcome = observe_watched(

@@ -39,6 +39,11 @@ impl Ledger {
         self.opened.insert(id, Account::default());
     }
 
+    /// Whether the ledger has the mapping with this id.
+    pub(crate) fn is_open(&self, id: usize) -> bool {
+        self.opened.contains_key(&id)
+    }
+
     /// Excuses what stays mapped in `range`.
     pub(crate) fn excuse(&mut self, range: Range<u64>) {
         if !range.is_empty() {

@@ -156,6 +156,8 @@ impl Record {
         if watching && result.is_ok() {
             self.look_for_replacement(process, number, args);
         }
+        // Such a range stays mapped, as it was before.
+        let counts = number == libc::SYS_mmap && !self.replaces_earlier_memory(process, args);
         let outcome = match result {
             Ok(value) => self.apply(process, number, args, value),
             Err(_) => None,
@@ -168,7 +170,7 @@ impl Record {
         let Some(line) = line else { return };
         if let Some(id) = outcome
             && process == FIRST
-            && number == libc::SYS_mmap
+            && counts
         {
             self.ledger.open(id);
         }
@@ -208,6 +210,20 @@ impl Record {
         if is_second {
             self.unmapped_twice.get_or_insert(len);
         }
+    }
+
+    /// Whether MAP_FIXED is about to replace memory that the case has mapped before the `watch`, and nothing else.
+    fn replaces_earlier_memory(&self, process: &str, args: [u64; 6]) -> bool {
+        let [start, len, _, flags, ..] = args;
+        let range = start..start.saturating_add(whole_pages(len));
+        let earlier = self.spaces.get(process).map_or(0, |space| {
+            let pieces = space.pieces(&range);
+            pieces
+                .filter(|(_, mapping)| !self.ledger.is_open(mapping.id))
+                .map(|(piece, _)| piece.end - piece.start)
+                .sum()
+        });
+        flags as i32 & libc::MAP_FIXED != 0 && earlier == range.end - range.start
     }
 
     /// Looks, before MAP_FIXED or MREMAP_FIXED takes effect, whether the case has mapped the whole range that it replaces.
