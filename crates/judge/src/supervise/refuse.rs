@@ -216,8 +216,7 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
     let all = Vec::new;
     // Signal 0 only asks whether the process exists.
     let sends = |index| -> Result<_, seccompiler::Error> {
-        let is_signal = condition(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
-        Ok(vec![SeccompRule::new(vec![is_signal])?])
+        Ok(vec![SeccompRule::new(vec![is_not(index, 0)?])?])
     };
     let creates = |index| -> Result<_, seccompiler::Error> {
         Ok(vec![has_bits(index, libc::O_CREAT as u64)?])
