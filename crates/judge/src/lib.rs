@@ -103,7 +103,7 @@ mod visible;
 use std::panic;
 
 pub use child::neighbours::{Neighbours, Spacer};
-pub use child::panics::{expect_panics, panic_message, skip};
+pub use child::panics::{expect_panics, failed_check, panic_message, skip};
 pub use child::steps::{Steps, go_on, places, until_stopped};
 pub use child::window::refuse;
 pub use child::{change_in_child, in_child, note, pretend, probe, rebase_state, watch};

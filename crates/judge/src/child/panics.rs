@@ -147,6 +147,13 @@ pub fn panic_message(payload: &dyn Any) -> Option<String> {
     matches!(what, Panicked::Other).then_some(message)
 }
 
+/// The sentence of a failed check. `None` if the payload is another one. A process that the grader has forked can send the
+/// sentence to the case, which fails with it.
+pub fn failed_check(payload: &dyn Any) -> Option<String> {
+    let Thrown { what, message } = thrown(payload);
+    matches!(what, Panicked::Check).then_some(message)
+}
+
 /// What the payload of a panic says.
 pub fn thrown(payload: &dyn Any) -> Thrown {
     let (what, message) = if let Some(CheckFailed(sentence)) = payload.downcast_ref() {

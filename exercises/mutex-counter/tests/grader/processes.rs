@@ -55,14 +55,17 @@ impl Process {
             ForkResult::Child => {
                 let text = match panic::catch_unwind(AssertUnwindSafe(f)) {
                     Ok(text) => format!("{RETURNED}{text}"),
-                    Err(payload) => {
-                        let message = payload
-                            .downcast_ref::<String>()
-                            .map(String::as_str)
-                            .or_else(|| payload.downcast_ref::<&str>().copied());
-                        let first_line = message.and_then(|message| message.lines().next());
-                        format!("panicked: {}", first_line.unwrap_or("(no message)"))
-                    }
+                    Err(payload) => match judge::failed_check(&*payload) {
+                        Some(sentence) => format!("{FAILED}{sentence}"),
+                        None => {
+                            let message = payload
+                                .downcast_ref::<String>()
+                                .map(String::as_str)
+                                .or_else(|| payload.downcast_ref::<&str>().copied());
+                            let first_line = message.and_then(|message| message.lines().next());
+                            format!("panicked: {}", first_line.unwrap_or("(no message)"))
+                        }
+                    },
                 };
                 let _ = writer.write_all(text.as_bytes());
                 exit_now()
@@ -70,7 +73,8 @@ impl Process {
         }
     }
 
-    /// Waits until the process has ended, or kills it if it cannot end by itself.
+    /// Waits until the process has ended, or kills it if it cannot end by itself. A check that has failed in it fails the
+    /// case.
     pub fn end(self) -> End {
         self.end_within(SOON)
     }
@@ -85,7 +89,11 @@ impl Process {
         self.report
             .read_to_string(&mut text)
             .expect("a report is UTF-8");
-        match (reap(self.pid), text.strip_prefix(RETURNED)) {
+        let status = reap(self.pid);
+        if let Some(sentence) = text.strip_prefix(FAILED) {
+            judge::fail(sentence.to_owned());
+        }
+        match (status, text.strip_prefix(RETURNED)) {
             (_, Some(report)) => End::Reported(report.to_owned()),
             (WaitStatus::Signaled(_, signal, _), None) => {
                 End::Died(format!("was killed by {signal}"))
@@ -113,6 +121,8 @@ impl Process {
 
 /// Begins a report of a closure that has returned.
 const RETURNED: &str = "returned ";
+/// Begins a report of a check that has failed, with which the case fails.
+const FAILED: &str = "failed ";
 
 /// From here on nothing that this process prints can be written, as on a full disk. Rust's `println!` and `eprintln!`
 /// then panic.
