@@ -24,6 +24,9 @@ static SWAPPED_OUT: AtomicBool = AtomicBool::new(false);
 /// Whether timed waits end immediately.
 static TIME_FLIES: AtomicBool = AtomicBool::new(false);
 
+/// Whether `mmap` has got an address of the range for these mappings.
+static PLACED: AtomicBool = AtomicBool::new(false);
+
 /// The end of the address range for these mappings.
 static END: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,7 +46,13 @@ pub fn page_size(bytes: usize) {
     };
     NEXT_ADDRESS.store(free.start.next_multiple_of(bytes), Ordering::SeqCst);
     END.store(free.end, Ordering::SeqCst);
+    PLACED.store(false, Ordering::SeqCst);
     PAGE_SIZE.store(bytes, Ordering::SeqCst);
+}
+
+/// Whether `mmap` has placed a mapping since `page_size`. It has not if the answer makes raw system calls.
+pub fn has_placed_a_mapping() -> bool {
+    PLACED.load(Ordering::Relaxed)
 }
 
 /// Returns a range of `len` bytes in which nothing is mapped.
@@ -161,5 +170,6 @@ pub fn next_address(len: usize) -> Option<*mut libc::c_void> {
         (end <= END.load(Ordering::Relaxed)).then_some(end)
     };
     let start = NEXT_ADDRESS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+    PLACED.fetch_or(start.is_ok(), Ordering::Relaxed);
     Some(start.map_or(null_mut(), std::ptr::without_provenance_mut))
 }

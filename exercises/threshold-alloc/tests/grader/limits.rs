@@ -499,6 +499,22 @@ fn counted() {
 }
 
 #[test]
+fn asks_the_page_size() {
+    case(|| {
+        pretend_large_pages();
+        let block = alloc(200_123);
+        let bytes = ALLOC.stats().mapped_bytes;
+        check!(
+            bytes.is_multiple_of(PRETENDED_PAGE),
+            "With pages of 64 KiB, a block of 200123 bytes is mapped, and stats().mapped_bytes is {bytes}; expected whole \
+             pages. Ask sysconf(_SC_PAGESIZE) for the page size."
+        );
+        free(block);
+        expect_nothing_mapped(&ALLOC);
+    })
+}
+
+#[test]
 fn two_allocators() {
     case(|| {
         static OTHER: ThresholdAlloc = ThresholdAlloc::new(Config {

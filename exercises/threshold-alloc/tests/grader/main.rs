@@ -396,6 +396,58 @@ fn expect_whole_pages(seen: &Seen) {
     }
 }
 
+/// From here on pages have 64 KiB, and mappings are at multiples of that.
+///
+/// The kernel would place the mappings of an answer that makes raw system calls as ever, which no kernel with such pages
+/// does. The case is skipped then.
+fn pretend_large_pages() {
+    pretend::page_size(PRETENDED_PAGE);
+    free(alloc(LARGE));
+    if !pretend::has_placed_a_mapping() {
+        judge::skip(
+            "your code does not call libc's mmap, so the grader cannot pretend another page size",
+        );
+    }
+}
+
+/// Fails the case if the watched calls have unmapped pages that belonged neither to a mapping that they had made nor to one
+/// of the blocks whose starts are the notes. `which` describes those pages.
+fn expect_only_own_pages_unmapped(seen: &Seen, caller: &str, which: &str) {
+    let page = page_size() as u64;
+    let range = |start: u64, len: u64| start..start + len.next_multiple_of(page);
+    // The old blocks may have headers, and guard pages. They are at most 300 KiB long.
+    let old = |start: &u64| range(start / page * page - 4 * page, 300 * KIB as u64 + 8 * page);
+    let old: Vec<_> = seen.notes().iter().map(old).collect();
+    let mut own: Vec<Range<u64>> = Vec::new();
+    for call in seen.all_calls() {
+        match (call.name, &call.result) {
+            ("mmap", Ok(start)) => own.push(range(*start, call.args[1])),
+            ("mremap", Ok(start)) => own.push(range(*start, call.args[2])),
+            ("munmap", Ok(_)) => {
+                let gone = range(call.args[0], call.args[1]);
+                let overlap = |own: &Range<u64>| {
+                    let end = own.end.min(gone.end);
+                    end.saturating_sub(own.start.max(gone.start))
+                };
+                check!(
+                    own.iter().chain(&old).map(overlap).sum::<u64>() >= gone.end - gone.start,
+                    "{caller} passed pages to munmap that {which}. Another mapping may be there. Unmap exactly what you have \
+                     mapped."
+                );
+                let rest = |own: Range<u64>| {
+                    let before = own.start..own.end.min(gone.start);
+                    let after = own.start.max(gone.end)..own.end;
+                    [before, after]
+                        .into_iter()
+                        .filter(|range| range.start < range.end)
+                };
+                own = own.into_iter().flat_map(rest).collect();
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Fails the case unless `stats()` counts no mapped block.
 fn expect_nothing_mapped(allocator: &ThresholdAlloc) {
     let stats = allocator.stats();
@@ -736,6 +788,19 @@ fn passed_on<T>(result: std::thread::Result<T>) -> T {
 fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` accesses no memory.
     unsafe { libc::_exit(status) }
+}
+
+/// Returns by how much the break may move up although freed memory is reused: 256 KiB, or more if an answer moves it by more
+/// than 128 KiB at a time.
+fn most_moved() -> usize {
+    let allocator = global::fresh();
+    let mut ends = (0..100).map(|_| {
+        alloc_from(allocator, layout(50_000, ALIGN));
+        heap_of(allocator).end
+    });
+    let first = ends.next().unwrap_or_default();
+    let next = ends.find(|end| *end != first).unwrap_or(first);
+    (next.saturating_sub(first) + 128 * KIB).clamp(256 * KIB, 768 * KIB)
 }
 
 /// Runs `f` and returns its result and the number of page faults that it took.

@@ -300,8 +300,7 @@ fn one_call_to_grow() {
 fn asks_the_page_size() {
     watched(
         || {
-            pretend::page_size(PRETENDED_PAGE);
-            free(alloc(LARGE));
+            pretend_large_pages();
             watch(|| {
                 for align in [ALIGN, 2 * PRETENDED_PAGE] {
                     let mut block = alloc_aligned(ODD_SIZES[0], align);
@@ -615,45 +614,11 @@ fn realloc_fails() {
                 );
             }
         },
-        expect_only_own_pages_unmapped,
+        |seen| {
+            let advice = "belong neither to the old block nor to a mapping that realloc made";
+            expect_only_own_pages_unmapped(seen, "realloc", advice);
+        },
     )
-}
-
-/// Fails the case if `realloc` has unmapped pages that belonged neither to it nor to the old block.
-fn expect_only_own_pages_unmapped(seen: &Seen) {
-    let page = page_size() as u64;
-    let range = |start: u64, len: u64| start..start + len.next_multiple_of(page);
-    // The old blocks may have headers, and guard pages. They are at most 300 KiB long.
-    let old = |start: &u64| range(start / page * page - 4 * page, 300 * KIB as u64 + 8 * page);
-    let old: Vec<_> = seen.notes().iter().map(old).collect();
-    let mut own: Vec<Range<u64>> = Vec::new();
-    for call in seen.all_calls() {
-        match (call.name, &call.result) {
-            ("mmap", Ok(start)) => own.push(range(*start, call.args[1])),
-            ("mremap", Ok(start)) => own.push(range(*start, call.args[2])),
-            ("munmap", Ok(_)) => {
-                let gone = range(call.args[0], call.args[1]);
-                let overlap = |own: &Range<u64>| {
-                    let end = own.end.min(gone.end);
-                    end.saturating_sub(own.start.max(gone.start))
-                };
-                check!(
-                    own.iter().chain(&old).map(overlap).sum::<u64>() >= gone.end - gone.start,
-                    "realloc passed pages to munmap that belong neither to the old block nor to a mapping that realloc \
-                     made. Another mapping may be there. Unmap exactly what you have mapped."
-                );
-                let rest = |own: Range<u64>| {
-                    let before = own.start..own.end.min(gone.start);
-                    let after = own.start.max(gone.end)..own.end;
-                    [before, after]
-                        .into_iter()
-                        .filter(|range| range.start < range.end)
-                };
-                own = own.into_iter().flat_map(rest).collect();
-            }
-            _ => {}
-        }
-    }
 }
 
 #[test]

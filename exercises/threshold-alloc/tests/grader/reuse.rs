@@ -307,6 +307,54 @@ fn trap_system_calls() -> bool {
     unprivileged == 0 && set == 0
 }
 
+/// An allocator is a Rust value, which safe code may move. Its blocks stay where they are.
+#[test]
+fn moved_between_calls() {
+    case(|| {
+        let first = Box::leak(Box::new(ThresholdAlloc::new(SHORT)));
+        let sizes = [100, 3000, 100, 40_000, 500];
+        let new = |allocator: &ThresholdAlloc, size| alloc_from(allocator, layout(size, ALIGN));
+        let live = sizes.map(|size| {
+            let [block, freed, _other] = [(); 3].map(|()| new(first, size));
+            free_to(first, freed);
+            block.fill(size);
+            block
+        });
+        // The first place stays valid, because handlers of fork may use it, and contains an allocator without a heap.
+        let moved = std::mem::replace(first, ThresholdAlloc::new(SHORT));
+        let second: &ThresholdAlloc = Box::leak(Box::new(moved));
+        let child = fork_child(|| {
+            traces::expect_progress_every(traces::LIMIT);
+            let blocks: Vec<_> = sizes
+                .repeat(3)
+                .into_iter()
+                .map(|size| new(second, size))
+                .collect();
+            let all = [&live[..], &blocks[..]].concat();
+            let overlap =
+                |index: usize, block: &Block| all[..index].iter().any(|one| one.overlaps(block));
+            if all
+                .iter()
+                .enumerate()
+                .any(|(index, block)| overlap(index, block))
+            {
+                exit_now(SAME_BLOCK);
+            }
+            all.into_iter().for_each(|block| free_to(second, block));
+        });
+        let how = match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, 0)) => return,
+            Ok(WaitStatus::Exited(_, SAME_BLOCK)) => "two of its live blocks overlapped".to_owned(),
+            Ok(status) => format!("the process {}", describe(status)),
+            Err(error) => judge::fail(format!("waitpid: {error}")),
+        };
+        judge::fail(format!(
+            "An allocator with live and free blocks was moved to another address, and used there. Then {how}. Keep no \
+             pointer to the allocator, or to a part of it such as the head of a list."
+        ));
+    })
+}
+
 /// A neighbour of a block that is freed twice.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Neighbour {
