@@ -963,12 +963,13 @@ fn a_signal_does_not_end_the_wait() {
             nix::unistd::gettid().as_raw(),
         );
         let result = run(&numbers, |numbers| {
+            // The child has inherited the handlers, and has its own copy of what they note.
+            HANDLED.store(0, SeqCst);
             for signal in INTERRUPTING.iter().cycle().take(2 * INTERRUPTING.len()) {
                 until_steady(thread, &['S']);
                 send_to_thread(process, thread, *signal);
             }
             until_steady(thread, &['S']);
-            // The child has inherited the handlers, and has its own copy of what they note.
             numbers[0].store(HANDLED.load(SeqCst), SeqCst);
         });
         let in_child = numbers[0].load(SeqCst);
