@@ -145,23 +145,26 @@ fn the_owner_was_another_thread() {
     case(|| {
         // Ends the case here if the answer has no functions yet.
         with_lock(&new_counter(), |_, _| ());
-        let [inside, too_early, passed, ended] = [(); 4].map(|()| Event::new());
+        let [locked, inside, too_early, passed, ended] = [(); 5].map(|()| Event::new());
         // The waiter becomes an orphan. It must have ended when the case ends.
         let adopts = prctl::get_child_subreaper().expect("prctl");
         prctl::set_child_subreaper(true).expect("prctl");
         let process = Process::fork(|| {
             in_a_thread(|| {
                 let counter = new_counter();
+                // Calls in a child that is forked inside the closure may fail.
+                let waiter = Process::fork(|| {
+                    locked.wait();
+                    let result = add_one(&counter);
+                    if let Ok((Entry::OwnerDied, 7)) = result {
+                        passed.send();
+                    }
+                    ended.send();
+                    String::new()
+                });
                 let _ = counter.with_lock(|number, _| {
                     *number = 7;
-                    let waiter = Process::fork(|| {
-                        let result = add_one(&counter);
-                        if let Ok((Entry::OwnerDied, 7)) = result {
-                            passed.send();
-                        }
-                        ended.send();
-                        String::new()
-                    });
+                    locked.send();
                     if ended.arrives_unless_blocked(waiter.pid, TRIAL) {
                         too_early.send();
                     }
@@ -170,6 +173,7 @@ fn the_owner_was_another_thread() {
                         thread::sleep(Duration::from_secs(1));
                     }
                 });
+                waiter.kill();
                 String::new()
             })
         });

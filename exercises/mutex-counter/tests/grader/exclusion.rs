@@ -457,13 +457,20 @@ fn used_in_another_thread() {
         let process = Process::fork(|| {
             in_a_thread(|| {
                 let counter = new_counter();
+                // The waiter is forked before the lock is taken: calls in a child that is forked inside the closure
+                // may fail.
+                let locked = Event::new();
+                let waiter = Waiter::adds_later(|| locked.wait(), &counter);
                 let held = counter.with_lock(|_, _| {
-                    let waiter = Waiter::adds(&counter);
-                    (waiter.passes(), waiter)
+                    locked.send();
+                    waiter.passes()
                 });
-                let (passed, waiter) = match held {
-                    Ok(held) => held,
-                    Err(error) => return format!("with_lock returned an error: {error}"),
+                let passed = match held {
+                    Ok(passed) => passed,
+                    Err(error) => {
+                        waiter.caller.0.kill();
+                        return format!("with_lock returned an error: {error}");
+                    }
                 };
                 match waiter.outcome() {
                     _ if passed => {

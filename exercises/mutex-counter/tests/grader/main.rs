@@ -275,10 +275,21 @@ impl Waiter {
 
     /// Forks a process that calls `prepare`, and then adds 1 under the lock.
     fn adds_after(prepare: impl FnOnce(), counter: &Counter) -> Waiter {
-        let [started, past_the_lock] = [(); 2].map(|()| Event::new());
-        let caller = Caller::enter(|| {
+        let started = Event::new();
+        let prepare = || {
             prepare();
             started.send();
+        };
+        let waiter = Waiter::adds_later(prepare, counter);
+        started.wait();
+        waiter
+    }
+
+    /// As `adds_after`, but returns without waiting for `prepare`.
+    fn adds_later(prepare: impl FnOnce(), counter: &Counter) -> Waiter {
+        let past_the_lock = Event::new();
+        let caller = Caller::enter(|| {
+            prepare();
             counter.with_lock(|number, entry| {
                 past_the_lock.send();
                 let before = *number;
@@ -286,7 +297,6 @@ impl Waiter {
                 (entry, before)
             })
         });
-        started.wait();
         Waiter {
             caller,
             past_the_lock,
