@@ -420,9 +420,10 @@ pub fn die_of(signal: libc::c_int) {
     // SAFETY: the default action is no handler.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    let process = std::process::id() as libc::pid_t;
     // raise(3) fails for a real-time signal if the queue of the user's signals is full. kill(2) does not.
     // SAFETY: kill(2) accesses no memory.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    unsafe { libc::kill(process, signal) };
 }
 
 #[test]
