@@ -47,6 +47,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
     Time(Overrun),
+    /// Its time was up while it stopped code at one place after the other.
+    ManyPlaces(Places),
     /// It had more than this many bytes resident.
     Memory(u64),
     /// It had more than this many processes and threads.
@@ -55,6 +57,14 @@ pub enum Stop {
     Signal(String),
     /// Every task waited for another one. The lines describe the waits.
     Deadlock(Vec<String>),
+}
+
+/// How far a case came that stops code at each of its places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// The number of the place at which the code was stopped last, counted from 0.
+    pub last: usize,
+    pub all: usize,
 }
 
 /// What was seen of a case that ran longer than it may.

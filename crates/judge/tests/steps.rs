@@ -249,6 +249,48 @@ fn is_too_long(outcome: Outcome) {
     );
 }
 
+/// Stops code at 100 places, and waits a while at each.
+fn many_places(pause: fn(usize)) -> Outcome {
+    let limits = Limits {
+        wall: Duration::from_secs(1),
+        ..Limits::with_steps()
+    };
+    let body = move || {
+        let state = AtomicUsize::new(0);
+        let steps = Steps::of(&state, || {
+            (0..50).for_each(|_| _ = state.fetch_add(1, SeqCst))
+        });
+        steps.find_in_thread();
+        for place in 0..judge::places() {
+            steps.beside(place, || pause(place));
+        }
+    };
+    observe(limits, body)
+}
+
+#[test]
+fn a_case_that_has_no_time_for_all_places_is_skipped() {
+    let outcome = many_places(|_| thread::sleep(Duration::from_millis(30)));
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(
+        sentence.starts_with("Skipped: the case's time was up when the code had been stopped at "),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_case_that_hangs_at_a_place_fails() {
+    let outcome = many_places(|place| {
+        let hangs = place == 10;
+        thread::sleep(Duration::from_millis(if hangs { 60_000 } else { 1 }));
+    });
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(
+        sentence.starts_with("The case was still running after 1 s"),
+        "{sentence}"
+    );
+}
+
 /// Stops `code`, which changes `state`, at each place that `find` has found. Returns what `state` was there.
 fn at_each_place(state: &AtomicUsize, code: impl Fn() + Sync) -> Vec<usize> {
     let steps = Steps::of(state, code);

@@ -19,6 +19,7 @@
 
 use std::panic;
 use std::ptr::from_ref;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -169,16 +170,30 @@ fn join(thread: ScopedJoinHandle<()>) {
 
 /// How much processor time the second thread of `beside` may use before the first one goes on.
 const MOST_CPU_TIME: Duration = Duration::from_millis(20);
+/// How much it may use after it has used `MOST_CPU_TIME` at this many places of the case. A thread that spins until a lock
+/// is free does so at each place where the lock is held, and 500 such places would take most of the case's time.
+const MOST_CPU_TIME_LATER: Duration = Duration::from_millis(2);
+const SPINNING_PLACES: u32 = 50;
 /// How long it may take in all.
 const MOST_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until the thread `tid` has finished, waits for something, or has run for a while.
 fn wait_while_it_runs(tid: Pid, is_finished: impl Fn() -> bool) {
+    static SPUN: AtomicU32 = AtomicU32::new(0);
+    let most_cpu_time = if SPUN.load(Relaxed) < SPINNING_PLACES {
+        MOST_CPU_TIME
+    } else {
+        MOST_CPU_TIME_LATER
+    };
     let tid = tid.as_raw();
     let begun = Instant::now();
     let mut asleep = 0;
     while !is_finished() && asleep < 2 {
-        if procfs::ran(tid) >= MOST_CPU_TIME || begun.elapsed() >= MOST_TIME {
+        if procfs::ran(tid) >= most_cpu_time {
+            SPUN.fetch_add(1, Relaxed);
+            return;
+        }
+        if begun.elapsed() >= MOST_TIME {
             return;
         }
         asleep = match procfs::sleeps(tid) {

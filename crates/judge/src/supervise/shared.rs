@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::kill;
-use crate::limits::Stop;
+use crate::limits::{Places, Stop};
 use crate::procfs;
 
 /// The tasks of a case, and the decision to stop it.
@@ -26,6 +27,8 @@ struct State {
     timers: BTreeSet<String>,
     /// The tasks that job control has stopped.
     halted: BTreeSet<i32>,
+    /// The place for which the case runs code step by step, and since when.
+    places: Option<(Places, Instant)>,
     stop: Option<Stop>,
 }
 
@@ -67,6 +70,19 @@ impl Shared {
 
     pub fn halted(&self) -> BTreeSet<i32> {
         self.lock().halted.clone()
+    }
+
+    /// Notes that the case runs code up to another one of its places.
+    pub fn run_to(&self, places: Places) {
+        let mut state = self.lock();
+        if state.places.is_none_or(|(former, _)| former != places) {
+            state.places = Some((places, Instant::now()));
+        }
+    }
+
+    /// The last place up to which the case has run code, and since when.
+    pub fn places(&self) -> Option<(Places, Instant)> {
+        self.lock().places
     }
 
     /// Notes that `process` may have set a timer, which stays possible until it ends.

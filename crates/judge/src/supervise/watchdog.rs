@@ -17,6 +17,10 @@ const STEP: Duration = Duration::from_millis(20);
 /// The number of polls in a row with the same waits of all tasks that count as a deadlock: 100 ms.
 const DEADLOCK_POLLS: usize = 5;
 
+/// A case whose time is up may go on for this part of its limit after it has begun to stop code at a place. If it reaches
+/// the next place, it only has many of them. If not, it hangs.
+const STALLED: u32 = 6;
+
 /// Watches until `done` is closed or the case must be stopped. Each poll begins with `census`, which updates the tasks
 /// in `shared` if no tracer does. `judge` is the thread that traces the case.
 pub fn watch(
@@ -35,6 +39,8 @@ pub fn watch(
     };
     let mut last = None;
     let mut unchanged = 0;
+    // The last place that the case had reached when its time was up.
+    let mut late = None;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
         census(shared);
         let live = shared.live();
@@ -55,6 +61,15 @@ pub fn watch(
         {
             Stop::Deadlock(deadlock::describe(waits))
         } else if clock.is_up(&live, limits.wall) {
+            if let Some((places, since)) = shared.places() {
+                if late.get_or_insert(places) != &places {
+                    shared.stop(Stop::ManyPlaces(places));
+                    return;
+                }
+                if since.elapsed() < limits.wall / STALLED {
+                    continue;
+                }
+            }
             Stop::Time(Overrun {
                 limit: limits.wall,
                 elapsed: clock.begun.elapsed(),

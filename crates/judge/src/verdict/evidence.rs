@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use super::{Failure, Verdict};
+use super::{Failure, Verdict, sentence};
 use crate::limits::Stop;
 use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked, Thrown};
 use crate::record::fault::{Fault, Place};
@@ -66,7 +66,10 @@ impl Evidence {
             });
         }
         if let Some(stop) = &self.stop {
-            return Verdict::Failed(Failure::Stopped(stop.clone()));
+            return match stop {
+                Stop::ManyPlaces(places) => Verdict::Skipped(sentence::many_places(*places)),
+                stop => Verdict::Failed(Failure::Stopped(stop.clone())),
+            };
         }
         if let Some(program) = self.first.as_ref().and_then(|first| first.executed.clone()) {
             return Verdict::Failed(Failure::Executed(program));

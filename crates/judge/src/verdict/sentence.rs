@@ -5,7 +5,7 @@ use nix::libc;
 
 use crate::format::{self, size};
 use crate::injection::{INTERRUPTIONS, Refusal};
-use crate::limits::{Overrun, Stop};
+use crate::limits::{Overrun, Places, Stop};
 use crate::protocol::{Panic, Panicked};
 use crate::record::call::argument;
 use crate::record::fault::{Access, Fault, Mapped, Place};
@@ -208,6 +208,7 @@ fn advice_after(call: &str, failure: &Failure) -> Option<String> {
 fn stopped(stop: &Stop) -> String {
     match stop {
         Stop::Time(overrun) => time(overrun),
+        Stop::ManyPlaces(places) => format!("{}.", many_places(*places)),
         Stop::Memory(bytes) => format!(
             "The case was stopped, because more than {} of its memory was resident.",
             size(*bytes)
@@ -227,6 +228,14 @@ fn stopped(stop: &Stop) -> String {
             ),
         },
     }
+}
+
+/// Why a case is skipped whose time was up before it had stopped the code at each place.
+pub fn many_places(places: Places) -> String {
+    format!(
+        "the case's time was up when the code had been stopped at {} of the {} places where it changes shared memory",
+        places.last, places.all
+    )
 }
 
 /// A case that computed may have an endless loop, or be slow. Nothing here can tell. One that hardly computed waited, also
@@ -578,7 +587,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Killed(..) => "signal",
         Failure::ChildKilled(..) => "signal-in-child",
         Failure::StackOverflow => "stack-overflow",
-        Failure::Stopped(Stop::Time(_)) => "time",
+        Failure::Stopped(Stop::Time(_) | Stop::ManyPlaces(_)) => "time",
         Failure::Stopped(Stop::Memory(_)) => "memory",
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
         Failure::Stopped(Stop::Signal(_)) => "signal-refused",

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::{Next, Tracer};
 use crate::child::steps::{AWAITED, EXCLUSIVE, REFUSED, STOPPED, TOO_MANY, TRAPS};
+use crate::limits::Places;
 use crate::procfs;
 use crate::protocol::NO_PLACE;
 
@@ -108,6 +109,12 @@ impl Tracer<'_> {
         let until = self.steps.places.get(place as usize).copied();
         if until.is_none() && place != NO_PLACE as u64 {
             return;
+        }
+        if until.is_some() {
+            self.shared.run_to(Places {
+                last: place as usize,
+                all: self.steps.places.len(),
+            });
         }
         self.steps.has_stopped = None;
         self.steps.running = Running::new(pid, until, values).ok();
