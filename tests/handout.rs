@@ -85,7 +85,11 @@ fn shows_no_passage_of_a_solution() {
     for exercise in Exercise::all(&clone()).expect("exercises") {
         let solution = fs::read_to_string(exercise.solution()).expect("a solution");
         let given = given(&exercise);
-        let lines = solution.lines().map(packed);
+        // Tests of the judge may import what a solution imports.
+        let lines = solution
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("use "));
+        let lines = lines.map(packed);
         let code: Vec<_> = lines
             .filter(|line| !line.is_empty() && !line.starts_with("//"))
             .collect();
