@@ -7,11 +7,11 @@ use std::ops::Range;
 /// The initial settings of an allocator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Size in bytes from which a block gets a separate mapping.
+    /// Blocks of at least this many bytes get a separate mapping.
     pub threshold: usize,
     /// Cap on the number of mapped blocks that are live. Further large blocks come from the heap.
     pub max_maps: usize,
-    /// Bytes of address space to reserve for the heap. If the kernel refuses, half of it is tried, and so on.
+    /// Bytes of address space to reserve for the heap. If mmap fails, half of it is tried, and so on.
     pub reserve: usize,
 }
 
@@ -115,7 +115,7 @@ impl ThresholdAlloc {
     /// of both sizes. The block may move. Returns null if there is no memory; the old block is still valid then.
     ///
     /// # Safety
-    /// As for `dealloc`. `size` is not zero, and rounded up to the alignment it is at most `isize::MAX`.
+    /// As for `dealloc`. `size` is not zero. Rounded up to the alignment, it is at most `isize::MAX`.
     pub unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         todo!("make {block:p}, a block for {layout:?}, {size} bytes long")
     }
@@ -160,7 +160,7 @@ impl ThresholdAlloc {
         todo!("make {block:p} {count} times {size} bytes long")
     }
 
-    /// Stage 10, bonus: like free(3). Does nothing with null, and leaves errno as it is.
+    /// Stage 10, bonus: like free(3). Does nothing if `block` is null. Leaves errno as it is.
     ///
     /// # Safety
     /// `block` is null, or a block of the C functions that nobody uses any more.
@@ -169,7 +169,7 @@ impl ThresholdAlloc {
     }
 
     /// Stage 10, bonus: like malloc_usable_size(3). Returns how many bytes of the block the caller may use: at least the
-    /// size that was asked for. 0 for null.
+    /// size that was requested. Returns 0 for null.
     ///
     /// # Safety
     /// `block` is null, or a block of the C functions that is live.

@@ -44,7 +44,8 @@ impl<T> Shared<T> {
 
     /// Stage 3: runs `f` in a forked child, and waits for that child to end.
     ///
-    /// Of the caller's code, the child runs only `f`: no destructors, no `atexit` handlers, no code after this call.
+    /// The child runs only `f`, and no other code of the caller: no destructors, no `atexit` handlers, no code after this
+    /// call.
     /// Other children of this process are not waited for.
     ///
     /// # Errors
