@@ -171,7 +171,7 @@ int main(int count, char **arguments)
     if (count == 3)
         return other_program(arguments[1][0] - '0', arguments[2]);
     must(atexit(remove_after_failure) == 0, "atexit");
-    printf("           mapped anew  another program       removed\n");
+    printf("          mapped again  another program       removed\n");
     volatile char *first = map_anonymous();
     *first = 5;
     must(run_other_program(ANONYMOUS, "") == 0, "the other program has the mapping");

@@ -63,9 +63,9 @@ static int cut(int seals, int *touch_status)
 static const char *describe(int status)
 {
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS)
-        return "is SIGBUS";
+        return "SIGBUS";
     assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    return "is well";
+    return "ok";
 }
 
 static const char *result(int error)
@@ -79,10 +79,10 @@ int main(void)
     must(setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}) == 0, "RLIMIT_CORE");
     int touch_status;
     int error = cut(0, &touch_status);
-    printf("no seal:       ftruncate gives %s, a touch then %s\n", result(error), describe(touch_status));
+    printf("no seal:       ftruncate: %s, access: %s\n", result(error), describe(touch_status));
     assert(error == 0 && WIFSIGNALED(touch_status));
     error = cut(F_SEAL_SHRINK, &touch_status);
-    printf("F_SEAL_SHRINK: ftruncate gives %s, a touch then %s\n", result(error), describe(touch_status));
+    printf("F_SEAL_SHRINK: ftruncate: %s, access: %s\n", result(error), describe(touch_status));
     assert(error == EPERM && WIFEXITED(touch_status));
     return 0;
 }

@@ -99,9 +99,9 @@ int main(void)
     struct found private = measure(MAP_PRIVATE), shared = measure(MAP_SHARED);
     printf("%-28s%-9sshared\n", "", "private");
     printf("%-28s%-9d%d\n", "first byte", private.first, shared.first);
-    printf("%-28s%-9s%s\n", "rights in the maps", private.permissions, shared.permissions);
-    printf("%-28s\"%s\"%7s\"%s\"\n", "path in the maps", private.path, "", shared.path);
-    printf("%-28s%-9s%s\n", "a file's inode in the maps", private.inode ? "yes" : "no",
+    printf("%-28s%-9s%s\n", "permissions in maps", private.permissions, shared.permissions);
+    printf("%-28s\"%s\"%7s\"%s\"\n", "path in maps", private.path, "", shared.path);
+    printf("%-28s%-9s%s\n", "a file's inode in maps", private.inode ? "yes" : "no",
            shared.inode ? "yes" : "no");
     printf("%-28s%-9ld%ld\n", "Rss after a read, pages", private.after_read, shared.after_read);
     printf("%-28s%-9ld%ld\n", "Rss after a write, pages", private.after_write, shared.after_write);

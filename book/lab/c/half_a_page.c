@@ -37,16 +37,16 @@ int main(void)
     int gone = mincore(start, 4 * half, residence) == -1 ? errno : 0;
     int left = mincore(start + 2 * half, 2 * half, residence) == -1 ? errno : 0;
 
-    const char *calls[4] = {"mmap, offset half a page:", "mprotect from half a page on:",
-                            "madvise from half a page on:", "munmap from half a page on:"};
+    const char *calls[4] = {"mmap, offset half a page:", "mprotect in mid-page:",
+                            "madvise in mid-page:", "munmap in mid-page:"};
     const char *results[4] = {mapped, protected, advised, unmapped};
     for (int i = 0; i < 4; i++) {
         printf("%-30s %s\n", calls[i], results[i]);
         assert(results[i][0] == 'E');
     }
-    printf("munmap of the page's one half: %s\n", result(from_the_start));
-    printf("the other half is there still: %s\n", gone == 0 ? "true" : "false");
-    printf("the next page is there still:  %s\n", left == 0 ? "true" : "false");
+    printf("munmap of the first half:      %s\n", result(from_the_start));
+    printf("the second half is mapped:     %s\n", gone == 0 ? "true" : "false");
+    printf("the next page is mapped:       %s\n", left == 0 ? "true" : "false");
     assert(gone == ENOMEM && left == 0);
     return 0;
 }

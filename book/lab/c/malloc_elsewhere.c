@@ -78,7 +78,7 @@ int main(void)
     const char *last_path = path(blocks[63], lines[2], sizeof lines[2]);
     printf("first thread:  \"%s\"\n", first_path);
     printf("second thread: \"%s\"\n", second_path);
-    printf("break blocked: \"%s\", and %zu mappings for one block alone\n", last_path, own);
+    printf("break blocked: \"%s\", and %zu separate mappings\n", last_path, own);
     assert(strcmp(first_path, "[heap]") == 0 && strcmp(second_path, "") == 0);
     assert(strcmp(last_path, "") == 0 && beyond > 0 && own == 0);
     return 0;

@@ -72,8 +72,8 @@ int main(void)
     const char *large_path = path(large, large_line, sizeof large_line);
     size_t small_maps = after_small - before;
     size_t large_maps = after_large - after_small;
-    printf("1 KiB:   %zu mappings of its own, path \"%s\"\n", small_maps, small_path);
-    printf("256 KiB: %zu mapping of its own, path \"%s\"\n", large_maps, large_path);
+    printf("1 KiB:   %zu separate mappings, path \"%s\"\n", small_maps, small_path);
+    printf("256 KiB: %zu separate mapping, path \"%s\"\n", large_maps, large_path);
     printf("its length: 256 KiB and %zu page\n", more);
     printf("the block begins %" PRIuPTR " bytes after the mapping\n", into);
     assert(small_maps == 0 && strcmp(small_path, "[heap]") == 0);

@@ -138,7 +138,7 @@ static bool wakes(void *mutex, void (*lock)(void *), void (*unlock)(void *))
 static const char *describe(bool woken)
 {
     return woken ? "the waiter was woken, and got the lock"
-                 : "the lock is free, and the waiter sleeps on";
+                 : "the lock is free, but the waiter keeps sleeping";
 }
 
 int main(void)

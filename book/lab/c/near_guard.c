@@ -90,7 +90,7 @@ int main(void)
     ssize_t written = write(ends[1], guard, 1);
     int error = errno;
     // ANCHOR_END: main
-    printf("lines in the maps: %d, and with a guard page %d\n", before, after);
+    printf("lines in maps: %d, with a guard page: %d\n", before, after);
     printf("read in the guard page: SIGSEGV, %s\n", touched_guard);
     printf("read in a hole:         SIGSEGV, %s\n", touched_hole);
     printf("write(2) from the guard page: Err(%s)\n",

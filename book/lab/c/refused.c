@@ -53,7 +53,7 @@ int main(void)
     printf("MAP_ANONYMOUS left out:      %s\n", name(no_anonymous));
     printf("more than all addresses:     %s\n", name(too_long));
     bool null = start == NULL, failed = start == MAP_FAILED;
-    printf("a refusal is a null pointer: %s, and MAP_FAILED: %s\n", null ? "true" : "false",
+    printf("the result is a null pointer: %s, MAP_FAILED: %s\n", null ? "true" : "false",
            failed ? "true" : "false");
     assert(no_length == EINVAL);
     assert(no_kind == EINVAL);

@@ -61,9 +61,9 @@ int main(void)
     int after_end = read_after_child(start, 2, nothing);
     unmap(start);
     int remapped = *map();
-    printf("one child wrote 1, unmapped its own, ended: the parent reads %d\n", after_munmap);
-    printf("another wrote 2 and only ended:             the parent reads %d\n", after_end);
-    printf("the parent unmapped, and mapped anew:       the parent reads %d\n", remapped);
+    printf("a child wrote 1, unmapped and exited: the parent reads %d\n", after_munmap);
+    printf("a child wrote 2 and exited:           the parent reads %d\n", after_end);
+    printf("the parent unmapped and mapped again: the parent reads %d\n", remapped);
     assert(after_munmap == 1 && after_end == 2 && remapped == 0);
     return 0;
 }

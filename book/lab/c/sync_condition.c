@@ -115,7 +115,7 @@ static bool wakes(struct shared *shared)
 
 static const char *describe(bool woken)
 {
-    return woken ? "was woken" : "sleeps on";
+    return woken ? "was woken" : "keeps sleeping";
 }
 
 int main(void)

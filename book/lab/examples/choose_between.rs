@@ -174,7 +174,7 @@ fn main() {
     if let [_, kind, name] = &*env::args().collect::<Vec<_>>() {
         other_program(kind, name);
     }
-    println!("           mapped anew  another program       removed");
+    println!("          mapped again  another program       removed");
     let start = lab::map_shared(1);
     // SAFETY: the page is mapped writable, and nothing else accesses it.
     unsafe { lab::write(start.as_ptr(), 5) };

@@ -46,14 +46,14 @@ fn cut(seals: SealFlag) -> (Result<(), Errno>, WaitStatus) {
 fn main() {
     let (truncated, status) = cut(SealFlag::empty());
     println!(
-        "no seal:       ftruncate gives {truncated:?}, a touch then {}",
+        "no seal:       ftruncate: {truncated:?}, access: {}",
         describe(status)
     );
     assert_eq!(truncated, Ok(()));
     assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _)));
     let (truncated, status) = cut(SealFlag::F_SEAL_SHRINK);
     println!(
-        "F_SEAL_SHRINK: ftruncate gives {truncated:?}, a touch then {}",
+        "F_SEAL_SHRINK: ftruncate: {truncated:?}, access: {}",
         describe(status)
     );
     assert_eq!(truncated, Err(Errno::EPERM));
@@ -62,8 +62,8 @@ fn main() {
 
 fn describe(status: WaitStatus) -> &'static str {
     match status {
-        WaitStatus::Exited(_, 0) => "is well",
-        WaitStatus::Signaled(_, Signal::SIGBUS, _) => "is SIGBUS",
+        WaitStatus::Exited(_, 0) => "ok",
+        WaitStatus::Signaled(_, Signal::SIGBUS, _) => "SIGBUS",
         other => panic!("unexpected wait status: {other:?}"),
     }
 }

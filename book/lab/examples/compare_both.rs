@@ -101,9 +101,9 @@ fn main() {
     lab::disable_huge_pages();
     let names = [
         "first byte",
-        "rights in the maps",
-        "path in the maps",
-        "a file's inode in the maps",
+        "permissions in maps",
+        "path in maps",
+        "a file's inode in maps",
         "Rss after a read, pages",
         "Rss after a write, pages",
         "Anonymous in smaps, pages",

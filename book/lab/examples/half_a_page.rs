@@ -47,12 +47,12 @@ fn main() {
     let left = Errno::result(returned).map(drop);
 
     println!("mmap, offset half a page:      {mapped:?}");
-    println!("mprotect from half a page on:  {protected:?}");
-    println!("madvise from half a page on:   {advised:?}");
-    println!("munmap from half a page on:    {unmapped:?}");
-    println!("munmap of the page's one half: {from_the_start:?}");
-    println!("the other half is there still: {}", gone.is_ok());
-    println!("the next page is there still:  {}", left.is_ok());
+    println!("mprotect in mid-page:          {protected:?}");
+    println!("madvise in mid-page:           {advised:?}");
+    println!("munmap in mid-page:            {unmapped:?}");
+    println!("munmap of the first half:      {from_the_start:?}");
+    println!("the second half is mapped:     {}", gone.is_ok());
+    println!("the next page is mapped:       {}", left.is_ok());
     let refused = Err(Errno::EINVAL);
     assert_eq!([mapped, protected, advised, unmapped], [refused; 4]);
     assert_eq!(from_the_start, Ok(()));

@@ -37,7 +37,7 @@ fn main() {
     let last = path(blocks[63]);
     println!("first thread:  {first:?}");
     println!("second thread: {second:?}");
-    println!("break blocked: {last:?}, and {own} mappings for one block alone");
+    println!("break blocked: {last:?}, and {own} separate mappings");
     assert_eq!((&*first, &*second, &*last), ("[heap]", "", ""));
     assert!(stayed && beyond > 0);
     assert_eq!(own, 0);

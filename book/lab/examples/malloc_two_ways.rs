@@ -25,8 +25,8 @@ fn main() {
     let large_path = lab::maps_line(large.as_ptr()).path;
     let small_maps = after_small - before;
     let large_maps = after_large - after_small;
-    println!("1 KiB:   {small_maps} mappings of its own, path {small_path:?}");
-    println!("256 KiB: {large_maps} mapping of its own, path {large_path:?}");
+    println!("1 KiB:   {small_maps} separate mappings, path {small_path:?}");
+    println!("256 KiB: {large_maps} separate mapping, path {large_path:?}");
     println!("its length: 256 KiB and {more} page");
     println!("the block begins {into} bytes after the mapping");
     assert_eq!((small_maps, &*small_path), (0, "[heap]"));

@@ -76,6 +76,6 @@ fn main() {
 fn describe(woken: bool) -> &'static str {
     match woken {
         true => "the waiter was woken, and got the lock",
-        false => "the lock is free, and the waiter sleeps on",
+        false => "the lock is free, but the waiter keeps sleeping",
     }
 }

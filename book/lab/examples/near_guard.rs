@@ -77,7 +77,7 @@ fn main() {
     let written = unsafe { libc::write(writes.as_raw_fd(), guard.as_ptr().cast(), 1) };
     let written = Errno::result(written);
     // ANCHOR_END: main
-    println!("lines in the maps: {before}, and with a guard page {after}");
+    println!("lines in maps: {before}, with a guard page: {after}");
     println!("read in the guard page: SIGSEGV, {touched_guard}");
     println!("read in a hole:         SIGSEGV, {touched_hole}");
     println!("write(2) from the guard page: {written:?}");

@@ -35,7 +35,7 @@ fn main() {
     println!("MAP_ANONYMOUS left out:      {no_anonymous:?}");
     println!("more than all addresses:     {too_long:?}");
     let (null, failed) = (start.is_null(), start == libc::MAP_FAILED);
-    println!("a refusal is a null pointer: {null}, and MAP_FAILED: {failed}");
+    println!("the result is a null pointer: {null}, MAP_FAILED: {failed}");
     assert_eq!(no_length, Err(Errno::EINVAL));
     assert_eq!(no_kind, Err(Errno::EINVAL));
     assert_eq!(fixed_unaligned, Err(Errno::EINVAL));

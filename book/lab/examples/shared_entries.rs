@@ -59,7 +59,7 @@ fn main() {
     row("entries that the child starts with", [seen[0], seen[1]]);
     row("faults as it adds 1 to each page", [seen[2], seen[3]]);
     row("faults as the parent adds 1 after", again);
-    row("the parent reads then", first.map(u32::from));
+    row("value that the parent reads", first.map(u32::from));
     let all = PAGES as u32;
     assert_eq!(seen, [all, 0, all, all]);
     assert_eq!(again, [all, 0]);

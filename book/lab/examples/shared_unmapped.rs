@@ -36,8 +36,8 @@ fn main() {
     let new_mapping = lab::map_shared(1);
     // SAFETY: the page is mapped readable.
     let remapped = unsafe { lab::read(new_mapping.as_ptr()) };
-    println!("one child wrote 1, unmapped its own, ended: the parent reads {after_munmap}");
-    println!("another wrote 2 and only ended:             the parent reads {after_end}");
-    println!("the parent unmapped, and mapped anew:       the parent reads {remapped}");
+    println!("a child wrote 1, unmapped and exited: the parent reads {after_munmap}");
+    println!("a child wrote 2 and exited:           the parent reads {after_end}");
+    println!("the parent unmapped and mapped again: the parent reads {remapped}");
     assert_eq!([after_munmap, after_end, remapped], [1, 2, 0]);
 }

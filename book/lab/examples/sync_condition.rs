@@ -81,7 +81,7 @@ fn main() {
     drop(killed); // kills and reaps it
     let after = [(); 2].map(|()| wakes(condition, mutex));
 
-    let describe = |woken| if woken { "was woken" } else { "sleeps on" };
+    let describe = |woken| if woken { "was woken" } else { "keeps sleeping" };
     println!(
         "default condition variable:        the child {}",
         describe(default)
