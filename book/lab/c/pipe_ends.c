@@ -46,17 +46,17 @@ int main(void)
     ssize_t without_writer = read(ends[0], &byte, 1); // the end of the file
     // ANCHOR_END: main
     assert(with_writer == -1 && error == EAGAIN);
-    printf("empty, a writer left: EAGAIN\n");
-    printf("empty, no writer left: %d bytes\n", (int)without_writer);
+    printf("empty, write end open: EAGAIN\n");
+    printf("empty, write end closed: %d bytes\n", (int)without_writer);
     assert(without_writer == 0);
     fflush(stdout);
 
     int status = write_without_reader(SIG_IGN);
     assert(WIFEXITED(status) && WEXITSTATUS(status) == EPIPE);
-    printf("no reader left, SIGPIPE ignored: EPIPE\n");
+    printf("read end closed, SIGPIPE ignored: EPIPE\n");
     fflush(stdout);
     status = write_without_reader(SIG_DFL);
     assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
-    printf("no reader left: killed by SIGPIPE\n");
+    printf("read end closed: killed by SIGPIPE\n");
     return 0;
 }

@@ -104,8 +104,8 @@ int main(void)
     // ANCHOR_END: main
     printf("%34s private  shared\n", "");
     row("entries that the child starts with", seen[0], seen[1]);
-    row("faults as it adds 1 to each page", seen[2], seen[3]);
-    row("faults as the parent adds 1 after", again_private, again_shared);
+    row("faults: child adds 1 to each page", seen[2], seen[3]);
+    row("faults: parent adds 1 to each page", again_private, again_shared);
     row("value that the parent reads", private[0], shared[0]);
     assert(seen[0] == PAGES && seen[1] == 0 && seen[2] == PAGES && seen[3] == PAGES);
     assert(again_private == PAGES && again_shared == 0);

@@ -27,20 +27,20 @@ fn main() {
     drop(writes);
     let without_writer = read(&reads, &mut byte); // the end of the file
     // ANCHOR_END: main
-    println!("empty, a writer left: {:?}", with_writer.unwrap_err());
-    println!("empty, no writer left: {} bytes", without_writer.unwrap());
+    println!("empty, write end open: {:?}", with_writer.unwrap_err());
+    println!("empty, write end closed: {} bytes", without_writer.unwrap());
     assert_eq!((with_writer, without_writer), (Err(Errno::EAGAIN), Ok(0)));
 
     let ignored = match write_without_reader(SigHandler::SigIgn) {
         WaitStatus::Exited(_, error) => Errno::from_raw(error),
         other => panic!("unexpected wait status: {other:?}"),
     };
-    println!("no reader left, SIGPIPE ignored: {ignored:?}");
+    println!("read end closed, SIGPIPE ignored: {ignored:?}");
     assert_eq!(ignored, Errno::EPIPE);
     let killer = match write_without_reader(SigHandler::SigDfl) {
         WaitStatus::Signaled(_, signal, _) => signal,
         other => panic!("unexpected wait status: {other:?}"),
     };
-    println!("no reader left: killed by {killer}");
+    println!("read end closed: killed by {killer}");
     assert_eq!(killer, Signal::SIGPIPE);
 }

@@ -57,8 +57,8 @@ fn main() {
     println!("{:34} private  shared", "");
     let row = |name, [private, shared]: [u32; 2]| println!("{name:<34} {private:>7} {shared:>7}");
     row("entries that the child starts with", [seen[0], seen[1]]);
-    row("faults as it adds 1 to each page", [seen[2], seen[3]]);
-    row("faults as the parent adds 1 after", again);
+    row("faults: child adds 1 to each page", [seen[2], seen[3]]);
+    row("faults: parent adds 1 to each page", again);
     row("value that the parent reads", first.map(u32::from));
     let all = PAGES as u32;
     assert_eq!(seen, [all, 0, all, all]);
