@@ -1,4 +1,5 @@
-//! `Shared` has more methods, some with the names of its value's methods. All of them are sound.
+//! `Shared` has more methods, some with the names of its value's methods. All of them are sound. The memory is a file in
+//! /dev/shm that never has a name: O_TMPFILE with O_EXCL.
 
 use std::io;
 use std::ops::Deref;
@@ -106,69 +107,43 @@ impl<T: FromBytes + Sync> Shared<T> {
         if align_of::<T>() > page {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                mapped_size::<T>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
+        // SAFETY: the path is a C string.
+        let fd = unsafe {
+            libc::open(
+                c"/dev/shm".as_ptr(),
+                libc::O_TMPFILE | libc::O_RDWR | libc::O_EXCL | libc::O_CLOEXEC,
+                0o600,
             )
         };
-        if start == libc::MAP_FAILED {
+        if fd == -1 {
             return Err(io::Error::last_os_error());
+        }
+        let size = mapped_size::<T>();
+        // SAFETY: the descriptor is open, and a new mapping touches no existing memory.
+        let (start, error) = unsafe {
+            let start = if libc::ftruncate(fd, size as libc::off_t) == -1 {
+                libc::MAP_FAILED
+            } else {
+                libc::mmap(
+                    ptr::null_mut(),
+                    size,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED,
+                    fd,
+                    0,
+                )
+            };
+            let error = io::Error::last_os_error();
+            libc::close(fd);
+            (start, error)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(error);
         }
         match NonNull::new(start.cast()) {
             Some(value) => Ok(Shared { value }),
             None => Err(io::ErrorKind::OutOfMemory.into()),
         }
-    }
-
-    /// Returns the address of the value.
-    pub fn as_ptr(&self) -> *mut T {
-        self.value.as_ptr()
-    }
-
-    /// # Safety
-    /// No other process uses the value.
-    pub unsafe fn get_mut(&mut self) -> &mut T {
-        // SAFETY: the caller's contract. There is no `drop_in_place` here.
-        unsafe { self.value.as_mut() }
-    }
-
-    /// Returns the bytes as cells, because other processes may change them.
-    pub fn bytes(&self) -> &[std::cell::UnsafeCell<u8>] {
-        // SAFETY: the value has that many bytes, and an UnsafeCell may change.
-        unsafe { std::slice::from_raw_parts(self.value.as_ptr().cast(), size_of::<T>()) }
-    }
-
-    /// Returns the size of the value.
-    pub fn len(&self) -> usize {
-        size_of::<T>()
-    }
-
-    /// Returns whether the value has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Makes a value and lets a function write it before anything else can see it.
-    pub fn init(f: impl FnOnce(&T)) -> io::Result<Shared<T>> {
-        let shared = Self::new()?;
-        f(&shared);
-        Ok(shared)
-    }
-
-    /// Leaks the mapping, so that the value lives as long as the process.
-    pub fn leak(self) -> &'static T
-    where
-        T: 'static,
-    {
-        let shared = std::mem::ManuallyDrop::new(self);
-        // SAFETY: the mapping is never unmapped.
-        unsafe { shared.value.as_ref() }
     }
 
     /// # Safety
