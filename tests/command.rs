@@ -706,6 +706,9 @@ fn a_save_is_graded_and_a_solved_exercise_leads_to_the_next() {
     copy.answer(&copy.solution());
     watching.waits_for("Solved.");
     watching.waits_for("Shared-memory IPC");
+    // The session has turned to the next exercise, and still shows the solution of the one before.
+    watching.types("s");
+    watching.waits_for("+++ solutions/src/private_alloc.rs");
     watching.types("q");
     watching.waits_for("Your answers are as you saved them.");
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));

@@ -242,6 +242,7 @@ impl<'a> Session<'a> {
         let mut others = (1..count).map(|steps| (self.current + steps) % count);
         match others.find(|index| !self.solved.contains(index)) {
             Some(next) if is_newly_solved => {
+                self.just_solved = Some(self.current);
                 self.turn_to(next);
                 self.grade();
             }
@@ -339,7 +340,9 @@ impl<'a> Session<'a> {
                     spoil: flags.contains(&"--spoil"),
                     bonus: flags.contains(&"--bonus"),
                 };
-                let exercise = self.just_solved.unwrap_or(self.current);
+                // The exercise that was just solved needs no `--spoil`: that is about the current one.
+                let just_solved = self.just_solved.filter(|_| !options.spoil);
+                let exercise = just_solved.unwrap_or(self.current);
                 let name = &self.exercises[exercise].name;
                 solution::run(self.root, name, options, Prompt::Watch)
             }
