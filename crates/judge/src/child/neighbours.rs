@@ -107,7 +107,17 @@ impl Neighbours {
 
     /// Maps a page before and a page after the `len` bytes at `start`. No operation on the mapping may make them
     /// resident, or pages that the mapping reserves around these bytes. Drop the spacer first.
+    ///
+    /// # Panics
+    /// If nothing is mapped at `start`, which fails the case.
     pub fn untouched(start: *const u8, len: usize) -> Neighbours {
+        // Beside an arbitrary address, such as MAP_FAILED, there may be no page.
+        if mapped_pages(start, 1) == 0 {
+            crate::fail(
+                "Nothing is mapped at the address that your code returned. Check mmap's result."
+                    .to_owned(),
+            );
+        }
         let page = page_size();
         let end = (start.addr() + len).next_multiple_of(page);
         let around = [("before", start.addr() - page), ("after", end)];

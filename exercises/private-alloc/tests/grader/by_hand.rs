@@ -1,24 +1,37 @@
 //! Stage 1: raw `mmap` and `munmap`.
 
+use std::fmt::Display;
+
 use judge::Refusal;
 use nix::libc;
 use private_alloc::{map_by_hand, unmap_by_hand};
 
 use super::*;
 
-const WITHOUT_MAP_ANONYMOUS: &str =
-    "mmap failed with EBADF, because it looked for an open file. Pass MAP_ANONYMOUS.";
+/// Fails the case if mmap's error means that it wanted to map a file.
+fn expect_no_file_error(error: &io::Error) {
+    let reason = match error.raw_os_error() {
+        Some(libc::EBADF) => "EBADF, because it looked for an open file",
+        // A descriptor of 0 is /dev/null in the graded process.
+        Some(libc::ENODEV) => "ENODEV, because it cannot map the file of this descriptor",
+        _ => return,
+    };
+    judge::fail(format!("mmap failed with {reason}. Pass MAP_ANONYMOUS."));
+}
 
 /// Maps `len` bytes with the answer's `map_by_hand`, or fails the case.
 fn map(len: usize) -> *mut u8 {
     begin_call();
     let error = match map_by_hand(len) {
-        Ok(start) => return start,
+        Ok(start) => {
+            expect_no_map_failed(start, len);
+            return start;
+        }
         Err(error) => error,
     };
     expect_own_errno("map_by_hand", &error);
+    expect_no_file_error(&error);
     judge::fail(match error.raw_os_error() {
-        Some(libc::EBADF) => WITHOUT_MAP_ANONYMOUS.to_owned(),
         Some(libc::EINVAL) => format!(
             "map_by_hand({len}) returned mmap's error EINVAL; expected an address. Pass the length, and one of MAP_PRIVATE \
              and MAP_SHARED."
@@ -28,6 +41,14 @@ fn map(len: usize) -> *mut u8 {
             failed_call(&error)
         ),
     })
+}
+
+/// Fails the case if `map_by_hand` returned MAP_FAILED for a length, which is called `name`.
+fn expect_no_map_failed(start: *mut u8, name: impl Display) {
+    check!(
+        start.cast() != libc::MAP_FAILED,
+        "map_by_hand({name}) returned MAP_FAILED as a valid address. Compare with MAP_FAILED, not with null."
+    );
 }
 
 /// Unmaps with the answer's `unmap_by_hand`, or fails the case. Nothing may use the range any more.
@@ -157,21 +178,14 @@ fn failure_is_an_error() {
         ] {
             match map_by_hand(len) {
                 Ok(start) => {
-                    check!(
-                        start.addr() != usize::MAX,
-                        "map_by_hand({name}) returned MAP_FAILED as a valid address. Compare with MAP_FAILED, not with \
-                         null."
-                    );
+                    expect_no_map_failed(start, name);
                     judge::fail(format!(
                         "map_by_hand({name}) returned Ok; expected an error. Pass the length to mmap unchanged, and \
                          check mmap's result."
                     ));
                 }
                 Err(error) => {
-                    check!(
-                        error.raw_os_error() != Some(libc::EBADF),
-                        "{WITHOUT_MAP_ANONYMOUS}"
-                    );
+                    expect_no_file_error(&error);
                     expect_own_errno(&format!("map_by_hand({name})"), &error);
                     let expected = io::Error::from_raw_os_error(errno);
                     check!(
