@@ -135,9 +135,11 @@ pub fn has_progress_line() -> bool {
 /// The length of the last line that [`show_progress`] wrote.
 static SHOWN: AtomicUsize = AtomicUsize::new(0);
 
-/// Shows a line that the next one overwrites, if the terminal can do that.
+/// Shows a line that the next one overwrites, if the terminal can do that. Only the last row of a longer line could be
+/// overwritten, so the line is cut to the width of the terminal.
 pub fn show_progress(text: &str) {
     if has_progress_line() {
+        let text: String = text.chars().take(width().saturating_sub(1)).collect();
         let length = text.chars().count();
         let rest = SHOWN.swap(length, Ordering::Relaxed).saturating_sub(length);
         let _ = write!(stderr(), "\r{text}{:rest$}", "");

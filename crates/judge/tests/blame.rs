@@ -639,7 +639,7 @@ fn a_stopped_child_is_killed() {
 /// Replaces measured times, which are never the same.
 fn without_times(sentence: &str) -> String {
     let (before, after) = sentence.split_once(" and had used ").unwrap();
-    let before = before.split(" of its own time").next().unwrap();
+    let before = before.split(", not counting waits").next().unwrap();
     let after = after.split_once(" of CPU time").unwrap().1;
     format!("{before}; CPU time{after}")
 }

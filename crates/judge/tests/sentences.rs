@@ -32,7 +32,7 @@ fn without_times(sentence: &str) -> String {
     let Some((before, after)) = sentence.split_once(" and had used ") else {
         return sentence.to_owned();
     };
-    let before = before.split(" of its own time").next().unwrap();
+    let before = before.split(", not counting waits").next().unwrap();
     let after = after.split_once(" of CPU time").unwrap().1;
     format!("{before} and had used TIME of CPU time{after}")
 }

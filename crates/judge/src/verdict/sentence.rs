@@ -249,12 +249,14 @@ fn time(overrun: &Overrun) -> String {
     } = overrun;
     let (limit, elapsed) = (limit.as_secs_f64(), elapsed.as_secs_f64());
     let clock = match elapsed > limit + 1.0 {
-        true => format!(" of its own time ({elapsed:.0} s by the clock)"),
-        false => String::new(),
+        true => ", not counting waits for a processor,",
+        false => "",
     };
     let cpu = cpu.as_secs_f64();
+    // The screen shows equal sentences once, so they should not differ by fractions of a second.
+    let digits = usize::from(cpu < 1.0);
     let ran = format!(
-        "The case was still running after {limit} s{clock} and had used {cpu:.1} s of CPU time"
+        "The case was still running after {limit} s{clock} and had used {cpu:.digits$} s of CPU time"
     );
     match waits.is_empty() || cpu > limit / 2.0 {
         true if cpu < limit / 20.0 => {
