@@ -26,9 +26,9 @@ fn cli() -> Command {
         .about("A self-grading workbook on Linux anonymous memory mappings")
         .long_about(
             "A self-grading workbook on Linux anonymous memory mappings.\n\n\
-             Without a command, in a terminal, it grades the first exercise that is not solved, and grades again \
-             whenever you save; type `?` and Enter to see what else it does. Without a terminal it grades every \
-             exercise once.",
+             Without a command, in a terminal, it grades the first exercise that is not solved, grades again \
+             whenever you save, and serves the book; type `?` and Enter to see what else it does. Without a terminal, it \
+             grades every exercise once.",
         )
         .args_conflicts_with_subcommands(true)
         .arg(flag("open", "Open the book in the browser"))
