@@ -341,6 +341,20 @@ fn memory_that_a_mapping_reserves_and_that_became_resident_is_seen() {
     );
 }
 
+/// Beside these addresses there may be no page.
+#[test]
+fn an_address_where_nothing_is_mapped_has_no_neighbours() {
+    for start in [libc::MAP_FAILED, std::ptr::null_mut()] {
+        let outcome = observe(Limits::default(), || {
+            judge::Neighbours::of(start.cast(), page_size());
+        });
+        assert_eq!(
+            outcome.sentence().as_deref(),
+            Some("Nothing is mapped at the address that your code returned. Check mmap's result.")
+        );
+    }
+}
+
 #[test]
 fn a_neighbour_that_nobody_touched_passes() {
     neighbours_earn("passed", |start| {
