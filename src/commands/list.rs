@@ -35,7 +35,7 @@ pub fn run(root: &Path) -> Result<()> {
             let count = counts.iter().find(|count| count.name == stage.name);
             let verdict = count.map_or(Verdict::NotStarted, |stage| stage.count.verdict());
             say!(
-                "  {} {:<10} {:>3} min  {}{bonus}",
+                "  {} {:<11} {:>3} min  {}{bonus}",
                 sign(verdict),
                 stage.name,
                 stage.minutes,

@@ -145,8 +145,8 @@ fn show_stage(
     };
     let bonus = if stage.bonus { "bonus; " } else { "" };
     let state = styled(FAINT, &format!("({bonus}{state})"));
-    let first = format!("{} {:<10} ", sign(count.verdict()), stage.name);
-    let margin = " ".repeat(13);
+    let first = format!("{} {:<11} ", sign(count.verdict()), stage.name);
+    let margin = " ".repeat(14);
     say!(
         "{}",
         hanging(&first, &margin, &format!("{} {state}", stage.title))
