@@ -35,7 +35,8 @@ pub fn heading(object: &Object) -> String {
         Subject::Learner => "Your ThresholdAlloc",
         Subject::Solution => "The solution's ThresholdAlloc",
     };
-    let mut text = format!("{whose}, preloaded as a shared object (LD_PRELOAD), in place of glibc's malloc.");
+    let mut text =
+        format!("{whose}, preloaded as a shared object (LD_PRELOAD), in place of glibc's malloc.");
     if !object.lacks.is_empty() {
         let lacks = object.lacks.join(", ");
         let _ = write!(

@@ -27,7 +27,7 @@ pub fn svg(report: &Report) -> String {
 <title id="allocators-title">CPU time for each page of a large block, by the block's size</title>
 <desc id="allocators-desc">{}</desc>
 <rect width="{WIDTH}" height="{HEIGHT}" fill="white" style="fill: var(--bg, Canvas)"/>
-<text x="4" y="14">ns a page: allocate, write to every byte, free</text>
+<text x="4" y="14">ns of CPU time a page, by block size: allocate, fill, free</text>
 "#,
         description(report)
     );
@@ -78,6 +78,19 @@ fn curve(svg: &mut String, report: &Report, allocator: Allocator) {
         .map(|(x, y)| format!("{x:.1},{y:.1}"))
         .collect();
     let (path, style) = (path.join(" "), style(allocator));
+    // A line of one point would not be visible: `--quick` measures few sizes, and only the largest have huge pages.
+    if let [(x, y)] = points[..] {
+        draw(
+            svg,
+            format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#),
+        );
+        let (x, y, label) = (x - 8.0, y + 3.5, label(allocator));
+        draw(
+            svg,
+            format_args!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="end">{label}</text>"#),
+        );
+        return;
+    }
     draw(
         svg,
         format_args!(r#"<polyline points="{path}" fill="none" {style}/>"#),

@@ -48,10 +48,10 @@ pub fn print(report: &Report, runs: &[Run]) {
 }
 
 /// Explains [`TIMES`].
-const LEGEND: &str = "~: imprecise, because the rounds differ by more than 5 %, or there are fewer than three. noise: \
-                      they differ by more than 25 %. glibc again: how far equal times differ by chance. glibc pinned: \
-                      with a fixed threshold of 128 KiB, like the one with which ThresholdAlloc starts; glibc as \
-                      shipped raises it, and keeps the memory.";
+const LEGEND: &str = "–: not measured. ~: imprecise, because the rounds differ by more than 5 %, or there are fewer than \
+                      three. noise: they differ by more than 25 %. glibc again: how far equal times differ by chance. \
+                      glibc pinned: with a fixed threshold of 128 KiB, like the one with which ThresholdAlloc starts; \
+                      glibc as shipped raises it, and keeps the memory.";
 
 fn title(report: &Report) -> String {
     let whose = match report.subject {

@@ -114,13 +114,19 @@ impl Comparison<'_> {
     }
 
     fn not_counted(&self) -> Option<String> {
-        let missing = |row: &&Row| {
-            let instructions = self.counted() != "small" || row.instructions.is_some();
-            row.count(self.counted()).is_none() || !instructions
-        };
-        let row = [self.ours, self.best].into_iter().find(missing)?;
+        let (row, what) = [self.ours, self.best].into_iter().find_map(|row| {
+            let has_instructions = self.counted() != "small" || row.instructions.is_some();
+            match row.count(self.counted()) {
+                None => Some((row, "page faults were not counted, which needs ptrace")),
+                Some(_) if has_instructions => None,
+                Some(_) => Some((
+                    row,
+                    "instructions were not counted, which needs valgrind and a run without --quick",
+                )),
+            }
+        })?;
         Some(format!(
-            "The counts of {} that would explain it were not made.",
+            "The reason is not known: for {}, {what}.",
             row.name.trim()
         ))
     }
