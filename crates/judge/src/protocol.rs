@@ -1,4 +1,7 @@
-//! The protocol between a case's child and its judge: one JSON line per event, on a pipe between the two.
+//! The protocol between a case's child and its judge: one JSON line per event, on a socket between the two.
+//!
+//! A pipe could be opened again, for reading, as /proc/self/fd/N. What the case has reported would tell the answer how to
+//! report.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -33,8 +36,8 @@ pub enum Mark {
     Call,
     /// The answer's next call of `brk` is not malloc's.
     Brk,
-    /// The pipe to the judge is gone. The exit status alone could be that of the answer.
-    PipeGone,
+    /// The socket to the judge is gone. The exit status alone could be that of the answer.
+    SocketGone,
     /// Execute this thread step by step up to the place with this number, or to the end for `NO_PLACE`. The memory holds
     /// the start and the end of what is watched.
     Steps,
@@ -67,7 +70,7 @@ impl Mark {
         Mark::Close,
         Mark::Call,
         Mark::Brk,
-        Mark::PipeGone,
+        Mark::SocketGone,
         Mark::Steps,
         Mark::StepsEnd,
         Mark::Pass,
@@ -84,8 +87,8 @@ impl Mark {
     }
 }
 
-/// The exit status of a child whose pipe to the judge is closed.
-pub const EXIT_PIPE_GONE: i32 = 97;
+/// The exit status of a child whose socket to the judge is closed.
+pub const EXIT_SOCKET_GONE: i32 = 97;
 /// The environment variable that makes a grader end with status `STALE` if it was built from another answer.
 pub const CHECK_ANSWER: &str = "JUDGE_CHECK_ANSWER";
 pub const STALE: i32 = 96;
@@ -105,7 +108,7 @@ pub fn hide_from(command: &mut Command) {
     }
 }
 
-/// The child's end of the pipe to its judge.
+/// The child's end of the socket to its judge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
     pub fd: RawFd,
@@ -127,7 +130,7 @@ impl Channel {
         Some((channel, case))
     }
 
-    /// Sends `event`. Returns an error if the pipe is closed.
+    /// Sends `event`. Returns an error if the socket is closed.
     pub fn send(&self, event: &Event) -> io::Result<()> {
         let json = serde_json::to_string(event).map_err(io::Error::other)?;
         let mut line = format!("{}{json}\n", Secret::ours().nonce()).into_bytes();
@@ -144,7 +147,7 @@ impl Channel {
             let written = unsafe { libc::write(self.fd, line.as_ptr().cast(), line.len()) };
             match Errno::result(written) {
                 Ok(_) => return Ok(()),
-                // The pipe does not block. `panics` limits what is written, so that it does not fill up.
+                // The socket does not block. `panics` limits what is written, so that it does not fill up.
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -153,7 +156,7 @@ impl Channel {
     }
 }
 
-/// One line on the pipe.
+/// One line on the socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// A panic has begun. It may still be caught, or abort the process.

@@ -711,7 +711,7 @@ fn a_child_executes_a_program() {
 #[test]
 fn the_judges_descriptor_is_replaced() {
     earns(
-        "Your code closed or replaced a file descriptor that it had not opened: the judge's pipe is gone. Close only \
+        "Your code closed or replaced a file descriptor that it had not opened: the judge's socket is gone. Close only \
          your own descriptors.",
         || {
             let null = std::fs::File::options()
@@ -860,12 +860,11 @@ fn an_expected_panic_that_is_passed_on_and_caught() {
     });
 }
 
-/// More panics than the pipe to the judge has room for.
+/// More panics than the socket to the judge has room for. Short ones take the most, for their length.
 fn many_panics() {
     judge::expect_panics();
     for number in 0..2000 {
-        let text = "a message that is not short, because a pipe has room for many short ones";
-        let caught = panic::catch_unwind(|| panic!("{number}: {text}"));
+        let caught = panic::catch_unwind(|| panic!("{number}"));
         assert!(caught.is_err());
     }
 }
@@ -873,6 +872,18 @@ fn many_panics() {
 #[test]
 fn many_caught_panics() {
     passes(many_panics);
+}
+
+#[test]
+fn a_check_fails_after_many_caught_failures() {
+    earns("It is wrong.", || {
+        many_panics();
+        for _ in 0..1000 {
+            let caught = panic::catch_unwind(|| judge::fail("It is wrong.".to_owned()));
+            assert!(caught.is_err());
+        }
+        judge::fail("It is wrong.".to_owned());
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common {
 }
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
@@ -457,6 +458,35 @@ fn the_environment_does_not_tell_how_to_report() {
     assert!(got.as_ref().is_some_and(begins), "{got:?}");
 }
 
+/// What a case has reported opens its next lines, too. The place to which it reports could be opened again for reading.
+#[test]
+fn what_a_case_has_reported_cannot_be_read() {
+    also_untraced();
+    let got = sentence_of(|| {
+        let caught = std::panic::catch_unwind(|| panic!("It reports this."));
+        judge::check!(caught.is_err(), "It did not panic.");
+        let variable = std::env::var("JUDGE_CHILD").expect("this is a case");
+        let place = variable.split(' ').nth(1).expect("a descriptor");
+        let mut options = std::fs::File::options();
+        let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+        let mut reported = [0; 4000];
+        let again = options.open(format!("/proc/self/fd/{place}"));
+        let len = again.and_then(|mut file| file.read(&mut reported));
+        let reported = String::from_utf8_lossy(&reported[..len.unwrap_or(0)]).into_owned();
+        let Some((secret, _)) = reported.split_once('{') else {
+            return;
+        };
+        let end = r#"{"Ended":{"Here":{"panicked":null,"zombies":0,"running":false}}}"#;
+        // The rest fills it up, so that nothing can follow.
+        let line = format!("{secret}{end}\n{}", "-".repeat(60_000));
+        let place = place.parse().expect("a number");
+        // SAFETY: the pointer and the length describe `line`.
+        while unsafe { libc::write(place, line.as_ptr().cast(), line.len()) } > 0 {}
+    });
+    let panicked = |got: &String| got.contains("It reports this.");
+    assert!(got.as_ref().is_some_and(panicked), "{got:?}");
+}
+
 extern "C" fn ignore(_: i32) {}
 
 /// A call that waits for the judge can be interrupted by a signal handler, which `kill` never is.
@@ -847,7 +877,7 @@ fn a_case_sees_neither_the_judges_variables_nor_its_descriptors() {
             let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
             let open: Vec<i32> = descriptors
                 .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-                // 3 is the folder that is being read, and the judge's pipe is far above.
+                // 3 is the folder that is being read, and the judge's socket is far above.
                 .filter(|fd| *fd > 3 && *fd < 800)
                 .collect();
             judge::check!(open.is_empty(), "The case inherits descriptors: {open:?}.");

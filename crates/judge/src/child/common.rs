@@ -76,7 +76,7 @@ pub fn is_intact() -> bool {
     read.is_ok() && usize::from_ne_bytes(mark) == MARK
 }
 
-/// Reserves `len` bytes of the pipe for a report, if no more than `limit` bytes are used then. Returns whether it did.
+/// Reserves `len` bytes of the socket for a report, if no more than `limit` bytes are used then. Returns whether it did.
 pub fn reserve(len: usize, limit: usize) -> bool {
     let Some(common) = COMMON.get() else {
         return true;

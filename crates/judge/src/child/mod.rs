@@ -34,7 +34,7 @@ pub use watch::{note, watch};
 
 use crate::injection::{INJECT, PLAIN, Refusal};
 use crate::procfs;
-use crate::protocol::{self, Channel, EXIT_PIPE_GONE, Ended, Event, Mark};
+use crate::protocol::{self, Channel, EXIT_SOCKET_GONE, Ended, Event, Mark};
 
 /// Runs `body` as the case; never returns.
 pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut()) -> ! {
@@ -44,7 +44,7 @@ pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut())
     if injects {
         window::prepare(&channel, injection, traced);
     }
-    let pipe = identity(channel.fd);
+    let socket = identity(channel.fd);
     // Before the guard, which then separates the page from the case's mappings.
     let common = common::create();
     guard_the_stack();
@@ -89,12 +89,12 @@ pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut())
     if let Some(counts) = window::counts() {
         let _ = channel.send(&Event::Counted(counts));
     }
-    let is_open = pipe.is_some() && identity(channel.fd) == pipe;
+    let is_open = socket.is_some() && identity(channel.fd) == socket;
     if is_open && channel.send(&Event::Ended(ended)).is_ok() {
         exit_now(0)
     }
-    window::mark(Mark::PipeGone, 0);
-    exit_now(EXIT_PIPE_GONE)
+    window::mark(Mark::SocketGone, 0);
+    exit_now(EXIT_SOCKET_GONE)
 }
 
 /// What the descriptor refers to; `None` if it is not open.

@@ -17,14 +17,15 @@ static REPORT: OnceLock<(Channel, u32)> = OnceLock::new();
 /// The newest panic of this process that was not sent, because there had been too many.
 static NOT_SENT: Mutex<Option<Panic>> = Mutex::new(None);
 
-// How much of the pipe may be full before a report is not sent any more. A pipe holds 64 KiB.
+// How much of the socket may be full before a report is not sent any more. It holds
+// 208 KiB (net.core.wmem_default), as the kernel counts them: a short line takes 768 bytes.
 /// For an ordinary panic.
 const ORDINARY: usize = 32 << 10;
 /// For one that decides the verdict.
 const DECISIVE: usize = 48 << 10;
 /// For the panic that aborts a process.
 const ABORTING: usize = 56 << 10;
-/// What a report takes in the pipe besides its message and place.
+/// What a report takes in the socket besides its message and place.
 const ENVELOPE: usize = 200;
 
 thread_local! {
@@ -116,7 +117,7 @@ fn panic(what: Panicked, message: String, at: String, expected: bool) -> Panic {
     }
 }
 
-/// Sends `panic`, unless so many were sent that the pipe must be kept for more important ones.
+/// Sends `panic`, unless so many were sent that the socket must be kept for more important ones.
 fn send(panic: Panic) {
     let Some((channel, _)) = REPORT.get() else {
         return;

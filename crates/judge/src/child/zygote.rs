@@ -45,7 +45,7 @@ type Text = [u8; CAPACITY];
 
 /// A case, as the judge describes it.
 pub struct Case<'a> {
-    /// The number of the pipe to the judge in the case.
+    /// The number of the socket to the judge in the case.
     pub events: RawFd,
     /// libtest's first argument.
     pub test: &'a str,
@@ -88,7 +88,7 @@ impl Request {
     }
 }
 
-/// The descriptors that come with a request: the events pipe, the output, the socket for the descriptor on which the judge
+/// The descriptors that come with a request: the events socket, the output, the socket for the descriptor on which the judge
 /// is notified, and the one for `Reply` and `GO`.
 pub type Descriptors = [RawFd; 4];
 

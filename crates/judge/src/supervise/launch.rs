@@ -4,13 +4,12 @@ use std::env;
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{self, Pid, getpid, setsid};
@@ -25,7 +24,7 @@ use crate::limits::Limits;
 use crate::protocol::{self, Channel};
 use crate::secret::{SECRET, Secret};
 
-/// The descriptor of the events pipe in the child: far above those that the learner's code opens and counts.
+/// The descriptor of the events socket in the child: far above those that the learner's code opens and counts.
 const EVENTS_FD: RawFd = 900;
 
 /// A child that has been started.
@@ -35,7 +34,7 @@ pub struct Launched {
     pub tag: String,
     pub secret: Secret,
     /// Where its events arrive. Does not block.
-    pub events: PipeReader,
+    pub events: UnixStream,
     /// Its standard output and error: a file in memory, because a pipe would stay open in the processes that it leaves.
     pub output: File,
     /// The calls on which the judge decides, if the kernel reports them.
@@ -145,9 +144,9 @@ pub fn launch(
         fd: EVENTS_FD.min(rlimits.files as RawFd - 1),
     };
     let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
-    let (events, events_of_child) = io::pipe()?;
-    fcntl(&events, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    fcntl(&events_of_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let (events, events_of_child) = UnixStream::pair()?;
+    events.set_nonblocking(true)?;
+    events_of_child.set_nonblocking(true)?;
     let (calls, calls_of_child) = UnixDatagram::pair()?;
     let (end, ending) = UnixDatagram::pair()?;
 
@@ -219,7 +218,7 @@ fn start_untraced(
         // First the limit on open files: dup2 fails at or above it.
         rlimits.apply(None).map_err(at(Step::Rlimits))?;
         isolate(rlimits.files)?;
-        // SAFETY: the pipe is open, and nothing else of this process, which is about to exec, uses the descriptor
+        // SAFETY: the socket is open, and nothing else of this process, which is about to exec, uses the descriptor
         // `events`.
         let moved = unsafe { libc::dup2(ends.events.as_raw_fd(), events) };
         Errno::result(moved).map_err(at(Step::Events))?;

@@ -292,7 +292,7 @@ fn hide_from_child() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, off, off, off) };
 }
 
-/// The pipe does not block. The case has ended, so nothing more arrives.
+/// The socket does not block. The case has ended, so nothing more arrives.
 fn read_events(child: &mut Launched) -> io::Result<Vec<protocol::Event>> {
     let mut bytes = Vec::new();
     match child.events.read_to_end(&mut bytes) {

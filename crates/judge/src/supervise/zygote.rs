@@ -135,7 +135,7 @@ impl Zygote {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let before_exec = move || {
             let at = |step| move |error| (step, error);
-            // A case moves its pipe to a high number.
+            // A case moves its socket to a high number.
             setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(at(Step::Rlimits))?;
             isolate(files)?;
             refusals.install();

@@ -4,7 +4,7 @@ use nix::libc;
 
 use super::{Failure, Verdict, sentence};
 use crate::limits::Stop;
-use crate::protocol::{EXIT_PIPE_GONE, Ended, Event, Panic, Panicked, Thrown};
+use crate::protocol::{EXIT_SOCKET_GONE, Ended, Event, Panic, Panicked, Thrown};
 use crate::record::fault::{Fault, Place};
 use crate::record::process::Status;
 use crate::supervise::{First, Left};
@@ -97,8 +97,8 @@ impl Evidence {
     /// The first process exited before the case's body had ended.
     fn exited(&self, code: i32) -> Failure {
         match &self.first {
-            Some(first) if first.pipe_gone => Failure::DescriptorsClosed,
-            None if code == EXIT_PIPE_GONE => Failure::DescriptorsClosed,
+            Some(first) if first.socket_gone => Failure::DescriptorsClosed,
+            None if code == EXIT_SOCKET_GONE => Failure::DescriptorsClosed,
             first => Failure::ExitedEarly {
                 code,
                 called: first.as_ref().is_some_and(|first| first.called_exit),

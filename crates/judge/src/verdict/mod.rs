@@ -71,7 +71,7 @@ pub enum Failure {
     },
     /// The process executed this program before the case's body had ended.
     Executed(String),
-    /// The descriptor of the pipe to the judge was closed or replaced.
+    /// The descriptor of the socket to the judge was closed or replaced.
     DescriptorsClosed,
     /// A signal killed the process, with the fault if the kernel reported an address.
     Killed(i32, Option<Fault>),

@@ -66,7 +66,7 @@ fn failed(failure: &Failure) -> String {
             "Your code executed {program} in place of the case (execve). Call execve only in a child process."
         ),
         Failure::DescriptorsClosed => "Your code closed or replaced a file descriptor that it had not opened: the \
-             judge's pipe is gone. Close only your own descriptors."
+             judge's socket is gone. Close only your own descriptors."
             .to_owned(),
         Failure::Killed(signal, fault) => cause(*signal, fault.as_ref()),
         Failure::ChildKilled(signal, fault) => {

@@ -41,7 +41,7 @@ impl Tracer<'_> {
                     self.inject(pid, libc::SYS_prctl, name, |errno| errno as i64);
                 }
             }
-            Mark::PipeGone => self.first.pipe_gone = true,
+            Mark::SocketGone => self.first.socket_gone = true,
             Mark::Steps => self.begin_steps(pid, value, memory),
             Mark::StepsEnd => self.end_steps(pid),
             Mark::Pass => self.steps.pass(pid, value != 0),

@@ -50,8 +50,8 @@ pub struct First {
     pub called_exit: bool,
     /// The last program that it has executed.
     pub executed: Option<String>,
-    /// The pipe to the judge was gone when the case had ended.
-    pub pipe_gone: bool,
+    /// The socket to the judge was gone when the case had ended.
+    pub socket_gone: bool,
 }
 
 /// One thread of a case.
