@@ -495,17 +495,41 @@ fn code_before_main_forges_no_verdict_and_kills_nothing() {
     assert!(!outcome.cases.iter().any(passed), "{outcome:#?}");
 }
 
-/// A comment or a string may have the word.
+/// Also by a macro, behind a first line that a shell would read, and in the text of an assembler or a linker.
 #[test]
 fn replaced_symbols_are_rejected() {
+    let defines = |symbol: &str| format!("the answer defines the symbol `{symbol}`, which can");
     let outcome = grade(&(stub() + &attack("symbols")));
-    expect_rejected(&outcome, "the answer has `no_mangle`, which can replace");
-    let attribute =
-        "macro_rules! with { ($item:item) => { #[unsafe(r#export_name = \"write\")] $item } }\n";
-    let outcome = grade(&(stub() + attribute));
-    expect_rejected(&outcome, "the answer has `export_name`, which can replace");
-    let mentioned =
-        "/// No `no_mangle` here, and no global_asm.\npub const WORD: &str = \"no_mangle\";\n";
+    expect_rejected(&outcome, "the answer defines the symbol `");
+    let attribute = "macro_rules! with { ($item:item) => { #[unsafe(r#export_name = \"write\")] $item } }\n\
+         with! { pub extern \"C\" fn replaces() {} }\n";
+    let text = "use std::arch::asm as text;\n#[allow(named_asm_labels)]\npub fn replaces() {\n    \
+         // SAFETY: no instruction is executed.\n    \
+         unsafe { text!(\".pushsection .text\", \".weak write\", \"write: .4byte 0\", \".popsection\") }\n}\n";
+    for answer in [
+        stub() + attribute,
+        format!("#!/not a \"literal\n{}{attribute}", stub()),
+        stub() + text,
+    ] {
+        expect_rejected(&grade(&answer), &defines("write"));
+    }
+    let class = Class::new();
+    let linked = r#"
+        #[link(name = "../../../proc/self/cwd/src/script.rs", kind = "dylib", modifiers = "+verbatim")]
+        unsafe extern "C" {}
+        #[used]
+        #[unsafe(link_section = "replaces")]
+        static REPLACES: [u8; 16] = [0xc3; 16];
+    "#;
+    class.write("folder/src/lib.rs", &(stub() + linked));
+    class.write("folder/src/script.rs", "memcmp = __start_replaces;\n");
+    expect_rejected(&class.one("folder"), "the answer cannot be linked");
+}
+
+#[test]
+fn a_word_for_a_symbol_is_no_symbol() {
+    let mentioned = "/// No `no_mangle` here, and no global_asm.\npub const WORD: &str = \"no_mangle\";\n\
+         pub fn export_name() {}\n";
     let outcome = grade(&(solution() + mentioned));
     assert_eq!(points(&outcome), 80.0, "{outcome:#?}");
 }

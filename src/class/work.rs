@@ -116,7 +116,11 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// The answer is compiled.
     Compile,
+    /// The grader is compiled, and linked with the answer.
+    Link,
+    /// The grader runs.
     Run,
 }
 
@@ -197,11 +201,14 @@ impl Place {
         sandbox.show(&tests, &tests);
         sandbox.show(&tests, &package.join("tests"));
         sandbox.show(&package.join("Cargo.toml"), &package.join("Cargo.toml"));
-        sandbox.show(&self.source, &package.join("src"));
+        // The linker takes any text that is no object file for a script, in which an answer could define symbols.
+        if step != Step::Link {
+            sandbox.show(&self.source, &package.join("src"));
+        }
         let dependencies = prepared.dependencies();
         sandbox.show(dependencies, &dependencies_in_sandbox(prepared));
         match step {
-            Step::Compile => {
+            Step::Compile | Step::Link => {
                 sandbox.share(&self.output, dependencies);
             }
             Step::Run => {
@@ -214,14 +221,15 @@ impl Place {
 
     /// Lets the user nobody write the compiler's results, or takes them from him before the answer runs.
     fn hand_over(&self, prepared: &Prepared, step: Step) -> Result<()> {
-        let owner = match step {
-            Step::Compile => sandbox::NOBODY,
-            Step::Run => 0,
+        let (owner, mut folders) = match step {
+            Step::Compile | Step::Link => (sandbox::NOBODY, vec![self.incremental.clone()]),
+            Step::Run => (0, Vec::new()),
         };
-        let mut folders = match step {
-            Step::Compile => vec![self.incremental.clone()],
-            Step::Run => Vec::new(),
+        let readable = match step {
+            Step::Compile | Step::Run => 0o755,
+            Step::Link => 0o700,
         };
+        fs::set_permissions(&self.source, fs::Permissions::from_mode(readable))?;
         while let Some(folder) = folders.pop() {
             chown(&folder, Some(owner), Some(owner))?;
             for entry in fs::read_dir(&folder)? {
@@ -279,18 +287,57 @@ type Rejection = (String, String);
 
 /// Compiles the answer and the grader. Returns why the submission is rejected if they do not compile.
 fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
-    let sandbox = place.sandbox(prepared, Step::Compile)?;
+    let [answer, grader] = &prepared.commands;
     let incremental = prepared.dependencies().join(CURRENT);
-    for (rustc, what) in prepared.commands.iter().zip([
-        "the answer does not compile",
-        "the grader does not compile with this answer: its public items differ from the task's",
-    ]) {
-        let mut command = sandbox.compiler(&rustc.command(&incremental)?)?;
-        if let Some(rejected) = run_compiler(&mut command, what, &place.output, LIMITS)? {
-            return Ok(Some(rejected));
-        }
+    let sandbox = place.sandbox(prepared, Step::Compile)?;
+    let mut command = sandbox.compiler(&answer.command(&incremental)?)?;
+    let what = "the answer does not compile";
+    if let Some(rejected) = run_compiler(&mut command, what, &place.output, LIMITS)? {
+        return Ok(Some(rejected));
     }
-    Ok(None)
+    let library = prepared.built.library.compiled.with_extension("rlib");
+    if let Some(symbol) = foreign_symbol(&sandbox, &library)? {
+        let note = format!(
+            "the answer defines the symbol `{symbol}`, which can replace a function of the whole program; no task needs it"
+        );
+        return Ok(Some((note, String::new())));
+    }
+    let sandbox = place.sandbox(prepared, Step::Link)?;
+    let mut command = sandbox.compiler(&grader.command(&incremental)?)?;
+    let what =
+        "the grader does not compile with this answer: its public items differ from the task's";
+    run_compiler(&mut command, what, &place.output, LIMITS)
+}
+
+/// A symbol that `library` defines for the whole program, and whose name is not one that the compiler has made. It could
+/// replace a function of libc with which a case reports to its judge.
+///
+/// The source does not tell: an assembler's text defines symbols as well, and an attribute may come from a macro.
+fn foreign_symbol(sandbox: &Sandbox, library: &Path) -> Result<Option<String>> {
+    const LIMITS: Limits = Limits {
+        time: Duration::from_secs(60),
+        output: 64 << 20,
+    };
+    let mut command = Command::new("readelf");
+    command.args(["--syms", "--wide"]).arg(library);
+    let ran = process::run(&mut sandbox.compiler(&command)?, LIMITS)
+        .context("readelf cannot be started; it is part of GNU binutils")?;
+    ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
+    let symbol = ran.stdout.lines().find_map(defines_foreign);
+    Ok(symbol.map(str::to_owned))
+}
+
+/// The symbol in a line of readelf, if `foreign_symbol` returns it.
+fn defines_foreign(line: &str) -> Option<&str> {
+    // Number, value, size, type, binding, visibility, section and name.
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (number, binding, section) = (fields.first()?, fields.get(4)?, fields.get(6)?);
+    let is_symbol = number.trim_end_matches(':').parse::<u64>().is_ok();
+    let name = fields.get(7).copied().unwrap_or_default();
+    // The address of the function by which exceptions pass is in each object file.
+    let is_compilers =
+        name.starts_with("_ZN") || name.starts_with("_R") || name == "DW.ref.rust_eh_personality";
+    (is_symbol && *binding != "LOCAL" && *section != "UND" && !is_compilers).then_some(name)
 }
 
 /// Whether the file system of this folder has less space than a compiler's results need.
@@ -526,6 +573,27 @@ mod tests {
         );
         let crash = error_of("error: internal compiler error", "unexpected");
         assert_eq!(rejected(&crash, LIMITS), "it does not compile: unexpected");
+    }
+
+    #[test]
+    fn only_symbols_of_the_whole_program_are_foreign() {
+        let foreign = |line| defines_foreign(line).map(str::to_owned);
+        for line in [
+            "Symbol table '.symtab' contains 20 entries:",
+            "   Num:    Value          Size Type    Bind   Vis      Ndx Name",
+            "     0: 0000000000000000     0 NOTYPE  LOCAL  DEFAULT  UND ",
+            "     3: 0000000000000000     9 FUNC    LOCAL  DEFAULT    4 local",
+            "     5: 0000000000000000     0 NOTYPE  GLOBAL DEFAULT  UND memcmp",
+            "     6: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN1a1b17h0E",
+            "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvC1a1b",
+            "     8: 0000000000000000     8 OBJECT  WEAK   HIDDEN     9 DW.ref.rust_eh_personality",
+        ] {
+            assert_eq!(foreign(line), None, "{line}");
+        }
+        let hidden = "    12: 0000000000000000     1 FUNC    WEAK   HIDDEN    11 memcmp";
+        assert_eq!(foreign(hidden).as_deref(), Some("memcmp"));
+        let common = "    13: 0000000000000008     8 OBJECT  GLOBAL DEFAULT  COM write";
+        assert_eq!(foreign(common).as_deref(), Some("write"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Library {
     name: String,
     edition: String,
     /// Its interface (`.rmeta`), or the whole library.
-    compiled: PathBuf,
+    pub compiled: PathBuf,
 }
 
 impl Library {
