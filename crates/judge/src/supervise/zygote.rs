@@ -71,7 +71,7 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
             }
             State::Silent => {
                 *state = State::Silent;
-                return Err(LaunchError::Other(SILENT.to_owned()));
+                return Err(LaunchError::Other(silent()));
             }
         };
         match zygote.fork(case, ends, rlimits) {
@@ -84,7 +84,7 @@ pub fn start(case: &zygote::Case, ends: &Ends, rlimits: &Rlimits) -> Result<Star
                 zygote.kill();
                 // Another one would be as silent, for as long, in each of the other cases.
                 *state = State::Silent;
-                return Err(LaunchError::Other(SILENT.to_owned()));
+                return Err(LaunchError::Other(silent()));
             }
             Err(ForkError::PtraceRefused) => {
                 zygote.kill();
@@ -106,8 +106,13 @@ const ATTEMPTS: usize = 3;
 /// How long a zygote may take to fork. On a busy machine that may be seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const SILENT: &str = "the program has not begun within 30 s; code that runs before main, for example in .preinit_array, may \
-    not end, or the machine is overloaded";
+fn silent() -> String {
+    format!(
+        "the program has not begun within {} s; code that runs before main, for example in .preinit_array, may not end, \
+         or the machine is overloaded",
+        PATIENCE.as_secs()
+    )
+}
 
 const GONE: &str = "the program ends before it begins; code that runs before main, for example in .preinit_array, may end it, \
     or the machine has too little memory";
