@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use course::exercise::Exercise;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use workbook::class::result::{Outcome, Status};
 
@@ -661,6 +662,33 @@ fn processes_that_are_started_before_the_judge_counts_them_are_killed() {
     let outcome = grade(&(stub() + bomb));
     assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
     assert!(begin.elapsed() < Duration::from_secs(240), "{outcome:#?}");
+}
+
+/// The kernel counts descriptors in the queues of sockets per user, and the judge sends some.
+#[test]
+fn descriptors_in_queues_do_not_disturb_other_submissions() {
+    let class = Class::new();
+    class.write("fills.rs", &in_map_by_hand(&attack("descriptors")));
+    for student in ["one", "two", "three"] {
+        class.write(
+            &format!("{student}.rs"),
+            &format!("{}// {student}\n", solution()),
+        );
+    }
+    let mut command = class.grade_command("results", 2);
+    let lower = || {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(setrlimit(Resource::RLIMIT_NOFILE, 1024.min(hard), hard)?)
+    };
+    // SAFETY: between fork and exec the closure makes only system calls.
+    unsafe { command.pre_exec(lower) };
+    command.output().expect("the command starts");
+    let table = read(class.folder.path().join("results/results.csv"));
+    assert_eq!(table.matches(",80,80,0,0,graded,").count(), 3, "{table}");
+    assert!(
+        table.contains("fills,private-alloc,0,80,0,0,graded,"),
+        "{table}"
+    );
 }
 
 #[test]

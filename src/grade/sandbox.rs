@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use course::process::{self, Killer, Limits};
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
 
 use crate::grade::filter;
@@ -69,6 +69,10 @@ pub const NOBODY: u32 = 65_534;
 
 /// An argument of prlimit(1): the most processes and threads.
 const PROCESSES: &str = "--nproc=1024:1024";
+
+/// The open files that the judge may have. The kernel lets a process send a descriptor only while the processes of its
+/// user have fewer in the queues of sockets, those in other sandboxes included. A case has a lower limit.
+const DESCRIPTORS: u64 = 1 << 16;
 
 /// The most processes and threads in a sandbox, as counted from outside, and the most bytes that are resident in all of
 /// them. The judge has lower limits for each case.
@@ -282,14 +286,15 @@ impl Sandbox {
             common.push((Resource::RLIMIT_NPROC, 1024));
         }
         let limit = move || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard)?;
             for (resource, most) in common.iter().chain(limits) {
                 // The first signal at the limit on processor time can be told from others, the second one cannot.
                 let hard = match resource {
                     Resource::RLIMIT_CPU => most + 5,
                     _ => *most,
                 };
-                let set = setrlimit(*resource, *most, hard);
-                set.map_err(io::Error::from)?;
+                setrlimit(*resource, *most, hard)?;
             }
             // A new keyring. The caller's could be read and changed in a sandbox, too (keyrings(7)). The call fails where
             // the kernel has no keyrings, or where a container does not permit their use.

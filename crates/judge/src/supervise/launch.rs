@@ -215,7 +215,10 @@ fn start_untraced(
         .stderr(ends.output.try_clone()?);
     let before_exec = move || {
         let at = |step| move |error| (step, error);
-        // First the limit on open files: dup2 fails at or above it.
+        refusals.install();
+        // Before the limit on open files, which also limits what may be sent.
+        reports.install(ends.calls.as_raw_fd());
+        // Before dup2, which fails at or above the limit on open files.
         rlimits.apply(None).map_err(at(Step::Rlimits))?;
         isolate(rlimits.files)?;
         // SAFETY: the socket is open, and nothing else of this process, which is about to exec, uses the descriptor
@@ -224,8 +227,6 @@ fn start_untraced(
         Errno::result(moved).map_err(at(Step::Events))?;
         // Orphans of the case then become children of its first process, where they are found.
         prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(at(Step::Subreaper))?;
-        refusals.install();
-        reports.install(ends.calls.as_raw_fd());
         Ok(())
     };
     let mut roots = strays::roots();

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::ptrace;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 use super::launch::{Ends, LaunchError, Step, command, isolate, spawn};
@@ -140,8 +140,10 @@ impl Zygote {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let before_exec = move || {
             let at = |step| move |error| (step, error);
-            // A case moves its socket to a high number.
-            setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(at(Step::Rlimits))?;
+            // A case moves its socket to a high number. It gets its own limit only after it has sent a descriptor: the
+            // kernel refuses that when all processes of the user have more of them in queues than the sender's limit.
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(at(Step::Rlimits))?;
+            setrlimit(Resource::RLIMIT_NOFILE, soft.max(files), hard).map_err(at(Step::Rlimits))?;
             isolate(files)?;
             refusals.install();
             let keep = FcntlArg::F_SETFD(FdFlag::empty());
@@ -186,10 +188,12 @@ impl Zygote {
         ];
         let sent = descriptors::send(self.socket.as_raw_fd(), &*self.request, descriptors);
         drop(control_of_case);
-        let mut reply = [0; size_of::<Reply>()];
-        if sent.is_err() {
-            return Err(ForkError::Gone);
+        match sent {
+            Ok(()) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ForkError::Gone),
+            Err(error) => return Err(other(error.into())),
         }
+        let mut reply = [0; size_of::<Reply>()];
         control.set_read_timeout(Some(PATIENCE)).map_err(other)?;
         match (&control).read_exact(&mut reply) {
             Ok(()) => control.set_read_timeout(None).map_err(other)?,
