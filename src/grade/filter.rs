@@ -3,7 +3,8 @@
 //! A socket of AF_VSOCK reaches the host of a virtual machine, and one of AF_ALG the kernel's cryptography, from every
 //! namespace. New kernels may have more such families, so that all but AF_UNIX are refused, which the judge and its cases
 //! use. io_uring creates sockets without a system call that a filter could see, and is refused altogether. A lease would
-//! make other sandboxes wait when they open the file.
+//! make other sandboxes wait when they open the file. The kernel counts keys, and what watches files, per user: one sandbox
+//! could use up what the user's other processes need.
 
 use std::env::consts::ARCH;
 
@@ -33,12 +34,22 @@ pub fn program() -> Result<BpfProgram> {
     };
     let other_family = rule(0, SeccompCmpOp::Ne, libc::AF_UNIX)?;
     let lease = rule(1, SeccompCmpOp::Eq, libc::F_SETLEASE)?;
-    let calls = [
+    let mut calls = vec![
         (libc::SYS_socket, vec![other_family.clone()]),
         (libc::SYS_socketpair, vec![other_family]),
         (libc::SYS_fcntl, vec![lease]),
-        (libc::SYS_io_uring_setup, Vec::new()),
     ];
+    #[cfg(target_arch = "x86_64")]
+    calls.push((libc::SYS_inotify_init, Vec::new()));
+    let refused = [
+        libc::SYS_io_uring_setup,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_keyctl,
+        libc::SYS_inotify_init1,
+        libc::SYS_fanotify_init,
+    ];
+    calls.extend(refused.map(|number| (number, Vec::new())));
     let rules = calls
         .iter()
         .flat_map(|(number, rules)| ABIS.map(|abi| (number | abi, rules.clone())));
@@ -92,9 +103,15 @@ mod tests {
     }
 
     #[test]
-    fn only_sockets_of_this_machine_are_made() {
+    fn what_no_namespace_isolates_is_refused() {
         assert_eq!(error(|| socket(libc::AF_UNIX)), None);
         for call in [
+            // SAFETY: the filter refuses the call before it reads the pointers.
+            || unsafe { libc::syscall(libc::SYS_add_key, 0, 0, 0, 0, 0) },
+            // SAFETY: the call takes a number.
+            || unsafe { libc::inotify_init1(0) }.into(),
+            // SAFETY: as above.
+            || unsafe { libc::inotify_init() }.into(),
             || socket(libc::AF_INET),
             || socket(libc::AF_VSOCK),
             // The high half of a register may hold anything.

@@ -10,13 +10,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Seek, Write};
+use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -24,7 +23,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use course::process::{self, Killer, Limits};
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
 
@@ -67,8 +65,9 @@ const IN_MEMORY: &str = "67108864";
 /// The user without privileges, as which programs run in a container.
 pub const NOBODY: u32 = 65_534;
 
-/// An argument of prlimit(1): the most processes and threads.
-const PROCESSES: &str = "--nproc=1024:1024";
+/// The arguments of prlimit(1) for what the kernel counts for each user: processes and threads; and signals in queues, timers
+/// included. The limits hold in each sandbox. Outside, those of the caller hold for all of them together.
+const PER_USER: [&str; 2] = ["--nproc=1024:1024", "--sigpending=1024:1024"];
 
 /// The open files that the judge may have. The kernel lets a process send a descriptor only while the processes of its
 /// user have fewer in the queues of sockets, those in other sandboxes included. A case has a lower limit.
@@ -108,7 +107,7 @@ pub fn check() -> Result<()> {
         .args(system())
         .args(["--proc", "/proc"]);
     add_filter(&mut command)?;
-    command.args(["prlimit", PROCESSES, "true"]);
+    command.arg("prlimit").args(PER_USER).arg("true");
     let ran = process::run(&mut command, LIMITS);
     let ran = ran.with_context(|| format!("bubblewrap cannot be started: {REMEDY}"))?;
     ensure!(
@@ -253,9 +252,9 @@ impl Sandbox {
                 if let Some(folder) = inner.get_current_dir() {
                     command.arg("--chdir").arg(folder);
                 }
-                // In the sandbox, where the limit does not count the user's other processes, those in other sandboxes
-                // included. It does not hold for root.
-                command.args(["--", "prlimit", PROCESSES]);
+                // In the sandbox, where the limits do not count the user's other processes, those in other sandboxes
+                // included. The one on processes does not hold for root.
+                command.args(["--", "prlimit"]).args(PER_USER);
                 command.arg(self.program(inner));
                 command
             }
@@ -296,11 +295,6 @@ impl Sandbox {
                 };
                 setrlimit(*resource, *most, hard)?;
             }
-            // A new keyring. The caller's could be read and changed in a sandbox, too (keyrings(7)). The call fails where
-            // the kernel has no keyrings, or where a container does not permit their use.
-            let no_name = ptr::null::<libc::c_char>();
-            // SAFETY: the call reads no memory.
-            unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) };
             Ok(())
         };
         // SAFETY: between fork and exec the closure makes only system calls.

@@ -40,6 +40,25 @@
             }
         }
     }
+    // What the kernel limits for each user, in all sandboxes together.
+    let mut timers = 0;
+    let mut timer = [0_u8; size_of::<nix::libc::timer_t>()];
+    // SAFETY: without an event, a timer sends SIGALRM when it is set, and none is. Its id is written to a local.
+    while unsafe { nix::libc::timer_create(nix::libc::CLOCK_MONOTONIC, std::ptr::null_mut(), timer.as_mut_ptr().cast()) } == 0 {
+        timers += 1;
+        if timers > 2000 {
+            reached.push("fills the queue of signals".to_owned());
+            break;
+        }
+    }
+    let calls = [nix::libc::SYS_inotify_init1, nix::libc::SYS_fanotify_init, nix::libc::SYS_add_key];
+    for call in calls {
+        // SAFETY: 0 is no flag, and stands for no text.
+        let result = unsafe { nix::libc::syscall(call, 0, 0, 0, 0, 0) };
+        if result >= 0 || nix::errno::Errno::last_raw() != nix::libc::EPERM {
+            reached.push(format!("makes the call {call}"));
+        }
+    }
     let mut parameters = [0_u64; 15];
     // SAFETY: the array has the size of the structure that the call fills.
     let ring = unsafe { nix::libc::syscall(nix::libc::SYS_io_uring_setup, 1, &raw mut parameters) };
