@@ -639,29 +639,25 @@ fn begin_session_with_a_key() -> io::Result<()> {
     Ok(())
 }
 
-/// As root, the number of processes is only limited from outside.
+/// It would run in the process that forks the cases, without the limits of a case.
 #[test]
-fn processes_that_are_started_before_the_judge_counts_them_are_killed() {
-    let bomb = r#"
-        #[used]
-        #[unsafe(link_section = ".preinit_array")]
-        static FIRST: extern "C" fn() = start_many;
-        extern "C" fn start_many() {
-            for _ in 0..3000 {
-                // SAFETY: the child only waits.
-                if unsafe { nix::libc::fork() } == 0 {
-                    // SAFETY: the call takes a number.
-                    unsafe { nix::libc::sleep(60) };
-                    // SAFETY: the call takes a number.
-                    unsafe { nix::libc::_exit(0) };
-                }
-            }
-        }
-    "#;
-    let begin = Instant::now();
-    let outcome = grade(&(stub() + bomb));
-    assert_eq!(points(&outcome), 0.0, "{outcome:#?}");
-    assert!(begin.elapsed() < Duration::from_secs(240), "{outcome:#?}");
+fn code_that_runs_before_the_judges_own_is_rejected() {
+    let first = "extern \"C\" fn first() {}\n";
+    for section in [".preinit_array", ".init_array.0", ".ctors", ".init"] {
+        let attributes = format!("#[used]\n#[unsafe(link_section = \"{section}\")]\n");
+        let answer = format!(
+            "{}{first}{attributes}static FIRST: extern \"C\" fn() = first;\n",
+            stub()
+        );
+        let note = format!("the answer has a section `{section}`, which can run code before");
+        expect_rejected(&grade(&answer), &note);
+    }
+    let text = "use std::arch::asm as text;\n#[allow(named_asm_labels)]\npub fn chooses() {\n    \
+         // SAFETY: no instruction is executed.\n    \
+         unsafe { text!(\".pushsection .text\", \".type chosen,@gnu_indirect_function\", \"chosen: .4byte 0\", \
+         \".popsection\") }\n}\n";
+    let note = "the answer has an indirect function, `chosen`";
+    expect_rejected(&grade(&(stub() + text)), note);
 }
 
 /// The kernel counts descriptors in the queues of sockets per user, and the judge sends some.

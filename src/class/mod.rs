@@ -1,11 +1,12 @@
 //! Grades the answers of a class, each in its own sandbox.
 //!
-//! `prepare` builds what all submissions need. `submission` reads a submission, `work` compiles and grades it, and
-//! `result` writes its result file. `gradescope` writes it in the format of that service, and `questions` asks about
+//! `prepare` builds what all submissions need. `submission` reads a submission, `work` compiles and grades it,
+//! `library` looks into the compiled answer, and `result` writes its result file. `gradescope` writes it in the format of that service, and `questions` asks about
 //! it.
 
 pub mod gradescope;
 mod hash;
+mod library;
 pub mod prepare;
 pub mod questions;
 pub mod result;

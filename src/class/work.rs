@@ -14,9 +14,9 @@ use course::process::{self, End, Limits};
 use nix::libc;
 use tempfile::TempDir;
 
-use super::Isolation;
 use super::prepare::{self, Prepared};
 use super::submission::Submission;
+use super::{Isolation, library};
 use crate::grade::grader::{Confined, Grader, Stop};
 use crate::grade::order::Order;
 use crate::grade::sandbox::{self, COMPILE_SECONDS, Sandbox, Watch};
@@ -295,11 +295,8 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
     if let Some(rejected) = run_compiler(&mut command, what, &place.output, LIMITS)? {
         return Ok(Some(rejected));
     }
-    let library = prepared.built.library.compiled.with_extension("rlib");
-    if let Some(symbol) = foreign_symbol(&sandbox, &library)? {
-        let note = format!(
-            "the answer defines the symbol `{symbol}`, which can replace a function of the whole program; no task needs it"
-        );
+    let compiled = prepared.built.library.compiled.with_extension("rlib");
+    if let Some(note) = library::rejected(&sandbox, &compiled)? {
         return Ok(Some((note, String::new())));
     }
     let sandbox = place.sandbox(prepared, Step::Link)?;
@@ -307,37 +304,6 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
     let what =
         "the grader does not compile with this answer: its public items differ from the task's";
     run_compiler(&mut command, what, &place.output, LIMITS)
-}
-
-/// A symbol that `library` defines for the whole program, and whose name is not one that the compiler has made. It could
-/// replace a function of libc with which a case reports to its judge.
-///
-/// The source does not tell: an assembler's text defines symbols as well, and an attribute may come from a macro.
-fn foreign_symbol(sandbox: &Sandbox, library: &Path) -> Result<Option<String>> {
-    const LIMITS: Limits = Limits {
-        time: Duration::from_secs(60),
-        output: 64 << 20,
-    };
-    let mut command = Command::new("readelf");
-    command.args(["--syms", "--wide"]).arg(library);
-    let ran = process::run(&mut sandbox.compiler(&command)?, LIMITS)
-        .context("readelf cannot be started; it is part of GNU binutils")?;
-    ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
-    let symbol = ran.stdout.lines().find_map(defines_foreign);
-    Ok(symbol.map(str::to_owned))
-}
-
-/// The symbol in a line of readelf, if `foreign_symbol` returns it.
-fn defines_foreign(line: &str) -> Option<&str> {
-    // Number, value, size, type, binding, visibility, section and name.
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (number, binding, section) = (fields.first()?, fields.get(4)?, fields.get(6)?);
-    let is_symbol = number.trim_end_matches(':').parse::<u64>().is_ok();
-    let name = fields.get(7).copied().unwrap_or_default();
-    // The address of the function by which exceptions pass is in each object file.
-    let is_compilers =
-        name.starts_with("_ZN") || name.starts_with("_R") || name == "DW.ref.rust_eh_personality";
-    (is_symbol && *binding != "LOCAL" && *section != "UND" && !is_compilers).then_some(name)
 }
 
 /// Whether the file system of this folder has less space than a compiler's results need.
@@ -573,27 +539,6 @@ mod tests {
         );
         let crash = error_of("error: internal compiler error", "unexpected");
         assert_eq!(rejected(&crash, LIMITS), "it does not compile: unexpected");
-    }
-
-    #[test]
-    fn only_symbols_of_the_whole_program_are_foreign() {
-        let foreign = |line| defines_foreign(line).map(str::to_owned);
-        for line in [
-            "Symbol table '.symtab' contains 20 entries:",
-            "   Num:    Value          Size Type    Bind   Vis      Ndx Name",
-            "     0: 0000000000000000     0 NOTYPE  LOCAL  DEFAULT  UND ",
-            "     3: 0000000000000000     9 FUNC    LOCAL  DEFAULT    4 local",
-            "     5: 0000000000000000     0 NOTYPE  GLOBAL DEFAULT  UND memcmp",
-            "     6: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN1a1b17h0E",
-            "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvC1a1b",
-            "     8: 0000000000000000     8 OBJECT  WEAK   HIDDEN     9 DW.ref.rust_eh_personality",
-        ] {
-            assert_eq!(foreign(line), None, "{line}");
-        }
-        let hidden = "    12: 0000000000000000     1 FUNC    WEAK   HIDDEN    11 memcmp";
-        assert_eq!(foreign(hidden).as_deref(), Some("memcmp"));
-        let common = "    13: 0000000000000008     8 OBJECT  GLOBAL DEFAULT  COM write";
-        assert_eq!(foreign(common).as_deref(), Some("write"));
     }
 
     #[test]

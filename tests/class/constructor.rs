@@ -4,9 +4,6 @@
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = forge;
-#[used]
-#[unsafe(link_section = ".preinit_array")]
-static FIRST: extern "C" fn() = kill_the_parent;
 
 extern "C" fn kill_the_parent() {
     // SAFETY: the calls take numbers.

@@ -1,0 +1,149 @@
+//! Looks into a compiled answer for what would interfere with the program of which it becomes a part.
+//!
+//! The source does not tell: an assembler's text defines symbols and sections as well as attributes do, and an attribute
+//! may come from a macro.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use course::process::{self, Limits};
+
+use crate::grade::sandbox::Sandbox;
+
+/// The sections that the compiler makes. Others could be code that runs before the judge's own, such as `.preinit_array`,
+/// or could change how the program is loaded. A point and a name may follow, except for `.init_array`, where a number would
+/// place a function before those of the judge.
+const SECTIONS: [&str; 15] = [
+    ".bss",
+    ".comment",
+    ".data",
+    ".eh_frame",
+    ".gcc_except_table",
+    ".group",
+    ".note",
+    ".rmeta",
+    ".rodata",
+    ".shstrtab",
+    ".strtab",
+    ".symtab",
+    ".tbss",
+    ".tdata",
+    ".text",
+];
+
+/// Returns why the answer in `library` is rejected, as a sentence.
+///
+/// # Errors
+/// Returns an error if readelf(1) cannot be run.
+pub fn rejected(sandbox: &Sandbox, library: &Path) -> Result<Option<String>> {
+    const LIMITS: Limits = Limits {
+        time: Duration::from_secs(60),
+        output: 64 << 20,
+    };
+    let mut command = Command::new("readelf");
+    command
+        .args(["--sections", "--symbols", "--wide"])
+        .arg(library);
+    let ran = process::run(&mut sandbox.compiler(&command)?, LIMITS)
+        .context("readelf cannot be started; it is part of GNU binutils")?;
+    ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
+    Ok(ran.stdout.lines().find_map(foreign))
+}
+
+/// What is wrong with the section or the symbol in a line of readelf.
+fn foreign(line: &str) -> Option<String> {
+    if let Some(section) = line.trim_start().strip_prefix('[') {
+        let (_, section) = section.split_once(']')?;
+        // The first section has no name, and its type is here.
+        let name = section.split_whitespace().next().unwrap_or_default();
+        return is_foreign_section(name).then(|| {
+            format!(
+                "the answer has a section `{name}`, which can run code before the judge's own; no task needs it"
+            )
+        });
+    }
+    // Number, value, size, type, binding, visibility, section and name.
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (number, kind) = (fields.first()?, fields.get(3)?);
+    number.strip_suffix(':')?.parse::<u64>().ok()?;
+    let (binding, section) = (fields.get(4)?, fields.get(6)?);
+    let name = fields.get(7).copied().unwrap_or_default();
+    if *kind == "IFUNC" {
+        return Some(format!(
+            "the answer has an indirect function, `{name}`, which runs code before the judge's own; no task needs it"
+        ));
+    }
+    // The address of the function by which exceptions pass is in each object file.
+    let is_compilers =
+        name.starts_with("_ZN") || name.starts_with("_R") || name == "DW.ref.rust_eh_personality";
+    (*binding != "LOCAL" && *section != "UND" && !is_compilers).then(|| {
+        format!(
+            "the answer defines the symbol `{name}`, which can replace a function of the whole program; no task needs it"
+        )
+    })
+}
+
+fn is_foreign_section(name: &str) -> bool {
+    let name = name.strip_prefix(".rela").unwrap_or(name);
+    let is_array = [".init_array", ".fini_array"].contains(&name);
+    let is_named = |section: &&str| {
+        let rest = name.strip_prefix(*section);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // Those for a debugger.
+    let is_debug = name.starts_with(".debug_");
+    name.starts_with('.') && !is_array && !is_debug && !SECTIONS.iter().any(is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_acts_on_the_whole_program_is_foreign() {
+        for line in [
+            "File: libanswer.rlib(answer.1.rcgu.o)",
+            "  [Nr] Name              Type            Address          Off    Size   ES Flg Lk Inf Al",
+            "  [ 0]                   NULL            0000000000000000 000000 000000 00      0   0  0",
+            "  [ 1] .strtab           STRTAB          0000000000000000 000688 000326 00      0   0  1",
+            "  [12] .rela.text._ZN1a1b17h0E RELA      0000000000000000 000598 000018 18   I 36   4  8",
+            "  [14] .init_array       INIT_ARRAY      0000000000000000 000040 000008 00  WA  0   0  8",
+            "   Num:    Value          Size Type    Bind   Vis      Ndx Name",
+            "     0: 0000000000000000     0 NOTYPE  LOCAL  DEFAULT  UND ",
+            "     3: 0000000000000000     9 FUNC    LOCAL  DEFAULT    4 local",
+            "     5: 0000000000000000     0 NOTYPE  GLOBAL DEFAULT  UND memcmp",
+            "     6: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN1a1b17h0E",
+            "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvC1a1b",
+            "     8: 0000000000000000     8 OBJECT  WEAK   HIDDEN     9 DW.ref.rust_eh_personality",
+        ] {
+            assert_eq!(foreign(line), None, "{line}");
+        }
+        for (line, what) in [
+            (
+                "  [ 4] .init_array.00000 INIT_ARRAY      0000000000000000 000040 000008 00  WA  0   0  8",
+                "section `.init_array.00000`",
+            ),
+            (
+                "  [15] .dynamic          PROGBITS        0000000000000000 000040 000008 00  WA  0   0  8",
+                "section `.dynamic`",
+            ),
+            (
+                "    12: 0000000000000000     1 FUNC    WEAK   HIDDEN    11 memcmp",
+                "symbol `memcmp`",
+            ),
+            (
+                "    13: 0000000000000008     8 OBJECT  GLOBAL DEFAULT  COM write",
+                "symbol `write`",
+            ),
+            (
+                "    14: 0000000000000000     4 IFUNC   LOCAL  DEFAULT   11 chosen",
+                "function, `chosen`",
+            ),
+        ] {
+            let sentence = foreign(line).expect("it is foreign");
+            assert!(sentence.contains(what), "{sentence}");
+        }
+    }
+}
