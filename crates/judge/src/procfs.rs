@@ -98,7 +98,16 @@ pub fn resident_bytes(pid: i32) -> u64 {
 
 /// Bytes of shared memory, such as memfds, among the resident ones of `pid`.
 pub fn resident_shared_bytes(pid: i32) -> u64 {
-    let kib = status_field(pid, "RssShmem:").and_then(|text| {
+    bytes_in_status(pid, "RssShmem:")
+}
+
+/// Bytes of the page tables of `pid`, which are not among the resident ones.
+pub fn page_table_bytes(pid: i32) -> u64 {
+    bytes_in_status(pid, "VmPTE:")
+}
+
+fn bytes_in_status(pid: i32, key: &str) -> u64 {
+    let kib = status_field(pid, key).and_then(|text| {
         let (number, _) = text.split_once(' ')?;
         number.parse::<u64>().ok()
     });

@@ -723,6 +723,82 @@ fn are_removed(objects: &[String]) {
     }
 }
 
+/// A page that is only read is the zero page, which counts nowhere. But the kernel needs a table for it.
+#[test]
+fn page_tables_are_limited() {
+    also_untraced();
+    let limits = Limits {
+        memory: 64 << 20,
+        ..Limits::default()
+    };
+    let outcome = observe(limits, || {
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+        let page = page.unwrap().unwrap() as usize;
+        let (of_table, tables) = (page * page / 8, (256 << 20) / page);
+        let (read, flags) = (
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        let len = of_table * tables;
+        // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, read, flags, -1, 0) };
+        judge::check!(start != libc::MAP_FAILED, "mmap.");
+        for table in 0..tables {
+            // SAFETY: the mapping has this many bytes.
+            let byte = unsafe { start.cast::<u8>().add(table * of_table) };
+            // SAFETY: the mapping is readable, and nothing writes to it.
+            unsafe { byte.read_volatile() };
+            if table % (tables / 16) == 0 {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        }
+    });
+    let expected = "The case was stopped, because more than 64 MiB of its memory was resident.";
+    assert_eq!(outcome.sentence().as_deref(), Some(expected));
+}
+
+/// They are memory of the kernel, which counts nowhere.
+#[test]
+fn system_v_semaphores_and_queues_are_limited() {
+    also_untraced();
+    let outcome = outcome_of(|| {
+        // SAFETY: the call takes numbers.
+        let large = unsafe { libc::semget(libc::IPC_PRIVATE, 32_000, libc::IPC_CREAT | 0o600) };
+        judge::check!(large == -1, "semget made 32,000 semaphores.");
+        // SAFETY: the calls take numbers.
+        let set = || unsafe { libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600) };
+        // SAFETY: as above.
+        let queue = || unsafe { libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600) };
+        for (what, get) in [("sem", &set as &dyn Fn() -> libc::c_int), ("msg", &queue)] {
+            let made: Vec<_> = (0..1000).map(|_| get()).take_while(|id| *id >= 0).collect();
+            judge::check!(Errno::last() == Errno::ENOSPC, "{:?}", Errno::last());
+            judge::check!((100..500).contains(&made.len()), "{} objects.", made.len());
+            println!("/proc/sysvipc/{what} {}", made[made.len() - 1]);
+        }
+    });
+    are_removed(&outcome.output);
+    let sentence = outcome.sentence().expect("it leaves them");
+    assert!(
+        sentence.contains("(semget) and did not remove it"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn system_v_semaphores_that_were_removed_do_not_count() {
+    also_untraced();
+    let got = sentence_of(|| {
+        for number in 0..1000 {
+            // SAFETY: the call takes numbers.
+            let set = unsafe { libc::semget(libc::IPC_PRIVATE, 250, libc::IPC_CREAT | 0o600) };
+            judge::check!(set >= 0, "{number}: {}.", Errno::last());
+            // SAFETY: removing takes no value.
+            unsafe { libc::semctl(set, 0, libc::IPC_RMID) };
+        }
+    });
+    assert_eq!(got, None);
+}
+
 #[test]
 fn objects_do_not_outlive_their_case() {
     also_untraced();

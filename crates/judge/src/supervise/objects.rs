@@ -1,6 +1,6 @@
 //! Objects that would outlive a case: System V memory, semaphores and queues, POSIX queues, and files in /dev/shm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,6 +19,11 @@ const FOLDER: &str = "/dev/shm";
 
 /// The bytes of a file that `forestall` creates.
 const LEFTOVER: usize = 256 << 10;
+
+/// The most sets of semaphores, and queues, that a case may have at the same time, and the most semaphores in a set. They are
+/// memory of the kernel that counts nowhere: by its own limits, it would be 64 GB.
+const MOST: usize = 128;
+const MOST_IN_SET: u64 = 250;
 
 /// The objects that a case has created. Of each, whether its first process has created it.
 #[derive(Debug, Default)]
@@ -54,9 +59,12 @@ impl Objects {
         let mut existing = args;
         existing[flags] &= !((libc::IPC_CREAT | libc::IPC_EXCL) as u64);
         let existed = !is_private && execute(call, existing) != Err(Errno::ENOENT);
+        let mut created = self.lock();
+        if !existed {
+            created.ensure_room(call, args)?;
+        }
         let id = execute(call, args)?;
         if !existed {
-            let mut created = self.lock();
             match call {
                 libc::SYS_shmget => created.memory.insert(id, by_first),
                 libc::SYS_semget => created.semaphores.insert(id, by_first),
@@ -192,6 +200,28 @@ impl Objects {
 
     fn lock(&self) -> MutexGuard<'_, Created> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Created {
+    /// Returns the error of the kernel for a set or a queue that is one too many, or for a set that is too large.
+    fn ensure_room(&mut self, call: libc::c_long, args: [u64; 3]) -> Result<(), Errno> {
+        let (ids, table) = match call {
+            libc::SYS_semget if args[1] > MOST_IN_SET => return Err(Errno::EINVAL),
+            libc::SYS_semget => (&mut self.semaphores, "/proc/sysvipc/sem"),
+            libc::SYS_msgget => (&mut self.queues, "/proc/sysvipc/msg"),
+            _ => return Ok(()),
+        };
+        if ids.len() >= MOST {
+            let text = fs::read_to_string(table).unwrap_or_default();
+            let id = |line: &str| line.split_whitespace().nth(1)?.parse().ok();
+            let existing: BTreeSet<i32> = text.lines().filter_map(id).collect();
+            ids.retain(|id, _| existing.contains(id));
+        }
+        match ids.len() < MOST {
+            true => Ok(()),
+            false => Err(Errno::ENOSPC),
+        }
     }
 }
 

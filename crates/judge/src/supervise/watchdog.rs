@@ -85,7 +85,7 @@ pub fn watch(
     }
 }
 
-/// Bytes of memory that all processes among the tasks use: resident bytes, and files in memory, mapped or not.
+/// Bytes of memory that all processes among the tasks use: resident bytes, page tables, and files in memory, mapped or not.
 fn memory(live: &BTreeMap<i32, String>, objects: &Objects) -> u64 {
     let (files, segments) = objects.memory();
     let mut files: BTreeMap<FileId, u64> = files.into_iter().collect();
@@ -94,7 +94,7 @@ fn memory(live: &BTreeMap<i32, String>, objects: &Objects) -> u64 {
         if procfs::process_of(*tid) != Some(*tid) {
             continue;
         }
-        resident += procfs::resident_bytes(*tid);
+        resident += procfs::resident_bytes(*tid) + procfs::page_table_bytes(*tid);
         shared += procfs::resident_shared_bytes(*tid);
         files.extend(procfs::open_files_in_memory(*tid));
     }
