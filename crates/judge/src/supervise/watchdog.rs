@@ -129,22 +129,29 @@ impl Clock {
         // A task that is stopped for the tracer is not ready to run. Then it is the tracer that may wait for a
         // processor.
         let judge = procfs::waited_for_a_cpu(self.judge.as_raw()).saturating_sub(self.judge_waited);
-        time_is_up(elapsed, wall, longest_wait(live.keys()) + judge)
+        let tasks = live.keys();
+        let times = tasks.map(|tid| (procfs::waited_for_a_cpu(*tid), procfs::ran(*tid)));
+        time_is_up(elapsed, wall, waited_for_others(times) + judge)
     }
+}
+
+/// The longest time that a task has waited for a processor while the machine ran others than the tasks of its case. `times`
+/// has how long each task has waited and run.
+///
+/// A case with many threads would otherwise get more time than one whose only thread computes as long as all of them.
+fn waited_for_others(times: impl Iterator<Item = (Duration, Duration)>) -> Duration {
+    let (mut longest, mut all_ran) = (Duration::ZERO, Duration::ZERO);
+    for (waited, ran) in times {
+        longest = longest.max(waited + ran);
+        all_ran += ran;
+    }
+    longest.saturating_sub(all_ran)
 }
 
 /// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count,
 /// up to five times the limit: a right answer on a busy machine is no endless loop.
 fn time_is_up(elapsed: Duration, wall: Duration, waited: Duration) -> bool {
     elapsed > wall + waited.min(wall * 5)
-}
-
-/// The longest time that any of the tasks has waited for a processor.
-fn longest_wait<'a>(tasks: impl Iterator<Item = &'a i32>) -> Duration {
-    tasks
-        .map(|tid| procfs::waited_for_a_cpu(*tid))
-        .max()
-        .unwrap_or_default()
 }
 
 /// Resident bytes of the test program itself: its code, libtest's and the first stacks. The allowance lets RLIMIT_DATA
@@ -162,6 +169,16 @@ mod tests {
         assert!(!up(10, 0) && up(11, 0), "on an idle machine");
         assert!(!up(19, 9) && up(20, 9), "on a busy machine");
         assert!(up(61, 60), "the wait counts up to a limit");
+    }
+
+    #[test]
+    fn only_waits_for_others_count() {
+        let seconds = |(waited, ran)| (Duration::from_secs(waited), Duration::from_secs(ran));
+        let waited =
+            |times: &[(u64, u64)]| waited_for_others(times.iter().copied().map(seconds)).as_secs();
+        assert_eq!(waited(&[(6, 4), (0, 0)]), 6, "one thread on a busy machine");
+        assert_eq!(waited(&[(8, 2); 10]), 0, "many threads on two processors");
+        assert_eq!(waited(&[(9, 1); 5]), 5, "with a quarter of them");
     }
 
     #[test]
