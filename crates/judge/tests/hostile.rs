@@ -519,7 +519,27 @@ fn a_check_for_a_process_is_not_interrupted() {
     assert_eq!(got, None);
 }
 
-/// Also through one of its threads, and its priority.
+/// Changes on which processors the thread runs, and how they are shared, and checks the results.
+fn pin(thread: libc::c_long, check: impl Fn(io::Result<libc::c_long>)) {
+    let mut processors = [0_u64; 16];
+    let (set, len) = (processors.as_mut_ptr() as libc::c_long, 128);
+    call(libc::SYS_sched_getaffinity, [thread, len, set, 0]).unwrap();
+    check(call(libc::SYS_sched_setaffinity, [thread, len, set, 0]));
+    let priority: libc::c_int = 0;
+    let priority = &raw const priority as libc::c_long;
+    let other = libc::SCHED_OTHER.into();
+    check(call(
+        libc::SYS_sched_setscheduler,
+        [thread, other, priority, 0],
+    ));
+    check(call(libc::SYS_sched_setparam, [thread, priority, 0, 0]));
+    // Their size, and nothing unusual.
+    let attributes = [48_u64, 0, 0, 0, 0, 0];
+    let attributes = attributes.as_ptr() as libc::c_long;
+    check(call(libc::SYS_sched_setattr, [thread, attributes, 0, 0]));
+}
+
+/// Also through one of its threads, its priority and its processors.
 #[test]
 fn the_judges_limits_are_not_lowered() {
     also_untraced();
@@ -539,7 +559,11 @@ fn the_judges_limits_are_not_lowered() {
             refused(call(libc::SYS_setpriority, [process, thread, 19, 0]));
             let (process, idle) = (1, 3 << 13);
             refused(call(libc::SYS_ioprio_set, [process, thread, idle, 0]));
+            pin(thread, refused);
         }
+        pin(nix::unistd::gettid().as_raw().into(), |result| {
+            judge::check!(result.is_ok(), "Its own thread: {result:?}.");
+        });
         let (user, all_of_user) = (libc::PRIO_USER as libc::c_long, 3);
         refused(call(libc::SYS_setpriority, [user, 0, 19, 0]));
         refused(call(libc::SYS_ioprio_set, [all_of_user, 0, 3 << 13, 0]));

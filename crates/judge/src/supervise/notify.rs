@@ -1,4 +1,5 @@
-//! Decides on the calls of a case that reach beyond it: signals to other processes, and objects that would outlive it.
+//! Decides on the calls of a case that reach beyond it: signals to other processes, how these are scheduled, and objects that
+//! would outlive it.
 //!
 //! The kernel stops such a call and reports it (seccomp_unotify(2)). A call that is let through is executed by the case.
 
@@ -126,6 +127,13 @@ impl Notified<'_> {
             libc::SYS_pidfd_send_signal => match process_behind(caller, a as i32) {
                 Some(pid) => self.signal("pidfd_send_signal", pid, Target::Task(pid), b as i32),
                 None => Answer::Execute,
+            },
+            libc::SYS_sched_setaffinity
+            | libc::SYS_sched_setscheduler
+            | libc::SYS_sched_setparam
+            | libc::SYS_sched_setattr => match self.is_own(a as i32) {
+                true => Answer::Execute,
+                false => Answer::Fail(Errno::EPERM),
             },
             libc::SYS_shmget | libc::SYS_semget | libc::SYS_msgget => {
                 if procfs::user_of(caller) != Some(geteuid().as_raw()) {

@@ -214,10 +214,11 @@ fn refused() -> Result<Rules, seccompiler::Error> {
 
 fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
     let all = Vec::new;
-    // Signal 0 only asks whether the process exists.
-    let sends = |index| -> Result<_, seccompiler::Error> {
+    let names = |index| -> Result<_, seccompiler::Error> {
         Ok(vec![SeccompRule::new(vec![is_not(index, 0)?])?])
     };
+    // Signal 0 only asks whether the process exists.
+    let sends = names;
     let creates = |index| -> Result<_, seccompiler::Error> {
         Ok(vec![has_bits(index, libc::O_CREAT as u64)?])
     };
@@ -228,6 +229,11 @@ fn notified(traced: bool) -> Result<Rules, seccompiler::Error> {
         (libc::SYS_rt_sigqueueinfo, sends(1)?),
         (libc::SYS_rt_tgsigqueueinfo, sends(2)?),
         (libc::SYS_pidfd_send_signal, sends(1)?),
+        // Thread 0 is the caller.
+        (libc::SYS_sched_setaffinity, names(0)?),
+        (libc::SYS_sched_setscheduler, names(0)?),
+        (libc::SYS_sched_setparam, names(0)?),
+        (libc::SYS_sched_setattr, names(0)?),
         (libc::SYS_shmget, all()),
         (libc::SYS_semget, all()),
         (libc::SYS_msgget, all()),
