@@ -58,12 +58,13 @@ impl Submission {
 
     /// A word in the sources that few answers need, and with which one could interfere with its grading.
     pub fn unusual(&self) -> Option<&'static str> {
-        const UNUSUAL: [&str; 6] = [
+        const UNUSUAL: [&str; 7] = [
             "link_section",
             "asm!",
             "JUDGE_",
             "env::var",
             "/environ",
+            "/syscall",
             "static environ",
         ];
         let is_part = |word: &&str| self.0.values().any(|text| text.contains(word));

@@ -1,8 +1,9 @@
 //! The secret that a case shares with its judge: it opens each line of the report, and is part of each mark.
 //!
-//! A case and the answer run in one process, so the secret cannot be kept from the answer completely. But it is in no place
-//! where the answer can look it up: not in the environment when the answer's constructors run, and not in memory that is
-//! still to be allocated.
+//! A case and the answer run in one process, so the secret cannot be kept from the answer completely. But the part for the
+//! report is in no place where the answer can look it up: not in the environment when the answer's constructors run, not in
+//! memory that is still to be allocated, and not in a pipe that the answer can open again. The part for the marks is an
+//! argument of a call, which other threads can read in /proc/self/task/TID/syscall while it is executed.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
