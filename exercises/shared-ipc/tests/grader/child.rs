@@ -73,11 +73,13 @@ fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
         "The child {how}, and the message of run_child's error is \"{message}\"; expected it to contain `{}`. {advice}",
         texts[0]
     );
-    let says_number = |word| (0..=255).any(|number| says(&message, &format!("{word} {number}")));
+    // What waitpid stored is no exit status.
+    let rest = message.replace("wait status ", "");
+    let says_number = |word| (0..=255).any(|number| says(&rest, &format!("{word} {number}")));
     let said = [
         ("signal", says_number("signal")),
         ("status", says_number("status")),
-        ("panicked", message.contains("panicked")),
+        ("panicked", rest.contains("panicked")),
     ];
     // A panic may also be reported with its status.
     let is_panics =
@@ -85,7 +87,8 @@ fn expect_reported(result: io::Result<()>, how: &str, texts: &[&str]) {
     let expected = |word: &str| texts.iter().any(|text| text.starts_with(word)) || is_panics(word);
     if let Some((word, _)) = said.iter().find(|(word, said)| *said && !expected(word)) {
         judge::fail(format!(
-            "The child {how}, and the message of run_child's error is \"{message}\"; expected nothing about `{word}`. {advice}"
+            "The child {how}, and the message of run_child's error is \"{message}\"; expected nothing about `{word}`. {advice} The \
+             whole value of waitpid may be in the message as `wait status`."
         ));
     }
 }
@@ -106,11 +109,11 @@ fn wanted(text: &str) -> String {
     }
 }
 
-/// Whether the message contains the text, not followed by another digit.
+/// Whether the message contains the text, not followed by another digit, or by the rest of a hexadecimal number.
 fn says(message: &str, text: &str) -> bool {
     message.match_indices(text).any(|(at, _)| {
         let rest = &message[at + text.len()..];
-        !rest.starts_with(|next: char| next.is_ascii_digit())
+        !rest.starts_with(|next: char| next.is_ascii_alphanumeric())
     })
 }
 

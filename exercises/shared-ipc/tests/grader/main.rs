@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
+use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
@@ -21,15 +22,19 @@ type Numbers = [AtomicU64; 64 << 10];
 /// A generic function would have to name the bound that the learner is asked to find, so this is a macro.
 macro_rules! new {
     ($type:ty) => {
-        match Shared::<$type>::new() {
-            Ok(shared) => shared,
-            Err(error) => judge::fail(format!(
-                "Shared::new() for a value of {} returned an error; expected Ok: {error}.{}",
-                judge::amount(size_of::<$type>()),
-                judge::probe::failed_call(&error)
-            )),
-        }
+        made(Shared::<$type>::new())
     };
+}
+
+/// Returns the new value, or fails the case.
+fn made<T, S: Deref<Target = T>>(result: io::Result<S>) -> S {
+    result.unwrap_or_else(|error| {
+        judge::fail(format!(
+            "Shared::new() for a value of {} returned an error; expected Ok: {error}.{}",
+            judge::amount(size_of::<T>()),
+            judge::probe::failed_call(&error)
+        ))
+    })
 }
 
 /// Fails the case unless the error is that of the call that was made to fail.
