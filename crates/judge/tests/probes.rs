@@ -491,6 +491,16 @@ fn a_locked_mapping() {
 }
 
 #[test]
+fn a_locked_mapping_where_it_is_a_right_choice() {
+    flags_earn(
+        "passed",
+        Kind::MayBeLocked,
+        libc::MAP_SHARED | libc::MAP_LOCKED,
+        unchanged,
+    );
+}
+
+#[test]
 fn a_mapping_that_grows() {
     flags_earn(
         "The mapping grows downwards when the page below it is touched. Leave out MAP_GROWSDOWN.",

@@ -18,6 +18,8 @@ pub enum Kind {
     Private,
     /// A mapping that forked children share.
     Shared,
+    /// A shared mapping for which locked memory is a right choice: a lock, for which a real-time process must not wait.
+    MayBeLocked,
     /// A private mapping for which huge pages are a right choice: an allocator's memory, or a prefaulted mapping.
     MayBeHuge,
 }
@@ -125,7 +127,7 @@ pub fn expect_plain(what: &str, start: *const u8, len: usize, kind: Kind) {
     let range = start.addr()..start.addr().saturating_add(len);
     let mut mapped_to = range.start;
     let mut fault = None;
-    if kind == Kind::Shared
+    if matches!(kind, Kind::Shared | Kind::MayBeLocked)
         && let Some(name) = remaining_name(start)
     {
         crate::fail(format!("{what} {name}"));
@@ -170,7 +172,7 @@ fn fault_of(flags: VmFlags, usual: VmFlags, kind: Kind) -> Option<&'static str> 
         return Some("cannot be written. Add PROT_WRITE.");
     }
     match (kind, flags.has("sh")) {
-        (Kind::Shared, false) => {
+        (Kind::Shared | Kind::MayBeLocked, false) => {
             return Some("is private: a forked child writes to a copy. Map it MAP_SHARED.");
         }
         (Kind::Private | Kind::MayBeHuge, true) => {
@@ -178,9 +180,12 @@ fn fault_of(flags: VmFlags, usual: VmFlags, kind: Kind) -> Option<&'static str> 
         }
         _ => {}
     }
-    let unwanted = |code: &str| {
-        flags.has(code) && !usual.has(code) && !(kind == Kind::MayBeHuge && code == "hg")
+    let permitted: &[&str] = match kind {
+        Kind::MayBeHuge => &["hg"],
+        Kind::MayBeLocked => &["lo", "lf"],
+        Kind::Private | Kind::Shared => &[],
     };
+    let unwanted = |code: &str| flags.has(code) && !usual.has(code) && !permitted.contains(&code);
     let (_, fault) = UNWANTED.iter().find(|(code, _)| unwanted(code))?;
     Some(fault)
 }
