@@ -233,7 +233,7 @@ fn floods() {
     };
     earns_within(
         limits,
-        "SIGXFSZ: a write exceeded the limit on the size of a file or of the output.",
+        "SIGXFSZ: a write or ftruncate exceeded the limit on the size of a file or of the output.",
         || loop {
             println!("and on and on");
         },

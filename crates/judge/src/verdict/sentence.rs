@@ -332,7 +332,9 @@ fn usual_cause(signal: i32) -> &'static str {
             "the process aborted. Look for a call of abort(), or for a message that a library printed before it \
              aborted"
         }
-        libc::SIGXFSZ => "a write exceeded the limit on the size of a file or of the output",
+        libc::SIGXFSZ => {
+            "a write or ftruncate exceeded the limit on the size of a file or of the output"
+        }
         libc::SIGKILL => "a process sent the signal, or the machine ran out of memory",
         libc::SIGFPE => "an integer was divided by zero, or the quotient overflowed",
         libc::SIGILL => {
