@@ -207,7 +207,7 @@ fn class_command() -> Command {
     let container = || {
         flag(
             "container",
-            "This machine is a container for one submission: use no sandbox, but the user nobody",
+            "Run as the user nobody instead of in a sandbox: this machine is a container for one submission",
         )
     };
     let path = |name, help| {
@@ -230,8 +230,8 @@ fn class_command() -> Command {
                 .long_about(
                     "Grade every submission in a folder, and write a table of the points.\n\n\
                      A submission is a file, NAME.rs, or a folder, NAME, with src/lib.rs or lib.rs. Every other entry \
-                     of the folder is a submission, too, unless it is hidden. What is graded already is not graded \
-                     again, unless the answer or the grader has changed.",
+                     of the folder is a submission, too, unless it is hidden. A submission that is already graded \
+                     is not graded again, unless the answer or the grader has changed.",
                 )
                 .arg(path(FOLDER, "The folder with one submission for each student"))
                 .arg(exercise())

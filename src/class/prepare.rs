@@ -67,7 +67,7 @@ impl Prepared {
     pub fn new(exercise: &Exercise, isolation: Isolation) -> Result<Prepared> {
         let class = folder(&exercise.root);
         fs::create_dir_all(&class)
-            .with_context(|| format!("{} cannot be made", class.display()))?;
+            .with_context(|| format!("{} cannot be created", class.display()))?;
         let folder = class.join(&exercise.name);
         let graders = hash_of_graders(exercise)?;
         let lock = open_lock(&class.join("lock"))?;

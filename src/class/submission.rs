@@ -135,7 +135,7 @@ fn read_all(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -
             let shown = shown(&name);
             ensure!(
                 name.as_os_str().len() <= PATH,
-                "the path {shown} has more than {PATH} bytes; submit fewer folders in each other"
+                "the path {shown} has more than {PATH} bytes; nest fewer folders"
             );
             let about = fs::symlink_metadata(&path);
             let about = about.with_context(|| format!("{shown} cannot be read"))?;
@@ -195,11 +195,11 @@ fn read_file(path: &Path, shown: &str, most: u64) -> Result<String> {
         .with_context(cannot_be_read)?;
     ensure!(
         bytes.len() as u64 <= most,
-        "the submission is too large: it may have {} KiB",
+        "the submission is too large: it may have at most {} KiB",
         BYTES >> 10
     );
     String::from_utf8(bytes).ok().with_context(|| {
-        format!("{shown} is not text in UTF-8; submit the source file, and no archive or document")
+        format!("{shown} is not UTF-8 text; submit the source file, not an archive or a document")
     })
 }
 
@@ -259,7 +259,7 @@ mod tests {
         fs::write(root.join("large/lib.rs"), vec![b' '; 1 << 20]).expect("a file");
         assert!(Submission::read(&root.join("large")).is_ok());
         fs::write(root.join("large/more.rs"), " ").expect("a file");
-        assert!(refused(&root.join("large")).contains("may have 1024 KiB"));
+        assert!(refused(&root.join("large")).contains("may have at most 1024 KiB"));
         fs::write(root.join("bytes.rs"), [0xff, 0xfe]).expect("a file");
         assert!(refused(&root.join("bytes.rs")).contains("UTF-8"));
         let fifo = root.join("fifo/lib.rs");

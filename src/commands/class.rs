@@ -202,7 +202,7 @@ fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
         }
         if let Some(other) = found.insert(student, path.clone()) {
             bail!(
-                "{} and {} are of the same student: remove one of them",
+                "{} and {} belong to the same student: remove one of them",
                 other.display(),
                 path.display()
             );
@@ -219,7 +219,7 @@ fn make_results(results: &Path, submissions: &Path) -> Result<()> {
         .with_context(|| format!("{} cannot be read", submissions.display()))?;
     ensure!(
         !resolved(&results.join(TABLE))?.starts_with(folder),
-        "{} is not outside of the folder of the submissions: name another folder for the results",
+        "{} is inside the folder of the submissions: name another folder for the results",
         results.display()
     );
     fs::create_dir_all(results)

@@ -44,14 +44,14 @@ fn reset(root: &Path, exercise: &Exercise) -> Result<()> {
     }
     if answer.is_none() {
         write()?;
-        say!("{name} is the stub again. There was no file of yours.");
+        say!("{name} is the stub again. You had no file there.");
         return Ok(());
     }
     let kept = keep(root, name, &file).context(
         "your file cannot be copied, so nothing was changed; WORKBOOK_HOME=FOLDER puts the copy elsewhere",
     )?;
     write()?;
-    say!("{name} is the stub again. Your file is {}.", kept.display());
+    say!("{name} is the stub again. A copy of your file is {}.", kept.display());
     Ok(())
 }
 

@@ -54,7 +54,7 @@ pub fn check(exercise: &Exercise) -> Result<()> {
             bytes += about.len();
             ensure!(
                 bytes <= BYTES,
-                "{} is too large: an answer may have 16 MiB",
+                "{} is too large: an answer may have at most 16 MiB",
                 shown(root, &path)
             );
             if path.extension().is_some_and(|extension| extension == "rs") {

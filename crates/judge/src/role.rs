@@ -13,7 +13,7 @@ pub enum Role {
     Inline,
 }
 
-const NO_THREAD: &str = "Could not grade: this test does not run in a thread of its own. Either it is no #[test] \
+const NO_THREAD: &str = "Could not grade: this test does not run in a thread of its own. Either it is not a #[test] \
     function, or libtest could not start a thread: then your user may not start more (ulimit -u).";
 
 /// The role of this process for the calling test.

@@ -591,7 +591,7 @@ fn a_hole_in_a_mapping() {
     let all = judge::amount(PAGES * page_size());
     let first = judge::amount(3 * page_size());
     let expected =
-        format!("The mapping is not mapped as a whole: of {all} only the first {first} are.");
+        format!("The mapping is mapped only in part: the first {first} of {all}.");
     flags_earn(&expected, Kind::Private, libc::MAP_PRIVATE, |start| {
         unmap(page(start, 3), 1);
     });

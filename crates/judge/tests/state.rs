@@ -331,7 +331,7 @@ fn a_closed_stream() {
 #[test]
 fn a_redirected_stream() {
     earns(
-        "Your code left standard error (descriptor 2) at another file. Put back the file that it found (dup2).",
+        "Your code left standard error (descriptor 2) referring to another file. Put back the file that it found (dup2).",
         || {
             // SAFETY: both descriptors are open, and the second stays open.
             unsafe { libc::dup2(0, 2) };

@@ -183,7 +183,7 @@ fn verdict(
                 }
                 Malloc::Glibc if different.is_some() => {
                     return Ok(Verdict::Skipped(format!(
-                        "{name} does not do the same at every run with glibc's malloc, so there is nothing to compare."
+                        "{name} does not do the same in every run with glibc's malloc, so there is nothing to compare."
                     )));
                 }
                 Malloc::Glibc => (&mut times.glibc, &mut faults.glibc),
@@ -229,7 +229,7 @@ fn wrong(ready: &Ready, outcome: &Outcome, expected: &Outcome) -> Option<String>
     ] {
         if text != expected {
             return Some(format!(
-                "The {stream} of {name} is not the same as with glibc's malloc: {}.",
+                "The {stream} of {name} differs from that with glibc's malloc: {}.",
                 difference(text, expected)
             ));
         }
@@ -242,7 +242,7 @@ fn wrong(ready: &Ready, outcome: &Outcome, expected: &Outcome) -> Option<String>
         .zip(files)
         .find(|(_, (one, other))| one != other)?;
     Some(format!(
-        "{name} wrote another file `{file}` than with glibc's malloc."
+        "The file `{file}` that {name} wrote differs from that with glibc's malloc."
     ))
 }
 

@@ -41,7 +41,7 @@ pub fn heading(object: &Object) -> String {
         let lacks = object.lacks.join(", ");
         let _ = write!(
             text,
-            " Stages that you have not begun, and that it does without: {lacks}."
+            " It does without the stages that you have not begun: {lacks}."
         );
     }
     wrapped("", &text)

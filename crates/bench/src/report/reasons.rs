@@ -145,8 +145,8 @@ impl Comparison<'_> {
         }
         let (name, kept) = (self.best.name, self.best.kept.get(self.workload)?);
         Some(format!(
-            "Freed memory goes back to the kernel, and new blocks cost page faults again: {ours:.1} a step. {name} buys \
-             its {theirs:.1} a step with memory: it keeps {kept:.0} MiB when everything is freed."
+            "Freed memory goes back to the kernel, and new blocks cost page faults again: {ours:.1} a step. {name} \
+             takes {theirs:.1} a step, because it keeps {kept:.0} MiB when everything is freed."
         ))
     }
 
@@ -176,8 +176,8 @@ impl Comparison<'_> {
                 " With the thread cache, which needs neither the lock nor the heap: {cached:.0}."
             );
             if subject::NAME == "solution" {
-                text += " The core is written to be read. Each call takes the lock, and a freed chunk is joined with its \
-                         neighbours immediately.";
+                text += " The solution is written for readability: without the cache, each call takes the lock, and \
+                         a freed chunk is joined with its neighbours immediately.";
             }
         }
         Some(text)

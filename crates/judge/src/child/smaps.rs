@@ -143,9 +143,9 @@ pub fn expect_plain(what: &str, start: *const u8, len: usize, kind: Kind) {
     }
     if mapped_to < range.end {
         crate::fail(format!(
-            "{what} is not mapped as a whole: of {} only the first {} are.",
-            format::size(len as u64),
-            format::size((mapped_to - range.start) as u64)
+            "{what} is mapped only in part: the first {} of {}.",
+            format::size((mapped_to - range.start) as u64),
+            format::size(len as u64)
         ));
     }
 }
@@ -195,7 +195,7 @@ fn fault_of(flags: VmFlags, usual: VmFlags, kind: Kind) -> Option<&'static str> 
 fn usual_flags() -> VmFlags {
     static WORKS: OnceLock<bool> = OnceLock::new();
     static USUAL: OnceLock<VmFlags> = OnceLock::new();
-    const BROKEN: &str = "/proc/self/smaps does not tell a mapping's flags here";
+    const BROKEN: &str = "/proc/self/smaps does not show a mapping's flags here";
     calibrated(&WORKS, BROKEN, || {
         with_pages(1, |page, size| {
             let Some(usual) = flags_at(page) else {

@@ -301,7 +301,7 @@ impl State {
                             before.flags, after.flags
                         ),
                         false => format!(
-                            "Your code left {stream} at another file. Put back the file that it found (dup2)."
+                            "Your code left {stream} referring to another file. Put back the file that it found (dup2)."
                         ),
                     });
                 }

@@ -97,7 +97,7 @@ fn failed(failure: &Failure) -> String {
         Failure::Calls(difference) => calls(difference),
         Failure::Compiled(lesson) => format!("This compiled, but your signatures must prevent it: {lesson}"),
         Failure::OtherError(lesson) => {
-            format!("The compiler rejects this, but for another reason than the expected one: {lesson}")
+            format!("The compiler rejects this, but not for the expected reason: {lesson}")
         }
         Failure::Twin(sentence) => {
             format!(
