@@ -51,7 +51,10 @@ fn reset(root: &Path, exercise: &Exercise) -> Result<()> {
         "your file cannot be copied, so nothing was changed; WORKBOOK_HOME=FOLDER puts the copy elsewhere",
     )?;
     write()?;
-    say!("{name} is the stub again. A copy of your file is {}.", kept.display());
+    say!(
+        "{name} is the stub again. A copy of your file is {}.",
+        kept.display()
+    );
     Ok(())
 }
 

@@ -489,7 +489,8 @@ impl Grader {
             }
             None => String::new(),
         };
-        let mut report = Report::new().context("no file in memory can be created for the judge's report")?;
+        let mut report =
+            Report::new().context("no file in memory can be created for the judge's report")?;
         let printed = in_memory()?;
         let mut command = self.command();
         command.args(&run.arguments).env("JUDGE_COMPILED", compiled);

@@ -590,8 +590,7 @@ fn a_page_that_may_be_merged() {
 fn a_hole_in_a_mapping() {
     let all = judge::amount(PAGES * page_size());
     let first = judge::amount(3 * page_size());
-    let expected =
-        format!("The mapping is mapped only in part: the first {first} of {all}.");
+    let expected = format!("The mapping is mapped only in part: the first {first} of {all}.");
     flags_earn(&expected, Kind::Private, libc::MAP_PRIVATE, |start| {
         unmap(page(start, 3), 1);
     });

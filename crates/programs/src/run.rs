@@ -120,7 +120,9 @@ pub fn difference(text: &str, expected: &str) -> String {
                 );
             }
             (None, Some(_)) => return format!("it ends before line {number}"),
-            (Some(line), None) => return format!("it has a further line {number}, `{}`", short(line)),
+            (Some(line), None) => {
+                return format!("it has a further line {number}, `{}`", short(line));
+            }
             (None, None) => return "its last line ends differently".to_owned(),
         }
     }

@@ -124,6 +124,7 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
 /// Returns 128 random bits as hexadecimal digits.
 fn token() -> Result<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the kernel returned no random numbers: {error}"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow!("the kernel returned no random numbers: {error}"))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

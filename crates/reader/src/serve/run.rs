@@ -104,7 +104,8 @@ impl Runner {
         };
         let compile = || {
             let folder = folder.as_ref();
-            let folder = folder.map_err(|error| format!("no temporary folder can be created: {error}"))?;
+            let folder =
+                folder.map_err(|error| format!("no temporary folder can be created: {error}"))?;
             self.compile(name, folder.path())
         };
         self.build_and_run(compile, &[])

@@ -37,7 +37,7 @@ fn map(len: usize) -> *mut u8 {
              and MAP_SHARED."
         ),
         _ => format!(
-            "map_by_hand({len}) returned an error; expected an address: {error}.{}",
+            "map_by_hand({len}) returned the error \"{error}\"; expected an address.{}",
             failed_call(&error)
         ),
     })

@@ -87,7 +87,7 @@ fn expect_region(call: &str, len: usize, result: io::Result<Region>) -> Region {
         Err(error) => {
             expect_own_errno(call, &error);
             judge::fail(format!(
-                "{call}({len}) returned an error; expected a region: {error}.{}",
+                "{call}({len}) returned the error \"{error}\"; expected a region.{}",
                 failed_call(&error)
             ));
         }

@@ -99,7 +99,7 @@ fn prefault(region: &mut Region) {
     if let Err(error) = region.prefault() {
         expect_own_errno("prefault()", &error);
         judge::fail(format!(
-            "prefault() returned an error; expected Ok: {error}.{}",
+            "prefault() returned the error \"{error}\"; expected Ok.{}",
             failed_call(&error)
         ));
     }
@@ -269,7 +269,7 @@ fn expect_contents_kept(prefault: fn(&mut Region), how: &str) {
         }
         check!(
             !locks || is_locked(region.as_slice().as_ptr()),
-            "A page of the region was locked with mlock, and after prefault(){how} it is not. Locks do not nest, and a new \
+            "A page of the region was locked with mlock. After prefault(){how}, it is no longer locked. Locks do not nest, and a new \
              mapping has none: populate the present one, without mlock and munlock."
         );
         neighbours.expect_untouched("prefault() of a region");
@@ -691,7 +691,9 @@ fn expect_no_lost_error(call: &str, seen: &Seen) {
 /// Fails the case unless the error is that of the call that was made to fail.
 fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
     let Some(refusal) = refused else {
-        judge::fail(format!("{call} returned an error; expected Ok: {error}."));
+        judge::fail(format!(
+            "{call} returned the error \"{error}\"; expected Ok."
+        ));
     };
     expect_own_errno(call, error);
     let expected = io::Error::from(refusal.errno);

@@ -594,7 +594,7 @@ fn keeps_no_heap_memory() {
                         break;
                     }
                     Err(error) => judge::fail(format!(
-                        "Region::new(1) returned an error while {} other regions existed; expected a region: {error}. Keep \
+                        "Region::new(1) returned the error \"{error}\" while {} other regions existed; expected a region. Keep \
                          in each region what its Drop needs, and no table of all regions.",
                         regions.len()
                     )),
@@ -759,8 +759,8 @@ fn addresses_are_used_again() {
                 expect_own_errno("Region::new", &error);
                 judge::fail(format!(
                     "{IN_TURN} regions were to be made and dropped, one after the other, in an address space with room for \
-                     {ROOM}, and one Region::new returned an error; expected a region: {error}. Let the kernel choose the \
-                     address, and leave nothing behind in Drop."
+                     {ROOM}, and one Region::new returned the error \"{error}\"; expected a region. Let the kernel choose \
+                     the address, and leave nothing behind in Drop."
                 ));
             }
         }

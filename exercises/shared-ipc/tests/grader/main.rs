@@ -30,7 +30,7 @@ macro_rules! new {
 fn made<T, S: Deref<Target = T>>(result: io::Result<S>) -> S {
     result.unwrap_or_else(|error| {
         judge::fail(format!(
-            "Shared::new() for a value of {} returned an error; expected Ok: {error}.{}",
+            "Shared::new() for a value of {} returned the error \"{error}\"; expected Ok.{}",
             judge::amount(size_of::<T>()),
             judge::probe::failed_call(&error)
         ))
@@ -40,7 +40,9 @@ fn made<T, S: Deref<Target = T>>(result: io::Result<S>) -> S {
 /// Fails the case unless the error is that of the call that was made to fail.
 fn expect_errno(call: &str, error: &io::Error, refused: Option<Refusal>) {
     let Some(refusal) = refused else {
-        judge::fail(format!("{call} returned an error; expected Ok: {error}."));
+        judge::fail(format!(
+            "{call} returned the error \"{error}\"; expected Ok."
+        ));
     };
     let expected = io::Error::from(refusal.errno);
     check!(

@@ -339,7 +339,7 @@ fn without_standard_input() {
         let value = match Shared::<[AtomicU8; ODD]>::new() {
             Ok(value) => value,
             Err(error) => judge::fail(format!(
-                "Standard input was closed, and Shared::new() returned an error; expected Ok: {error}. Then 0 is a valid \
+                "Standard input was closed, and Shared::new() returned the error \"{error}\"; expected Ok. Then 0 is a valid \
                  descriptor: a call that returns one has failed only if it returns -1."
             )),
         };

@@ -16,7 +16,7 @@ fn number() -> &'static AtomicU64 {
                 .to_owned(),
         ),
         Err(error) => judge::fail(format!(
-            "shared_number returned an error; expected a number: {error}."
+            "shared_number returned the error \"{error}\"; expected a number."
         )),
     }
 }
