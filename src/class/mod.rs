@@ -54,7 +54,7 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
     let mut outcome = Outcome::new(&student, exercise, answer, &prepared.graders);
     let graded = match read {
         Ok(submission) => work::grade(prepared, &submission),
-        // That a file cannot be read is the machine's fault, and the permissions may be the teacher's.
+        // An unreadable file is not the student's fault: the machine failed, or the teacher set its permissions.
         Err(error) if error.chain().any(|cause| cause.is::<io::Error>()) => Err(error),
         Err(error) => Ok(Graded::rejected(format!("{error:#}"))),
     };

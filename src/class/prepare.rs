@@ -1,7 +1,7 @@
 //! What is built once for an exercise, and used for every submission.
 //!
-//! The dependencies, the grader with the stub, which is the judge of all submissions, and the compiler's commands and
-//! incremental data for an answer. With them, an answer is compiled by two calls of rustc, without cargo.
+//! These are the dependencies, the grader with the stub, which is the judge of all submissions, and the compiler's
+//! commands and incremental data for an answer. With them, an answer is compiled by two calls of rustc, without cargo.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -43,7 +43,7 @@ pub struct Prepared {
     lock: File,
 }
 
-/// What is recorded of the build.
+/// What is recorded about the build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Built {
     graders: String,

@@ -267,7 +267,7 @@ mod tests {
         assert!(refused(&root.join("fifo")).contains("not a regular file"));
     }
 
-    /// As a folder that an archive unpacks into itself: its paths are longer than the kernel's limit.
+    /// Such as a folder that an archive has unpacked into itself. Its paths are longer than the kernel's limit.
     #[test]
     fn folders_that_are_too_deep_are_named() {
         let folder = tempfile::tempdir().expect("a folder");

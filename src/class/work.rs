@@ -219,7 +219,7 @@ impl Place {
         Ok(sandbox)
     }
 
-    /// Lets the user nobody write the compiler's results, or takes them from him before the answer runs.
+    /// Makes the user nobody the owner of the compiler's results, or takes them back before the answer runs.
     fn hand_over(&self, prepared: &Prepared, step: Step) -> Result<()> {
         let (owner, mut folders) = match step {
             Step::Compile | Step::Link => (sandbox::NOBODY, vec![self.incremental.clone()]),
@@ -273,7 +273,7 @@ fn dependencies_in_sandbox(prepared: &Prepared) -> PathBuf {
     prepared.target.join("dependencies")
 }
 
-/// What the compiler may take, which has `COMPILE_SECONDS` of processor time, and print.
+/// The limits on the compiler's time and output. The sandbox limits its processor time to `COMPILE_SECONDS`.
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(5 * 60),
     output: 4 << 20,
@@ -468,7 +468,7 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What becomes of a submission if the compiler is this script of a shell.
+    /// Returns what becomes of a submission if the compiler is this shell script.
     fn compiled(script: &str, results: &Path, limits: Limits) -> Result<Option<Rejection>> {
         let mut compiler = Command::new("sh");
         compiler.args(["-c", script]);

@@ -117,7 +117,7 @@ fn explain(stub: &Interface, answer: &Interface, errors: &[Diagnostic]) -> Optio
         let named = of.iter().filter(|one| is_named(one));
         named.map(|one| one.sentence.clone()).collect::<Vec<_>>()
     };
-    // A changed item may fulfil a bound no longer, so it comes first.
+    // A changed item may no longer satisfy a bound, so it comes first.
     let mut sentences = named(&strong);
     if sentences.is_empty() {
         sentences.extend(too_strict(stub, answer, &texts));

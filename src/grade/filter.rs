@@ -1,7 +1,7 @@
 //! The seccomp filter of a sandbox: it refuses what namespaces do not isolate.
 //!
 //! A socket of AF_VSOCK reaches the host of a virtual machine, and one of AF_ALG the kernel's cryptography, from every
-//! namespace. New kernels may have more such families, so that all but AF_UNIX are refused, which the judge and its cases
+//! namespace. New kernels may have more such families, so all are refused except AF_UNIX, which the judge and its cases
 //! use. io_uring creates sockets without a system call that a filter could see, and is refused altogether. A lease would
 //! make other sandboxes wait when they open the file. The kernel counts keys, and what watches files, per user: one sandbox
 //! could use up what the user's other processes need.

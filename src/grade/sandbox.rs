@@ -252,8 +252,8 @@ impl Sandbox {
                 if let Some(folder) = inner.get_current_dir() {
                     command.arg("--chdir").arg(folder);
                 }
-                // In the sandbox, where the limits do not count the user's other processes, those in other sandboxes
-                // included. The one on processes does not hold for root.
+                // Set in the sandbox, where the limits do not count the user's other processes, including those in
+                // other sandboxes. The kernel does not apply the one on processes to root.
                 command.args(["--", "prlimit"]).args(PER_USER);
                 command.arg(self.program(inner));
                 command

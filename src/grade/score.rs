@@ -1,8 +1,8 @@
 //! The points that an answer earns in a class.
 //!
-//! A stage is worth the points in the exercise's manifest, by default its minutes. It earns the part of them that its
-//! passed cases are of all cases that could be graded. A skipped case neither earns nor costs anything, because the machine
-//! cannot grade it. A stage with no other cases earns nothing, and is not part of what is possible.
+//! A stage is worth the points in the exercise's manifest, by default its minutes. It earns them in proportion to its
+//! passed cases, out of all of its cases that could be graded. A skipped case neither earns nor costs anything, because
+//! the machine cannot grade it. A stage with no other cases earns nothing, and is not part of what is possible.
 
 use course::exercise::Exercise;
 use course::log::Count;

@@ -27,7 +27,7 @@ pub fn was_interrupted() -> bool {
     WAS_INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Runs a program that uses the terminal. Ctrl-C meanwhile is that program's own business.
+/// Runs a program that uses the terminal. Meanwhile, the drill leaves Ctrl-C to that program.
 pub fn lend_terminal<T>(run: impl FnOnce() -> T) -> T {
     IS_LENT.store(true, Ordering::Relaxed);
     let result = run();

@@ -297,7 +297,7 @@ fn handle(signal: c_int, handler: Handler, flags: c_int) {
     }
 }
 
-/// Restores the default action, unless it is not `handler` any more.
+/// Restores the default action if `handler` is still installed.
 fn restore(signal: c_int, handler: Handler) {
     let mut new = action(signal);
     if new.sa_sigaction == handler as usize {

@@ -142,7 +142,7 @@ fn run(case: &str, limits: &Limits, run: Run, check: Option<Check>) -> Ran {
         counts: finished.counts,
     };
     if run.injection().is_some() && !finished.injected {
-        // The calls were others than in the first run, so the body was prepared for something that did not happen.
+        // The calls differed from those of the first run, so the body was prepared for a failure that did not happen.
         ran.outcome.verdict = Verdict::Passed;
         return ran;
     }

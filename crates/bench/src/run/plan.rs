@@ -99,8 +99,8 @@ impl Plan {
         !self.brief || compared
     }
 
-    /// Returns the workloads whose calls and faults are counted. Two threads are not among them: under a tracer they
-    /// rarely run at the same time, so they hardly ever wait for a lock.
+    /// Returns the workloads whose calls and faults are counted. The one with two threads is not among them: under
+    /// a tracer they rarely run at the same time, so they hardly ever wait for a lock.
     pub fn counted(&self) -> Vec<(&'static str, Workload)> {
         let large = Workload::Large {
             bytes: LARGE,

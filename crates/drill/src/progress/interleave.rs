@@ -1,4 +1,4 @@
-//! Mixes the topics. Questions on one topic in a row give each other's answers away, and no interviewer asks them so.
+//! Mixes the topics. Successive questions on one topic give each other's answers away, and no interviewer asks that way.
 
 use crate::bank::question::Question;
 

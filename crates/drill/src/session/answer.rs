@@ -43,11 +43,11 @@ impl Judgement {
 }
 
 /// An estimate is partly right if it differs by less than this factor. Twice or half the number is usually a
-/// misunderstanding, such as to count the page faults of reads as well.
+/// misunderstanding, such as counting the page faults of reads as well.
 const FACTOR: f64 = 2.0;
 
 /// Smaller numbers are counted and not estimated, so they are right or wrong. So is a number without a unit, such as an
-/// exit status: 139 is no estimate of 137.
+/// exit status: 139 is not an estimate of 137.
 const SMALLEST_ESTIMATE: f64 = 10.0;
 
 /// Returns what is wrong with the form of an answer; `None` if it can be judged.
@@ -110,7 +110,7 @@ fn choice(options: &[Choice], chosen: &[usize]) -> Judgement {
     selection(chosen, &right.collect::<Vec<_>>(), "option")
 }
 
-/// Judges a choice of options or lines. To name everything is not partly right, so the wrong ones must not be more than
+/// Judges a choice of options or lines. Naming everything is not partly right, so the wrong ones must not be more than
 /// the right ones.
 fn selection(chosen: &[usize], right: &[usize], noun: &str) -> Judgement {
     let hits = chosen.iter().filter(|one| right.contains(one)).count();

@@ -88,7 +88,7 @@ macro_rules! is_safe_fn {
             }
         }
         let function = $function;
-        // Says what a generic parameter is, which a safe and an unsafe function can be coerced to.
+        // Infers the generic parameters: both a safe and an unsafe function coerce to this type.
         let _: unsafe fn($($argument),*) $(-> $result)? = function;
         Function(function).is_safe()
     }};

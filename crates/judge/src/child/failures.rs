@@ -24,7 +24,8 @@ struct Failed {
     errno: Errno,
 }
 
-/// What output leaves in errno. C's standard streams ask whether they write to a terminal, and a file is none.
+/// The errno that output leaves behind: C's standard streams test whether they write to a terminal, which fails for a
+/// file.
 const AFTER_OUTPUT: Errno = Errno::ENOTTY;
 
 thread_local! {

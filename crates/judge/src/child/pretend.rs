@@ -101,8 +101,8 @@ pub fn swaps_out() -> bool {
 }
 
 /// From here on each timed wait of this thread, and of the processes that it forks, ends immediately: locks and semaphores
-/// report a time-out, and sleeps and `poll` that their time is over. Each look at a clock is an hour later than the one
-/// before, so that code with a time limit reaches it. Raw system calls, which bypass libc, see the real clocks.
+/// report a time-out, and sleeps and `poll` that their time is over. Each reading of a clock is an hour later than
+/// the one before, so that code with a time limit reaches it. Raw system calls, which bypass libc, see the real clocks.
 ///
 /// # Errors
 /// Returns an error if the kernel refuses a seccomp filter.

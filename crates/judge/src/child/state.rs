@@ -22,7 +22,7 @@ thread_local! {
     static BEFORE: RefCell<Option<State>> = const { RefCell::new(None) };
 }
 
-/// Takes the present state for the one that the answer found. For a grader whose own code changes the state for good.
+/// Makes the present state the one to compare with, for a grader whose own code changes the state permanently.
 pub fn rebase_state() {
     BEFORE.set(Some(State::now()));
 }

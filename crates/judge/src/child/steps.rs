@@ -220,7 +220,7 @@ pub fn places() -> usize {
 }
 
 /// Waits until a thread is stopped in `stop_at`. Returns false if it has left `stop_at` without reaching its place, if it
-/// has ended, or if it waits for something that only another task can end. It does not stop any more then.
+/// has ended, or if it waits for something that only another task can end. After that, it no longer stops.
 pub fn until_stopped() -> bool {
     let mut pause = SHORTEST_PAUSE;
     let mut last = None;

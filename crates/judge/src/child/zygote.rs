@@ -40,7 +40,7 @@ pub struct Request {
     injection: Text,
 }
 
-/// A text in a request. Null bytes fill it up.
+/// A text in a request, padded with null bytes.
 type Text = [u8; CAPACITY];
 
 /// A case, as the judge describes it.

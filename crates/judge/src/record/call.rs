@@ -63,8 +63,8 @@ pub fn forks(number: i64, args: &[u64; 6]) -> bool {
     FORKS.contains(&number) && !(number == libc::SYS_clone && shares_memory)
 }
 
-/// Whether the call names an empty range. It then changes nothing, and fails with none of the errors that concern memory:
-/// madvise tells so whether the kernel knows an advice.
+/// Whether the call names an empty range. Such a call changes nothing, and fails with none of the errors that concern
+/// memory. madvise with an empty range tells whether the kernel knows an advice.
 pub fn is_for_nothing(number: i64, args: &[u64; 6]) -> bool {
     const OF_RANGES: [i64; 4] = [
         libc::SYS_madvise,

@@ -24,7 +24,7 @@ pub struct Outcome {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// The key that the reader of the report has chosen, by which he tells the judge's lines from others.
+    /// The key that the reader of the report has chosen. It distinguishes the judge's lines from others.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     case: &'a str,

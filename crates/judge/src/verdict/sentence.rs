@@ -154,7 +154,7 @@ fn interrupted(failure: &Failure) -> String {
     )
 }
 
-/// The sentence of a failure that an injection brought about.
+/// The sentence of a failure that an injection caused.
 fn during(injection: &Refusal, failure: &Failure) -> String {
     let Refusal {
         call,

@@ -40,7 +40,8 @@ pub async fn check(State(live): State<Arc<Live>>, request: Request, next: Next) 
     response
 }
 
-/// They allow no foreign resource, no foreign frame around a page, and no cached copy, which would keep an old token.
+/// Headers of every answer. They allow no foreign resource, no foreign frame around a page, and no cached copy, which
+/// would keep an old token.
 static HEADERS: &[(HeaderName, &str)] = &[
     (
         header::CONTENT_SECURITY_POLICY,

@@ -269,8 +269,8 @@ fn expect_contents_kept(prefault: fn(&mut Region), how: &str) {
         }
         check!(
             !locks || is_locked(region.as_slice().as_ptr()),
-            "A page of the region was locked with mlock. After prefault(){how}, it is no longer locked. Locks do not nest, and a new \
-             mapping has none: populate the present one, without mlock and munlock."
+            "A page of the region was locked with mlock. After prefault(){how}, it is no longer locked. Locks do not \
+             nest, and a new mapping has none: populate the present one, without mlock and munlock."
         );
         neighbours.expect_untouched("prefault() of a region");
         let start = region.as_slice().as_ptr();

@@ -148,7 +148,7 @@ impl Linter<'_> {
     }
 }
 
-/// Returns the number of sentences. A semicolon ends one, too: who speaks pauses there.
+/// Returns the number of sentences. A semicolon ends one, too: a speaker pauses there.
 fn sentences(text: &str) -> usize {
     let ends = |word: &&str| {
         let word = word.trim_end_matches(['"', ')']);

@@ -161,7 +161,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// The thread does not stop any more when it reaches its place.
+    /// From now on, the thread does not stop when it reaches its place.
     pub(super) fn give_up(&mut self) {
         match &mut self.steps.running {
             Some(run) => run.given_up = true,
