@@ -172,7 +172,7 @@ fn a_class_is_graded_the_same_way_by_one_job_and_by_two() {
     let mistaken = Outcome::read(&class.result("first", "mistaken")).expect("a result");
     assert!((1.0..79.0).contains(&points(&mistaken)), "{table}");
 
-    // What is graded already is not graded again.
+    // A submission that is already graded is not graded again.
     let file = class.result("first", "right");
     let before = fs::metadata(&file).expect("a result").ino();
     class.write("stub.rs", &solution());

@@ -479,7 +479,7 @@ fn forged_verdicts_are_not_believed() {
     assert!(!stdout.contains("Solved"), "{stdout}");
 }
 
-/// Of each kind of file that reading does not end, or that is no source.
+/// Tries each kind of file that is not source, or whose reading does not end.
 #[test]
 fn a_source_that_is_no_file_is_refused_at_once() {
     let copy = copy();

@@ -1,5 +1,5 @@
-//! Added to the stub: a constructor that reports the end of each case itself, with every word that it finds in its
-//! environment as what opens a line of the report.
+//! Added to the stub: a constructor that reports the end of each case itself. It tries every word that it finds in its
+//! environment as the beginning of a line of the report.
 
 #[used]
 // SAFETY: libc calls each function of this section once, before `main`. `report` ignores the arguments.

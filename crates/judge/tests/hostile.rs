@@ -427,7 +427,7 @@ fn a_case_signals_its_own_processes() {
     assert_eq!(got, None);
 }
 
-/// Everything that the case was told is tried as what opens a line of the report.
+/// Tries everything that the case was told as the beginning of a line of the report.
 #[test]
 fn the_environment_does_not_tell_how_to_report() {
     also_untraced();
@@ -539,7 +539,7 @@ fn pin(thread: libc::c_long, check: impl Fn(io::Result<libc::c_long>)) {
     check(call(libc::SYS_sched_setattr, [thread, attributes, 0, 0]));
 }
 
-/// Also through one of its threads, its priority and its processors.
+/// Tries each thread of the judge, and its priorities and processors as well as its limits.
 #[test]
 fn the_judges_limits_are_not_lowered() {
     also_untraced();
@@ -572,7 +572,7 @@ fn the_judges_limits_are_not_lowered() {
     assert_eq!(got, None);
 }
 
-/// Root could.
+/// Root could, if its case kept CAP_SYS_RESOURCE.
 #[test]
 fn a_case_does_not_raise_its_limits() {
     also_untraced();

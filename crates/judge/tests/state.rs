@@ -1,4 +1,4 @@
-//! The state of the process that a case must leave as it found it. Every case here passes but for that.
+//! The state of the process that a case must leave as it found it. Apart from that, every case here passes.
 
 mod common {
     pub mod fork;

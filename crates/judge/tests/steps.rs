@@ -430,8 +430,8 @@ fn code_is_not_stopped_in_a_fork() {
     assert_eq!(observe(Limits::default(), body).sentence(), None);
 }
 
-/// The answer can make the call of a mark, too. Without the secret of the case, it is none. The first one follows a true mark
-/// immediately, so that the registers hold what that one has left.
+/// The answer can make the call of a mark, too. Without the secret of the case, the tracer ignores it. The first forged
+/// mark follows a true one immediately, so that the registers hold what that one has left.
 #[test]
 fn a_forged_mark_is_ignored() {
     let forge = |mark: usize, value: usize, memory: *const usize| {

@@ -1,5 +1,5 @@
-//! Traced cases are forked by a process that waits before `main`. They must find what a program finds that was started
-//! for them alone.
+//! Traced cases are forked by a process that waits before `main`. They must find the same state as in a
+//! program that was started for them alone.
 
 mod common {
     pub mod rerun;

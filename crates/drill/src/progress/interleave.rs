@@ -1,4 +1,5 @@
-//! Mixes the topics. Successive questions on one topic give each other's answers away, and no interviewer asks that way.
+//! Mixes the topics. Successive questions on one topic give each other's answers away, and no interviewer asks them
+//! that way.
 
 use crate::bank::question::Question;
 

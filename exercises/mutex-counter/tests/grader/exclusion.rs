@@ -516,7 +516,7 @@ fn used_in_another_thread() {
     })
 }
 
-/// What a waiting process cannot find out about the owner does not mean that the owner has died.
+/// That a waiting process cannot examine the owner does not mean that the owner has died.
 #[test]
 fn waits_without_descriptors() {
     case(|| {
@@ -567,7 +567,7 @@ fn waits_without_descriptors() {
     })
 }
 
-/// What a waiting process reads of its owner in /proc/PID/stat does not end at the first space or parenthesis.
+/// The owner's name in /proc/PID/stat, which a waiting process may read, can contain spaces and parentheses.
 #[test]
 fn the_holder_has_a_strange_name() {
     case(|| {

@@ -73,7 +73,7 @@ fn begins_at_zero_and_counts() {
     })
 }
 
-/// What code counts must not overflow, and what it opens must not add up.
+/// Numbers that the code counts must not overflow, and descriptors that it opens must not accumulate.
 #[test]
 fn used_many_times() {
     case(|| {

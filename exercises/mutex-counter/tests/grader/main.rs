@@ -65,7 +65,7 @@ fn wrong_error(error: &io::Error, refusal: Refusal, call: &str) -> String {
     )
 }
 
-/// What a call of `with_lock` or `get` in another process came to.
+/// The outcome of a call of `with_lock` or `get` in another process.
 enum Outcome {
     /// `with_lock` called its closure with this entry and this value of the counter.
     Entered(Entry, u64),
@@ -109,7 +109,7 @@ impl Caller {
         }))
     }
 
-    /// Waits for the end of the call. Kills the process if that cannot come any more.
+    /// Waits for the end of the call. Kills the process if the call can no longer end.
     fn outcome(self) -> Outcome {
         let report = match self.0.end() {
             End::Reported(report) => report,

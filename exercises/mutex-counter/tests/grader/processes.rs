@@ -19,9 +19,9 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
 
 /// How long a case waits for something that may still happen.
 const SOON: Duration = Duration::from_secs(3);
-/// The interval between two looks at all tasks of the case.
+/// The interval between two polls of all tasks of the case.
 const LOOK: Duration = Duration::from_millis(20);
-/// The number of looks in a row at which the same tasks wait for the same, after which nothing happens any more.
+/// The number of polls in a row that find the same tasks in the same waits. After that, no event is expected any more.
 const LOOKS: usize = 5;
 /// How long a process may sleep or run to pass a lock that does not exclude it. One that is blocked never passes.
 pub const TRIAL: Duration = Duration::from_millis(100);

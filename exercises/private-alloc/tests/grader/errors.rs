@@ -7,7 +7,7 @@ pub type Constructor = (&'static str, fn(usize) -> io::Result<Region>);
 
 const NEW: Constructor = ("Region::new", Region::new);
 
-/// Lengths that are no region's, with the error that is expected.
+/// Invalid lengths, with the error that is expected.
 pub fn invalid() -> [(usize, &'static str, ErrorKind); 8] {
     let most = isize::MAX as usize;
     [

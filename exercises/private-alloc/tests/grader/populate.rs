@@ -197,7 +197,7 @@ fn populated_errors() {
     })
 }
 
-// An answer may ask once per process whether the kernel knows the advice, so no case is on both kinds of kernels.
+// An answer may test once per process whether the kernel knows the advice, so no case covers both kinds of kernels.
 
 #[test]
 fn prefault_keeps_contents() {

@@ -185,7 +185,7 @@ fn prefaulted_by_two_threads() {
                 }
             }
         };
-        // What goes wrong in one thread has another reason.
+        // A failure in a single thread has another cause.
         renew();
         prefault(0, IN_ONE_THREAD, WRITE_EVERY_PAGE);
         prefault(1, IN_ONE_THREAD, WRITE_EVERY_PAGE);

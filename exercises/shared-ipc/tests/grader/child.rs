@@ -323,7 +323,7 @@ fn each_child_counts_alone() {
             });
             (alone == 1).then_some((f, how, expected))
         });
-        // Each of them comes after each of them.
+        // Each end follows every other one, and itself.
         for (first, ..) in ends.iter().flatten() {
             for (second, how, expected) in ends.iter().flatten() {
                 let _ = run(&numbers, first);
@@ -808,7 +808,7 @@ fn a_process_of_the_child_may_run_on() {
             // SAFETY: only this thread exists in the child, and the new process only makes system calls and reads files.
             let helper = unsafe { libc::fork() };
             if helper == 0 {
-                // It has all descriptors of the child, so that a pipe has no end.
+                // It inherits all descriptors of the child, so a pipe never reaches end of file.
                 let runs = || numbers[0].load(SeqCst) == 0;
                 let waits = || nix::unistd::getppid() != child && waits_in(waiting, "pipe_read");
                 numbers[1].store(u64::from(stays_while(runs, waits)), SeqCst);

@@ -302,7 +302,7 @@ impl Block {
         })
     }
 
-    /// Fills parts of a large block, which takes fewer page faults than to fill all of it.
+    /// Fills parts of a large block, which takes fewer page faults than filling all of it.
     fn fill_parts(&self, seed: usize) {
         self.parts().iter().for_each(|part| part.fill(seed));
     }
