@@ -219,7 +219,7 @@ fn make_results(results: &Path, submissions: &Path) -> Result<()> {
         .with_context(|| format!("{} cannot be read", submissions.display()))?;
     ensure!(
         !resolved(&results.join(TABLE))?.starts_with(folder),
-        "{} is inside the folder of the submissions: name another folder for the results",
+        "{} is the folder of the submissions, or inside it: name another folder for the results",
         results.display()
     );
     fs::create_dir_all(results)

@@ -42,7 +42,7 @@ const RANGES: [usize; 2] = [8 << 30, 1 << 30];
 /// A case for which even 1 GiB of addresses cannot be found is reported as one that could not be graded.
 pub fn page_size(bytes: usize) {
     let Some(free) = RANGES.into_iter().find_map(free_addresses) else {
-        panics::judge_failed("no 1 GiB of addresses is free; see ulimit -v".to_owned());
+        panics::judge_failed("no range of 1 GiB of addresses is free; see ulimit -v".to_owned());
     };
     NEXT_ADDRESS.store(free.start.next_multiple_of(bytes), Ordering::SeqCst);
     END.store(free.end, Ordering::SeqCst);
