@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::os::fd::AsFd;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull, null_mut};
 use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -777,6 +777,38 @@ fn a_pretended_page_size_holds_in_this_process_and_its_children() {
         assert_eq!(page_size(), real);
         // libc still answers for the other names.
         assert!(sysconf(SysconfVar::OPEN_MAX).unwrap() > Some(0));
+    });
+}
+
+/// As an answer maps that makes its system calls without libc.
+fn map_by_raw_call(len: usize) -> *mut u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping overlaps nothing.
+    let start = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            null_mut::<u8>(),
+            len,
+            libc::PROT_NONE,
+            flags,
+            -1,
+            0,
+        )
+    };
+    ptr::with_exposed_provenance_mut(start as usize)
+}
+
+#[test]
+fn raw_calls_map_at_multiples_of_a_pretended_page_size() {
+    passes(|| {
+        const PAGE: usize = 64 << 10;
+        // The kernel would place the next mapping below this one.
+        while map_by_raw_call(page_size()).addr().is_multiple_of(PAGE) {}
+        pretend::page_size(PAGE);
+        for pages in [1, 2, 4, 1, 64, 1, 3] {
+            let start = map_by_raw_call(pages * PAGE);
+            assert!(start.addr().is_multiple_of(PAGE), "{start:p}");
+        }
     });
 }
 

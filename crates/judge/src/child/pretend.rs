@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
+use nix::errno::Errno;
 use nix::libc;
 
 use super::{filter, panics, state};
+use crate::procfs::{self, MapsLine};
 
 /// The page size to report, or 0 for the real one.
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
@@ -37,35 +39,71 @@ const RANGES: [usize; 2] = [8 << 30, 1 << 30];
 /// `mincore` reports on pages of this size, in this process and in the processes that it forks.
 ///
 /// The kernel's pages stay as they are, so `bytes` must be a multiple of their size. Raw system calls, which bypass
-/// libc, see the real page size.
+/// libc, see the real page size. The kernel places their mappings at multiples of `bytes` as long as all lengths are such
+/// multiples, too.
 ///
 /// A case for which even 1 GiB of addresses cannot be found is reported as one that could not be graded.
 pub fn page_size(bytes: usize) {
     let Some(free) = RANGES.into_iter().find_map(free_addresses) else {
         panics::judge_failed("no range of 1 GiB of addresses is free; see ulimit -v".to_owned());
     };
+    align_gaps(bytes);
     NEXT_ADDRESS.store(free.start.next_multiple_of(bytes), Ordering::SeqCst);
     END.store(free.end, Ordering::SeqCst);
     PLACED.store(false, Ordering::SeqCst);
     PAGE_SIZE.store(bytes, Ordering::SeqCst);
 }
 
-/// Whether `mmap` has placed a mapping since `page_size`. It has not if the answer makes raw system calls.
-pub fn has_placed_a_mapping() -> bool {
-    PLACED.load(Ordering::Relaxed)
+/// Whether the next mapping will be at a multiple of the pretended page size: `mmap` has placed one since `page_size`, or
+/// the lengths of raw system calls were multiples, too.
+pub fn places_mappings() -> bool {
+    let multiple = |bytes| free_addresses(bytes).is_some_and(|free| free.start % bytes == 0);
+    PLACED.load(Ordering::Relaxed) || pretended().is_none_or(multiple)
 }
 
-/// Returns a range of `len` bytes in which nothing is mapped.
+/// Returns a range of `len` bytes in which nothing is mapped, and where the kernel would place a mapping.
 fn free_addresses(len: usize) -> Option<Range<usize>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // `libc::mmap` is the override, which would choose the address.
     // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
-    let free = unsafe { libc::mmap(null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
-    if free == libc::MAP_FAILED {
-        return None;
-    }
+    let free = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            null_mut::<u8>(),
+            len,
+            libc::PROT_NONE,
+            flags,
+            -1,
+            0,
+        )
+    };
+    let start = usize::try_from(Errno::result(free).ok()?).ok()?;
     // SAFETY: the range was mapped just now, and nothing uses it.
-    unsafe { libc::munmap(free, len) };
-    Some(free.addr()..free.addr() + len)
+    unsafe { libc::syscall(libc::SYS_munmap, start, len) };
+    Some(start..start + len)
+}
+
+/// Makes each gap between two mappings end at a multiple of `bytes`, with an inaccessible mapping at its end: the kernel
+/// places a new mapping at the end of a gap. Correct code may rely on mappings at whole pages of the size that `sysconf`
+/// reports.
+fn align_gaps(bytes: usize) {
+    let maps = procfs::read("/proc/self/maps").unwrap_or_default();
+    let lines: Vec<_> = maps.lines().filter_map(MapsLine::parse).collect();
+    for (before, after) in lines.iter().zip(lines.iter().skip(1)) {
+        let end = after.range.start as usize;
+        let start = (end - end % bytes).max(before.range.end as usize);
+        // The kernel places nothing below the stack, which grows down.
+        if start < end && after.name != "[stack]" {
+            let flags = libc::MAP_PRIVATE
+                | libc::MAP_ANONYMOUS
+                | libc::MAP_NORESERVE
+                | libc::MAP_FIXED_NOREPLACE;
+            let place = std::ptr::without_provenance_mut(start);
+            // Without it, only the placement of raw system calls is worse.
+            // SAFETY: with MAP_FIXED_NOREPLACE the kernel replaces no mapping.
+            unsafe { libc::mmap(place, end - start, libc::PROT_NONE, flags, -1, 0) };
+        }
+    }
 }
 
 /// From here on `madvise` fails with EINVAL for MADV_POPULATE_READ and MADV_POPULATE_WRITE, as on a kernel before 5.14.

@@ -9,7 +9,7 @@ const ODD: usize = LARGE - 64;
 const SHORTER: usize = 150 * KIB;
 
 /// Not a multiple of any page size.
-const ODD_FOR_ALL: usize = 200_123;
+pub const ODD_FOR_ALL: usize = 200_123;
 
 #[test]
 fn usable_to_the_last_byte() {
