@@ -210,7 +210,10 @@ fn become_case(request: &Request, descriptors: Descriptors) {
     // In its own session the case can neither join the judge's process group nor use its terminal.
     // SAFETY: the call takes nothing.
     unsafe { libc::setsid() };
-    request.filters.install(calls);
+    if let Err(error) = request.filters.install(calls) {
+        reply(control, -(error as Reply));
+        exit_now(1);
+    }
     set_dumpable(true);
     // SAFETY: the call takes nothing.
     reply(control, unsafe { libc::getpid() });

@@ -72,6 +72,9 @@ pub fn not_started(error: &io::Error) -> String {
         Some(libc::EAGAIN) => "your user may not start more processes (ulimit -u), end some",
         Some(libc::ENOMEM) => "end other programs",
         Some(libc::EMFILE) => "raise the limit on open files (ulimit -n)",
+        Some(libc::ETOOMANYREFS) => {
+            "processes of your user have sent many descriptors that nobody has received, end them"
+        }
         Some(libc::ENOENT) if !Path::new(THIS_PROGRAM).exists() => "/proc is not mounted here",
         _ => return error.to_string(),
     };
@@ -100,10 +103,11 @@ pub enum Step {
     HugePages,
     Subreaper,
     Socket,
+    Listener,
 }
 
 impl Step {
-    const ALL: [Step; 7] = [
+    const ALL: [Step; 8] = [
         Step::Rlimits,
         Step::Events,
         Step::Session,
@@ -111,6 +115,7 @@ impl Step {
         Step::HugePages,
         Step::Subreaper,
         Step::Socket,
+        Step::Listener,
     ];
 
     fn call(self) -> &'static str {
@@ -122,6 +127,7 @@ impl Step {
             Step::HugePages => "prctl(PR_SET_THP_DISABLE)",
             Step::Subreaper => "prctl(PR_SET_CHILD_SUBREAPER)",
             Step::Socket => "fcntl",
+            Step::Listener => "sendmsg",
         }
     }
 }
@@ -217,7 +223,8 @@ fn start_untraced(
         let at = |step| move |error| (step, error);
         refusals.install();
         // Before the limit on open files, which also limits what may be sent.
-        reports.install(ends.calls.as_raw_fd());
+        let sent = reports.install(ends.calls.as_raw_fd());
+        sent.map_err(at(Step::Listener))?;
         // Before dup2, which fails at or above the limit on open files.
         rlimits.apply(None).map_err(at(Step::Rlimits))?;
         isolate(rlimits.files)?;

@@ -117,7 +117,12 @@ impl Reports {
 
     /// Installs the programs in this process, after those of `Refusals`, and sends the descriptor on which the judge is
     /// notified through `socket`. Makes only system calls.
-    pub fn install(&self, socket: RawFd) {
+    ///
+    /// A kernel that cannot notify gets the other program.
+    ///
+    /// # Errors
+    /// Returns an error if the descriptor cannot be sent. Calls would fail with ENOSYS then, so the case must not begin.
+    pub fn install(&self, socket: RawFd) -> Result<(), Errno> {
         // Otherwise a signal handler that runs while the call waits for the judge ends it with EINTR, with which `kill`
         // never fails. Linux 5.18 and earlier reject the flag.
         let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
@@ -130,10 +135,11 @@ impl Reports {
             Ok(listener) => {
                 // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
                 let listener = unsafe { OwnedFd::from_raw_fd(listener as RawFd) };
-                let _ = descriptors::send(socket, &0_u8, [listener.as_raw_fd()]);
+                descriptors::send(socket, &0_u8, [listener.as_raw_fd()])
             }
             Err(_) => {
                 let _ = load(&self.no_signals, 0);
+                Ok(())
             }
         }
     }
@@ -356,4 +362,30 @@ pub fn receive(socket: &UnixDatagram) -> Option<OwnedFd> {
     let [listener] = received.ok()??;
     // SAFETY: the kernel has just created the descriptor for this process, and nothing else owns it.
     Some(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_cannot_be_sent_is_an_error() {
+        let reports = Reports::new(getpid(), true).unwrap();
+        // SAFETY: the child only makes system calls.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                let status = reports
+                    .install(-1)
+                    .map_or_else(|error| error as i32, |()| 0);
+                // SAFETY: the call ends the process.
+                unsafe { libc::_exit(status) }
+            }
+        };
+        let ended = waitpid(child, None).unwrap();
+        assert_eq!(ended, WaitStatus::Exited(child, Errno::EBADF as i32));
+    }
 }
