@@ -33,6 +33,9 @@ const SECTIONS: [&str; 15] = [
     ".text",
 ];
 
+/// What is in the mangled names of functions of the judge, by both schemes of the compiler.
+const JUDGES: [&str; 3] = ["_ZN5judge", "$LT$judge..", "_5judge"];
+
 /// Returns why the answer in `library` is rejected, as a sentence.
 ///
 /// # Errors
@@ -75,10 +78,12 @@ fn foreign(line: &str) -> Option<String> {
             "the answer has an indirect function, `{name}`, which runs code before the judge's own; no task needs it"
         ));
     }
+    // The hash in the name of a function of the judge is the same in a student's clone, so its name can be copied.
+    let is_judges = JUDGES.iter().any(|part| name.contains(part));
     // The address of the function by which exceptions pass is in each object file.
     let is_compilers =
         name.starts_with("_ZN") || name.starts_with("_R") || name == "DW.ref.rust_eh_personality";
-    (*binding != "LOCAL" && *section != "UND" && !is_compilers).then(|| {
+    (*binding != "LOCAL" && *section != "UND" && (!is_compilers || is_judges)).then(|| {
         format!(
             "the answer defines the symbol `{name}`, which can replace a function of the whole program; no task needs it"
         )
@@ -115,7 +120,7 @@ mod tests {
             "     3: 0000000000000000     9 FUNC    LOCAL  DEFAULT    4 local",
             "     5: 0000000000000000     0 NOTYPE  GLOBAL DEFAULT  UND memcmp",
             "     6: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN1a1b17h0E",
-            "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvC1a1b",
+            "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvCs12_1a1b",
             "     8: 0000000000000000     8 OBJECT  WEAK   HIDDEN     9 DW.ref.rust_eh_personality",
         ] {
             assert_eq!(foreign(line), None, "{line}");
@@ -138,7 +143,15 @@ mod tests {
                 "symbol `write`",
             ),
             (
-                "    14: 0000000000000000     4 IFUNC   LOCAL  DEFAULT   11 chosen",
+                "    14: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN5judge5child6panics4skip17h0E",
+                "symbol `_ZN5judge5child6panics4skip17h0E`",
+            ),
+            (
+                "    15: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN9_$LT$judge..Steps$GT$4stop17h0E",
+                "symbol `_ZN9_$LT$judge..Steps",
+            ),
+            (
+                "    16: 0000000000000000     4 IFUNC   LOCAL  DEFAULT   11 chosen",
                 "function, `chosen`",
             ),
         ] {
