@@ -757,7 +757,7 @@ fn a_session_begins_with_the_first_unsolved_exercise() {
 
     // The log records it as solved, but the file is newer.
     watching.types("reset");
-    watching.waits_for("Your file is");
+    watching.waits_for("A copy of your file is");
     watching.waits_for("Next: by_hand.");
     watching.types("q");
     watching.waits_for("Your answers are as you saved them.");
@@ -984,7 +984,7 @@ fn reset_keeps_the_answer() {
     let (status, stdout, _) = run(&mut workbook(&copy, &["reset", "private-alloc"]));
     assert_eq!(status, Some(0), "{stdout}");
     let kept = stdout
-        .split("Your file is ")
+        .split("A copy of your file is ")
         .nth(1)
         .expect("the path of the copy");
     let kept = kept.trim().trim_end_matches('.');
