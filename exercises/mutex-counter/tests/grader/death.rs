@@ -297,7 +297,11 @@ fn reported_during_a_panic() {
                 );
             }
             let adds = Caller::enter(|| during_a_panic(|| add_one(&counter)));
-            expect_entry(when, adds.outcome(), Entry::OwnerDied, 7);
+            let when = match reads {
+                true => format!("{when}, and after get() in such a destructor"),
+                false => when.to_owned(),
+            };
+            expect_entry(&when, adds.outcome(), Entry::OwnerDied, 7);
             let outcome = add_one_elsewhere(&counter);
             let reported = "After an owner's death had been reported to a with_lock that a destructor called during a panic";
             let advice = format!(
