@@ -21,11 +21,21 @@ fn copy() -> MutexGuard<'static, Copy> {
     static COPIES: LazyLock<[Mutex<Copy>; 2]> =
         LazyLock::new(|| ["copy-1", "copy-2"].map(|name| Mutex::new(Copy::make(name))));
     let [first, second] = &*COPIES;
-    match first.try_lock() {
+    let copy = match first.try_lock() {
         Ok(copy) => copy,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => second.lock().unwrap_or_else(PoisonError::into_inner),
-    }
+    };
+    // The test before has left its answers.
+    copy.reset();
+    copy
+}
+
+/// An answer to the warm-up that fails, and is not the stub's.
+fn wrong_warm_up(copy: &Copy) -> String {
+    let flags = "MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE";
+    copy.solution_of("warm-up")
+        .replace("MapFlags::MAP_SHARED", flags)
 }
 
 /// For tests that run trybuild. It has one project for both copies, whose lock expires on a busy machine.
@@ -118,17 +128,17 @@ fn a_build_of_the_drill_is_announced() {
 #[test]
 fn an_answer_in_one_clone_is_not_graded_in_another() {
     let copy = copy();
-    let (all, _) = all_cases("private-alloc");
+    let (all, _) = all_cases("warm-up");
     let name = copy.root.file_name().expect("a name").to_string_lossy();
     let other = Copy::with_version_of("other", &name);
-    copy.answer(&copy.solution());
-    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    copy.answer_to("warm-up", &copy.solution_of("warm-up"));
+    let (status, stdout, _) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     assert_eq!(status, Some(0), "{stdout}");
-    let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "private-alloc"]));
+    let (_, stdout, stderr) = run(&mut workbook(&other, &["grade", "warm-up"]));
     let sum = format!("\n0 of {all} passed");
     assert!(stdout.contains(&sum), "{stdout}{stderr}");
-    copy.answer(&copy.solution());
-    let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    copy.answer_to("warm-up", &copy.solution_of("warm-up"));
+    let (_, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     let sum = format!("\n{all} of {all} passed");
     assert!(stdout.contains(&sum), "{stdout}{stderr}");
 }
@@ -258,8 +268,8 @@ fn a_stage_whose_signatures_are_the_stubs_is_not_started() {
 #[test]
 fn a_solved_exercise_is_status_0() {
     let copy = copy();
-    copy.answer(&copy.solution());
-    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    copy.answer_to("warm-up", &copy.solution_of("warm-up"));
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     assert_eq!(status, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("Solved."), "{stdout}");
     assert!(
@@ -399,12 +409,12 @@ fn an_answer_with_another_interface_gets_one_sentence() {
 }
 
 /// The solution, and code that runs before main, in the judge itself.
-fn with_constructor(copy: &Copy, body: &str) -> String {
+fn with_constructor(solution: String, body: &str) -> String {
     let constructor = format!(
         "#[used]\n#[unsafe(link_section = \".init_array\")]\nstatic BEGIN: extern \"C\" fn() = begin;\n\
          extern \"C\" fn begin() {{\n{body}\n}}\n"
     );
-    copy.solution() + &constructor
+    solution + &constructor
 }
 
 /// Nothing distinguishes it from a grader that the machine has ended.
@@ -412,7 +422,7 @@ fn with_constructor(copy: &Copy, body: &str) -> String {
 fn a_grader_that_ends_without_verdicts_could_not_grade() {
     let copy = copy();
     let hostile = "if std::env::var_os(\"JUDGE_REPORT\").is_some() { std::process::exit(0); }";
-    copy.answer(&with_constructor(&copy, hostile));
+    copy.answer(&with_constructor(copy.solution(), hostile));
     let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc", "--json"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     let document: Value = serde_json::from_str(&stdout).expect("one JSON document");
@@ -428,16 +438,16 @@ fn a_grader_that_ends_without_verdicts_could_not_grade() {
 fn code_around_main_that_does_not_end_is_stopped() {
     let copy = copy();
     let body = "loop { std::thread::sleep(std::time::Duration::from_secs(60)) }";
-    let before = with_constructor(&copy, body);
+    let before = with_constructor(copy.solution_of("warm-up"), body);
     let after = before.replace(".init_array", ".fini_array");
     let sentences = [
         "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.",
         "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end.",
     ];
     for (answer, sentence) in [before, after].iter().zip(sentences) {
-        copy.answer(answer);
+        copy.answer_to("warm-up", answer);
         let begun = Instant::now();
-        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
         assert_eq!(status, Some(2), "{stdout}{stderr}");
         assert!(stderr.contains(sentence), "{stderr}");
         assert!(begun.elapsed() < LIMIT);
@@ -452,8 +462,11 @@ fn code_before_main_that_ends_the_test_program_is_named() {
         ("panic!(\"in a constructor\")", "was killed by SIGABRT"),
     ];
     for (body, how) in ends {
-        copy.answer(&with_constructor(&copy, body));
-        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+        copy.answer_to(
+            "warm-up",
+            &with_constructor(copy.solution_of("warm-up"), body),
+        );
+        let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
         assert_eq!(status, Some(2), "{stdout}{stderr}");
         let sentence = format!(
             "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array)."
@@ -466,13 +479,16 @@ fn code_before_main_that_ends_the_test_program_is_named() {
 fn forged_verdicts_are_not_believed() {
     let copy = copy();
     let forge = "if let Some(path) = std::env::var_os(\"JUDGE_REPORT\") {\n\
-                 let line = r#\"{\"case\":\"region::extra\",\"verdict\":\"passed\",\"kind\":\"passed\",\"sentence\":null}\"#;\n\
+                 let line = r#\"{\"case\":\"flag::extra\",\"verdict\":\"passed\",\"kind\":\"passed\",\"sentence\":null}\"#;\n\
                  use std::io::Write;\n\
                  let mut file = std::fs::File::options().append(true).open(path).unwrap();\n\
                  file.write_all(b\"\\xff\\xfe\\n\").unwrap();\n\
                  writeln!(file, \"{line}\").unwrap();\n}";
-    copy.answer(&with_constructor(&copy, forge));
-    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    copy.answer_to(
+        "warm-up",
+        &with_constructor(copy.solution_of("warm-up"), forge),
+    );
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     assert_eq!(status, Some(2), "{stdout}{stderr}");
     let sentence = "lines of the judge's report were not written by the judge: the answer writes verdicts of its own.";
     assert!(stderr.contains(sentence), "{stderr}");
@@ -739,8 +755,7 @@ fn a_save_during_a_grading_restarts_it() {
 fn a_session_begins_with_the_first_unsolved_exercise() {
     let copy = copy();
     copy.answer(&copy.solution());
-    let warm_up = fs::read_to_string(copy.root.join("solutions/src/warm_up.rs")).unwrap();
-    copy.answer_to("warm-up", &warm_up);
+    copy.answer_to("warm-up", &copy.solution_of("warm-up"));
     for solved in ["warm-up", "private-alloc"] {
         run(&mut workbook(&copy, &["grade", solved]));
     }
@@ -930,22 +945,25 @@ fn an_exercise_is_solved_without_its_bonus_stages() {
 #[test]
 fn a_changed_stub_is_reported_once() {
     let copy = copy();
-    copy.answer(&copy.solution());
-    run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    let stub = copy.root.join("exercises/private-alloc/stub.rs");
+    copy.answer_to("warm-up", &copy.solution_of("warm-up"));
+    run(&mut workbook(&copy, &["grade", "warm-up"]));
+    let stub = copy.root.join("exercises/warm-up/stub.rs");
     let before = fs::read_to_string(&stub).unwrap();
     fs::write(&stub, before.clone() + "// new in this version\n").unwrap();
-    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     fs::write(&stub, before).unwrap();
     assert!(
-        stderr.contains("The stub of private-alloc has changed"),
+        stderr.contains("The stub of warm-up has changed"),
         "{stderr}"
     );
     assert!(stderr.contains("+// new in this version"), "{stderr}");
-    let file = copy.root.join("exercises/private-alloc/src/lib.rs");
-    assert_eq!(fs::read_to_string(file).unwrap(), copy.solution());
-    run(&mut workbook(&copy, &["grade", "private-alloc"]));
-    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "private-alloc"]));
+    let file = copy.root.join("exercises/warm-up/src/lib.rs");
+    assert_eq!(
+        fs::read_to_string(file).unwrap(),
+        copy.solution_of("warm-up")
+    );
+    run(&mut workbook(&copy, &["grade", "warm-up"]));
+    let (_, _, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
     assert!(!stderr.contains("has changed"), "reported twice: {stderr}");
 }
 
@@ -954,16 +972,12 @@ fn every_grading_is_recorded() {
     let copy = copy();
     let home = tempfile::tempdir().expect("a folder");
     let grade = |answer: &str| {
-        copy.answer(answer);
-        run(workbook(&copy, &["grade", "private-alloc", "--json"])
-            .env("WORKBOOK_HOME", home.path()));
+        copy.answer_to("warm-up", answer);
+        run(workbook(&copy, &["grade", "warm-up", "--json"]).env("WORKBOOK_HOME", home.path()));
     };
-    grade(&copy.solution());
-    grade(
-        &copy
-            .solution()
-            .replace("unsafe impl Sync for Region {}", ""),
-    );
+    let solution = copy.solution_of("warm-up");
+    grade(&solution);
+    grade(&wrong_warm_up(&copy));
     let log = Log::in_folder(home.path());
     let records = log.read().expect("a log").records;
     let summary = |record: &Record| match record {
@@ -972,7 +986,7 @@ fn every_grading_is_recorded() {
     };
     let recorded: Vec<_> = records.iter().map(summary).collect();
     let expected = [(true, false), (false, true)];
-    let expected = expected.map(|(solved, failed)| ("private-alloc".to_owned(), solved, failed));
+    let expected = expected.map(|(solved, failed)| ("warm-up".to_owned(), solved, failed));
     assert_eq!(recorded, expected);
 }
 
@@ -1300,12 +1314,8 @@ fn an_exported_insta_update_changes_no_snapshot() {
 fn a_fault_of_the_machine_is_status_2_and_not_recorded() {
     let copy = copy();
     let home = tempfile::tempdir().expect("a folder");
-    copy.answer(
-        &copy
-            .solution()
-            .replace("libc::MAP_PRIVATE", "libc::MAP_SHARED"),
-    );
-    let arguments = ["grade", "private-alloc", "--json"];
+    copy.answer_to("warm-up", &wrong_warm_up(&copy));
+    let arguments = ["grade", "warm-up", "--json"];
     let (status, stdout, _) = run(&mut workbook(&copy, &arguments));
     assert_eq!(status, Some(1), "{stdout}");
 

@@ -41,11 +41,17 @@ impl Copy {
         ] {
             copy_all(&clone.join(part), &root.join(part)).expect("the clone can be copied");
         }
+        let copy = Copy::adopt(root, version_of);
         // The clone's files may be answers already.
-        for exercise in course::exercise::Exercise::all(&root).expect("exercises") {
+        copy.reset();
+        copy
+    }
+
+    /// Makes the stub of each exercise its answer.
+    pub fn reset(&self) {
+        for exercise in course::exercise::Exercise::all(&self.root).expect("exercises") {
             fs::copy(exercise.stub(), exercise.answer()).expect("a stub");
         }
-        Copy::adopt(root, version_of)
     }
 
     /// Uses a folder in the clone that is a copy already, and gives it another version.
@@ -63,10 +69,15 @@ impl Copy {
         Copy { root, target }
     }
 
-    /// The reference solution.
+    /// The reference solution of private-alloc.
     pub fn solution(&self) -> String {
-        let path = self.root.join("solutions/src/private_alloc.rs");
-        fs::read_to_string(path).expect("a solution")
+        self.solution_of("private-alloc")
+    }
+
+    /// The reference solution of that exercise.
+    pub fn solution_of(&self, exercise: &str) -> String {
+        let file = format!("solutions/src/{}.rs", exercise.replace('-', "_"));
+        fs::read_to_string(self.root.join(file)).expect("a solution")
     }
 
     /// Makes `text` the answer to private-alloc.
