@@ -158,9 +158,15 @@ fn an_interrupted_command_leaves_nothing_behind() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().expect("the command starts");
-    // One folder has the object, the other one the inputs.
+    // One folder has the object, the other one the inputs. Those of rustc have another prefix.
     let begun = Instant::now();
-    let folders = || fs::read_dir(folder.path()).expect("a folder").count();
+    let folders = || {
+        let entries = fs::read_dir(folder.path()).expect("a folder").flatten();
+        let names = entries.map(|entry| entry.file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with(".tmp"))
+            .count()
+    };
     while folders() < 2 {
         assert!(begun.elapsed() < Duration::from_secs(300), "nothing runs");
         thread::sleep(Duration::from_millis(20));
