@@ -373,11 +373,14 @@ mod tests {
 
     #[test]
     fn a_listener_that_cannot_be_sent_is_an_error() {
+        let refusals = Refusals::new().unwrap();
         let reports = Reports::new(getpid(), true).unwrap();
         // SAFETY: the child only makes system calls.
         let child = match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
+                // An unprivileged process may install a program only after it has given up new privileges.
+                refusals.install();
                 let status = reports
                     .install(-1)
                     .map_or_else(|error| error as i32, |()| 0);
