@@ -59,7 +59,7 @@ pub enum Stop {
     Deadlock(Vec<String>),
 }
 
-/// How far a case came that stops code at each of its places.
+/// The progress of a case that stops code at each of its places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Places {
     /// The number of the place at which the code was stopped last, counted from 0.

@@ -27,7 +27,7 @@ struct State {
     timers: BTreeSet<String>,
     /// The tasks that job control has stopped.
     halted: BTreeSet<i32>,
-    /// The place for which the case runs code step by step, and since when.
+    /// The place up to which the case runs code step by step, and since when.
     places: Option<(Places, Instant)>,
     stop: Option<Stop>,
 }

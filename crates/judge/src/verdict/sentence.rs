@@ -230,7 +230,7 @@ fn stopped(stop: &Stop) -> String {
     }
 }
 
-/// Why a case is skipped whose time was up before it had stopped the code at each place.
+/// Returns why a case is skipped if its time is up before the code was stopped at each place.
 pub fn many_places(places: Places) -> String {
     format!(
         "the case's time was up when the code had been stopped at {} of the {} places where it changes shared memory",

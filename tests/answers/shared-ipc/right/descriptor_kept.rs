@@ -1,4 +1,5 @@
-//! Each value keeps the descriptor of its memfd, which a clone maps once more. `run_child` looks with WNOWAIT before it reaps.
+//! Each value keeps the descriptor of its memfd, which a clone maps once more. A page behind the value counts the panics of
+//! children. `run_child` looks with WNOWAIT before it reaps.
 
 use nix::libc;
 use std::io;
@@ -7,6 +8,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// Turns the result of a C function into a `Result`.
@@ -142,8 +144,21 @@ fn page_size() -> usize {
 }
 
 impl<T: FromBytes + Sync> Shared<T> {
+    /// The pages of the value, and one page behind them, in which a child counts its panics.
     fn size() -> usize {
-        size_of::<T>().max(1).next_multiple_of(page_size())
+        Shared::<T>::value_size() + page_size()
+    }
+
+    fn value_size() -> usize {
+        size_of::<T>().next_multiple_of(page_size())
+    }
+
+    /// The number of panics in children of `run_child`, for those who debug.
+    fn panics(&self) -> &AtomicU64 {
+        // SAFETY: the page is behind those of the value.
+        let page = unsafe { self.value.byte_add(Self::value_size()) };
+        // SAFETY: the page is mapped, and zero at first.
+        unsafe { AtomicU64::from_ptr(page.as_ptr().cast()) }
     }
 
     /// Maps a `T` whose bytes are zero.
@@ -189,6 +204,9 @@ impl<T: FromBytes + Sync> Shared<T> {
         if child == 0 {
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| f(self)));
             let status = if outcome.is_ok() { 0 } else { 101 };
+            if outcome.is_err() {
+                self.panics().fetch_add(1, Ordering::Relaxed);
+            }
             let _leaked = ManuallyDrop::new(outcome);
             // SAFETY: _exit only ends the process.
             unsafe { libc::_exit(status) };
@@ -200,7 +218,10 @@ impl<T: FromBytes + Sync> Shared<T> {
         let status = unsafe { info.si_status() };
         match (info.si_code, status) {
             (libc::CLD_EXITED, 0) => Ok(()),
-            (libc::CLD_EXITED, 101) => Err(io::Error::other("the child panicked")),
+            (libc::CLD_EXITED, 101) => Err(io::Error::other(format!(
+                "the child panicked, {} panics so far",
+                self.panics().load(Ordering::Relaxed)
+            ))),
             (libc::CLD_EXITED, _) => Err(io::Error::other(format!(
                 "the child ended with status {status}"
             ))),
