@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -215,6 +216,15 @@ fn class_command() -> Command {
             .value_parser(value_parser!(PathBuf))
             .required(true)
     };
+    let minutes = || {
+        option(
+            "minutes",
+            "MINUTES",
+            "What all cases of a submission may take together; those without a verdict then earn nothing",
+        )
+        .value_parser(value_parser!(u16).range(1..))
+        .default_value("30")
+    };
     Command::new("class")
         .about("Grade the answers of a class, each in its own sandbox, for teachers")
         .long_about(
@@ -242,7 +252,8 @@ fn class_command() -> Command {
                 .arg(
                     option("jobs", "JOBS", "Number of submissions at a time; by default one for each processor")
                         .value_parser(value_parser!(u16).range(1..)),
-                ),
+                )
+                .arg(minutes()),
             Command::new("one")
                 .about("Grade one submission, for a program that runs many commands")
                 .arg(exercise())
@@ -257,7 +268,8 @@ fn class_command() -> Command {
                     option("visibility", "WHEN", "When students see the verdicts on Gradescope")
                         .value_parser(gradescope::VISIBILITIES)
                         .default_value("visible"),
-                ),
+                )
+                .arg(minutes()),
             Command::new("questions")
                 .about("Make questions for a student from the system calls of their own answer")
                 .arg(path(RESULT, "A result file"))
@@ -283,11 +295,22 @@ fn run_class(root: &Path, arguments: &ArgMatches) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let exercise: &String = required(arguments, "exercise");
+    let time = |arguments| {
+        let minutes: &u16 = required(arguments, "minutes");
+        Duration::from_secs(u64::from(*minutes) * 60)
+    };
     if command == "grade" {
         let results = arguments.get_one("results").map(PathBuf::as_path);
         let jobs = arguments.get_one::<u16>("jobs").copied();
         let folder: &PathBuf = required(arguments, FOLDER);
-        return class::grade(root, exercise, folder, results, jobs.map(usize::from));
+        return class::grade(
+            root,
+            exercise,
+            folder,
+            results,
+            jobs.map(usize::from),
+            time(arguments),
+        );
     }
     let isolation = match arguments.get_flag("container") {
         true => Isolation::Container,
@@ -302,7 +325,15 @@ fn run_class(root: &Path, arguments: &ArgMatches) -> Result<ExitCode> {
     let visibility: &String = required(arguments, "visibility");
     let gradescope = arguments.get_one("gradescope").map(PathBuf::as_path);
     let gradescope = gradescope.map(|file| (file, visibility.as_str()));
-    class::one(root, exercise, isolation, submission, result, gradescope)
+    class::one(
+        root,
+        exercise,
+        isolation,
+        submission,
+        result,
+        gradescope,
+        time(arguments),
+    )
 }
 
 // The names of positional arguments, as `--help` shows them.

@@ -38,6 +38,30 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The folder of what all submissions need.
+fn prepared() -> PathBuf {
+    root().join(".workbook/class").join(EXERCISE)
+}
+
+/// The program that a submission becomes.
+fn program() -> PathBuf {
+    let built: serde_json::Value =
+        serde_json::from_str(&read(prepared().join("built.json"))).expect("JSON");
+    built["program"].as_str().expect("a path").into()
+}
+
+/// A library with which submissions are linked.
+fn library(name: &str) -> PathBuf {
+    let program = program();
+    let folder = fs::read_dir(program.parent().expect("a folder")).expect("a folder");
+    let mut paths = folder.flatten().map(|entry| entry.path());
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib")
+    };
+    paths.find(is_it).expect("the library")
+}
+
 fn stub() -> String {
     read(exercise().stub())
 }
@@ -527,6 +551,48 @@ fn replaced_symbols_are_rejected() {
     expect_rejected(&class.one("folder"), "the answer cannot be linked");
 }
 
+/// The library is one that the judge uses. Its names are the same in a student's clone.
+#[test]
+fn a_function_of_another_library_is_not_replaced() {
+    // Prepares the exercise.
+    grade(&stub());
+    let symbols = Command::new("nm")
+        .args(["--defined-only", "--extern-only", "--format=just-symbols"])
+        .arg(library("serde_json"))
+        .output()
+        .expect("nm starts");
+    let symbols = String::from_utf8(symbols.stdout).expect("text");
+    let symbol = symbols.lines().find(|name| name.contains("serde_json"));
+    let symbol = symbol.expect("a function of the library");
+    let replaces =
+        format!("#[unsafe(export_name = {symbol:?})]\npub extern \"C\" fn replaces() {{}}\n");
+    let note = format!("the answer defines the symbol `{symbol}`, which can");
+    expect_rejected(&grade(&(stub() + &replaces)), &note);
+}
+
+/// Most cases wait. There is time for some of them.
+#[test]
+fn a_submission_that_waits_again_and_again_is_stopped() {
+    let solution = solution();
+    let begin = "pub fn new(len: usize) -> io::Result<Region> {";
+    let waits = format!("{begin}\n        std::thread::sleep(std::time::Duration::MAX);");
+    assert!(solution.contains(begin));
+    let class = Class::new();
+    class.write("student.rs", &solution.replace(begin, &waits));
+    let outcome = class.one_with("student.rs", |command| {
+        command.args(["--minutes", "1"]);
+    });
+    assert_eq!(outcome.status, Status::Graded, "{outcome:#?}");
+    let note = "of the cases had no verdict when the time of the whole submission was over";
+    assert!(outcome.note.contains(note), "{outcome:#?}");
+    assert!((1.0..80.0).contains(&points(&outcome)), "{outcome:#?}");
+    let names = |outcome: &Outcome| -> Vec<_> {
+        let cases = outcome.cases.iter();
+        cases.map(|case| case.name.clone()).collect()
+    };
+    assert_eq!(names(&outcome), names(&grade(&solution)));
+}
+
 #[test]
 fn a_word_for_a_symbol_is_no_symbol() {
     let mentioned = "/// No `no_mangle` here, and no global_asm.\npub const WORD: &str = \"no_mangle\";\n\
@@ -577,25 +643,15 @@ fn an_answer_reaches_nothing_but_its_own_folder() {
     assert_eq!(points(&other), 80.0, "{other:#?}");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let prepared = root().join(".workbook/class");
-    let built: serde_json::Value =
-        serde_json::from_str(&read(prepared.join(EXERCISE).join("built.json"))).expect("JSON");
-    let program = built["program"].as_str().expect("a path").to_owned();
-    let dependencies = Path::new(&program).parent().expect("a folder");
-    let judge_library = fs::read_dir(dependencies)
-        .expect("a folder")
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.display().to_string().contains("/libjudge-"));
     let paths = [
         ("@SOLUTION@", exercise().solution()),
         ("@ANSWERS@", exercise().answers()),
         ("@RESULT@", class.result("one", "other.rs")),
         ("@OTHER@", class.path("other.rs")),
         ("@GRADER@", exercise().grader().join("main.rs")),
-        ("@JUDGE@", prepared.join(EXERCISE).join("judge")),
-        ("@PROGRAM@", program.clone().into()),
-        ("@DEPENDENCY@", judge_library.expect("the judge")),
+        ("@JUDGE@", prepared().join("judge")),
+        ("@PROGRAM@", program()),
+        ("@DEPENDENCY@", library("judge")),
         ("@ADDRESS@", address.into()),
     ];
     let mut probe = attack("probe");

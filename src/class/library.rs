@@ -3,7 +3,8 @@
 //! The source does not tell: an assembler's text defines symbols and sections as well as attributes do, and an attribute
 //! may come from a macro.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,30 +34,88 @@ const SECTIONS: [&str; 15] = [
     ".text",
 ];
 
-/// What is in the mangled names of functions of the judge, by both schemes of the compiler.
-const JUDGES: [&str; 3] = ["_ZN5judge", "$LT$judge..", "_5judge"];
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(60),
+    output: 64 << 20,
+};
 
-/// Returns why the answer in `library` is rejected, as a sentence.
+fn readelf() -> Command {
+    let mut command = Command::new("readelf");
+    command.args(["--sections", "--symbols", "--wide"]);
+    command
+}
+
+fn output(mut command: Command) -> Result<String> {
+    let ran = process::run(&mut command, LIMITS)
+        .context("readelf cannot be started; it is part of GNU binutils")?;
+    ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
+    Ok(ran.stdout)
+}
+
+/// Returns the symbols that the libraries define.
 ///
 /// # Errors
 /// Returns an error if readelf(1) cannot be run.
-pub fn rejected(sandbox: &Sandbox, library: &Path) -> Result<Option<String>> {
-    const LIMITS: Limits = Limits {
-        time: Duration::from_secs(60),
-        output: 64 << 20,
-    };
-    let mut command = Command::new("readelf");
-    command
-        .args(["--sections", "--symbols", "--wide"])
-        .arg(library);
-    let ran = process::run(&mut sandbox.compiler(&command)?, LIMITS)
-        .context("readelf cannot be started; it is part of GNU binutils")?;
-    ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
-    Ok(ran.stdout.lines().find_map(foreign))
+pub fn symbols(libraries: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let mut command = readelf();
+    command.args(libraries);
+    let text = output(command)?;
+    let symbols = text.lines().filter_map(symbol);
+    let defined = symbols.filter(|symbol| symbol.is_defined && !symbol.is_shared());
+    Ok(defined.map(|symbol| symbol.name.to_owned()).collect())
+}
+
+/// Returns why the answer in `library` is rejected, as a sentence. `others` are the symbols of the libraries with which it
+/// is linked.
+///
+/// # Errors
+/// Returns an error if readelf(1) cannot be run.
+pub fn rejected(
+    sandbox: &Sandbox,
+    library: &Path,
+    others: &BTreeSet<String>,
+) -> Result<Option<String>> {
+    let mut command = readelf();
+    command.arg(library);
+    let text = output(sandbox.compiler(&command)?)?;
+    Ok(text.lines().find_map(|line| foreign(line, others)))
+}
+
+/// A symbol of a library.
+struct Symbol<'a> {
+    name: &'a str,
+    kind: &'a str,
+    /// Whether other object files can use it, and its definition is here.
+    is_defined: bool,
+}
+
+impl Symbol<'_> {
+    /// Whether each object file has it: the address of the function by which exceptions pass.
+    fn is_shared(&self) -> bool {
+        self.name == "DW.ref.rust_eh_personality"
+    }
+
+    /// Whether the compiler has chosen its name.
+    fn is_mangled(&self) -> bool {
+        self.name.starts_with("_ZN") || self.name.starts_with("_R")
+    }
+}
+
+/// The symbol in a line of readelf: number, value, size, type, binding, visibility, section and name.
+fn symbol(line: &str) -> Option<Symbol<'_>> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (number, kind) = (fields.first()?, fields.get(3)?);
+    number.strip_suffix(':')?.parse::<u64>().ok()?;
+    let (binding, section) = (fields.get(4)?, fields.get(6)?);
+    Some(Symbol {
+        name: fields.get(7).copied().unwrap_or_default(),
+        kind,
+        is_defined: *binding != "LOCAL" && *section != "UND",
+    })
 }
 
 /// What is wrong with the section or the symbol in a line of readelf.
-fn foreign(line: &str) -> Option<String> {
+fn foreign(line: &str, others: &BTreeSet<String>) -> Option<String> {
     if let Some(section) = line.trim_start().strip_prefix('[') {
         let (_, section) = section.split_once(']')?;
         // The first section has no name, and its type is here.
@@ -67,23 +126,16 @@ fn foreign(line: &str) -> Option<String> {
             )
         });
     }
-    // Number, value, size, type, binding, visibility, section and name.
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (number, kind) = (fields.first()?, fields.get(3)?);
-    number.strip_suffix(':')?.parse::<u64>().ok()?;
-    let (binding, section) = (fields.get(4)?, fields.get(6)?);
-    let name = fields.get(7).copied().unwrap_or_default();
-    if *kind == "IFUNC" {
+    let symbol = symbol(line)?;
+    let name = symbol.name;
+    if symbol.kind == "IFUNC" {
         return Some(format!(
             "the answer has an indirect function, `{name}`, which runs code before the judge's own; no task needs it"
         ));
     }
-    // The hash in the name of a function of the judge is the same in a student's clone, so its name can be copied.
-    let is_judges = JUDGES.iter().any(|part| name.contains(part));
-    // The address of the function by which exceptions pass is in each object file.
-    let is_compilers =
-        name.starts_with("_ZN") || name.starts_with("_R") || name == "DW.ref.rust_eh_personality";
-    (*binding != "LOCAL" && *section != "UND" && (!is_compilers || is_judges)).then(|| {
+    // The hash in a mangled name is the same in a student's clone, so that it can be copied.
+    let is_own = symbol.is_shared() || symbol.is_mangled() && !others.contains(name);
+    (symbol.is_defined && !is_own).then(|| {
         format!(
             "the answer defines the symbol `{name}`, which can replace a function of the whole program; no task needs it"
         )
@@ -106,6 +158,11 @@ fn is_foreign_section(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn others() -> BTreeSet<String> {
+        let names = ["_ZN5judge5child6panics4skip17h0E", "_RNvCs5_5judge4skip"];
+        names.map(str::to_owned).into()
+    }
+
     #[test]
     fn only_what_acts_on_the_whole_program_is_foreign() {
         for line in [
@@ -123,7 +180,7 @@ mod tests {
             "     7: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvCs12_1a1b",
             "     8: 0000000000000000     8 OBJECT  WEAK   HIDDEN     9 DW.ref.rust_eh_personality",
         ] {
-            assert_eq!(foreign(line), None, "{line}");
+            assert_eq!(foreign(line, &others()), None, "{line}");
         }
         for (line, what) in [
             (
@@ -147,15 +204,15 @@ mod tests {
                 "symbol `_ZN5judge5child6panics4skip17h0E`",
             ),
             (
-                "    15: 0000000000000000     9 FUNC    GLOBAL DEFAULT    4 _ZN9_$LT$judge..Steps$GT$4stop17h0E",
-                "symbol `_ZN9_$LT$judge..Steps",
+                "    15: 0000000000000000     9 FUNC    GLOBAL HIDDEN     4 _RNvCs5_5judge4skip",
+                "symbol `_RNvCs5_5judge4skip`",
             ),
             (
                 "    16: 0000000000000000     4 IFUNC   LOCAL  DEFAULT   11 chosen",
                 "function, `chosen`",
             ),
         ] {
-            let sentence = foreign(line).expect("it is foreign");
+            let sentence = foreign(line, &others()).expect("it is foreign");
             assert!(sentence.contains(what), "{sentence}");
         }
     }

@@ -1,8 +1,8 @@
 //! Grades the answers of a class, each in its own sandbox.
 //!
 //! `prepare` builds what all submissions need. `submission` reads a submission, `work` compiles and grades it,
-//! `library` looks into the compiled answer, and `result` writes its result file. `gradescope` writes it in the format of that service, and `questions` asks about
-//! it.
+//! `library` looks into the compiled answer, and `result` writes its result file. `gradescope` writes it in the format of
+//! that service, and `questions` asks about it.
 
 pub mod gradescope;
 mod hash;
@@ -15,7 +15,7 @@ pub mod work;
 
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -33,11 +33,17 @@ pub enum Isolation {
     Container,
 }
 
-/// Grades one submission, unless `result` is that of the same answer by the same graders. Returns the outcome.
+/// Grades one submission, unless `result` is that of the same answer by the same graders. Returns the outcome. All cases
+/// together may take `time`.
 ///
 /// # Errors
 /// Returns an error if the result cannot be written.
-pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Result<Outcome> {
+pub fn grade_one(
+    prepared: &Prepared,
+    submission: &Path,
+    result: &Path,
+    time: Duration,
+) -> Result<Outcome> {
     let begin = Instant::now();
     let exercise = &prepared.exercise;
     let read = Submission::read(submission);
@@ -53,7 +59,7 @@ pub fn grade_one(prepared: &Prepared, submission: &Path, result: &Path) -> Resul
     let unusual = read.as_ref().ok().and_then(Submission::unusual);
     let mut outcome = Outcome::new(&student, exercise, answer, &prepared.graders);
     let graded = match read {
-        Ok(submission) => work::grade(prepared, &submission),
+        Ok(submission) => work::grade(prepared, &submission, time),
         // An unreadable file is not the student's fault: the machine failed, or the teacher set its permissions.
         Err(error) if error.chain().any(|cause| cause.is::<io::Error>()) => Err(error),
         Err(error) => Ok(Graded::rejected(format!("{error:#}"))),

@@ -13,11 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 use course::exercise::Exercise;
 use course::log::Verdict;
 use course::process::{self, Limits};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::submission::Submission;
 use super::work::{self, Graded};
-use super::{Isolation, hash, result};
+use super::{Isolation, hash, library, result};
 use crate::grade::candidates::{Candidate, Workspace};
 use crate::grade::compile_fail::Library;
 use crate::grade::grader::is_untraced;
@@ -38,6 +39,8 @@ pub struct Prepared {
     /// What compiles the answer and the grader.
     pub commands: [Rustc; 2],
     pub built: Built,
+    /// The symbols of the libraries with which an answer is linked.
+    pub symbols: BTreeSet<String>,
     /// The cases that were skipped for the solution; `None` if there is no solution.
     skipped: Option<BTreeSet<String>>,
     lock: File,
@@ -91,6 +94,7 @@ impl Prepared {
             isolation,
             toolchain: toolchain(&exercise.root)?,
             target: class.join("target"),
+            symbols: read_json(&folder.join(SYMBOLS))?,
             folder,
             built,
             skipped: None,
@@ -99,10 +103,7 @@ impl Prepared {
         if !skipped.is_file() {
             result::write_json(&skipped, &prepared.grade_solution()?)?;
         }
-        let text = fs::read_to_string(&skipped);
-        let text = text.with_context(|| format!("{} cannot be read", skipped.display()))?;
-        prepared.skipped = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged: remove it", skipped.display()))?;
+        prepared.skipped = read_json(&skipped)?;
         // From here on, others may use it, too.
         prepared.lock.lock_shared()?;
         Ok(prepared)
@@ -126,7 +127,8 @@ impl Prepared {
         if self.isolation == Isolation::Container || self.exercise.ensure_solution().is_err() {
             return Ok(None);
         }
-        let verdicts = match work::grade(self, &Submission::read(&solution)?)? {
+        let submission = Submission::read(&solution)?;
+        let verdicts = match work::grade(self, &submission, SOLUTIONS_TIME)? {
             Graded::Verdicts(verdicts) => verdicts,
             Graded::Rejected { note, compiler } => {
                 bail!("the solution cannot be graded: {note}\n{compiler}")
@@ -150,9 +152,19 @@ impl Prepared {
     }
 }
 
+/// What the cases of the solution may take all together.
+const SOLUTIONS_TIME: Duration = Duration::from_secs(60 * 60);
+
 /// The record of a finished build.
 const BUILT: &str = "built.json";
 const JUDGE: &str = "judge";
+const SYMBOLS: &str = "symbols.json";
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path);
+    let text = text.with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged: remove it", path.display()))
+}
 
 fn read(folder: &Path, graders: &str) -> Option<Built> {
     let text = fs::read_to_string(folder.join(BUILT)).ok()?;
@@ -193,8 +205,36 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
         program: grader.binary,
         library: grader.library.context("the answer is a library")?,
     };
+    let symbols = library::symbols(&linked_with(exercise, &built.program)?)?;
+    result::write_json(&folder.join(SYMBOLS), &symbols)?;
     result::write_json(&folder.join(BUILT), &built)?;
     Ok(built)
+}
+
+/// The libraries with which an answer can be linked: the dependencies of the exercises, and the standard library.
+fn linked_with(exercise: &Exercise, program: &Path) -> Result<Vec<PathBuf>> {
+    let standard = rustc(&exercise.root, &["--print", "target-libdir"])?;
+    let dependencies = program.parent().expect("cargo builds into a folder");
+    let mut libraries = Vec::new();
+    for folder in [dependencies, Path::new(standard.trim_end())] {
+        let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".rlib") && !is_own(exercise, &name) {
+                libraries.push(path);
+            }
+        }
+    }
+    Ok(libraries)
+}
+
+/// Whether a file in the folder of the dependencies is one of the answer or its grader.
+pub fn is_own(exercise: &Exercise, name: &str) -> bool {
+    let name = name.strip_prefix("lib").unwrap_or(name);
+    ["grader".to_owned(), exercise.library()]
+        .iter()
+        .any(|own| name.starts_with(&format!("{own}-")))
 }
 
 /// The file with the cases that were skipped for the solution. The nodes of a cluster share a clone, and may have

@@ -9,7 +9,7 @@ use course::exercise::Exercise;
 use serde::{Deserialize, Serialize};
 
 use super::prepare::kernel;
-use super::work::{Graded, ONLY_HERE};
+use super::work::{Graded, ONLY_HERE, TOO_LATE};
 use crate::grade::grader::Case;
 use crate::grade::score::Score;
 use crate::grade::visible::{beginning, visible};
@@ -86,12 +86,18 @@ impl Outcome {
                 self.status = Status::Graded;
                 let stages = verdicts.stages.into_iter();
                 self.cases = stages.flat_map(|stage| stage.cases).collect();
-                let sentences = self.cases.iter().filter_map(|case| case.sentence.as_ref());
-                let only_here = sentences.filter(|sentence| sentence.starts_with(ONLY_HERE));
+                let beginning_with = |begin: &str| {
+                    let sentences = self.cases.iter().filter_map(|case| case.sentence.as_ref());
+                    sentences.filter(|text| text.starts_with(begin)).count()
+                };
                 let notes = [
+                    (
+                        beginning_with(TOO_LATE),
+                        "had no verdict when the time of the whole submission was over",
+                    ),
                     (score.skipped, "skipped: this machine cannot grade them"),
                     (
-                        only_here.count(),
+                        beginning_with(ONLY_HERE),
                         "skipped for this answer only: they earn nothing",
                     ),
                 ];

@@ -5,6 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +19,7 @@ use tempfile::TempDir;
 use super::prepare::{self, Prepared};
 use super::submission::Submission;
 use super::{Isolation, library};
-use crate::grade::grader::{Confined, Grader, Stop};
+use crate::grade::grader::{Case, Confined, Grader, Stop};
 use crate::grade::order::Order;
 use crate::grade::sandbox::{self, COMPILE_SECONDS, Sandbox, Watch};
 use crate::grade::slot::link_all;
@@ -48,11 +50,11 @@ impl Graded {
 pub const ONLY_HERE: &str =
     "Skipped for this answer, but not for the solution, so it earns nothing";
 
-/// Compiles and grades the submission.
+/// Compiles and grades the submission. Its cases may take `time` all together; those without a verdict then have failed.
 ///
 /// # Errors
 /// Returns an error if it could not be graded, and that says nothing about the submission.
-pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
+pub fn grade(prepared: &Prepared, submission: &Submission, time: Duration) -> Result<Graded> {
     let place = Place::new(prepared).with_context(|| {
         let folder = prepare::folder(&prepared.exercise.root);
         format!("a submission cannot be placed in {}", folder.display())
@@ -84,8 +86,10 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
     let mut cases = Vec::new();
     let mut could_not = None;
     let stop = Stop::default();
-    let all = grader.cases()?;
-    let ran = grader.run_all(all, &stop, |mut case| {
+    let mut missing = grader.cases()?;
+    let timer = Timer::start(time, stop.clone());
+    let ran = grader.run_all(missing.clone(), &stop, |mut case| {
+        missing.remove(&case.name);
         if let Some(sentence) = &mut case.sentence {
             *sentence = sentence.replace(&package, "");
         }
@@ -100,7 +104,10 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
     if let Some(why) = could_not {
         bail!(why);
     }
-    ran?;
+    match timer.end() {
+        true => cases.extend(missing.into_iter().map(|name| too_late(name, time))),
+        false => ran?,
+    }
     for case in &mut cases {
         let sentence = case.sentence.as_deref().unwrap_or_default();
         // An answer may make the judge skip a case: by code that cannot be executed step by step, for example.
@@ -112,6 +119,60 @@ pub fn grade(prepared: &Prepared, submission: &Submission) -> Result<Graded> {
     let order = Order::of(&prepared.exercise);
     let verdicts = Verdicts::sort(&prepared.exercise, &order, cases);
     Ok(Graded::Verdicts(verdicts))
+}
+
+/// Stops a grading when its time is over.
+struct Timer {
+    /// Dropped when the grading has ended.
+    running: Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+impl Timer {
+    fn start(time: Duration, stop: Stop) -> Timer {
+        let (running, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let is_over = ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+            if is_over {
+                stop.stop();
+            }
+            is_over
+        });
+        Timer { running, thread }
+    }
+
+    /// Returns whether it has stopped the grading.
+    fn end(self) -> bool {
+        drop(self.running);
+        self.thread.join().unwrap_or(false)
+    }
+}
+
+/// The beginning of the sentence about a case for which there was no time.
+pub const TOO_LATE: &str = "No verdict";
+
+fn too_late(name: String, time: Duration) -> Case {
+    Case {
+        name,
+        verdict: Verdict::Failed,
+        kind: "too-late".to_owned(),
+        sentence: Some(format!(
+            "{TOO_LATE} within the {} that all cases of this submission had together: look for a function that waits or \
+             loops.",
+            minutes(time)
+        )),
+        output: Vec::new(),
+        transcript: None,
+        diff: None,
+        debug: None,
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs() / 60 {
+        1 => "minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +234,7 @@ impl Place {
         // The compiler looks for the dependencies where it writes its results.
         for entry in fs::read_dir(dependencies)? {
             let name = entry?.file_name();
-            let is_own = prepared.is_own(&name.to_string_lossy());
+            let is_own = prepare::is_own(&prepared.exercise, &name.to_string_lossy());
             let endings = ["rlib", "rmeta", "so"];
             let ending = Path::new(&name).extension().and_then(|name| name.to_str());
             if !is_own && ending.is_some_and(|ending| endings.contains(&ending)) {
@@ -244,7 +305,7 @@ impl Place {
         fs::set_permissions(&self.output, fs::Permissions::from_mode(0o755))?;
         for entry in fs::read_dir(&self.output)? {
             let entry = entry?;
-            if prepared.is_own(&entry.file_name().to_string_lossy()) {
+            if prepare::is_own(&prepared.exercise, &entry.file_name().to_string_lossy()) {
                 chown(entry.path(), Some(owner), Some(owner))?;
             }
         }
@@ -257,14 +318,6 @@ impl Prepared {
     fn dependencies(&self) -> &Path {
         let program = &self.built.program;
         program.parent().expect("cargo builds into a folder")
-    }
-
-    /// Whether a file in that folder is one of the answer or its grader.
-    fn is_own(&self, name: &str) -> bool {
-        let name = name.strip_prefix("lib").unwrap_or(name);
-        ["grader".to_owned(), self.exercise.library()]
-            .iter()
-            .any(|own| name.starts_with(&format!("{own}-")))
     }
 }
 
@@ -296,7 +349,7 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
         return Ok(Some(rejected));
     }
     let compiled = prepared.built.library.compiled.with_extension("rlib");
-    if let Some(note) = library::rejected(&sandbox, &compiled)? {
+    if let Some(note) = library::rejected(&sandbox, &compiled, &prepared.symbols)? {
         return Ok(Some((note, String::new())));
     }
     let sandbox = place.sandbox(prepared, Step::Link)?;

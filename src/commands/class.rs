@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use course::exercise::Exercise;
@@ -36,7 +37,8 @@ pub fn prepare(root: &Path, exercise: &str, isolation: Isolation) -> Result<Prep
     Prepared::new(&exercise, isolation)
 }
 
-/// Grades one submission. `gradescope` is a file for the result in Gradescope's format, and when students see it.
+/// Grades one submission, whose cases may take `time` all together. `gradescope` is a file for the result in Gradescope's
+/// format, and when students see it.
 ///
 /// # Errors
 /// Returns an error if there is no submission, if nothing can be graded here, or if the result cannot be written.
@@ -47,6 +49,7 @@ pub fn one(
     submission: &Path,
     result: &Path,
     gradescope: Option<(&Path, &str)>,
+    time: Duration,
 ) -> Result<ExitCode> {
     // A wrong path is a mistake of the command, and no student's fault.
     fs::symlink_metadata(submission)
@@ -57,7 +60,7 @@ pub fn one(
         result.display()
     );
     let prepared = prepare(root, exercise, isolation)?;
-    let outcome = class::grade_one(&prepared, submission, result)?;
+    let outcome = class::grade_one(&prepared, submission, result, time)?;
     if let Some((file, visibility)) = gradescope {
         result::write_json(file, &class::gradescope::document(&outcome, visibility))?;
     }
@@ -65,7 +68,8 @@ pub fn one(
     Ok(status(&[outcome], false))
 }
 
-/// Grades every submission in a folder, and writes a result file for each, and a table.
+/// Grades every submission in a folder, and writes a result file for each, and a table. The cases of a submission may take
+/// `time` all together.
 ///
 /// # Errors
 /// Returns an error if nothing can be graded here, or if a result cannot be written.
@@ -75,6 +79,7 @@ pub fn grade(
     folder: &Path,
     results: Option<&Path>,
     jobs: Option<usize>,
+    time: Duration,
 ) -> Result<ExitCode> {
     let (submissions, nameless) = submissions(folder)?;
     let results = match results {
@@ -102,7 +107,7 @@ pub fn grade(
                 return Ok(());
             };
             let file = results.join(format!("{student}.json"));
-            let outcome = match class::grade_one(&prepared, path, &file) {
+            let outcome = match class::grade_one(&prepared, path, &file, time) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     // The others can be graded, unless the disk is full, for example.
