@@ -12,7 +12,7 @@ use rlsf::GlobalTlsf;
 use serde::{Deserialize, Serialize};
 use tikv_jemallocator::Jemalloc;
 
-use baseline::{HugePages, Mapping, SameBlock};
+use baseline::{HugePages, Locked, Mapping, SameBlock};
 use subject::Lacks;
 
 /// Other allocators run with their default settings.
@@ -38,6 +38,8 @@ pub enum Allocator {
     Huge,
     /// A baseline: always the same resident block.
     Memset,
+    /// A baseline: the same, and a lock is taken at each call.
+    Lock,
 }
 
 /// The answer's initial threshold in bytes, and that of [`Allocator::Pinned`].
@@ -59,7 +61,7 @@ impl Allocator {
         Allocator::Rlsf,
     ];
 
-    /// They run the workload with large blocks only.
+    /// They run the workload with large blocks only. [`Allocator::Lock`] runs the small churn only.
     pub const BASELINES: [Allocator; 3] = [Allocator::Floor, Allocator::Huge, Allocator::Memset];
 
     /// The name in the report. The second line for the answer is indented.
@@ -76,6 +78,7 @@ impl Allocator {
             Allocator::Floor => "kernel floor",
             Allocator::Huge => "huge pages",
             Allocator::Memset => "warm memset",
+            Allocator::Lock => "lock alone",
         }
     }
 
@@ -104,6 +107,7 @@ impl Allocator {
             Allocator::Floor => &Mapping,
             Allocator::Huge => &HugePages,
             Allocator::Memset => &SameBlock,
+            Allocator::Lock => &Locked,
         })
     }
 }

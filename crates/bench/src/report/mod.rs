@@ -31,6 +31,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// CPU time for large blocks, as a ratio to the kernel's floor.
     pub floor: Option<Ratio>,
+    /// CPU time of a lock that is taken twice in each step of the small churn, as a ratio to glibc.
+    pub lock: Option<Ratio>,
     /// The times for large blocks.
     pub large: Vec<Size>,
     /// The workloads in which the answer is slower than another allocator, with the reason.
@@ -47,6 +49,7 @@ pub fn run(plan: &Plan, lacks: Lacks) -> Result<Report> {
     let machine = Machine::detect()?;
     let results = run::run(plan, &lacks, machine.page);
     let floor = rows::ratio_to_floor(&results.times);
+    let lock = rows::ratio_of_lock(&results.times);
     let large = rows::sizes(plan, &results.times);
     let rows = rows::rows(results.counted, &results.times);
     let table = Rows(&rows);
@@ -57,8 +60,9 @@ pub fn run(plan: &Plan, lacks: Lacks) -> Result<Report> {
         rounds: results.rounds,
         score: score::score(&facts),
         floor,
+        lock,
         large,
-        behind: reasons::behind(table, &lacks),
+        behind: reasons::behind(table, &lacks, lock),
         rows,
         lacks,
         skipped: results.skipped,

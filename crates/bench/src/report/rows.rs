@@ -97,6 +97,11 @@ pub fn ratio_to_floor(times: &Times) -> Option<Ratio> {
     )
 }
 
+/// Returns the CPU time of a lock that is taken twice in each step of the small churn, as a ratio to glibc.
+pub fn ratio_of_lock(times: &Times) -> Option<Ratio> {
+    ratios(times, Allocator::Lock).get("small").copied()
+}
+
 pub fn sizes(plan: &Plan, times: &Times) -> Vec<Size> {
     let sizes = plan.large_sizes().map(|bytes| {
         let of_size = times.pages.iter().filter(|((_, size), _)| *size == bytes);

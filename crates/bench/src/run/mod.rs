@@ -247,7 +247,11 @@ impl Runner<'_> {
 
     fn time_steps(&mut self, round: usize, times: &mut Times) {
         for (name, workload) in self.plan.timed() {
-            for allocator in rotated(&Allocator::ALL, round) {
+            let mut all = Allocator::ALL.to_vec();
+            if name == "small" {
+                all.push(Allocator::Lock);
+            }
+            for allocator in rotated(&all, round) {
                 self.progress
                     .detail(&format!("{name}, {}", allocator.name().trim()));
                 if let Some(measure) = self.measure(allocator, name, workload) {
