@@ -6,7 +6,9 @@ mod common {
 }
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
@@ -487,6 +489,10 @@ fn what_a_case_has_reported_cannot_be_read() {
     assert!(got.as_ref().is_some_and(panicked), "{got:?}");
 }
 
+/// They set the owner of a socket (`asm-generic/sockios.h`). Not in libc's crate.
+const FIOSETOWN: libc::c_long = 0x8901;
+const SIOCSPGRP: libc::c_long = 0x8902;
+
 extern "C" fn ignore(_: i32) {}
 
 /// A call that waits for the judge can be interrupted by a signal handler, which `kill` never is.
@@ -568,6 +574,32 @@ fn the_judges_limits_are_not_lowered() {
         refused(call(libc::SYS_setpriority, [user, 0, 19, 0]));
         refused(call(libc::SYS_ioprio_set, [all_of_user, 0, 3 << 13, 0]));
         setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("its own limits");
+    });
+    assert_eq!(got, None);
+}
+
+/// The owner of a descriptor gets a signal when it becomes ready: any signal, such as SIGKILL.
+#[test]
+fn a_descriptor_cannot_be_given_an_owner() {
+    also_untraced();
+    let judge = judge_id() as i32;
+    let got = sentence_of(|| {
+        const F_SETOWN_EX: libc::c_long = 15; // not in libc's crate
+        let (socket, _other) = UnixStream::pair().expect("sockets");
+        let socket = libc::c_long::from(socket.as_raw_fd());
+        let place = &raw const judge as libc::c_long;
+        // F_OWNER_PID, and the process.
+        let owner = [1, judge];
+        let owner = owner.as_ptr() as libc::c_long;
+        for arguments in [
+            [socket, libc::F_SETOWN.into(), judge.into(), 0],
+            [socket, F_SETOWN_EX, owner, 0],
+        ] {
+            refused(call(libc::SYS_fcntl, arguments));
+        }
+        for request in [FIOSETOWN, SIOCSPGRP] {
+            refused(call(libc::SYS_ioctl, [socket, request, place, 0]));
+        }
     });
     assert_eq!(got, None);
 }

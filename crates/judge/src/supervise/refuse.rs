@@ -184,12 +184,16 @@ fn refused() -> Result<Rules, seccompiler::Error> {
     let flags = FLAGS.iter().map(|flag| has_bits(0, *flag as u64));
     // The owner of a descriptor gets signals when it becomes ready. It may be any process.
     const F_SETOWN_EX: libc::c_int = 15; // not in libc's crate
-    const IOPRIO_WHO_USER: u64 = 3; // nor this
+    const FIOSETOWN: u64 = 0x8901; // nor are these
+    const SIOCSPGRP: u64 = 0x8902;
+    const IOPRIO_WHO_USER: u64 = 3;
     let owner = [F_SETOWN_EX, libc::F_SETOWN];
     let owner = owner.iter().map(|command| is(1, *command as u64));
+    let owner_of_socket = vec![is(1, FIOSETOWN)?, is(1, SIOCSPGRP)?];
     Ok(vec![
         (libc::SYS_clone, flags.collect::<Result<_, _>>()?),
         (libc::SYS_fcntl, owner.collect::<Result<_, _>>()?),
+        (libc::SYS_ioctl, owner_of_socket),
         // A process id of 0 is that of the caller. Without new limits, the call only reads.
         (
             libc::SYS_prlimit64,
