@@ -4,10 +4,11 @@
 //! report.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::hint::black_box;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::process::Command;
-use std::{env, io};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -133,18 +134,20 @@ impl Channel {
     /// Sends `event`. Returns an error if the socket is closed.
     pub fn send(&self, event: &Event) -> io::Result<()> {
         let json = serde_json::to_string(event).map_err(io::Error::other)?;
-        let mut line = format!("{}{json}\n", Secret::ours().nonce()).into_bytes();
-        let sent = self.write(&line);
-        // The answer may get this memory from the allocator.
-        line.fill(0);
-        black_box(line);
+        // The allocator may be the answer's, so no allocated memory has the nonce.
+        let mut nonce = Secret::ours().nonce();
+        let sent = self.write([&nonce, json.as_bytes(), b"\n"]);
+        nonce.fill(0);
+        black_box(nonce);
         sent
     }
 
-    fn write(&self, line: &[u8]) -> io::Result<()> {
+    fn write(&self, parts: [&[u8]; 3]) -> io::Result<()> {
+        let parts = parts.map(IoSlice::new);
         loop {
-            // SAFETY: the pointer and the length describe `line`, which outlives the call.
-            let written = unsafe { libc::write(self.fd, line.as_ptr().cast(), line.len()) };
+            // SAFETY: an `IoSlice` is an `iovec`, and the parts outlive the call.
+            let written =
+                unsafe { libc::writev(self.fd, parts.as_ptr().cast(), parts.len() as i32) };
             match Errno::result(written) {
                 Ok(_) => return Ok(()),
                 // The socket does not block. `panics` limits what is written, so that it does not fill up.

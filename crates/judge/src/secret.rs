@@ -6,6 +6,7 @@
 //! argument of a call, which other threads can read in /proc/self/task/TID/syscall while it is executed.
 
 use std::ffi::CStr;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nix::errno::Errno;
@@ -94,9 +95,12 @@ impl Secret {
         )
     }
 
-    /// What opens each line of the report.
-    pub fn nonce(self) -> String {
-        format!("{:016x}", self.report)
+    /// What opens each line of the report: hexadecimal digits.
+    pub fn nonce(self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        // The digits fit.
+        let _ = write!(&mut nonce[..], "{:016x}", self.report);
+        nonce
     }
 
     /// The last argument of each mark.

@@ -156,7 +156,7 @@ pub fn launch(
     let (calls, calls_of_child) = UnixDatagram::pair()?;
     let (end, ending) = UnixDatagram::pair()?;
 
-    let tag = channel.to_variable(&Secret::new()?.nonce(), case);
+    let tag = channel.to_variable(&String::from_utf8_lossy(&Secret::new()?.nonce()), case);
     let ends = Ends {
         events: events_of_child.into(),
         output: output.try_clone()?,

@@ -298,7 +298,7 @@ fn read_events(child: &mut Launched) -> io::Result<Vec<protocol::Event>> {
     match child.events.read_to_end(&mut bytes) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Ok(protocol::parse(
-            &child.secret.nonce(),
+            &String::from_utf8_lossy(&child.secret.nonce()),
             &String::from_utf8_lossy(&bytes),
         )),
     }
