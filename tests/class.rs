@@ -716,6 +716,32 @@ fn code_that_runs_before_the_judges_own_is_rejected() {
     expect_rejected(&grade(&(stub() + text)), note);
 }
 
+/// A function that is inlined into the grader is no part of the compiled answer.
+#[test]
+fn code_for_the_whole_program_is_also_rejected_if_it_is_inlined() {
+    let begin = "pub fn len(&self) -> usize {";
+    for (text, note) in [
+        (
+            r#"".pushsection .preinit_array,\"aw\"", ".quad 0", ".popsection""#,
+            "the answer has a section `.preinit_array`, which can run code before",
+        ),
+        (
+            // Once, although it may be inlined in several places.
+            r#"".ifndef once", ".set once, 1", ".pushsection .text", ".weak strlen", "strlen: .4byte 0",
+            ".popsection", ".endif""#,
+            "the answer defines the symbol `strlen`, which can",
+        ),
+    ] {
+        let inlined = format!(
+            "#[inline(always)]\n    #[allow(named_asm_labels)]\n    {begin}\n        \
+             unsafe {{ std::arch::asm!({text}) }};"
+        );
+        let stub = stub();
+        assert!(stub.contains(begin));
+        expect_rejected(&grade(&stub.replace(begin, &inlined)), note);
+    }
+}
+
 /// The kernel counts descriptors in the queues of sockets per user, and the judge sends some.
 #[test]
 fn descriptors_in_queues_do_not_disturb_other_submissions() {

@@ -81,6 +81,56 @@ pub fn rejected(
     Ok(text.lines().find_map(|line| foreign(line, others)))
 }
 
+/// Returns why the answer is rejected for a function that is compiled into the object files of its grader, because it is
+/// generic or inlined there. `with_stub` are the object files of the same grader with the stub.
+///
+/// # Errors
+/// Returns an error if readelf(1) cannot be run.
+pub fn rejected_in_grader(
+    sandbox: &Sandbox,
+    objects: &[PathBuf],
+    with_stub: &[PathBuf],
+    others: &BTreeSet<String>,
+) -> Result<Option<String>> {
+    let mut command = readelf();
+    let text = output(sandbox.compiler(command.args(objects))?)?;
+    let mut command = readelf();
+    command.args(with_stub);
+    let of_grader = output(command)?;
+    let mut of_grader: Vec<_> = of_grader
+        .lines()
+        .filter(|line| foreign(line, others).is_some())
+        .map(without_place)
+        .collect();
+    Ok(text.lines().find_map(|line| {
+        let sentence = foreign(line, others)?;
+        let place = of_grader.iter().position(|own| *own == without_place(line));
+        match place {
+            Some(place) => {
+                of_grader.swap_remove(place);
+                None
+            }
+            None => Some(sentence),
+        }
+    }))
+}
+
+/// The name of a symbol, or the name and the size of a section, in a line of readelf.
+fn without_place(line: &str) -> Vec<&str> {
+    match line.trim_start().strip_prefix('[') {
+        // Number, name, type, address, place in the file and size.
+        Some(section) => {
+            let (_, fields) = section.split_once(']').unwrap_or_default();
+            let fields: Vec<_> = fields.split_whitespace().collect();
+            [0, 4]
+                .iter()
+                .filter_map(|index| fields.get(*index).copied())
+                .collect()
+        }
+        None => symbol(line).iter().map(|symbol| symbol.name).collect(),
+    }
+}
+
 /// A symbol of a library.
 struct Symbol<'a> {
     name: &'a str,

@@ -202,7 +202,7 @@ const CURRENT: &str = "current";
 
 impl Place {
     fn new(prepared: &Prepared) -> Result<Place> {
-        let first = prepared.folder.join("recorded/first");
+        let first = prepared.first();
         let dependencies = prepared.dependencies();
         if prepared.isolation == Isolation::Container {
             let place = Place {
@@ -314,6 +314,11 @@ impl Place {
 }
 
 impl Prepared {
+    /// The compiler's incremental data for the stub and its grader.
+    fn first(&self) -> PathBuf {
+        self.folder.join("recorded/first")
+    }
+
     /// The folder of the compiled dependencies. The compiler's results for an answer are there, too.
     fn dependencies(&self) -> &Path {
         let program = &self.built.program;
@@ -356,7 +361,47 @@ fn compile(prepared: &Prepared, place: &Place) -> Result<Option<Rejection>> {
     let mut command = sandbox.compiler(&grader.command(&incremental)?)?;
     let what =
         "the grader does not compile with this answer: its public items differ from the task's";
-    run_compiler(&mut command, what, &place.output, LIMITS)
+    if let Some(rejected) = run_compiler(&mut command, what, &place.output, LIMITS)? {
+        return Ok(Some(rejected));
+    }
+    let first = prepared.first();
+    let with_stub = objects_of_grader(&first)?;
+    let mut objects = objects_of_grader(&place.incremental)?;
+    // Those of the grader with the stub are still there.
+    objects.retain(|object| !with_stub.contains(object));
+    ensure!(!objects.is_empty(), "the grader has no object files");
+    let [objects, with_stub] =
+        [(&incremental, objects), (&first, with_stub)].map(|(folder, objects)| {
+            objects
+                .iter()
+                .map(|object| folder.join(object))
+                .collect::<Vec<_>>()
+        });
+    let note = library::rejected_in_grader(&sandbox, &objects, &with_stub, &prepared.symbols)?;
+    Ok(note.map(|note| (note, String::new())))
+}
+
+/// The object files of the grader, relative to the folder of the incremental data.
+fn objects_of_grader(incremental: &Path) -> Result<Vec<PathBuf>> {
+    let mut objects = Vec::new();
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(incremental)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("grader-") {
+            folders.push(entry.path());
+        }
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "o") {
+                objects.push(path.strip_prefix(incremental)?.to_owned());
+            }
+        }
+    }
+    Ok(objects)
 }
 
 /// Whether the file system of this folder has less space than a compiler's results need.
