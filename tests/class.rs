@@ -50,10 +50,9 @@ fn program() -> PathBuf {
     built["program"].as_str().expect("a path").into()
 }
 
-/// A library with which submissions are linked.
-fn library(name: &str) -> PathBuf {
-    let program = program();
-    let folder = fs::read_dir(program.parent().expect("a folder")).expect("a folder");
+/// A library in the folder.
+fn library(name: &str, folder: &Path) -> PathBuf {
+    let folder = fs::read_dir(folder).expect("a folder");
     let mut paths = folder.flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -551,23 +550,47 @@ fn replaced_symbols_are_rejected() {
     expect_rejected(&class.one("folder"), "the answer cannot be linked");
 }
 
-/// The library is one that the judge uses. Its names are the same in a student's clone.
+/// The names of its symbols are the same everywhere.
 #[test]
-fn a_function_of_another_library_is_not_replaced() {
-    // Prepares the exercise.
-    grade(&stub());
-    let symbols = Command::new("nm")
-        .args(["--defined-only", "--extern-only", "--format=just-symbols"])
-        .arg(library("serde_json"))
+fn a_function_of_the_standard_library_is_not_replaced() {
+    let folder = Command::new("rustc")
+        .args(["--print", "target-libdir"])
         .output()
-        .expect("nm starts");
-    let symbols = String::from_utf8(symbols.stdout).expect("text");
-    let symbol = symbols.lines().find(|name| name.contains("serde_json"));
+        .expect("rustc starts");
+    let folder = String::from_utf8(folder.stdout).expect("a path");
+    let symbols = Command::new("readelf")
+        .args(["--symbols", "--wide"])
+        .arg(library("std", Path::new(folder.trim_end())))
+        .output()
+        .expect("readelf starts");
+    let symbols = String::from_utf8_lossy(&symbols.stdout).into_owned();
+    let is_defined = |line: &&str| line.contains(" GLOBAL ") && !line.contains(" UND ");
+    let mut names = symbols
+        .lines()
+        .filter(is_defined)
+        .filter_map(|line| line.rsplit(' ').next());
+    let symbol = names.find(|name| name.starts_with("_R") || name.starts_with("_ZN"));
     let symbol = symbol.expect("a function of the library");
     let replaces =
         format!("#[unsafe(export_name = {symbol:?})]\npub extern \"C\" fn replaces() {{}}\n");
     let note = format!("the answer defines the symbol `{symbol}`, which can");
     expect_rejected(&grade(&(stub() + &replaces)), &note);
+}
+
+/// Otherwise an answer could call a function of the judge, or replace one.
+#[test]
+fn symbols_have_names_that_students_do_not_know() {
+    // Prepares the exercise.
+    grade(&stub());
+    let config = read(root().join(".workbook/class/.cargo/config.toml"));
+    let (_, number) = config.split_once("-Cmetadata=").expect("a flag");
+    let number = number.trim_end_matches(|sign: char| !sign.is_ascii_hexdigit());
+    assert_eq!(number.len(), 32);
+    for command in ["grader", "private_alloc"] {
+        let arguments = prepared().join("recorded").join(command);
+        let arguments = read(arguments.with_extension("arguments"));
+        assert!(arguments.contains(number), "{arguments}");
+    }
 }
 
 /// Most cases wait. There is time for some of them.
@@ -651,7 +674,10 @@ fn an_answer_reaches_nothing_but_its_own_folder() {
         ("@GRADER@", exercise().grader().join("main.rs")),
         ("@JUDGE@", prepared().join("judge")),
         ("@PROGRAM@", program()),
-        ("@DEPENDENCY@", library("judge")),
+        (
+            "@DEPENDENCY@",
+            library("judge", program().parent().expect("a folder")),
+        ),
         ("@ADDRESS@", address.into()),
     ];
     let mut probe = attack("probe");

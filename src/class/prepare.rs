@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub struct Prepared {
     /// What compiles the answer and the grader.
     pub commands: [Rustc; 2],
     pub built: Built,
-    /// The symbols of the libraries with which an answer is linked.
+    /// The symbols of the standard library.
     pub symbols: BTreeSet<String>,
     /// The cases that were skipped for the solution; `None` if there is no solution.
     skipped: Option<BTreeSet<String>>,
@@ -187,6 +188,7 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
+    name_symbols_by_chance(class)?;
     let stub = exercise.stub();
     let first = Candidate {
         exercise,
@@ -205,25 +207,36 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
         program: grader.binary,
         library: grader.library.context("the answer is a library")?,
     };
-    let symbols = library::symbols(&linked_with(exercise, &built.program)?)?;
+    let symbols = library::symbols(&standard_library(&exercise.root)?)?;
     result::write_json(&folder.join(SYMBOLS), &symbols)?;
     result::write_json(&folder.join(BUILT), &built)?;
     Ok(built)
 }
 
-/// The libraries with which an answer can be linked: the dependencies of the exercises, and the standard library.
-fn linked_with(exercise: &Exercise, program: &Path) -> Result<Vec<PathBuf>> {
-    let standard = rustc(&exercise.root, &["--print", "target-libdir"])?;
-    let dependencies = program.parent().expect("cargo builds into a folder");
+/// Gives the symbols of all that is built in this folder other names than in every other clone: each has a hash of the
+/// compiler's `metadata`. By its name, an answer could call a function of the judge, such as the one that returns the secret
+/// of a case.
+fn name_symbols_by_chance(class: &Path) -> Result<()> {
+    let config = class.join(".cargo/config.toml");
+    if config.is_file() {
+        return Ok(());
+    }
+    let mut number = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut number)?;
+    let number = u128::from_ne_bytes(number);
+    let flags = format!("[build]\nrustflags = [\"-Cmetadata={number:032x}\"]\n");
+    result::write(&config, &flags)
+}
+
+/// The files of the standard library, with which an answer is linked. Its symbols have the same names everywhere.
+fn standard_library(root: &Path) -> Result<Vec<PathBuf>> {
+    let folder = rustc(root, &["--print", "target-libdir"])?;
+    let entries = fs::read_dir(folder.trim_end()).with_context(|| folder.clone())?;
     let mut libraries = Vec::new();
-    for folder in [dependencies, Path::new(standard.trim_end())] {
-        let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.ends_with(".rlib") && !is_own(exercise, &name) {
-                libraries.push(path);
-            }
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "rlib") {
+            libraries.push(path);
         }
     }
     Ok(libraries)
