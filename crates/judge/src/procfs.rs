@@ -87,27 +87,34 @@ fn scheduled(tid: i32, field: usize) -> Duration {
     Duration::from_nanos(nanoseconds.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// Bytes resident in the process `pid`.
-pub fn resident_bytes(pid: i32) -> u64 {
+/// A thread of `pid` that still has the memory of the process. The first thread may have ended before the others.
+pub fn thread_with_memory(pid: i32) -> i32 {
+    let has_memory = |tid: &i32| resident_bytes(*tid) > 0;
+    let mut tasks = std::iter::once(pid).chain(threads(pid));
+    tasks.find(has_memory).unwrap_or(pid)
+}
+
+/// Bytes resident in the process of the thread `tid`.
+pub fn resident_bytes(tid: i32) -> u64 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0) as u64;
-    let pages = read(format!("/proc/{pid}/statm"))
+    let pages = read(format!("/proc/{tid}/statm"))
         .ok()
         .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * page
 }
 
-/// Bytes of shared memory, such as memfds, among the resident ones of `pid`.
-pub fn resident_shared_bytes(pid: i32) -> u64 {
-    bytes_in_status(pid, "RssShmem:")
+/// Bytes of shared memory, such as memfds, among the resident ones.
+pub fn resident_shared_bytes(tid: i32) -> u64 {
+    bytes_in_status(tid, "RssShmem:")
 }
 
-/// Bytes of the page tables of `pid`, which are not among the resident ones.
-pub fn page_table_bytes(pid: i32) -> u64 {
-    bytes_in_status(pid, "VmPTE:")
+/// Bytes of the page tables, which are not among the resident ones.
+pub fn page_table_bytes(tid: i32) -> u64 {
+    bytes_in_status(tid, "VmPTE:")
 }
 
-fn bytes_in_status(pid: i32, key: &str) -> u64 {
-    let kib = status_field(pid, key).and_then(|text| {
+fn bytes_in_status(tid: i32, key: &str) -> u64 {
+    let kib = status_field(tid, key).and_then(|text| {
         let (number, _) = text.split_once(' ')?;
         number.parse::<u64>().ok()
     });
@@ -117,9 +124,9 @@ fn bytes_in_status(pid: i32, key: &str) -> u64 {
 /// A file's device and inode.
 pub type FileId = (u64, u64);
 
-/// The allocated bytes of each file in memory (tmpfs) that `pid` has open.
-pub fn open_files_in_memory(pid: i32) -> Vec<(FileId, u64)> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+/// The allocated bytes of each file in memory (tmpfs) that `tid` has open.
+pub fn open_files_in_memory(tid: i32) -> Vec<(FileId, u64)> {
+    let descriptors = fs::read_dir(format!("/proc/{tid}/fd"));
     let files = descriptors
         .into_iter()
         .flatten()

@@ -738,6 +738,35 @@ fn memory_in_files_in_memory_is_limited() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+/// When the first thread of a process has ended, its files in /proc tell nothing of the memory of the others.
+#[test]
+fn memory_is_limited_without_the_first_thread() {
+    also_untraced();
+    let begun = Instant::now();
+    let got = sentence_of(|| {
+        let grows = child(|| {
+            std::thread::spawn(|| {
+                for _ in 0..50 {
+                    let len = 8 << 20;
+                    let access = libc::PROT_READ | libc::PROT_WRITE;
+                    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+                    // SAFETY: without MAP_FIXED the kernel takes addresses where nothing is mapped.
+                    unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0) };
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                // SAFETY: `_exit` takes any value.
+                unsafe { libc::_exit(0) };
+            });
+            // SAFETY: the call ends this thread, which owns nothing that the other one uses.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        });
+        waitpid(grows, None).unwrap();
+    });
+    let expected = "The case was stopped, because more than 256 MiB of its memory was resident.";
+    assert_eq!(got.as_deref(), Some(expected));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
 #[test]
 fn system_v_memory_is_limited_and_removed() {
     also_untraced();

@@ -90,12 +90,13 @@ fn memory(live: &BTreeMap<i32, String>, objects: &Objects) -> u64 {
     let (files, segments) = objects.memory();
     let mut files: BTreeMap<FileId, u64> = files.into_iter().collect();
     let (mut resident, mut shared) = (0, 0);
+    for process in processes(live) {
+        let thread = procfs::thread_with_memory(process);
+        resident += procfs::resident_bytes(thread) + procfs::page_table_bytes(thread);
+        shared += procfs::resident_shared_bytes(thread);
+    }
+    // A thread may have a table of descriptors of its own.
     for tid in live.keys() {
-        if procfs::process_of(*tid) != Some(*tid) {
-            continue;
-        }
-        resident += procfs::resident_bytes(*tid) + procfs::page_table_bytes(*tid);
-        shared += procfs::resident_shared_bytes(*tid);
         files.extend(procfs::open_files_in_memory(*tid));
     }
     // What is mapped from such a file is also resident.
