@@ -408,27 +408,18 @@ fn disk(folder: &Path) -> u64 {
 fn usage(leader: i32) -> (u64, u64) {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0);
     let mut children: BTreeMap<i32, Vec<(i32, u64, u64)>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+    for (pid, folder) in numbered(Path::new("/proc")) {
+        let Some([parent, threads, mut pages]) = stat(&folder) else {
             continue;
         };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The name, in parentheses, may contain spaces and parentheses.
-        let Some((_, fields)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        // From the third field on: state ppid …, and num_threads and rss are fields 20 and 24.
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let number = |index: usize| fields.get(index).and_then(|text| text.parse().ok());
-        if let (Some(parent), Some(threads), Some(pages)) = (number(1), number(17), number(21)) {
-            let parent = parent as i32;
-            let process = (pid, threads, pages * page as u64);
-            children.entry(parent).or_default().push(process);
+        // When the first thread of a process has ended, only the others tell of its memory.
+        if pages == 0 && threads > 1 {
+            let others = numbered(&folder.join("task"));
+            let others = others.filter_map(|(_, folder)| stat(&folder));
+            pages = others.map(|[_, _, pages]| pages).max().unwrap_or(0);
         }
+        let process = (pid, threads, pages * page as u64);
+        children.entry(parent as i32).or_default().push(process);
     }
     let (mut tasks, mut memory) = (0, 0);
     let mut waiting = vec![leader];
@@ -440,4 +431,59 @@ fn usage(leader: i32) -> (u64, u64) {
         }
     }
     (tasks, memory)
+}
+
+/// The folders of processes or threads in this one, with their numbers.
+fn numbered(folder: &Path) -> impl Iterator<Item = (i32, PathBuf)> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+}
+
+/// The parent, the number of threads, and the number of resident pages.
+fn stat(folder: &Path) -> Option<[u64; 3]> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    // The name, in parentheses, may contain spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    // From the third field on: state ppid …, and num_threads and rss are fields 20 and 24.
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let number = |index: usize| fields.get(index)?.parse().ok();
+    Some([number(1)?, number(17)?, number(21)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nix::libc;
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, fork, getpid};
+
+    use super::*;
+
+    #[test]
+    fn memory_counts_also_without_the_first_thread() {
+        const BYTES: usize = 256 << 20;
+        // SAFETY: the child starts a thread and ends. No thread of this test holds a lock.
+        let child = match unsafe { fork() }.expect("a process") {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                thread::spawn(|| {
+                    let _memory = std::hint::black_box(vec![1_u8; BYTES]);
+                    thread::sleep(Duration::from_secs(60));
+                });
+                // SAFETY: the call ends this thread, which owns nothing that the other one uses.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+                unreachable!("the thread has ended")
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while usage(getpid().as_raw()).1 < BYTES as u64 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let (_, memory) = usage(getpid().as_raw());
+        kill(child, Signal::SIGKILL).expect("it runs");
+        waitpid(child, None).expect("it was killed");
+        assert!(memory >= BYTES as u64, "{memory}");
+    }
 }
