@@ -309,6 +309,8 @@ fn a_name_that_cannot_be_used_does_not_stop_the_class() {
     class.write("red\u{1b}[31m\nforged.rs", &stub());
     // With `.json` it is too long.
     class.write(&format!("{}.rs", "z".repeat(251)), &stub());
+    class.write("twice.rs", &stub());
+    class.write("twice/lib.rs", &solution());
     let no_text = OsStr::from_bytes(b"\xff.rs");
     fs::write(class.path("student.rs").with_file_name(no_text), stub()).expect("a file");
     let output = class.grade_command("results", 2).output();
@@ -329,8 +331,11 @@ fn a_name_that_cannot_be_used_does_not_stop_the_class() {
         errors.contains("has no name in UTF-8: rename it"),
         "{errors}"
     );
+    let twice = "twice: several files or folders belong to this student: remove all but one";
+    assert!(errors.contains(twice), "{errors}");
     let table = read(class.folder.path().join("results/results.csv"));
     assert!(table.contains("student,private-alloc,80,80"), "{table}");
+    assert!(!table.contains("twice"), "{table}");
 }
 
 #[test]

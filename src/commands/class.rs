@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use course::exercise::Exercise;
 use nix::unistd::geteuid;
 
@@ -184,37 +184,39 @@ fn status(outcomes: &[Outcome], is_missing: bool) -> ExitCode {
     }
 }
 
-/// The submissions by their students' names, and whether there are others, whose names cannot be written to a table. Hidden
-/// files are none.
+/// The submissions by their students' names, and whether there are others: with a name that cannot be written to a table, or
+/// with that of another one. Hidden files are none.
 fn submissions(folder: &Path) -> Result<(BTreeMap<String, PathBuf>, bool)> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     let mut nameless = false;
     let entries = fs::read_dir(folder);
     for entry in entries.with_context(|| format!("{} cannot be read", folder.display()))? {
         let path = entry
             .with_context(|| format!("{} cannot be read", folder.display()))?
             .path();
-        let student = match submission::student(&path) {
-            Ok(student) => student,
+        match submission::student(&path) {
+            Ok(student) if student.starts_with('.') => {}
+            Ok(student) => found.entry(student).or_default().push(path),
             Err(error) => {
                 warn!("{}: rename it", one_line(&format!("{error:#}")));
                 nameless = true;
-                continue;
             }
-        };
-        if student.starts_with('.') {
-            continue;
-        }
-        if let Some(other) = found.insert(student, path.clone()) {
-            bail!(
-                "{} and {} belong to the same student: remove one of them",
-                other.display(),
-                path.display()
-            );
         }
     }
     ensure!(!found.is_empty(), "{} is empty", folder.display());
-    Ok((found, nameless))
+    let mut submissions = BTreeMap::new();
+    for (student, mut paths) in found {
+        if let (Some(path), true) = (paths.pop(), paths.is_empty()) {
+            submissions.insert(student, path);
+            continue;
+        }
+        warn!(
+            "{}: several files or folders belong to this student: remove all but one",
+            one_line(&student)
+        );
+        nameless = true;
+    }
+    Ok((submissions, nameless))
 }
 
 /// Makes the folder of the results, and checks that it can be written before anything is built or graded. Results among
