@@ -185,15 +185,21 @@ pub fn table<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> String {
     text
 }
 
-/// A field of a CSV file. One that a spreadsheet would take for a formula gets an apostrophe.
+/// A field of a CSV file. What a spreadsheet would take for a formula gets an apostrophe. Some take semicolons and tabs for
+/// the ends of fields, too.
 fn quoted(field: &str) -> String {
-    let apostrophe = match field.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        true => "'",
-        false => "",
-    };
-    match field.contains(['"', ',', '\n', '\r', '\'']) || !apostrophe.is_empty() {
-        true => format!("\"{apostrophe}{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
+    let mut text = String::new();
+    let mut begins = true;
+    for sign in field.chars() {
+        if begins && ['=', '+', '-', '@', '\t', '\r'].contains(&sign) {
+            text.push('\'');
+        }
+        text.push(sign);
+        begins = [',', ';', '\t', '\n', '\r'].contains(&sign);
+    }
+    match text.contains(['"', ',', '\n', '\r', '\'']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
     }
 }
 
@@ -237,6 +243,8 @@ mod tests {
         assert_eq!(quoted("a, b"), "\"a, b\"");
         assert_eq!(quoted("say \"a\""), "\"say \"\"a\"\"\"");
         assert_eq!(quoted("=1+1"), "\"'=1+1\"");
+        assert_eq!(quoted("a;=1+1"), "\"a;'=1+1\"");
+        assert_eq!(quoted("a - b; c+d"), "a - b; c+d");
     }
 
     #[test]
