@@ -4,7 +4,7 @@
 //! namespace. New kernels may have more such families, so all are refused except AF_UNIX, which the judge and its cases
 //! use. io_uring creates sockets without a system call that a filter could see, and is refused altogether. A lease would
 //! make other sandboxes wait when they open the file. The kernel counts keys, and what watches files, per user: one sandbox
-//! could use up what the user's other processes need.
+//! could use up what the user's other processes need. It counts the requests of io_setup(2) for the whole machine.
 
 use std::env::consts::ARCH;
 
@@ -43,6 +43,7 @@ pub fn program() -> Result<BpfProgram> {
     calls.push((libc::SYS_inotify_init, Vec::new()));
     let refused = [
         libc::SYS_io_uring_setup,
+        libc::SYS_io_setup,
         libc::SYS_add_key,
         libc::SYS_request_key,
         libc::SYS_keyctl,
@@ -119,6 +120,8 @@ mod tests {
             || unsafe { libc::syscall(libc::SYS_socket, (1_i64 << 32) | 2, libc::SOCK_STREAM, 0) },
             // SAFETY: the filter refuses the call before it reads the pointer.
             || unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, 0) },
+            // SAFETY: as above.
+            || unsafe { libc::syscall(libc::SYS_io_setup, 1, 0) },
             // SAFETY: the call takes numbers.
             || unsafe { libc::fcntl(0, libc::F_SETLEASE, libc::F_RDLCK) }.into(),
         ] {
