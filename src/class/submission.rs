@@ -58,13 +58,17 @@ impl Submission {
 
     /// A word in the sources that few answers need, and with which one could interfere with its grading.
     pub fn unusual(&self) -> Option<&'static str> {
-        const UNUSUAL: [&str; 7] = [
+        const UNUSUAL: [&str; 11] = [
             "link_section",
-            "asm!",
+            "link_name",
+            "arch::",
             "JUDGE_",
             "env::var",
             "/environ",
             "/syscall",
+            "self/mem",
+            "PROT_EXEC",
+            "sigaction",
             "static environ",
         ];
         let is_part = |word: &&str| self.0.values().any(|text| text.contains(word));
