@@ -582,6 +582,18 @@ fn a_function_of_the_standard_library_is_not_replaced() {
     expect_rejected(&grade(&(stub() + &replaces)), &note);
 }
 
+#[test]
+fn symbols_that_readelf_cannot_list_are_rejected() {
+    let names: Vec<String> = (0..9000).map(|number| format!("f{number}")).collect();
+    let many = format!(
+        "macro_rules! many {{ ($($name:ident)*) => {{ $(#[inline(never)] pub fn $name() {{ std::hint::black_box(1); }})* }} }}\n\
+         pub mod {} {{ many!(NAMES); }}\n",
+        "a".repeat(4000)
+    );
+    let many = many.replace("NAMES", &names.join(" "));
+    expect_rejected(&grade(&(stub() + &many)), "too many symbols");
+}
+
 /// Otherwise an answer could call a function of the judge, or replace one.
 #[test]
 fn symbols_have_names_that_students_do_not_know() {

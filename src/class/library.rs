@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use course::process::{self, Limits};
+use course::process::{self, End, Limits};
 
 use crate::grade::sandbox::Sandbox;
 
@@ -45,12 +45,18 @@ fn readelf() -> Command {
     command
 }
 
-fn output(mut command: Command) -> Result<String> {
+/// What readelf prints, or `None` if that is too long.
+fn output(mut command: Command) -> Result<Option<String>> {
     let ran = process::run(&mut command, LIMITS)
         .context("readelf cannot be started; it is part of GNU binutils")?;
+    if ran.end == End::OutputLimit {
+        return Ok(None);
+    }
     ensure!(ran.success(), "readelf {}: {}", ran.describe(), ran.stderr);
-    Ok(ran.stdout)
+    Ok(Some(ran.stdout))
 }
+
+const TOO_LONG: &str = "the answer has too many symbols, or symbols whose names are too long";
 
 /// Returns the symbols that the libraries define.
 ///
@@ -59,7 +65,7 @@ fn output(mut command: Command) -> Result<String> {
 pub fn symbols(libraries: &[PathBuf]) -> Result<BTreeSet<String>> {
     let mut command = readelf();
     command.args(libraries);
-    let text = output(command)?;
+    let text = output(command)?.context("the libraries have too many symbols")?;
     let symbols = text.lines().filter_map(symbol);
     let defined = symbols.filter(|symbol| symbol.is_defined && !symbol.is_shared());
     Ok(defined.map(|symbol| symbol.name.to_owned()).collect())
@@ -77,7 +83,9 @@ pub fn rejected(
 ) -> Result<Option<String>> {
     let mut command = readelf();
     command.arg(library);
-    let text = output(sandbox.compiler(&command)?)?;
+    let Some(text) = output(sandbox.compiler(&command)?)? else {
+        return Ok(Some(TOO_LONG.to_owned()));
+    };
     Ok(text.lines().find_map(|line| foreign(line, others)))
 }
 
@@ -93,10 +101,12 @@ pub fn rejected_in_grader(
     others: &BTreeSet<String>,
 ) -> Result<Option<String>> {
     let mut command = readelf();
-    let text = output(sandbox.compiler(command.args(objects))?)?;
+    let Some(text) = output(sandbox.compiler(command.args(objects))?)? else {
+        return Ok(Some(TOO_LONG.to_owned()));
+    };
     let mut command = readelf();
     command.args(with_stub);
-    let of_grader = output(command)?;
+    let of_grader = output(command)?.context("the grader has too many symbols")?;
     let mut of_grader: Vec<_> = of_grader
         .lines()
         .filter(|line| foreign(line, others).is_some())
