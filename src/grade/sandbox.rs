@@ -65,9 +65,14 @@ const IN_MEMORY: &str = "67108864";
 /// The user without privileges, as which programs run in a container.
 pub const NOBODY: u32 = 65_534;
 
-/// The arguments of prlimit(1) for what the kernel counts for each user: processes and threads; and signals in queues, timers
-/// included. The limits hold in each sandbox. Outside, those of the caller hold for all of them together.
-const PER_USER: [&str; 2] = ["--nproc=1024:1024", "--sigpending=1024:1024"];
+/// The arguments of prlimit(1) for what the kernel counts for each user: processes and threads; signals in queues, timers
+/// included; and the bytes of POSIX message queues, of which these are two. The limits hold in each sandbox. Outside, those of
+/// the caller hold for all of them together.
+const PER_USER: [&str; 3] = [
+    "--nproc=1024:1024",
+    "--sigpending=1024:1024",
+    "--msgqueue=200000:200000",
+];
 
 /// The open files that the judge may have. The kernel lets a process send a descriptor only while the processes of its
 /// user have fewer in the queues of sockets, those in other sandboxes included. A case has a lower limit.
