@@ -270,6 +270,12 @@ fn a_wrong_path_is_an_error_of_the_command() {
     one.arg(answers.join("other.rs")).arg(&result);
     expect(&mut one, "other.rs cannot be read");
     assert!(!result.exists());
+    let controls = answers.join(OsStr::from_bytes(b"\x1b[31m\xff.rs"));
+    fs::write(&controls, stub()).expect("a file");
+    let mut one = workbook(&["one", "--exercise", EXERCISE]);
+    one.arg(&controls).arg(&result);
+    expect(&mut one, r"\u{1b}[31m");
+    fs::remove_file(controls).expect("a file");
     class.write("folder/lib.rs", &stub());
     for (submission, result) in [
         ("student.rs", "student.rs"),

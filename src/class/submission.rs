@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 
 use super::hash;
+use crate::grade::visible::visible;
 
 /// The most bytes that an answer may have.
 const BYTES: u64 = 1 << 20;
@@ -102,7 +103,7 @@ pub fn student(path: &Path) -> Result<String> {
         name => name,
     };
     let name = name.and_then(|name| name.to_str());
-    let name = name.with_context(|| format!("{} has no name in UTF-8", path.display()))?;
+    let name = name.with_context(|| format!("{} has no name in UTF-8", shown(&path)))?;
     Ok(name.to_owned())
 }
 
@@ -161,10 +162,10 @@ fn read_all(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -
     Ok(())
 }
 
-/// The path for a sentence, without the middle if it is long.
-fn shown(path: &Path) -> String {
+/// The path for a sentence, which cannot control a terminal, without the middle if it is long.
+pub fn shown(path: &Path) -> String {
     const MOST: usize = 200;
-    let path = path.display().to_string();
+    let path = visible(&path.display().to_string()).replace('\n', "\\n");
     let (begin, end) = (
         path.floor_char_boundary(MOST / 2),
         path.ceil_char_boundary(path.len().saturating_sub(MOST / 2)),

@@ -53,11 +53,11 @@ pub fn one(
 ) -> Result<ExitCode> {
     // A wrong path is a mistake of the command, and no student's fault.
     fs::symlink_metadata(submission)
-        .with_context(|| format!("{} cannot be read", submission.display()))?;
+        .with_context(|| format!("{} cannot be read", submission::shown(submission)))?;
     ensure!(
         !resolved(result)?.starts_with(resolved(submission)?),
         "{} is the submission or a part of it: name another file for the result",
-        result.display()
+        submission::shown(result)
     );
     let prepared = prepare(root, exercise, isolation)?;
     let outcome = class::grade_one(&prepared, submission, result, time)?;
