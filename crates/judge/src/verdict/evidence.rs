@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use super::{Failure, Verdict, sentence};
+use super::{Cause, Failure, Verdict, sentence};
 use crate::limits::Stop;
 use crate::protocol::{EXIT_SOCKET_GONE, Ended, Event, Panic, Panicked, Thrown};
 use crate::record::fault::{Fault, Place};
@@ -65,15 +65,6 @@ impl Evidence {
                 _ => Failure::Escaped,
             });
         }
-        if let Some(stop) = &self.stop {
-            return match stop {
-                Stop::ManyPlaces(places) => Verdict::Skipped(sentence::many_places(*places)),
-                stop => Verdict::Failed(Failure::Stopped(stop.clone())),
-            };
-        }
-        if let Some(program) = self.first.as_ref().and_then(|first| first.executed.clone()) {
-            return Verdict::Failed(Failure::Executed(program));
-        }
         let end = self.ended().find_map(|ended| match ended {
             Ended::Here {
                 panicked,
@@ -82,13 +73,22 @@ impl Evidence {
             } => Some((panicked, *zombies, *running)),
             Ended::InChild => None,
         });
+        // A destructor that crashes, exits or hangs while a failed check unwinds is not the cause.
+        if let (None, Some(sentence)) = (end, self.failed_check()) {
+            return Verdict::Failed(Failure::Check(sentence));
+        }
+        if let Some(program) = self.first.as_ref().and_then(|first| first.executed.clone()) {
+            return Verdict::Failed(Failure::Executed(program));
+        }
+        if let Some(stop) = &self.stop {
+            return match stop {
+                Stop::ManyPlaces(places) => Verdict::Skipped(sentence::many_places(*places)),
+                stop => Verdict::Failed(self.after_a_cause(Failure::Stopped(stop.clone()))),
+            };
+        }
         match (end, self.status) {
-            (None, Status::Signaled(signal)) => Verdict::Failed(match self.failed_check() {
-                // A destructor that crashes while a failed check unwinds is not the cause.
-                Some(sentence) => Failure::Check(sentence),
-                None => self.killed(signal),
-            }),
-            (None, Status::Exited(code)) => Verdict::Failed(self.exited(code)),
+            (None, Status::Signaled(signal)) => Verdict::Failed(self.killed(signal)),
+            (None, Status::Exited(code)) => Verdict::Failed(self.after_a_cause(self.exited(code))),
             (Some((Some(thrown), ..)), _) => self.panicked(thrown),
             (Some((None, zombies, running)), _) => self.returned(zombies, running),
         }
@@ -103,6 +103,28 @@ impl Evidence {
                 code,
                 called: first.as_ref().is_some_and(|first| first.called_exit),
             },
+        }
+    }
+
+    /// `failure`, with the panic or the crash before it that may be its cause: whoever waits for a thread or a child that
+    /// has failed may wait for ever.
+    fn after_a_cause(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Stopped(Stop::Time(_) | Stop::Deadlock(_)) | Failure::ExitedEarly { .. } => {}
+            failure => return failure,
+        }
+        let crash = || match &self.child_killed {
+            Some((signal, Some(fault))) if fault.signal == *signal => {
+                (fault.place != Place::Sent).then(|| Cause::Crash(fault.clone()))
+            }
+            _ => None,
+        };
+        let panic = self
+            .unexpected()
+            .find(|panic| panic.what == Panicked::Other);
+        match panic.cloned().map(Cause::Panic).or_else(crash) {
+            Some(cause) => Failure::After(cause, Box::new(failure)),
+            None => failure,
         }
     }
 
@@ -211,7 +233,15 @@ impl Evidence {
         let reported = |panic: &&Panic| panic.what != Panicked::Unreported;
         let lost = self.unexpected().find(reported);
         if let Some(panic) = lost.or_else(|| self.unexpected().next()) {
-            return Verdict::Failed(Failure::SwallowedPanic(panic.clone()));
+            let sentence = panic.message.clone();
+            return Verdict::Failed(match panic.what {
+                // The code has caught what the grader threw.
+                Panicked::Skip => return Verdict::Skipped(sentence),
+                Panicked::InChild => return self.failed_in_child(panic),
+                Panicked::Check if panic.in_child => Failure::CheckInChild(sentence),
+                Panicked::Check => Failure::Check(sentence),
+                _ => Failure::SwallowedPanic(panic.clone()),
+            });
         }
         let changed = self.events.iter().find_map(|event| match event {
             Event::StateChanged(sentence) => Some(sentence.clone()),

@@ -96,6 +96,8 @@ pub enum Failure {
     OtherError(String),
     /// The legal twin of a compile-fail case did not pass. The text is the twin's sentence.
     Twin(String),
+    /// The failure came after what may be its cause.
+    After(Cause, Box<Failure>),
     /// The case failed while the judge made a call fail.
     During(Refusal, Box<Failure>),
     /// The case failed after the judge had stopped code of the answer while other code ran.
@@ -104,6 +106,14 @@ pub enum Failure {
     Stale,
     /// The case could not be graded, for this reason: the grader, the judge or the machine is at fault.
     Grader(String),
+}
+
+/// What may have led to a failure that came later.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cause {
+    Panic(Panic),
+    /// The fault that killed a forked child.
+    Crash(Fault),
 }
 
 impl Failure {
@@ -115,6 +125,9 @@ impl Failure {
             | Failure::Killed(..)
             | Failure::StackOverflow
             | Failure::Stopped(Stop::Deadlock(_)) => Failure::Interrupted(Box::new(self)),
+            Failure::After(cause, failure) => {
+                Failure::After(cause, Box::new(failure.interrupted()))
+            }
             failure => failure,
         }
     }

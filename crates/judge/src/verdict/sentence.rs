@@ -14,7 +14,7 @@ use crate::record::process::{self, FIRST};
 use crate::record::space::Gone;
 use crate::record::transcript::CallDifference;
 use crate::supervise::Left;
-use crate::verdict::{Failure, Verdict};
+use crate::verdict::{Cause, Failure, Verdict};
 
 /// The sentence that the learner reads; `None` for a pass.
 pub fn sentence(verdict: &Verdict) -> Option<String> {
@@ -104,6 +104,7 @@ fn failed(failure: &Failure) -> String {
                 "The same program without the mistake failed, and it must work first: {sentence}"
             )
         }
+        Failure::After(earlier, failure) => format!("{} {}", failed(failure), before(earlier)),
         Failure::During(injection, failure) => during(injection, failure),
         Failure::Interrupted(failure) => interrupted(failure),
         Failure::Stale => "This grader was built from another version of your answer and cannot grade the present one. \
@@ -114,6 +115,26 @@ fn failed(failure: &Failure) -> String {
 }
 
 const STACK_OVERFLOW: &str = "a recursion is too deep, or a local variable is too large.";
+
+/// The sentence of what may be the cause of the failure just described.
+fn before(earlier: &Cause) -> String {
+    match earlier {
+        Cause::Panic(panic) => {
+            let who = match panic.in_child {
+                true => "a forked child",
+                false => "the code",
+            };
+            format!(
+                "Before that, {who} had panicked{}",
+                panic_and_message(panic)
+            )
+        }
+        Cause::Crash(fault) => format!(
+            "Before that, a forked child was killed by {}",
+            cause(fault.signal, Some(fault))
+        ),
+    }
+}
 
 /// ` at file:line`, if it is known.
 fn place(at: &str) -> String {
@@ -573,7 +594,9 @@ pub fn kind(verdict: &Verdict) -> &'static str {
 
 fn kind_of(failure: &Failure) -> &'static str {
     match failure {
-        Failure::During(_, failure) | Failure::Interrupted(failure) => kind_of(failure),
+        Failure::During(_, failure)
+        | Failure::Interrupted(failure)
+        | Failure::After(_, failure) => kind_of(failure),
         Failure::Check(_) => "check",
         Failure::CheckInChild(_) => "check-in-child",
         Failure::Panicked(_) => "panic",

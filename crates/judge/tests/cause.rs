@@ -1,0 +1,212 @@
+//! Cases in which one failure leads to another: the sentence names the cause.
+
+mod common {
+    pub mod fork;
+}
+
+use std::os::unix::process::CommandExt;
+use std::panic;
+use std::process::Command;
+use std::time::Duration;
+
+use common::fork::child;
+use judge::{Limits, observe};
+use nix::libc;
+use nix::unistd::pause;
+
+const NO_PTRACE: &str = "JUDGE_NO_PTRACE";
+
+#[track_caller]
+fn earns(expected: &str, body: impl FnOnce()) {
+    let limits = Limits {
+        wall: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let outcome = observe(limits, body);
+    let sentence = outcome.sentence().unwrap_or_else(|| "passed".to_owned());
+    assert_eq!(without_numbers(&sentence), expected, "{outcome:#?}");
+}
+
+/// Replaces line numbers of this file, and the measured times, which differ from run to run.
+fn without_numbers(sentence: &str) -> String {
+    let mut text = sentence.to_owned();
+    if let Some((before, after)) = text.clone().split_once("cause.rs:") {
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        text = format!("{before}cause.rs:LINE{rest}");
+    }
+    match text.split_once("The case was still running after 1 s") {
+        Some((_, after)) => {
+            let (_, rest) = after.split_once(" of CPU time").expect("a time");
+            format!("The case was still running{rest}")
+        }
+        None => text,
+    }
+}
+
+/// Runs its closure when it is dropped.
+struct Cleanup(fn());
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+const WRONG: &str = "It is wrong.";
+
+fn check() {
+    judge::fail(WRONG.to_owned());
+}
+
+fn caught(f: fn()) {
+    let _ = panic::catch_unwind(f);
+}
+
+#[test]
+fn a_destructor_exits_while_a_failed_check_unwinds() {
+    earns(WRONG, || {
+        let _cleanup = Cleanup(|| std::process::exit(0));
+        check();
+    });
+}
+
+#[test]
+fn a_destructor_waits_for_ever_while_a_failed_check_unwinds() {
+    earns(WRONG, || {
+        let _cleanup = Cleanup(pause);
+        check();
+    });
+}
+
+#[test]
+fn a_destructor_runs_for_ever_while_a_failed_check_unwinds() {
+    earns(WRONG, || {
+        let _cleanup = Cleanup(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        check();
+    });
+}
+
+#[test]
+fn the_code_catches_a_failed_check() {
+    earns(WRONG, || caught(check));
+}
+
+#[test]
+fn the_code_catches_a_failed_check_and_exits() {
+    earns(WRONG, || {
+        caught(check);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn a_thread_that_nobody_joins_fails_a_check() {
+    earns(WRONG, || drop(std::thread::spawn(check)));
+}
+
+#[test]
+fn the_code_catches_a_failed_check_in_a_child() {
+    earns("In a forked child: It is wrong.", || {
+        judge::in_child(|| {
+            caught(check);
+            0
+        });
+    });
+}
+
+#[test]
+fn the_code_catches_a_skip() {
+    earns("Skipped: it cannot be seen.", || {
+        caught(|| judge::skip("it cannot be seen"));
+    });
+}
+
+#[test]
+fn the_code_catches_the_failure_of_a_child() {
+    earns("In a forked child: It is wrong.", || {
+        caught(|| {
+            judge::in_child(|| {
+                check();
+                0
+            });
+        });
+    });
+}
+
+#[test]
+fn a_program_that_replaces_the_case_runs_for_ever() {
+    if std::env::var_os(NO_PTRACE).is_some() {
+        return; // without a tracer the judge does not see the call
+    }
+    let outcome = observe(
+        Limits {
+            wall: Duration::from_secs(1),
+            ..Limits::default()
+        },
+        || panic!("{}", Command::new("sleep").arg("100").exec()),
+    );
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(sentence.starts_with("Your code executed /"), "{outcome:#?}");
+}
+
+#[test]
+fn a_thread_panics_and_another_waits_for_it() {
+    const WAITS: &str = "your code waits in futex (a lock, a condition variable or a join)";
+    const PANICKED: &str =
+        "Before that, the code had panicked at crates/judge/tests/cause.rs:LINE: nothing to send.";
+    let expected = match std::env::var_os(NO_PTRACE) {
+        None => {
+            format!("Deadlock: {WAITS}, and nothing else runs that could end the wait. {PANICKED}")
+        }
+        Some(_) => format!("The case was still running: {WAITS}. {PANICKED}"),
+    };
+    earns(&expected, || {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let sends = sender.clone();
+        let _thread = std::thread::spawn(move || {
+            let text = std::hint::black_box(None).expect("nothing to send");
+            let () = text;
+            sends.send(text).unwrap();
+        });
+        let _ = receiver.recv();
+        drop(sender);
+    });
+}
+
+#[test]
+fn a_panic_that_was_expected_is_no_cause() {
+    let expected = match std::env::var_os(NO_PTRACE) {
+        None => {
+            "Deadlock: your code waits for a signal, and nothing else runs that could end the wait."
+        }
+        Some(_) => "The case was still running: your code waits for a signal.",
+    };
+    earns(expected, || {
+        judge::expect_panics();
+        caught(|| panic!("expected"));
+        pause();
+    });
+}
+
+#[test]
+fn a_child_crashes_and_its_parent_waits_for_its_report() {
+    if std::env::var_os(NO_PTRACE).is_some() {
+        return; // without a tracer the judge does not see how the child ended
+    }
+    earns(
+        "The case was still running: your code waits in read. Before that, a forked child was killed by SIGSEGV: a null \
+         pointer was dereferenced.",
+        || {
+            let (mut reader, _writer) = std::io::pipe().unwrap();
+            child(|| {
+                // SAFETY: crashing is the purpose.
+                unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+            });
+            let _ = std::io::Read::read(&mut reader, &mut [0]);
+        },
+    );
+}
