@@ -57,6 +57,8 @@ pub enum Stop {
     Signal(String),
     /// Every task waited for another one. The lines describe the waits.
     Deadlock(Vec<String>),
+    /// The case's thread had ended, and libtest's waited for it.
+    ThreadEnded,
 }
 
 /// The progress of a case that stops code at each of its places.

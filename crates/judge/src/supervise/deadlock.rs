@@ -28,8 +28,9 @@ pub fn waits(root: Pid, live: &BTreeMap<i32, String>) -> Option<Vec<Wait>> {
         if !procfs::sleeps(tid)? {
             return None;
         }
-        if tid == root.as_raw() {
-            continue; // libtest's main thread sleeps only to wait for the case's thread
+        // libtest's main thread sleeps only to wait for the case's thread.
+        if tid == root.as_raw() && live.len() > 1 {
+            continue;
         }
         let (call, args) = procfs::blocked_in(tid)?;
         let untimed = procfs::is_untimed_wait(call, &args);

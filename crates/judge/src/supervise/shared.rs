@@ -23,6 +23,8 @@ pub struct Shared {
 struct State {
     /// Task id → the name of its process.
     live: BTreeMap<i32, String>,
+    /// The largest number of tasks so far.
+    most: usize,
     /// The processes that may have set a timer.
     timers: BTreeSet<String>,
     /// The tasks that job control has stopped.
@@ -52,6 +54,7 @@ impl Shared {
     pub fn add(&self, tid: i32, process: &str) -> usize {
         let mut state = self.lock();
         state.live.insert(tid, process.to_owned());
+        state.most = state.most.max(state.live.len());
         state.live.len()
     }
 
@@ -99,7 +102,15 @@ impl Shared {
 
     /// Replaces all tasks.
     pub fn replace(&self, live: BTreeMap<i32, String>) {
-        self.lock().live = live;
+        let mut state = self.lock();
+        state.most = state.most.max(live.len());
+        state.live = live;
+    }
+
+    /// Whether the case's thread has ended: only libtest's is left.
+    pub fn has_lost_its_thread(&self) -> bool {
+        let state = self.lock();
+        state.live.len() == 1 && state.most > 1
     }
 
     pub fn live(&self) -> BTreeMap<i32, String> {

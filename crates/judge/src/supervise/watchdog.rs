@@ -59,7 +59,10 @@ pub fn watch(
         } else if let Some(waits) = &waits
             && unchanged >= DEADLOCK_POLLS
         {
-            Stop::Deadlock(deadlock::describe(waits))
+            match shared.has_lost_its_thread() {
+                true => Stop::ThreadEnded,
+                false => Stop::Deadlock(deadlock::describe(waits)),
+            }
         } else if clock.is_up(&live, limits.wall) {
             if let Some((places, since)) = shared.places() {
                 if late.get_or_insert(places) != &places {
@@ -70,12 +73,15 @@ pub fn watch(
                     continue;
                 }
             }
-            Stop::Time(Overrun {
-                limit: limits.wall,
-                elapsed: clock.begun.elapsed(),
-                cpu: cpu_time(&live),
-                waits: deadlock::all_wait_for(root, &live, &shared.halted()),
-            })
+            match shared.has_lost_its_thread() && procfs::sleeps(root.as_raw()) == Some(true) {
+                true => Stop::ThreadEnded,
+                false => Stop::Time(Overrun {
+                    limit: limits.wall,
+                    elapsed: clock.begun.elapsed(),
+                    cpu: cpu_time(&live),
+                    waits: deadlock::all_wait_for(root, &live, &shared.halted()),
+                }),
+            }
         } else {
             last = waits;
             continue;

@@ -239,6 +239,9 @@ fn stopped(stop: &Stop) -> String {
              fork whose child does not end."
         ),
         Stop::Signal(sentence) => sentence.clone(),
+        Stop::ThreadEnded => "The thread that called your code ended before your code had returned; expected it to \
+                              return. Do not end a thread of your caller (pthread_exit, or the system call exit)."
+            .to_owned(),
         Stop::Deadlock(waits) => match &waits[..] {
             [alone] => {
                 format!("Deadlock: {alone}, and nothing else runs that could end the wait.")
@@ -619,6 +622,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
         Failure::Stopped(Stop::Signal(_)) => "signal-refused",
         Failure::Stopped(Stop::Deadlock(_)) => "deadlock",
+        Failure::Stopped(Stop::ThreadEnded) => "early-exit",
         Failure::UnmappedTwice(_) => "unmapped-twice",
         Failure::MappedOver(_) => "mapped-over",
         Failure::Ledger(_) => "ledger",
