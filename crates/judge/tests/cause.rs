@@ -224,3 +224,16 @@ fn the_thread_of_the_case_ends() {
         },
     );
 }
+
+#[test]
+fn sigchld_is_ignored_before_the_grader_forks() {
+    earns(
+        "Your code left SIG_IGN installed for SIGCHLD, where it found the default action. Restore the action that \
+         sigaction(2) returned when you changed it.",
+        || {
+            // SAFETY: no handler is installed.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            judge::in_child(|| 0);
+        },
+    );
+}

@@ -735,7 +735,7 @@ fn in_child_needs_a_process_without_other_threads() {
     });
     assert_eq!(
         outcome.sentence().as_deref(),
-        Some("Could not grade: in_child cannot fork while other threads of the case run (1).")
+        Some("Your code left a thread running that it had started. Join it.")
     );
 }
 

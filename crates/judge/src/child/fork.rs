@@ -1,5 +1,6 @@
 //! Runs a grader's closure in a forked child.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::process;
@@ -11,7 +12,7 @@ use nix::unistd::{ForkResult, fork};
 
 use super::common::{self, End};
 use super::panics::{self, ChildFailed, judge_failed};
-use super::patience;
+use super::{patience, state};
 
 /// Runs `f` in a forked child that always ends in `_exit`, and returns its exit status.
 ///
@@ -69,6 +70,13 @@ fn run(f: &mut dyn FnMut() -> u8) -> u8 {
                 Ok(WaitStatus::Signaled(_, signal, _)) => {
                     failed(format!("A forked child was killed by {signal}."))
                 }
+                Err(Errno::ECHILD) => blame(|| {
+                    crate::fail(
+                        "waitpid failed with ECHILD for a child that the grader had forked; expected its status. Wait \
+                         only for your own children, by their ids."
+                            .to_owned(),
+                    )
+                }),
                 other => judge_failed(format!("in_child cannot wait for its child: {other:?}")),
             }
         },
@@ -79,9 +87,19 @@ fn expect_no_other_thread() {
     // A thread that has been joined may still be listed: `pthread_join` returns before the kernel has removed it.
     let others = patience::await_end(super::other_threads).len();
     if others > 0 {
-        judge_failed(format!(
-            "in_child cannot fork while other threads of the case run ({others})"
-        ));
+        blame(|| {
+            judge_failed(format!(
+                "in_child cannot fork while other threads of the case run ({others})"
+            ))
+        });
+    }
+}
+
+/// Fails the case with what the answer has changed. Calls `otherwise` if it has changed nothing.
+fn blame(otherwise: impl FnOnce() -> Infallible) -> ! {
+    match state::change() {
+        Some(sentence) => crate::fail(sentence),
+        None => match otherwise() {},
     }
 }
 
