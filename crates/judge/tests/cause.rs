@@ -237,3 +237,32 @@ fn sigchld_is_ignored_before_the_grader_forks() {
         },
     );
 }
+
+/// Leaves a thread that holds the lock of standard output.
+fn leave_output_locked() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _output = std::io::stdout().lock();
+        sender.send(()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    receiver.recv().unwrap();
+}
+
+#[test]
+fn a_thread_that_is_left_has_locked_standard_output() {
+    earns(
+        "Your code left a thread running that it had started. Join it.",
+        leave_output_locked,
+    );
+}
+
+#[test]
+fn a_check_fails_while_a_thread_has_locked_standard_output() {
+    earns(WRONG, || {
+        leave_output_locked();
+        check();
+    });
+}

@@ -68,9 +68,11 @@ pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut())
         .err()
         .map(|payload| panics::thrown(&**payload));
     mem::forget(result); // the destructor of a payload is the learner's code, and must not run any more
-    let _ = io::stdout().flush();
     let ended = if process::id() == me {
-        wait_for_threads();
+        // A thread that is left may hold the lock of standard output. Then only an unfinished line gets lost.
+        if wait_for_threads().is_empty() {
+            let _ = io::stdout().flush();
+        }
         let (zombies, running) = children();
         panics::flush();
         if panicked.is_none()
@@ -105,9 +107,10 @@ fn identity(fd: RawFd) -> Option<(u64, u64)> {
     Some((file.st_dev, file.st_ino))
 }
 
-/// Gives threads that nobody has joined the time to panic: a panic must not pass or fail by luck.
-fn wait_for_threads() {
-    patience::await_end(other_threads);
+/// Gives threads that nobody has joined the time to panic: a panic must not pass or fail by luck. Returns those that are
+/// left.
+fn wait_for_threads() -> Vec<i32> {
+    patience::await_end(other_threads)
 }
 
 /// The threads of this process, without this one and libtest's main thread.
