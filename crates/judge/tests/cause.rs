@@ -266,3 +266,18 @@ fn a_check_fails_while_a_thread_has_locked_standard_output() {
         check();
     });
 }
+
+#[test]
+fn a_child_without_a_signal_for_its_end_is_left() {
+    earns(
+        "Your code left a zombie: a child that has ended and was not waited for. Call waitpid for each child, or waitid \
+         without WNOWAIT.",
+        || {
+            // SAFETY: as fork(2), but the end of the child sends no signal.
+            if unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) } == 0 {
+                // SAFETY: `_exit` takes any status.
+                unsafe { libc::_exit(0) };
+            }
+        },
+    );
+}

@@ -778,3 +778,41 @@ fn a_descriptor_closed_once() {
         unsafe { libc::close(-1) };
     });
 }
+
+#[test]
+fn a_working_directory_that_has_been_removed() {
+    let outcome = observe(Limits::default(), || {
+        let directory = tempfile::tempdir().unwrap();
+        std::env::set_current_dir(directory.path()).unwrap();
+    });
+    let sentence = outcome.sentence().unwrap_or_default();
+    let begins = sentence.starts_with("Your code changed the working directory from ");
+    assert!(begins && sentence.contains(" (deleted). "), "{outcome:#?}");
+}
+
+#[test]
+fn the_processors_that_a_thread_may_use() {
+    // SAFETY: all zeros are the empty set.
+    let mut usable: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    const LEN: usize = size_of::<libc::cpu_set_t>();
+    // SAFETY: the set has this length.
+    unsafe { libc::sched_getaffinity(0, LEN, &raw mut usable) };
+    // SAFETY: the set was written by the call.
+    if unsafe { libc::CPU_COUNT(&usable) } < 2 {
+        return;
+    }
+    let outcome = observe(Limits::default(), || {
+        // SAFETY: the number is below the set's length in bits.
+        let is_usable = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &usable) };
+        let first = (0..8 * LEN).find(is_usable).expect("a processor");
+        // SAFETY: all zeros are the empty set.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { libc::CPU_SET(first, &mut one) };
+        // SAFETY: the set has this length.
+        unsafe { libc::sched_setaffinity(0, LEN, &raw const one) };
+    });
+    let sentence = outcome.sentence().unwrap_or_default();
+    let begins = sentence.starts_with("Your code changed the CPU affinity from ");
+    assert!(begins, "{outcome:#?}");
+}

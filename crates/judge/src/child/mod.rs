@@ -150,7 +150,7 @@ fn children() -> (u32, bool) {
     let mut ended = 0;
     let running = patience::await_end(|| {
         ended += reap_all();
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let look = ALL | WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::All, look) {
             Err(_) => Vec::new(),
             Ok(_) => threads_of_children(),
@@ -172,10 +172,13 @@ fn threads_of_children() -> Vec<i32> {
     }
 }
 
+/// Also a child of clone(2) whose end sends no SIGCHLD.
+const ALL: WaitPidFlag = WaitPidFlag::__WALL;
+
 fn reap_all() -> u32 {
     let mut count = 0;
     while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-        waitpid(None, Some(WaitPidFlag::WNOHANG))
+        waitpid(None, Some(ALL | WaitPidFlag::WNOHANG))
     {
         count += 1;
     }

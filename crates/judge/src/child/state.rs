@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::panic::{self, PanicHookInfo};
-use std::{env, process, ptr};
+use std::{env, fs, process, ptr};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -570,7 +570,8 @@ fn values(status: &str) -> Vec<Value> {
     let mut values = Vec::with_capacity(64);
     let mut add = |name, text| values.push(Value { name, text });
     let of_status = |key| field(status, key).map(|text| text.replace('\t', " "));
-    let directory = env::current_dir().ok();
+    // getcwd(2) fails in a directory that has been removed.
+    let directory = fs::read_link("/proc/self/cwd").ok();
     add(
         "the working directory",
         directory.map(|path| path.display().to_string()),
@@ -607,6 +608,7 @@ fn values(status: &str) -> Vec<Value> {
     // SAFETY: the call accesses no memory.
     let policy = unsafe { libc::sched_getscheduler(0) };
     add("the scheduling policy", number(policy));
+    add("the CPU affinity", of_status("Cpus_allowed_list:"));
     values
 }
 
