@@ -131,7 +131,8 @@ impl Channel {
         Some((channel, case))
     }
 
-    /// Sends `event`. Returns an error if the socket is closed.
+    /// Sends `event`. Returns an error if the socket is closed, or full: it does not block. `panics` limits what is written,
+    /// so that only the answer can fill it up.
     pub fn send(&self, event: &Event) -> io::Result<()> {
         let json = serde_json::to_string(event).map_err(io::Error::other)?;
         // The allocator may be the answer's, so no allocated memory has the nonce.
@@ -150,8 +151,6 @@ impl Channel {
                 unsafe { libc::writev(self.fd, parts.as_ptr().cast(), parts.len() as i32) };
             match Errno::result(written) {
                 Ok(_) => return Ok(()),
-                // The socket does not block. `panics` limits what is written, so that it does not fill up.
-                Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             }
@@ -252,10 +251,10 @@ pub enum Ended {
     InChild,
 }
 
-/// The events among the lines of `text` that begin with `nonce`. All other lines were written by the case.
+/// The events among the lines of `text`, which follow `nonce`. The answer may have written all else, also in front of it.
 pub fn parse(nonce: &str, text: &str) -> Vec<Event> {
     text.lines()
-        .filter_map(|line| serde_json::from_str(line.strip_prefix(nonce)?).ok())
+        .filter_map(|line| serde_json::from_str(line.rsplit_once(nonce)?.1).ok())
         .collect()
 }
 

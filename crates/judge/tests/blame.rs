@@ -711,7 +711,7 @@ fn a_child_executes_a_program() {
 #[test]
 fn the_judges_descriptor_is_replaced() {
     earns(
-        "Your code closed or replaced a file descriptor that it had not opened: the judge's socket is gone. Close only \
+        "Your code closed, replaced or filled a file descriptor that it had not opened: the judge's socket. Use only \
          your own descriptors.",
         || {
             let null = std::fs::File::options()

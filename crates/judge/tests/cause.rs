@@ -267,6 +267,43 @@ fn a_check_fails_while_a_thread_has_locked_standard_output() {
     });
 }
 
+/// Writes to all descriptors that the case has inherited, the judge's socket included.
+fn write_to_all(bytes: &[u8]) {
+    for descriptor in 3..1024 {
+        // SAFETY: the pointer and the length describe `bytes`.
+        unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
+    }
+}
+
+#[test]
+fn the_code_writes_to_the_judges_socket() {
+    earns("passed", || write_to_all(b"half a line"));
+}
+
+#[test]
+fn a_check_fails_after_the_code_has_written_to_the_judges_socket() {
+    earns(WRONG, || {
+        write_to_all(b"\xff\n\0half a line");
+        check();
+    });
+}
+
+#[test]
+fn the_code_fills_the_judges_socket() {
+    earns(
+        "Your code closed, replaced or filled a file descriptor that it had not opened: the judge's socket. Use only your \
+         own descriptors.",
+        || {
+            for _ in 0..1000 {
+                write_to_all(&[b'x'; 1000]);
+            }
+            for _ in 0..1000 {
+                write_to_all(b"x");
+            }
+        },
+    );
+}
+
 #[test]
 fn a_child_without_a_signal_for_its_end_is_left() {
     earns(

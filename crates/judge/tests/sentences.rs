@@ -214,7 +214,7 @@ fn panic_lost_in_a_thread() {
 #[test]
 fn closes_all_descriptors() {
     earns(
-        "Your code closed or replaced a file descriptor that it had not opened: the judge's socket is gone. Close only your own descriptors.",
+        "Your code closed, replaced or filled a file descriptor that it had not opened: the judge's socket. Use only your own descriptors.",
         || {
             for descriptor in 3..1024 {
                 // SAFETY: the code below uses none of them. To close the judge's descriptor is the purpose of this

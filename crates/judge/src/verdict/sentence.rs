@@ -65,8 +65,8 @@ fn failed(failure: &Failure) -> String {
         Failure::Executed(program) => format!(
             "Your code executed {program} in place of the case (execve). Call execve only in a child process."
         ),
-        Failure::DescriptorsClosed => "Your code closed or replaced a file descriptor that it had not opened: the \
-             judge's socket is gone. Close only your own descriptors."
+        Failure::DescriptorsClosed => "Your code closed, replaced or filled a file descriptor that it had not opened: the \
+             judge's socket. Use only your own descriptors."
             .to_owned(),
         Failure::Killed(signal, fault) => cause(*signal, fault.as_ref()),
         Failure::ChildKilled(signal, fault) => {
