@@ -318,3 +318,24 @@ fn a_child_without_a_signal_for_its_end_is_left() {
         },
     );
 }
+
+#[test]
+fn two_threads_wake_each_other_for_ever() {
+    // The loop runs, but at any moment a thread may wait.
+    earns(
+        "The case was still running. Look for a loop that does not end, or for too much work.",
+        || {
+            let (to, from) = std::sync::mpsc::channel();
+            let (back, answers) = std::sync::mpsc::channel();
+            let _thread = std::thread::spawn(move || {
+                for number in from {
+                    back.send(number).unwrap();
+                }
+            });
+            loop {
+                to.send(1).unwrap();
+                answers.recv().unwrap();
+            }
+        },
+    );
+}

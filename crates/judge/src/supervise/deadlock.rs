@@ -3,12 +3,17 @@
 //! A deadlock is reported only if no timer can end the waits. Otherwise the time limit decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
 use nix::unistd::Pid;
 
 use crate::procfs;
 use crate::record::process;
+
+/// The time after which a task that waits is looked at again.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// The call in which one task waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +61,25 @@ pub fn describe(waits: &[Wait]) -> Vec<String> {
     waits.iter().map(line).collect()
 }
 
-/// What each task of the case waits for, in a line, when the case must be stopped. Empty if any of them runs.
+/// What each task of the case waits for, in a line, when the case must be stopped. Empty if any of them runs now or a
+/// moment later: a task may wait again and again, for a short time.
 pub fn all_wait_for(
     root: Pid,
     live: &BTreeMap<i32, String>,
     halted: &BTreeSet<i32>,
 ) -> Vec<String> {
     let tasks = live.iter().filter(|(tid, _)| **tid != root.as_raw());
+    let switches = || -> Vec<_> {
+        let tasks = tasks.clone();
+        tasks
+            .map(|(tid, _)| procfs::context_switches(*tid))
+            .collect()
+    };
+    let before = switches();
+    thread::sleep(MOMENT);
+    if switches() != before {
+        return Vec::new();
+    }
     let processes: Vec<&str> = tasks.clone().map(|(_, process)| process.as_str()).collect();
     let wait = |tid: i32| {
         if halted.contains(&tid) || procfs::is_stopped(tid) {
@@ -102,10 +119,21 @@ fn waits_in(call: i64) -> String {
         libc::SYS_nanosleep | libc::SYS_clock_nanosleep => "nanosleep",
         libc::SYS_read | libc::SYS_readv => "read",
         libc::SYS_write | libc::SYS_writev => "write",
+        libc::SYS_recvfrom | libc::SYS_recvmsg => "recv",
+        libc::SYS_sendto | libc::SYS_sendmsg => "send",
+        libc::SYS_accept | libc::SYS_accept4 => "accept",
+        libc::SYS_openat => "open",
+        libc::SYS_semop | libc::SYS_semtimedop => "semop",
+        libc::SYS_msgrcv => "msgrcv",
+        libc::SYS_msgsnd => "msgsnd",
+        libc::SYS_mq_timedreceive => "mq_receive",
+        libc::SYS_mq_timedsend => "mq_send",
         #[cfg(target_arch = "x86_64")]
         libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait => "poll",
         libc::SYS_ppoll | libc::SYS_pselect6 | libc::SYS_epoll_pwait => "poll",
         libc::SYS_fcntl | libc::SYS_flock => "a file lock",
+        // A page fault that userfaultfd(2) has not resolved, for example.
+        -1 => return "waits outside of a system call".to_owned(),
         number => return format!("waits in system call {number}"),
     };
     format!("waits in {call}")
@@ -116,7 +144,6 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
-    use std::thread;
 
     use nix::unistd::gettid;
 
