@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::child::interpose::libc_function;
+use crate::child::signals;
 use crate::protocol::{BEFORE_MAIN, CHECK_ANSWER, CHILD};
 
 /// The time by the clock after which code before `main` is stopped.
@@ -132,9 +133,13 @@ pub unsafe extern "C" fn __libc_start_main(
     }
 }
 
-/// Ends the watch and calls `main`.
+/// Ends the watch and calls `main`, whose thread is not the one that runs the case.
 unsafe extern "C" fn enter_main(count: c_int, arguments: Strings, environment: Strings) -> c_int {
     end();
+    // SAFETY: libc has passed the environment of the process.
+    if unsafe { value_of(environment, CHILD) }.is_some() {
+        signals::block();
+    }
     // SAFETY: `__libc_start_main` has stored the address of a function of this type.
     let main: Main = unsafe { transmute(MAIN.load(Relaxed)) };
     // SAFETY: libc has passed these arguments for `main`.

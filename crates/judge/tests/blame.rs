@@ -513,13 +513,61 @@ fn set_alarm() {
 #[test]
 fn an_alarm_ends_a_pause() {
     passes(|| {
-        // In a process of one thread: in the case itself, libtest's thread may handle the signal.
         let child = child(|| {
             catch(Signal::SIGALRM);
             set_alarm();
             pause();
         });
         assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+    });
+}
+
+/// Restores the default action.
+fn release(signal: Signal) {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+/// libtest's thread is not the one that the signal interrupts.
+#[test]
+fn an_alarm_ends_a_pause_of_the_case() {
+    passes(|| {
+        catch(Signal::SIGALRM);
+        set_alarm();
+        pause();
+        release(Signal::SIGALRM);
+    });
+}
+
+/// The signal has arrived before it is waited for.
+#[test]
+fn the_end_of_a_child_ends_a_sigsuspend() {
+    passes(|| {
+        catch(Signal::SIGCHLD);
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGCHLD);
+        blocked.thread_block().unwrap();
+        let child = child(|| ());
+        thread::sleep(Duration::from_millis(100));
+        let none = SigSet::empty();
+        // SAFETY: the set outlives the call.
+        unsafe { libc::sigsuspend(none.as_ref()) };
+        assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        blocked.thread_unblock().unwrap();
+        release(Signal::SIGCHLD);
+    });
+}
+
+#[test]
+fn a_signal_that_the_case_blocks_stays_pending() {
+    passes(|| {
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGUSR1);
+        blocked.thread_block().unwrap();
+        kill(nix::unistd::getpid(), Signal::SIGUSR1).unwrap();
+        assert_eq!(blocked.wait(), Ok(Signal::SIGUSR1));
+        blocked.thread_unblock().unwrap();
     });
 }
 

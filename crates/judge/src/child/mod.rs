@@ -10,6 +10,7 @@ pub mod panics;
 mod patience;
 pub mod pretend;
 pub mod probe;
+pub mod signals;
 mod smaps;
 mod state;
 pub mod steps;
@@ -38,6 +39,7 @@ use crate::protocol::{self, Channel, EXIT_SOCKET_GONE, Ended, Event, Mark};
 
 /// Runs `body` as the case; never returns.
 pub fn run(channel: Channel, injection: Option<Refusal>, body: &mut dyn FnMut()) -> ! {
+    signals::unblock();
     let me = process::id();
     let traced = env::var_os(protocol::TRACED).is_some();
     let injects = env::var(INJECT).is_ok_and(|run| run != PLAIN);
