@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::fork::child;
 use judge::{Limits, observe};
 use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::pause;
 
 const NO_PTRACE: &str = "JUDGE_NO_PTRACE";
@@ -336,6 +337,90 @@ fn two_threads_wake_each_other_for_ever() {
                 to.send(1).unwrap();
                 answers.recv().unwrap();
             }
+        },
+    );
+}
+
+/// Crashes, after `handler` was installed for the signal.
+fn crash_into(handler: extern "C" fn(i32)) {
+    let handler = SigHandler::Handler(handler);
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handlers below only make system calls.
+    unsafe { sigaction(Signal::SIGSEGV, &action) }.unwrap();
+    // SAFETY: crashing is the purpose.
+    unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+}
+
+/// Expects a sentence that begins with `begin`, and then tells of the crash.
+#[track_caller]
+fn earns_after_the_crash(begin: &str, handler: extern "C" fn(i32)) {
+    if std::env::var_os(NO_PTRACE).is_some() {
+        return; // without a tracer the judge does not see a signal that is handled
+    }
+    let crash = "Before that, the code had caused SIGSEGV: a null pointer was dereferenced.";
+    earns(&format!("{begin} {crash}"), || crash_into(handler));
+}
+
+#[test]
+fn a_handler_exits_after_a_crash() {
+    extern "C" fn exits(_: i32) {
+        // SAFETY: `_exit` takes any status.
+        unsafe { libc::_exit(0) };
+    }
+    earns_after_the_crash(
+        "Your code ended the process with status 0 (exit, _exit or exit_group) before the case had ended. Return instead.",
+        exits,
+    );
+}
+
+#[test]
+fn a_handler_aborts_after_a_crash() {
+    extern "C" fn aborts(_: i32) {
+        std::process::abort();
+    }
+    earns_after_the_crash(
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted.",
+        aborts,
+    );
+}
+
+#[test]
+fn a_handler_waits_after_a_crash() {
+    extern "C" fn waits(_: i32) {
+        pause();
+    }
+    earns_after_the_crash(
+        "Deadlock: your code waits for a signal, and nothing else runs that could end the wait.",
+        waits,
+    );
+}
+
+#[test]
+fn a_handler_returns_to_a_crash() {
+    extern "C" fn returns(_: i32) {}
+    earns_after_the_crash(
+        "The case was still running. Look for a loop that does not end, or for too much work.",
+        returns,
+    );
+}
+
+#[test]
+fn a_panic_in_a_thread_local_destructor() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    thread_local! {
+        static PANICS: Panics = const { Panics };
+    }
+    earns(
+        "SIGABRT: the process aborted. Look for a call of abort(), or for a message that a library printed before it \
+         aborted. Before that, the code had panicked at crates/judge/tests/cause.rs:LINE: in a destructor.",
+        || {
+            let _ = std::thread::spawn(|| PANICS.with(|_| ())).join();
         },
     );
 }

@@ -87,7 +87,9 @@ impl Evidence {
             };
         }
         match (end, self.status) {
-            (None, Status::Signaled(signal)) => Verdict::Failed(self.killed(signal)),
+            (None, Status::Signaled(signal)) => {
+                Verdict::Failed(self.after_a_cause(self.killed(signal)))
+            }
             (None, Status::Exited(code)) => Verdict::Failed(self.after_a_cause(self.exited(code))),
             (Some((Some(thrown), ..)), _) => self.panicked(thrown),
             (Some((None, zombies, running)), _) => self.returned(zombies, running),
@@ -107,22 +109,31 @@ impl Evidence {
     }
 
     /// `failure`, with the panic or the crash before it that may be its cause: whoever waits for a thread or a child that
-    /// has failed may wait for ever.
+    /// has failed may wait for ever, and a handler may hide a crash.
     fn after_a_cause(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Stopped(Stop::Time(_) | Stop::Deadlock(_)) | Failure::ExitedEarly { .. } => {}
+            Failure::Stopped(Stop::Time(_) | Stop::Deadlock(_) | Stop::ThreadEnded)
+            | Failure::ExitedEarly { .. }
+            | Failure::Killed(libc::SIGABRT, None) => {}
             failure => return failure,
         }
-        let crash = || match &self.child_killed {
-            Some((signal, Some(fault))) if fault.signal == *signal => {
-                (fault.place != Place::Sent).then(|| Cause::Crash(fault.clone()))
-            }
-            _ => None,
-        };
         let panic = self
             .unexpected()
             .find(|panic| panic.what == Panicked::Other);
-        match panic.cloned().map(Cause::Panic).or_else(crash) {
+        let by_code = |fault: &&Fault| fault.place != Place::Sent;
+        let crash = || self.fault.as_ref().filter(by_code);
+        let child_crash = || match &self.child_killed {
+            Some((signal, fault)) => {
+                let fault = fault.as_ref().filter(|fault| fault.signal == *signal);
+                fault.filter(by_code)
+            }
+            None => None,
+        };
+        let cause = panic
+            .map(|panic| Cause::Panic(panic.clone()))
+            .or_else(|| crash().map(|fault| Cause::Crash(fault.clone())))
+            .or_else(|| child_crash().map(|fault| Cause::ChildCrash(fault.clone())));
+        match cause {
             Some(cause) => Failure::After(cause, Box::new(failure)),
             None => failure,
         }

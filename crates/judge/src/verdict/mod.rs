@@ -113,6 +113,8 @@ pub enum Failure {
 pub enum Cause {
     Panic(Panic),
     /// The fault that killed a forked child.
+    ChildCrash(Fault),
+    /// A fault whose signal the code has handled.
     Crash(Fault),
 }
 

@@ -138,14 +138,19 @@ impl Outcome {
 
     /// The command line that runs a case that crashed, alone, under a debugger.
     fn debugger(&self, case: &str) -> Option<String> {
+        let Verdict::Failed(failure) = &self.verdict else {
+            return None;
+        };
+        let failure = match failure {
+            Failure::After(_, failure) => failure,
+            failure => failure,
+        };
         let crashed = matches!(
-            self.verdict,
-            Verdict::Failed(
-                Failure::Killed(..)
-                    | Failure::ChildKilled(..)
-                    | Failure::StackOverflow
-                    | Failure::AbortedByPanic(_)
-            )
+            failure,
+            Failure::Killed(..)
+                | Failure::ChildKilled(..)
+                | Failure::StackOverflow
+                | Failure::AbortedByPanic(_)
         );
         let binary = env::current_exe().ok()?;
         crashed.then(|| {

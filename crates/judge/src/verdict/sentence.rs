@@ -129,8 +129,12 @@ fn before(earlier: &Cause) -> String {
                 panic_and_message(panic)
             )
         }
-        Cause::Crash(fault) => format!(
+        Cause::ChildCrash(fault) => format!(
             "Before that, a forked child was killed by {}",
+            cause(fault.signal, Some(fault))
+        ),
+        Cause::Crash(fault) => format!(
+            "Before that, the code had caused {}",
             cause(fault.signal, Some(fault))
         ),
     }
@@ -222,6 +226,7 @@ fn advice_after(call: &str, failure: &Failure) -> Option<String> {
             };
             is_result.then(|| format!(" Check the result of {call}."))
         }
+        Failure::After(_, failure) => advice_after(call, failure),
         _ => None,
     }
 }
