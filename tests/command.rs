@@ -476,6 +476,17 @@ fn code_before_main_that_ends_the_test_program_is_named() {
 }
 
 #[test]
+fn code_after_main_that_ends_the_test_program_is_named() {
+    let copy = copy();
+    let solution = with_constructor(copy.solution_of("warm-up"), "std::process::abort();");
+    copy.answer_to("warm-up", &solution.replace(".init_array", ".fini_array"));
+    let (status, stdout, stderr) = run(&mut workbook(&copy, &["grade", "warm-up"]));
+    assert_eq!(status, Some(2), "{stdout}{stderr}");
+    let sentence = "the test program was killed by SIGABRT after it had listed its cases: look for code of the answer that runs after main (.fini_array, atexit)";
+    assert!(stderr.contains(sentence), "{stderr}");
+}
+
+#[test]
 fn forged_verdicts_are_not_believed() {
     let copy = copy();
     let forge = "if let Some(path) = std::env::var_os(\"JUDGE_REPORT\") {\n\

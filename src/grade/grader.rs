@@ -333,7 +333,9 @@ impl Grader {
         let mut command = self.command();
         command
             .args(["--list", "--format", "terse"])
-            .env("JUDGE_CHECK_ANSWER", "1");
+            .env("JUDGE_CHECK_ANSWER", "1")
+            // The last lines are shown, which should be a panic's message.
+            .env("RUST_BACKTRACE", "0");
         let mut command = self.confine(command)?;
         let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
@@ -353,9 +355,14 @@ impl Grader {
                 "" => String::new(),
                 printed => format!(". It printed: {}", visible(printed)),
             };
-            format!(
-                "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array){printed}"
-            )
+            match listed.stdout.lines().any(|line| line.ends_with(": test")) {
+                true => format!(
+                    "the test program {how} after it had listed its cases: look for code of the answer that runs after main (.fini_array, atexit){printed}"
+                ),
+                false => format!(
+                    "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array){printed}"
+                ),
+            }
         };
         ensure!(listed.success(), ended());
         let mut cases = BTreeSet::new();
