@@ -424,3 +424,19 @@ fn a_panic_in_a_thread_local_destructor() {
         },
     );
 }
+
+#[test]
+fn a_destructor_crashes_while_a_panic_unwinds() {
+    let crash = match std::env::var_os(NO_PTRACE) {
+        None => "a null pointer was dereferenced.",
+        Some(_) => "an access to memory was invalid, or a process sent the signal.",
+    };
+    let panicked = "Before that, the code had panicked at crates/judge/tests/cause.rs:LINE: first.";
+    earns(&format!("SIGSEGV: {crash} {panicked}"), || {
+        let _cleanup = Cleanup(|| {
+            // SAFETY: crashing is the purpose.
+            unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+        });
+        panic!("first");
+    });
+}

@@ -109,25 +109,31 @@ impl Evidence {
     }
 
     /// `failure`, with the panic or the crash before it that may be its cause: whoever waits for a thread or a child that
-    /// has failed may wait for ever, and a handler may hide a crash.
+    /// has failed may wait for ever, a destructor may crash while a panic unwinds, and a handler may hide a crash.
     fn after_a_cause(&self, failure: Failure) -> Failure {
-        match failure {
+        let hides_a_crash = match failure {
             Failure::Stopped(Stop::Time(_) | Stop::Deadlock(_) | Stop::ThreadEnded)
             | Failure::ExitedEarly { .. }
-            | Failure::Killed(libc::SIGABRT, None) => {}
+            | Failure::Killed(_, None) => true,
+            Failure::Killed(_, Some(_)) | Failure::StackOverflow => false,
             failure => return failure,
-        }
+        };
         let panic = self
             .unexpected()
             .find(|panic| panic.what == Panicked::Other);
         let by_code = |fault: &&Fault| fault.place != Place::Sent;
-        let crash = || self.fault.as_ref().filter(by_code);
+        let crash = || {
+            self.fault
+                .as_ref()
+                .filter(by_code)
+                .filter(|_| hides_a_crash)
+        };
         let child_crash = || match &self.child_killed {
-            Some((signal, fault)) => {
+            Some((signal, fault)) if hides_a_crash => {
                 let fault = fault.as_ref().filter(|fault| fault.signal == *signal);
                 fault.filter(by_code)
             }
-            None => None,
+            _ => None,
         };
         let cause = panic
             .map(|panic| Cause::Panic(panic.clone()))
