@@ -422,7 +422,7 @@ fn aborts() {
 #[test]
 fn kills_itself() {
     earns(
-        "SIGKILL: a process sent the signal, or the machine ran out of memory.",
+        "SIGKILL: a process or a timer sent the signal, RLIMIT_CPU was exceeded, or the machine ran out of memory.",
         || {
             kill(nix::unistd::getpid(), Signal::SIGKILL).unwrap();
         },

@@ -364,7 +364,9 @@ fn usual_cause(signal: i32) -> &'static str {
         libc::SIGXFSZ => {
             "a write or ftruncate exceeded the limit on the size of a file or of the output"
         }
-        libc::SIGKILL => "a process sent the signal, or the machine ran out of memory",
+        libc::SIGKILL => {
+            "a process or a timer sent the signal, RLIMIT_CPU was exceeded, or the machine ran out of memory"
+        }
         libc::SIGFPE => "an integer was divided by zero, or the quotient overflowed",
         libc::SIGILL => {
             "an instruction that this processor does not have, or a deliberate trap, was executed"
