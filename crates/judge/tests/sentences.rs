@@ -72,13 +72,13 @@ fn the_sentences_are_true_without_ptrace() {
 
 /// Replaces line numbers of this file, which change with every edit.
 fn without_lines(sentence: &str) -> String {
-    match sentence.split_once("sentences.rs:") {
-        Some((before, after)) => {
-            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{before}sentences.rs:LINE{rest}")
-        }
-        None => sentence.to_owned(),
+    let mut parts = sentence.split("sentences.rs:");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        text += &format!("sentences.rs:LINE{rest}");
     }
+    text
 }
 
 fn map(len: usize, protection: i32) -> *mut u8 {
@@ -390,7 +390,8 @@ fn panics_in_drop_while_it_panics() {
     }
     earns(
         "The code panicked at crates/judge/tests/sentences.rs:LINE where a panic cannot unwind (in Drop during another \
-         panic, or in an extern \"C\" function), so the process aborted: in Drop.",
+         panic, or in an extern \"C\" function), so the process aborted: in Drop. Before that, the code had panicked at \
+         crates/judge/tests/sentences.rs:LINE: first.",
         || {
             let _bad = Bad;
             panic!("first");

@@ -115,12 +115,18 @@ impl Evidence {
             Failure::Stopped(Stop::Time(_) | Stop::Deadlock(_) | Stop::ThreadEnded)
             | Failure::ExitedEarly { .. }
             | Failure::Killed(_, None) => true,
-            Failure::Killed(_, Some(_)) | Failure::StackOverflow => false,
+            Failure::Killed(_, Some(_)) | Failure::StackOverflow | Failure::AbortedByPanic(_) => {
+                false
+            }
             failure => return failure,
+        };
+        let told = match &failure {
+            Failure::AbortedByPanic(panic) => Some(panic),
+            _ => None,
         };
         let panic = self
             .unexpected()
-            .find(|panic| panic.what == Panicked::Other);
+            .find(|panic| panic.what == Panicked::Other && !panic.aborts() && Some(*panic) != told);
         let by_code = |fault: &&Fault| fault.place != Place::Sent;
         let crash = || {
             self.fault
