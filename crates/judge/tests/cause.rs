@@ -170,9 +170,8 @@ fn a_thread_panics_and_another_waits_for_it() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let sends = sender.clone();
         let _thread = std::thread::spawn(move || {
-            let text = std::hint::black_box(None).expect("nothing to send");
-            let () = text;
-            sends.send(text).unwrap();
+            let byte: u8 = std::hint::black_box(None).expect("nothing to send");
+            sends.send(byte).unwrap();
         });
         let _ = receiver.recv();
         drop(sender);
