@@ -1,11 +1,16 @@
 //! Calls that the judge makes to fail.
 
+mod common {
+    pub mod rerun;
+}
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::thread;
 
+use common::rerun::rerun;
 use judge::{Errno, Outcome, Refusal, Seen, check, observe_refusals, refuse, watch};
 use nix::libc;
 use nix::sys::wait::waitpid;
@@ -273,20 +278,41 @@ fn the_start_of_a_thread_is_made_to_fail() {
 
 #[test]
 fn an_interrupted_wait_leaves_the_child() {
-    passes(&[("wait4", Errno::EINTR)], |_| {
-        watch(|| {
-            // SAFETY: the child only exits.
-            match unsafe { fork() }.unwrap() {
-                // SAFETY: ends the child without running any handler.
-                ForkResult::Child => unsafe { libc::_exit(0) },
-                ForkResult::Parent { child } => refuse(|| {
-                    while let Err(error) = waitpid(child, None) {
-                        assert_eq!(error, Errno::EINTR);
-                    }
-                }),
-            }
-        });
+    passes(&[("wait4", Errno::EINTR)], interrupted_wait);
+}
+
+/// Waits for a child, again after each EINTR.
+fn interrupted_wait(_: Option<Refusal>) {
+    watch(|| {
+        // SAFETY: the child only exits.
+        match unsafe { fork() }.unwrap() {
+            // SAFETY: ends the child without running any handler.
+            ForkResult::Child => unsafe { libc::_exit(0) },
+            ForkResult::Parent { child } => refuse(|| {
+                while let Err(error) = waitpid(child, None) {
+                    assert_eq!(error, Errno::EINTR);
+                }
+            }),
+        }
     });
+}
+
+/// More injections than the socket to the judge has room for reports.
+#[test]
+fn an_interrupted_wait_without_a_tracer() {
+    let output = rerun(|command| {
+        command.env("JUDGE_NO_PTRACE", "1");
+    });
+    if let Some(output) = output {
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        return;
+    }
+    let plan = [("wait4", Errno::EINTR)];
+    let outcome = observe_refusals(&plan, interrupted_wait, nothing_left);
+    // The calls cannot be seen, so the case does not pass.
+    let sentence = outcome.sentence().unwrap_or_default();
+    assert!(sentence.starts_with("Skipped: "), "{outcome:#?}");
 }
 
 #[test]

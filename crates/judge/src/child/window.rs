@@ -4,6 +4,7 @@ use std::arch::asm;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::errno::Errno;
@@ -33,6 +34,7 @@ pub fn prepare(channel: &Channel, injection: Option<Refusal>, traced: bool) {
             channel: channel.clone(),
             injection,
             counts: Mutex::default(),
+            reported: AtomicBool::new(false),
         });
     }
 }
@@ -75,6 +77,8 @@ struct Untraced {
     channel: Channel,
     injection: Option<Refusal>,
     counts: Mutex<BTreeMap<String, usize>>,
+    /// Whether the judge knows of the injection.
+    reported: AtomicBool,
 }
 
 impl Untraced {
@@ -93,7 +97,8 @@ impl Untraced {
         let hit = self
             .injection
             .filter(|injection| injection.hits(function, index));
-        if hit.is_some() {
+        // Once is enough: a wait is interrupted so often that the reports would fill the socket.
+        if hit.is_some() && !self.reported.swap(true, Ordering::Relaxed) {
             let _ = self.channel.send(&Event::Injected);
         }
         Errno::set_raw(before);
