@@ -458,10 +458,14 @@ fn code_around_main_that_does_not_end_is_stopped() {
 fn code_before_main_that_ends_the_test_program_is_named() {
     let copy = copy();
     let ends = [
-        ("std::process::exit(0)", "exited with status 0"),
-        ("panic!(\"in a constructor\")", "was killed by SIGABRT"),
+        ("std::process::exit(0)", "exited with status 0", ""),
+        (
+            "panic!(\"in a constructor\")",
+            "was killed by SIGABRT",
+            ": in a constructor",
+        ),
     ];
-    for (body, how) in ends {
+    for (body, how, message) in ends {
         copy.answer_to(
             "warm-up",
             &with_constructor(copy.solution_of("warm-up"), body),
@@ -472,6 +476,7 @@ fn code_before_main_that_ends_the_test_program_is_named() {
             "the test program {how} before it listed its cases, so no test of the answer began: look for code of the answer that runs before main (.init_array)."
         );
         assert!(stderr.contains(&sentence), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
     }
 }
 

@@ -333,9 +333,7 @@ impl Grader {
         let mut command = self.command();
         command
             .args(["--list", "--format", "terse"])
-            .env("JUDGE_CHECK_ANSWER", "1")
-            // The last lines are shown, which should be a panic's message.
-            .env("RUST_BACKTRACE", "0");
+            .env("JUDGE_CHECK_ANSWER", "1");
         let mut command = self.confine(command)?;
         let listed = process::run(&mut command, TO_MAIN)
             .with_context(|| format!("{} cannot be run", self.binary.display()))?;
@@ -351,7 +349,14 @@ impl Grader {
         );
         let ended = || {
             let how = listed.describe();
-            let printed = match last_lines(&listed.stderr).join(" ").trim() {
+            // The message of a panic that cannot unwind is followed by a backtrace.
+            let mut lines = listed.stderr.lines();
+            let panicked = lines.find(|line| line.contains(" panicked at "));
+            let printed = match panicked {
+                Some(place) => [place, lines.next().unwrap_or_default()].join(" "),
+                None => last_lines(&listed.stderr).join(" "),
+            };
+            let printed = match printed.trim() {
                 "" => String::new(),
                 printed => format!(". It printed: {}", visible(printed)),
             };
