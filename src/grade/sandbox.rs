@@ -285,13 +285,16 @@ impl Sandbox {
             .env("PATH", path)
             .env("HOME", "/tmp")
             .env("LANG", "C.UTF-8");
-        let mut common = vec![(Resource::RLIMIT_CORE, 0)];
+        let mut common = Vec::new();
         if let Kind::User = self.kind {
             common.push((Resource::RLIMIT_NPROC, 1024));
         }
         let limit = move || {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard)?;
+            // With this limit, the kernel neither writes a core file nor starts a program for one.
+            let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+            setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard.min(1))?;
             for (resource, most) in common.iter().chain(limits) {
                 // The first signal at the limit on processor time can be told from others, the second one cannot.
                 let hard = match resource {

@@ -89,6 +89,10 @@ impl Rlimits {
     }
 }
 
+/// No core file is that short, so none is written. With a limit of 1 byte, the kernel also starts no program for a core
+/// (`core_pattern` with a pipe; `do_coredump` in fs/coredump.c), which a limit of 0 permits.
+const NO_CORE: u64 = 1;
+
 fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
     let bytes = |resource, limit, name| Wanted {
         resource,
@@ -105,7 +109,10 @@ fn wanted(limits: &Limits, traced: bool) -> Vec<Wanted> {
         display: |count| count.to_string(),
     };
     let mut wanted = vec![
-        bytes(Resource::RLIMIT_CORE, 0, "core files (ulimit -Hc)"),
+        Wanted {
+            enough: 0,
+            ..bytes(Resource::RLIMIT_CORE, NO_CORE, "core files (ulimit -Hc)")
+        },
         bytes(
             Resource::RLIMIT_FSIZE,
             limits.file,
