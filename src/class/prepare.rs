@@ -75,11 +75,17 @@ impl Prepared {
         let folder = class.join(&exercise.name);
         let graders = hash_of_graders(exercise)?;
         let lock = open_lock(&class.join("lock"))?;
-        lock.lock_shared()?;
+        if lock.try_lock_shared().is_err() {
+            warn!("Waiting for another command, which prepares an exercise.");
+            lock.lock_shared()?;
+        }
         let skipped = folder.join(skipped_here());
         if read(&folder, &graders).is_none() || !skipped.is_file() {
             lock.unlock()?;
-            lock.lock()?;
+            if lock.try_lock().is_err() {
+                warn!("Waiting for another command, which grades with what is to be built again.");
+                lock.lock()?;
+            }
         }
         let built = match read(&folder, &graders) {
             Some(built) => built,
@@ -188,7 +194,7 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    name_symbols_by_chance(class)?;
+    let flag = name_symbols_by_chance(class)?;
     let stub = exercise.stub();
     let first = Candidate {
         exercise,
@@ -197,7 +203,15 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
     };
     let target = class.join("target");
     let workspace = Workspace::write_to(&exercise.root, folder.to_owned(), target, &first)?;
-    let grader = slot::record(&workspace, &first, &folder.join("recorded"), true)?;
+    let recorded = folder.join("recorded");
+    let grader = slot::record(&workspace, &first, &recorded, true)?;
+    let commands = slot::recorded_commands(&recorded, exercise)?;
+    ensure!(
+        commands.iter().all(|command| command.has(&flag)),
+        "cargo does not use the flags in {}: unset RUSTFLAGS and CARGO_ENCODED_RUSTFLAGS, and remove \
+         `target.….rustflags` from your cargo configuration",
+        class.join(".cargo/config.toml").display()
+    );
     let judge = folder.join(JUDGE);
     fs::copy(&grader.binary, &judge)
         .with_context(|| format!("{} cannot be written", judge.display()))?;
@@ -216,16 +230,24 @@ fn build(exercise: &Exercise, class: &Path, folder: &Path, graders: &str) -> Res
 /// Gives the symbols of all that is built in this folder other names than in every other clone: each has a hash of the
 /// compiler's `metadata`. By its name, an answer could call a function of the judge, such as the one that returns the secret
 /// of a case.
-fn name_symbols_by_chance(class: &Path) -> Result<()> {
+///
+/// Returns the compiler's flag, which is random.
+fn name_symbols_by_chance(class: &Path) -> Result<String> {
+    const BEGIN: &str = "[build]\nrustflags = [\"";
+    const END: &str = "\"]\n";
     let config = class.join(".cargo/config.toml");
-    if config.is_file() {
-        return Ok(());
+    if let Ok(text) = fs::read_to_string(&config)
+        && let Some(flag) = text
+            .strip_prefix(BEGIN)
+            .and_then(|text| text.strip_suffix(END))
+    {
+        return Ok(flag.to_owned());
     }
     let mut number = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut number)?;
-    let number = u128::from_ne_bytes(number);
-    let flags = format!("[build]\nrustflags = [\"-Cmetadata={number:032x}\"]\n");
-    result::write(&config, &flags)
+    let flag = format!("-Cmetadata={:032x}", u128::from_ne_bytes(number));
+    result::write(&config, &format!("{BEGIN}{flag}{END}"))?;
+    Ok(flag)
 }
 
 /// The files of the standard library, with which an answer is linked. Its symbols have the same names everywhere.

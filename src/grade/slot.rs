@@ -222,6 +222,11 @@ impl Rustc {
         })
     }
 
+    /// Whether the command has this argument.
+    pub fn has(&self, argument: &str) -> bool {
+        self.arguments.iter().any(|one| one == argument)
+    }
+
     /// The command, with its incremental data in `incremental`.
     ///
     /// # Errors
