@@ -212,6 +212,11 @@ fn expect_accessible_up_to_the_break(heap: &Range<usize>) {
     expect_accessible(heap);
     let beyond = permissions(pointer_to(heap.end));
     check!(
+        beyond.mapped,
+        "The byte at the heap's break is not mapped, so the kernel may place another mapping there, and the heap cannot grow \
+         in place. Keep the addresses beyond the break reserved, with PROT_NONE."
+    );
+    check!(
         !beyond.read && !beyond.write,
         "The byte at the heap's break is accessible. heap_range() must end where the accessible part ends, and beyond \
          the break the reservation must be PROT_NONE."

@@ -42,6 +42,7 @@ fn trim_empties_the_heap() {
                  Return the pages to the kernel.",
                 amount(resident)
             );
+            expect_reserved(&(heap().end..full.end), "trim()");
             let beyond = permissions(pointer_to(heap().end));
             check!(
                 !beyond.read && !beyond.write,
@@ -71,6 +72,7 @@ fn dealloc_returns_the_end() {
             amount(left),
             amount(MOST)
         );
+        expect_reserved(&(heap().end..full.end), "dealloc");
         let resident = resident_bytes(&full);
         check!(
             resident <= MOST,
@@ -466,8 +468,17 @@ fn returning_the_end_fails() {
     )
 }
 
+/// Fails the case if a part of the memory that `call` has returned is not mapped.
+fn expect_reserved(returned: &Range<usize>, call: &str) {
+    check!(
+        mapped_in(returned) >= returned.len(),
+        "{call} moved the break down, and the memory beyond it is not mapped any more, so the kernel may place another mapping \
+         there. Keep the addresses reserved: make the memory PROT_NONE instead of unmapping it."
+    );
+}
+
 /// Fails the case unless the heap is accessible up to its break and not beyond, and the memory that `call` has returned is
-/// not resident.
+/// reserved and not resident.
 fn expect_consistent(returned: &Range<usize>, call: &str) {
     let end = heap().end;
     let last = permissions(pointer_to(end - 1));
@@ -482,6 +493,7 @@ fn expect_consistent(returned: &Range<usize>, call: &str) {
         "After {call}, the memory beyond the break is accessible. If it cannot be made PROT_NONE, leave the break where it \
          is."
     );
+    expect_reserved(returned, call);
     let left = resident_bytes(returned);
     check!(
         left <= 64 * KIB,
