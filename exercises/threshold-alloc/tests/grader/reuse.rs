@@ -184,6 +184,41 @@ fn no_system_call_when_warm() {
     )
 }
 
+/// A free place between live blocks cannot become a part of the heap's end, so an answer may treat it differently from the
+/// last block.
+#[test]
+fn no_system_call_between_live_blocks() {
+    watched(
+        || {
+            let sizes = [24, 1000, 5000, 20_000, 60_000, 90_000, 120_000];
+            let mut rows = sizes.map(|size| [(); 5].map(|()| alloc(size)));
+            let mut round = || {
+                for row in &rows {
+                    row[1..4].iter().for_each(|block| free(*block));
+                }
+                for (row, size) in rows.iter_mut().zip(sizes) {
+                    for block in &mut row[1..4] {
+                        *block = alloc(size);
+                        block.touch_ends();
+                    }
+                }
+            };
+            (0..5).for_each(|_| round());
+            watch(|| (0..10).for_each(|_| round()));
+        },
+        |seen| {
+            if let [first, ..] = seen.all_calls() {
+                judge::fail(format!(
+                    "Three adjacent blocks between two live ones, of each of seven sizes up to 120000 bytes, were freed and \
+                     allocated again 10 times, and the allocator called {}; expected no system call. Return memory to the \
+                     kernel at the heap's end only, and keep the pages of other free memory.",
+                    first.name
+                ));
+            }
+        },
+    )
+}
+
 #[test]
 fn no_system_call_of_any_kind_when_warm() {
     case(|| {
