@@ -264,14 +264,6 @@ fn standard_library(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(libraries)
 }
 
-/// Whether a file in the folder of the dependencies is one of the answer or its grader.
-pub fn is_own(exercise: &Exercise, name: &str) -> bool {
-    let name = name.strip_prefix("lib").unwrap_or(name);
-    ["grader".to_owned(), exercise.library()]
-        .iter()
-        .any(|own| name.starts_with(&format!("{own}-")))
-}
-
 /// The file with the cases that were skipped for the solution. The nodes of a cluster share a clone, and may have
 /// different kernels.
 fn skipped_here() -> String {

@@ -234,7 +234,7 @@ impl Place {
         // The compiler looks for the dependencies where it writes its results.
         for entry in fs::read_dir(dependencies)? {
             let name = entry?.file_name();
-            let is_own = prepare::is_own(&prepared.exercise, &name.to_string_lossy());
+            let is_own = prepared.is_own(&name.to_string_lossy());
             let endings = ["rlib", "rmeta", "so"];
             let ending = Path::new(&name).extension().and_then(|name| name.to_str());
             if !is_own && ending.is_some_and(|ending| endings.contains(&ending)) {
@@ -305,7 +305,7 @@ impl Place {
         fs::set_permissions(&self.output, fs::Permissions::from_mode(0o755))?;
         for entry in fs::read_dir(&self.output)? {
             let entry = entry?;
-            if prepare::is_own(&prepared.exercise, &entry.file_name().to_string_lossy()) {
+            if prepared.is_own(&entry.file_name().to_string_lossy()) {
                 chown(entry.path(), Some(owner), Some(owner))?;
             }
         }
@@ -314,6 +314,14 @@ impl Place {
 }
 
 impl Prepared {
+    /// Whether a file in that folder is one of the answer or its grader.
+    fn is_own(&self, name: &str) -> bool {
+        let name = name.strip_prefix("lib").unwrap_or(name);
+        ["grader".to_owned(), self.exercise.library()]
+            .iter()
+            .any(|own| name.starts_with(&format!("{own}-")))
+    }
+
     /// The compiler's incremental data for the stub and its grader.
     fn first(&self) -> PathBuf {
         self.folder.join("recorded/first")
