@@ -10,6 +10,9 @@ pub const LIBTEST: usize = 2;
 pub struct Limits {
     /// From start to end.
     pub wall: Duration,
+    /// The same for a case that executes code step by step, as soon as it has begun to. In an emulator a step takes
+    /// milliseconds.
+    pub stepped: Duration,
     /// Bytes resident at the same time in all its processes.
     pub memory: u64,
     /// Bytes of private writable memory in each process (`RLIMIT_DATA`). PROT_NONE reservations do not count: a lesson
@@ -21,20 +24,11 @@ pub struct Limits {
     pub file: u64,
 }
 
-impl Limits {
-    /// More time, for a case that executes code step by step. In an emulator a step takes milliseconds.
-    pub fn with_steps() -> Limits {
-        Limits {
-            wall: Duration::from_secs(60),
-            ..Limits::default()
-        }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             wall: Duration::from_secs(10),
+            stepped: Duration::from_secs(60),
             memory: 1 << 30,
             data: 1 << 30,
             tasks: 32,

@@ -127,7 +127,7 @@ fn a_thread_that_waits_before_its_place_is_no_longer_awaited() {
 #[test]
 fn a_case_that_does_not_let_a_thread_go_on_has_no_endless_loop() {
     let limits = Limits {
-        wall: Duration::from_secs(1),
+        stepped: Duration::from_secs(1),
         ..Limits::default()
     };
     let body = || {
@@ -222,7 +222,7 @@ fn code_that_is_too_long_is_skipped() {
         steps.find();
         judge::places();
     };
-    is_too_long(observe(Limits::with_steps(), body));
+    is_too_long(observe(Limits::default(), body));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn code_with_too_many_places_is_skipped() {
         steps.find();
         judge::places();
     };
-    is_too_long(observe(Limits::with_steps(), body));
+    is_too_long(observe(Limits::default(), body));
 }
 
 #[track_caller]
@@ -252,8 +252,8 @@ fn is_too_long(outcome: Outcome) {
 /// Stops code at 100 places, and waits a while at each.
 fn many_places(pause: fn(usize)) -> Outcome {
     let limits = Limits {
-        wall: Duration::from_secs(1),
-        ..Limits::with_steps()
+        stepped: Duration::from_secs(1),
+        ..Limits::default()
     };
     let body = move || {
         let state = AtomicUsize::new(0);

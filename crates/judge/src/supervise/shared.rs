@@ -29,6 +29,8 @@ struct State {
     timers: BTreeSet<String>,
     /// The tasks that job control has stopped.
     halted: BTreeSet<i32>,
+    /// Whether the case has begun to execute code step by step.
+    stepped: bool,
     /// The place up to which the case runs code step by step, and since when.
     places: Option<(Places, Instant)>,
     stop: Option<Stop>,
@@ -73,6 +75,16 @@ impl Shared {
 
     pub fn halted(&self) -> BTreeSet<i32> {
         self.lock().halted.clone()
+    }
+
+    /// Notes that the case executes code step by step.
+    pub fn step(&self) {
+        self.lock().stepped = true;
+    }
+
+    /// Whether the case has begun to execute code step by step.
+    pub fn is_stepped(&self) -> bool {
+        self.lock().stepped
     }
 
     /// Notes that the case runs code up to another one of its places.

@@ -52,6 +52,10 @@ pub fn watch(
             Some(_) if waits == last => unchanged + 1,
             _ => 0,
         };
+        let wall = match shared.is_stepped() {
+            true => limits.stepped,
+            false => limits.wall,
+        };
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
         } else if memory(&live, objects) > limits.memory + PROGRAM {
@@ -63,20 +67,20 @@ pub fn watch(
                 true => Stop::ThreadEnded,
                 false => Stop::Deadlock(deadlock::describe(waits)),
             }
-        } else if clock.is_up(&live, limits.wall) {
+        } else if clock.is_up(&live, wall) {
             if let Some((places, since)) = shared.places() {
                 if late.get_or_insert(places) != &places {
                     shared.stop(Stop::ManyPlaces(places));
                     return;
                 }
-                if since.elapsed() < limits.wall / STALLED {
+                if since.elapsed() < wall / STALLED {
                     continue;
                 }
             }
             match shared.has_lost_its_thread() && procfs::sleeps(root.as_raw()) == Some(true) {
                 true => Stop::ThreadEnded,
                 false => Stop::Time(Overrun {
-                    limit: limits.wall,
+                    limit: wall,
                     elapsed: clock.begun.elapsed(),
                     cpu: cpu_time(&live),
                     waits: deadlock::all_wait_for(root, &live, &shared.halted()),

@@ -443,7 +443,7 @@ fn a_waiter_dies() {
 /// A waiter that has been woken may be killed before it has the lock. Its wake-up must not be lost with it.
 #[test]
 fn a_woken_waiter_dies() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let counter = new_counter();
         let begun = Event::new();
         let steps = Steps::of(&(), || {
@@ -675,7 +675,7 @@ fn killed_anywhere(name: &str, happened: Before, call: impl Fn(&Counter, &dyn Fn
 
 #[test]
 fn killed_anywhere_in_with_lock() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         for happened in [Before::Nothing, Before::Death, Before::DeathAndGet] {
             killed_anywhere("with_lock", happened, |counter, begun, ended| {
                 let _ = counter.with_lock(|number, _| {
@@ -690,7 +690,7 @@ fn killed_anywhere_in_with_lock() {
 
 #[test]
 fn killed_anywhere_in_get() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         killed_anywhere("get()", Before::Death, |counter, _, _| {
             let _ = counter.get();
         });
@@ -699,7 +699,7 @@ fn killed_anywhere_in_get() {
 
 #[test]
 fn only_one_takes_over() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let counter = new_counter();
         beside_each_place(
             &counter,

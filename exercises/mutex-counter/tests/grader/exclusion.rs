@@ -249,7 +249,7 @@ fn every_waiter_gets_in() {
 
 #[test]
 fn stopped_before_it_has_the_lock() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let counter = new_counter();
         beside_each_place(
             &counter,
@@ -274,7 +274,7 @@ fn stopped_before_it_has_the_lock() {
 /// The lock may be released after a process has seen that it is held, and before that process waits for it.
 #[test]
 fn released_before_it_waits() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let counter = new_counter();
         let steps = Steps::of(&(), || report(add_one(&counter)));
         let hold = || Holder::enter(&counter, |_, pause| pause());
@@ -596,7 +596,7 @@ const NAME: &CStr = c"a) Z b) Z c";
 /// What `get` returns is what the last owner left, even if another process locks the counter meanwhile.
 #[test]
 fn get_reads_under_the_lock() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let counter = new_counter();
         let returned = Event::new();
         let steps = Steps::of(&(), || match counter.get() {

@@ -12,9 +12,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use judge::{
-    Errno, Limits, Refusal, Steps, case, case_with, check, fail, note, refusals, refuse, watch,
-};
+use judge::{Errno, Refusal, Steps, case, check, fail, note, refusals, refuse, watch};
 use mutex_counter::{Counter, Entry};
 use processes::{End, Event, LONG_TRIAL, Process, SHORT_TRIAL, TRIAL, without_output};
 

@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use judge::Steps;
 use judge::probe::changes;
-use judge::{Limits, Steps, case_with};
 
 use super::populate::{populated, prefault_without_advice};
 use super::*;
@@ -136,7 +136,7 @@ fn drop_in_a_thread(region: Region) {
 
 #[test]
 fn made_by_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let [long, short] = lens();
         let steps = Steps::of(&(), || Sent(region(long)));
         drop(steps.find_in_thread());
@@ -153,7 +153,7 @@ fn made_by_two_threads() {
 /// Before Linux 5.14 an answer has more to do.
 #[test]
 fn prefaulted_by_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         pretend::no_populate_advice();
         let regions = [0, 1].map(|_| Mutex::new(None));
         let prefault = |index: usize, done: &str, advice: &str| {
@@ -203,7 +203,7 @@ fn prefaulted_by_two_threads() {
 
 #[test]
 fn dropped_by_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let [long, short] = lens();
         let mut kept = region(long);
         kept.as_mut_slice().fill(3);
@@ -224,7 +224,7 @@ fn dropped_by_two_threads() {
 /// tried in a new process, whose first calls these are.
 #[test]
 fn first_calls_at_the_same_time() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         pretend::no_populate_advice();
         let [long, short] = lens();
         let use_a_region = |len| {

@@ -772,7 +772,7 @@ fn before_main() {
 
 #[test]
 fn a_fork_while_a_thread_is_inside() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_started();
         let allocate = |allocator: &'static ThresholdAlloc| {
             let block = allocator.malloc(100);
@@ -801,7 +801,7 @@ fn a_fork_while_a_thread_is_inside() {
 
 #[test]
 fn beside_others() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_started();
         let code = Code {
             name: "the C functions",

@@ -466,7 +466,7 @@ fn a_thread_that_ends_caches_nothing() {
 
 #[test]
 fn a_header_that_two_threads_change() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         enable_cache();
         fill_cache();
         let new = |allocator, size| alloc_from(allocator, layout(size, ALIGN));
@@ -711,7 +711,7 @@ fn separate_for_each_allocator() {
 
 #[test]
 fn beside_others() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         enable_cache();
         fill_cache();
         type Allocator = &'static ThresholdAlloc;

@@ -517,7 +517,7 @@ pub fn fresh() -> &'static ThresholdAlloc {
 
 #[test]
 fn two_threads_in_the_heap() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         // Without a heap, the code reserves one first.
         type Allocates = fn(&ThresholdAlloc) -> Vec<Block>;
@@ -705,7 +705,7 @@ fn realloc(allocator: &ThresholdAlloc, block: Block, size: usize) -> Block {
 
 #[test]
 fn realloc_beside_others() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         if !traces::resizes() {
             return;
@@ -741,7 +741,7 @@ fn realloc_beside_others() {
 
 #[test]
 fn alloc_zeroed_beside_others() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         if !traces::resizes() {
             return;
@@ -770,7 +770,7 @@ fn alloc_zeroed_beside_others() {
 
 #[test]
 fn trim_beside_others() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         if !traces::trims() {
             return;
@@ -799,7 +799,7 @@ fn trim_beside_others() {
 
 #[test]
 fn two_threads_with_mappings() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         let others = || {
             [1, 2, 3].map(|seed| {
@@ -857,7 +857,7 @@ fn two_threads_with_mappings() {
 
 #[test]
 fn a_fork_while_a_thread_is_inside() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         expect_global_alloc();
         let steps = |allocator| {
             Steps::of(allocator, move || {
@@ -877,7 +877,7 @@ fn a_fork_while_a_thread_is_inside() {
 
 #[test]
 fn a_fork_without_a_heap() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         // In a child, so that this process has no heap yet.
         if !traces::is_written(expect_global_alloc) {
             expect_global_alloc();

@@ -199,7 +199,7 @@ fn the_cap() {
 
 #[test]
 fn the_cap_holds_for_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         ALLOC.set_max_maps(1);
         // The heap is set up, so that the code is the same each time.
         free(alloc(100));
@@ -226,7 +226,7 @@ fn the_cap_holds_for_two_threads() {
 
 #[test]
 fn counted_by_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         let block = alloc(LARGE);
         // A header may make the mapping longer than the block.
         let each = ALLOC.stats().mapped_bytes;

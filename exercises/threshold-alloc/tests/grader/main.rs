@@ -709,6 +709,11 @@ const CPU_SECONDS: libc::rlim_t = 4;
 
 /// Forks a child that runs `f` and exits. Its exit status is 0 unless `f` panics or exits.
 fn fork_child(f: impl FnOnce()) -> Pid {
+    fork_limited(CPU_SECONDS, f)
+}
+
+/// Like [`fork_child`], with a limit on the CPU time in seconds.
+fn fork_limited(seconds: libc::rlim_t, f: impl FnOnce()) -> Pid {
     // SAFETY: libtest's main thread holds no lock while it waits for the case. If the case runs further threads, `f`
     // uses only the allocator under test, which must work in the child.
     match unsafe { fork() }.expect("fork") {
@@ -716,8 +721,8 @@ fn fork_child(f: impl FnOnce()) -> Pid {
         ForkResult::Child => {
             judge::expect_panics();
             let limit = libc::rlimit {
-                rlim_cur: CPU_SECONDS,
-                rlim_max: CPU_SECONDS + 1,
+                rlim_cur: seconds,
+                rlim_max: seconds + 1,
             };
             // SAFETY: `limit` outlives the call. A failure does no harm.
             unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };

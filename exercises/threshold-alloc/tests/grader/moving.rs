@@ -167,7 +167,7 @@ fn only_upwards() {
 
 #[test]
 fn only_upwards_with_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         // Sizes that the heap need not have room for.
         ALLOC.set_moving_threshold(true);
         free(alloc(200 * KIB));

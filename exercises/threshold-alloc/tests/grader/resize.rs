@@ -519,7 +519,7 @@ fn counted() {
 
 #[test]
 fn counted_by_two_threads() {
-    case_with(Limits::with_steps(), || {
+    case(|| {
         free(realloc(alloc(LARGE), MIB));
         let block = Mutex::new(None);
         let resized = Steps::of(&ALLOC, || realloc(take(&block), MIB));

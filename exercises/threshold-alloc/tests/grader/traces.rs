@@ -412,6 +412,10 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 /// The limit while a trace is shortened in which a call does not return.
 const SHORT_LIMIT: Duration = Duration::from_millis(30);
 
+/// Seconds of CPU time for all traces of a kind. A slow processor takes several for them, and `expect_progress` detects a
+/// call that does not return.
+const CPU_SECONDS: libc::rlim_t = 40;
+
 /// The limits of a case that runs traces: a busy machine may take long to find out that a call does not return.
 pub fn limits() -> Limits {
     Limits {
@@ -569,7 +573,7 @@ fn in_forked_child(
     f: &dyn Fn(Shared) -> Result<(), String>,
 ) -> Option<Failure> {
     shared.with(|report| (report.len, report.phase) = (0, Phase::Done as usize));
-    let pid = fork_child(|| {
+    let pid = fork_limited(CPU_SECONDS, || {
         expect_progress_every(time);
         std::panic::set_hook(Box::new(move |panic| {
             let text = panic.payload_as_str().unwrap_or("(no message)");

@@ -110,6 +110,7 @@ impl Tracer<'_> {
         if until.is_none() && place != NO_PLACE as u64 {
             return;
         }
+        self.shared.step();
         if until.is_some() {
             self.shared.run_to(Places {
                 last: place as usize,
