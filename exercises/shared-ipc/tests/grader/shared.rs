@@ -399,10 +399,10 @@ fn aligned_to_more_than_a_page() {
                     Shared::<MaybeUninit<NothingAligned>>::new(),
                 )
             });
-            let page_aligned = watch(Shared::<MaybeUninit<PageAligned>>::new);
+            let page_aligned = watch(|| Shared::<MaybeUninit<PageAligned>>::new().map(drop));
             match page_size() < align_of::<PageAligned>() {
                 true => expect_invalid_input("64 KiB, more than a page,", page_aligned),
-                false => expect_aligned("64 KiB", page_aligned.map(drop)),
+                false => expect_aligned("64 KiB", page_aligned),
             }
         },
         |seen| seen.expect_nothing_left(),
