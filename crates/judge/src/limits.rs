@@ -43,6 +43,8 @@ pub enum Stop {
     Time(Overrun),
     /// Its time was up while it stopped code at one place after the other.
     ManyPlaces(Places),
+    /// Its time was up while its code was executed step by step. This many steps had been made.
+    ManySteps(usize),
     /// It had more than this many bytes resident.
     Memory(u64),
     /// It had more than this many processes and threads.

@@ -279,6 +279,28 @@ fn a_case_that_has_no_time_for_all_places_is_skipped() {
 }
 
 #[test]
+fn a_case_that_has_no_time_for_all_steps_is_skipped() {
+    let limits = Limits {
+        stepped: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let body = || {
+        let steps = Steps::of(&(), || {
+            for number in 0..1_000_000 {
+                std::hint::black_box(number);
+            }
+        });
+        steps.find();
+    };
+    let sentence = observe(limits, body).sentence().unwrap_or_default();
+    assert!(
+        sentence.starts_with("Skipped: the case's time was up when ")
+            && sentence.ends_with(" instructions of the code had been executed one by one."),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn a_case_that_hangs_at_a_place_fails() {
     let outcome = many_places(|place| {
         let hangs = place == 10;

@@ -29,8 +29,8 @@ struct State {
     timers: BTreeSet<String>,
     /// The tasks that job control has stopped.
     halted: BTreeSet<i32>,
-    /// Whether the case has begun to execute code step by step.
-    stepped: bool,
+    /// The number of instructions that were executed step by step, and of the beginnings of such parts.
+    steps: usize,
     /// The place up to which the case runs code step by step, and since when.
     places: Option<(Places, Instant)>,
     stop: Option<Stop>,
@@ -77,14 +77,14 @@ impl Shared {
         self.lock().halted.clone()
     }
 
-    /// Notes that the case executes code step by step.
+    /// Notes that the case begins to execute code step by step, or has executed another step.
     pub fn step(&self) {
-        self.lock().stepped = true;
+        self.lock().steps += 1;
     }
 
-    /// Whether the case has begun to execute code step by step.
-    pub fn is_stepped(&self) -> bool {
-        self.lock().stepped
+    /// How many times the case has noted a step: 0 if it executes no code step by step.
+    pub fn steps(&self) -> usize {
+        self.lock().steps
     }
 
     /// Notes that the case runs code up to another one of its places.

@@ -39,6 +39,7 @@ pub fn watch(
     };
     let mut last = None;
     let mut unchanged = 0;
+    let mut last_steps = 0;
     // The last place that the case had reached when its time was up.
     let mut late = None;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
@@ -52,9 +53,11 @@ pub fn watch(
             Some(_) if waits == last => unchanged + 1,
             _ => 0,
         };
-        let wall = match shared.is_stepped() {
-            true => limits.stepped,
-            false => limits.wall,
+        let steps = shared.steps();
+        let is_stepping = steps != std::mem::replace(&mut last_steps, steps);
+        let wall = match steps {
+            0 => limits.wall,
+            _ => limits.stepped,
         };
         let reason = if live.len() > limits.tasks + LIBTEST {
             Stop::Tasks(limits.tasks)
@@ -76,6 +79,11 @@ pub fn watch(
                 if since.elapsed() < wall / STALLED {
                     continue;
                 }
+            }
+            // The number of steps has a limit, so this is not a loop that does not end.
+            if is_stepping {
+                shared.stop(Stop::ManySteps(steps));
+                return;
             }
             match shared.has_lost_its_thread() && procfs::sleeps(root.as_raw()) == Some(true) {
                 true => Stop::ThreadEnded,

@@ -83,6 +83,7 @@ impl Evidence {
         if let Some(stop) = &self.stop {
             return match stop {
                 Stop::ManyPlaces(places) => Verdict::Skipped(sentence::many_places(*places)),
+                Stop::ManySteps(steps) => Verdict::Skipped(sentence::many_steps(*steps)),
                 stop => Verdict::Failed(self.after_a_cause(Failure::Stopped(stop.clone()))),
             };
         }

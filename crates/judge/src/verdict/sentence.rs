@@ -235,6 +235,7 @@ fn stopped(stop: &Stop) -> String {
     match stop {
         Stop::Time(overrun) => time(overrun),
         Stop::ManyPlaces(places) => format!("{}.", many_places(*places)),
+        Stop::ManySteps(steps) => format!("{}.", many_steps(*steps)),
         Stop::Memory(bytes) => format!(
             "The case was stopped, because more than {} of its memory was resident.",
             size(*bytes)
@@ -264,6 +265,13 @@ pub fn many_places(places: Places) -> String {
     format!(
         "the case's time was up when the code had been stopped at {} of the {} places where it changes shared memory",
         places.last, places.all
+    )
+}
+
+/// Returns why a case is skipped if its time is up while code is executed step by step.
+pub fn many_steps(steps: usize) -> String {
+    format!(
+        "the case's time was up when {steps} instructions of the code had been executed one by one"
     )
 }
 
@@ -624,7 +632,7 @@ fn kind_of(failure: &Failure) -> &'static str {
         Failure::Killed(..) => "signal",
         Failure::ChildKilled(..) => "signal-in-child",
         Failure::StackOverflow => "stack-overflow",
-        Failure::Stopped(Stop::Time(_) | Stop::ManyPlaces(_)) => "time",
+        Failure::Stopped(Stop::Time(_) | Stop::ManyPlaces(_) | Stop::ManySteps(_)) => "time",
         Failure::Stopped(Stop::Memory(_)) => "memory",
         Failure::Stopped(Stop::Tasks(_)) => "tasks",
         Failure::Stopped(Stop::Signal(_)) => "signal-refused",

@@ -202,6 +202,7 @@ impl Tracer<'_> {
         let Some(run) = self.steps.running.as_mut() else {
             return Next::Resume;
         };
+        self.shared.step();
         match run.step() {
             Ok(Step::Goes) => Next::Resume,
             Ok(Step::Changed(around)) => {
