@@ -61,7 +61,7 @@ impl Allocator {
         Allocator::Rlsf,
     ];
 
-    /// They run the workload with large blocks only. [`Allocator::Lock`] runs the small churn only.
+    /// They run the workload with large blocks. [`Allocator::Lock`] and [`Allocator::Memset`] run the small churn, too.
     pub const BASELINES: [Allocator; 3] = [Allocator::Floor, Allocator::Huge, Allocator::Memset];
 
     /// The name in the report. The second line for the answer is indented.

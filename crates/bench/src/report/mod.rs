@@ -53,7 +53,8 @@ pub fn run(plan: &Plan, lacks: Lacks) -> Result<Report> {
     let large = rows::sizes(plan, &results.times);
     let rows = rows::rows(results.counted, &results.times);
     let table = Rows(&rows);
-    let facts = Facts::collect(table, floor, &lacks, &results.failed);
+    let without_lock = rows::ratio_without_lock(&results.times);
+    let facts = Facts::collect(table, floor, without_lock, &lacks, &results.failed);
     Ok(Report {
         subject: subject::NAME,
         machine,

@@ -102,6 +102,28 @@ pub fn ratio_of_lock(times: &Times) -> Option<Ratio> {
     ratios(times, Allocator::Lock).get("small").copied()
 }
 
+/// Returns the answer's CPU time for the small churn as a ratio to glibc, less that of an uncontended lock at each call.
+/// The lock's is what a churn with it takes longer than one without.
+pub fn ratio_without_lock(times: &Times) -> Option<Ratio> {
+    let small = |allocator| times.steps.get(&(allocator, "small"));
+    let [ours, lock, nothing, glibc] = [
+        small(Allocator::Ours)?,
+        small(Allocator::Lock)?,
+        small(Allocator::Memset)?,
+        small(Allocator::Glibc)?,
+    ];
+    let locks = lock
+        .iter()
+        .zip(nothing)
+        .map(|(lock, nothing)| lock - nothing);
+    let rest: Vec<f64> = ours
+        .iter()
+        .zip(locks)
+        .map(|(ours, lock)| ours - lock)
+        .collect();
+    Ratio::of(&rest, glibc)
+}
+
 pub fn sizes(plan: &Plan, times: &Times) -> Vec<Size> {
     let sizes = plan.large_sizes().map(|bytes| {
         let of_size = times.pages.iter().filter(|((_, size), _)| *size == bytes);

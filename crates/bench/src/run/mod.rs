@@ -249,7 +249,7 @@ impl Runner<'_> {
         for (name, workload) in self.plan.timed() {
             let mut all = Allocator::ALL.to_vec();
             if name == "small" {
-                all.push(Allocator::Lock);
+                all.extend([Allocator::Lock, Allocator::Memset]);
             }
             for allocator in rotated(&all, round) {
                 self.progress
