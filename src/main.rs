@@ -193,7 +193,7 @@ fn cli() -> Command {
                         ),
                 ),
             Command::new("completions")
-                .about("Print the completions for a shell, if `workbook` is on your path")
+                .about("Print shell completions for the command `workbook`, which must be on your PATH to use them")
                 .arg(
                     Arg::new(SHELL)
                         .value_parser(value_parser!(Shell))

@@ -1,7 +1,7 @@
 //! Looks into a compiled answer for what would interfere with the program of which it becomes a part.
 //!
-//! The source does not tell: an assembler's text defines symbols and sections as well as attributes do, and an attribute
-//! may come from a macro.
+//! The source does not show this: inline assembly defines symbols and sections, as attributes do, and an attribute may
+//! come from a macro.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

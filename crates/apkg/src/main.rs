@@ -1,4 +1,5 @@
-//! Writes the deck on standard input, which `drill export --apkg` prints, to the file that the argument names.
+//! Reads the deck that `drill export --apkg` sends to standard input, and writes it as a package to the file that the
+//! argument names.
 
 use std::env;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The contents of a package. `crates/drill/tests/anki_import.py` imports one with Anki's own code.
+//! The contents of a package. `crates/drill/tests/anki_import_package.py` imports one with Anki's own code.
 
 use std::io::{Cursor, Read};
 

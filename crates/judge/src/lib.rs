@@ -72,7 +72,9 @@
 //! - `record` holds what the tracer saw: address spaces, calls, the ledger, the transcript. `seen` compares it with the
 //!   snapshots of the grader.
 //! - `verdict` derives the verdict from the evidence, phrases its sentence and reports it. `format` formats sizes and
-//!   signals.
+//!   signals, and `visible` prepares texts for display.
+//! - `secret` is what a case shares with its judge only. `cloned` and `shown` copy and format values whose types may not
+//!   permit it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the judge needs Linux: open the dev container in .devcontainer, or use WSL2");

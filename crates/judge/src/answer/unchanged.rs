@@ -1,9 +1,9 @@
 //! Detects a stage that is about code of the stub that the answer still contains unchanged.
 //!
 //! Some cases fail with the stub's signatures, whatever the functions do. Before the learner has begun such a stage,
-//! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage. Of the stage's cases,
-//! these are the compile-fail cases, whose code then compiles, and those in `fails_until_changed`. Every other failure has
-//! another cause, and is shown as one.
+//! that is not a mistake. The exercise's manifest lists the code: `begins_by_changing` of the stage. The cases
+//! that fail in this way are its compile-fail cases, whose code then compiles, and those in `fails_until_changed`. Every
+//! other failure has another cause, and is shown as one.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

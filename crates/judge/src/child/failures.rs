@@ -1,5 +1,5 @@
-//! Remembers what has set errno last: a memory function that failed, or output. A sentence about an error can then name
-//! it.
+//! Remembers what set errno last: a memory function that failed, or a write of output that failed. A sentence about an
+//! error can then name it.
 
 use std::cell::Cell;
 use std::error::Error;

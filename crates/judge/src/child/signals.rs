@@ -1,7 +1,7 @@
 //! Leaves the signals that arrive for a case's process to the case's thread.
 //!
-//! libtest runs a test in a second thread, and its own would take them, too: the signal of a timer, or of a child that has
-//! ended, would then not end the wait of the answer.
+//! libtest runs a test in a second thread. Its main thread could take such a signal: that of a timer, or of a child that
+//! has ended, would then not interrupt the wait of the answer.
 
 use std::sync::OnceLock;
 
