@@ -107,8 +107,10 @@ impl Objects {
         if start.addr() == usize::MAX {
             return false;
         }
+        // The case may ask for any length, and what is written becomes resident.
+        let filled = LEFTOVER.min(len as usize);
         // SAFETY: the memory is at least this long, and was attached just now.
-        unsafe { start.cast::<u8>().write_bytes(0xaa, len as usize) };
+        unsafe { start.cast::<u8>().write_bytes(0xaa, filled) };
         // SAFETY: nothing uses the memory here any more.
         unsafe { libc::shmdt(start) };
         true

@@ -32,17 +32,20 @@ pub fn watch(
     done: &Receiver<()>,
     census: impl Fn(&Shared),
 ) {
-    let clock = Clock {
+    let mut clock = Clock {
         begun: Instant::now(),
         judge,
         judge_waited: procfs::waited_for_a_cpu(judge.as_raw()),
     };
+    let mut looked = Instant::now();
     let mut last = None;
     let mut unchanged = 0;
     let mut last_steps = 0;
     // The last place that the case had reached when its time was up.
     let mut late = None;
     while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+        clock.begun += paused(looked.elapsed());
+        looked = Instant::now();
         census(shared);
         let live = shared.live();
         let waits = match shared.may_have_timer() {
@@ -165,6 +168,16 @@ fn waited_for_others(times: impl Iterator<Item = (Duration, Duration)>) -> Durat
         all_ran += ran;
     }
     longest.saturating_sub(all_ran)
+}
+
+/// How much of the time between two polls the judge was stopped: by job control, or with its whole machine. Then it does
+/// not poll for seconds, and cannot see the end of its case.
+fn paused(between_polls: Duration) -> Duration {
+    const LATE: Duration = Duration::from_secs(1);
+    match between_polls > LATE {
+        true => between_polls - STEP,
+        false => Duration::ZERO,
+    }
 }
 
 /// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count,

@@ -15,9 +15,9 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
+use nix::unistd::{ForkResult, Pid, SysconfVar, fork, getpid, gettid, sysconf};
 
-/// How long a case waits for something that may still happen.
+/// How long a case waits for something that may still happen. Tasks that are ready to run get as much CPU time.
 const SOON: Duration = Duration::from_secs(3);
 /// The interval between two polls of all tasks of the case.
 const LOOK: Duration = Duration::from_millis(20);
@@ -258,9 +258,15 @@ fn readable(pipe: &PipeReader, within: Duration) -> bool {
 /// Waits until the pipe can be read or is closed. Returns false if that cannot happen any more, or not within `limit`.
 fn arrives(pipe: &PipeReader, limit: Duration) -> bool {
     let begun = Instant::now();
+    let used = run_time_of_tasks();
     let mut last = None;
     let mut unchanged = 0;
-    while unchanged < LOOKS && begun.elapsed() < limit {
+    let may_go_on = || {
+        let runs = |tid: &i32| state_of_task(*tid).0 == State::Runs;
+        let is_starved = || run_time_of_tasks().saturating_sub(used) < limit;
+        begun.elapsed() < limit || tasks().iter().flatten().any(runs) && is_starved()
+    };
+    while unchanged < LOOKS && may_go_on() {
         if readable(pipe, LOOK) {
             return true;
         }
@@ -274,10 +280,9 @@ fn arrives(pipe: &PipeReader, limit: Duration) -> bool {
     readable(pipe, Duration::ZERO)
 }
 
-/// What each other task of this process and of its descendants waits for. `None` if one of them may go on by itself, or
-/// if /proc does not tell.
-fn waits() -> Option<Vec<String>> {
-    let mut waits = Vec::new();
+/// The other tasks of this process and those of its descendants. `None` if /proc does not tell.
+fn tasks() -> Option<Vec<i32>> {
+    let mut tasks = Vec::new();
     let mut processes = vec![getpid().as_raw()];
     while let Some(process) = processes.pop() {
         for tid in threads(process) {
@@ -289,17 +294,33 @@ fn waits() -> Option<Vec<String>> {
                     .filter_map(|pid| pid.parse::<i32>().ok()),
             );
             // libtest's main thread sleeps until the case has ended.
-            if tid == gettid().as_raw() || tid == getpid().as_raw() {
-                continue;
-            }
-            match state_of_task(tid) {
-                (State::Blocked, call) => waits.push(format!("{tid} {call}")),
-                (State::Ended, _) => {}
-                (State::Sleeps | State::Runs, _) => return None,
+            if tid != gettid().as_raw() && tid != getpid().as_raw() {
+                tasks.push(tid);
             }
         }
     }
+    Some(tasks)
+}
+
+/// What each of these tasks waits for. `None` if one of them may go on by itself, or if /proc does not tell.
+fn waits() -> Option<Vec<String>> {
+    let mut waits = Vec::new();
+    for tid in tasks()? {
+        match state_of_task(tid) {
+            (State::Blocked, call) => waits.push(format!("{tid} {call}")),
+            (State::Ended, _) => {}
+            (State::Sleeps | State::Runs, _) => return None,
+        }
+    }
     Some(waits)
+}
+
+fn run_time_of_tasks() -> Duration {
+    let tasks = tasks().unwrap_or_default();
+    tasks
+        .into_iter()
+        .map(|tid| run_time(Pid::from_raw(tid)))
+        .sum()
 }
 
 /// What a task or a process does.
@@ -385,11 +406,25 @@ pub fn until_it_waits(process: Pid) {
     }
 }
 
-/// How long a process has run on a processor. Zero if the kernel does not count it.
-fn run_time(process: Pid) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
-    let ran = text.split_whitespace().next();
-    Duration::from_nanos(ran.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+/// How long the task has run on a processor.
+fn run_time(task: Pid) -> Duration {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{task}/{file}")).unwrap_or_default();
+    let text = read("schedstat");
+    let ran = text
+        .split_whitespace()
+        .next()
+        .and_then(|ns| ns.parse().ok());
+    if let Some(ran @ 1..) = ran {
+        return Duration::from_nanos(ran);
+    }
+    // A kernel without CONFIG_SCHED_INFO counts ticks only. `utime` and `stime` are the fields 14 and 15; the second one may
+    // contain spaces.
+    let stat = read(&format!("task/{task}/stat"));
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    Duration::from_millis(ticks * 1000 / a_second as u64)
 }
 
 fn threads(process: i32) -> Vec<i32> {

@@ -618,7 +618,7 @@ fn in_forked_child(
         Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => {
             format!(
                 "The process had used {CPU_SECONDS} s of CPU time and was stopped (SIGXCPU) {while_}. Look for a list \
-                 that forms a cycle."
+                 that forms a cycle, or for too much work."
             )
         }
         Ok(WaitStatus::Signaled(_, signal, _)) => {
