@@ -264,6 +264,24 @@ fn a_refused_call_is_marked_in_the_transcript() {
 }
 
 #[test]
+fn a_refused_call_that_is_not_watched_is_marked_in_the_transcript() {
+    let outcome = observe_refusals(
+        &[("pipe", Errno::EMFILE)],
+        |refused| {
+            watch(|| {
+                let pipe = refuse(io::pipe);
+                check!(pipe.is_ok(), "{:?}", refused.map(|refusal| refusal.call));
+            });
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.transcript.as_deref(),
+        Some("P: pipe() = EMFILE (made to fail)\n")
+    );
+}
+
+#[test]
 fn the_start_of_a_thread_is_made_to_fail() {
     let outcome = passes(&[("clone", Errno::EAGAIN)], |refused| {
         let started = watch(|| refuse(|| thread::Builder::new().spawn(|| 1)));

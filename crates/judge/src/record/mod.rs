@@ -121,11 +121,11 @@ impl Record {
         self.push(process, Line::default().text(text));
     }
 
-    /// Records that `parent` could not fork, because the judge made the call fail.
-    pub fn fork_refused(&mut self, parent: &str, errno: Errno) {
+    /// Records that the judge made a call of `process` fail which is not recorded otherwise.
+    pub fn refused(&mut self, process: &str, call: &str, errno: Errno) {
         self.push(
-            parent,
-            Line::default().text(format!("fork() = {errno:?}{REFUSED}")),
+            process,
+            Line::default().text(format!("{call}() = {errno:?}{REFUSED}")),
         );
     }
 

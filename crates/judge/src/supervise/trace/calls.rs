@@ -124,8 +124,12 @@ impl Tracer<'_> {
             // The refused start of a thread is in no transcript, like one that succeeds.
             Err(errno) if FORKS.contains(&call.number) => {
                 if call::forks(call.number, &call.args) {
-                    self.record.fork_refused(&process, errno);
+                    self.record.refused(&process, "fork", errno);
                 }
+            }
+            Err(errno) if NOT_RECORDED.contains(&call.number) => {
+                let name = call::name(call.number);
+                self.record.refused(&process, name, errno);
             }
             _ => self.record.call(&process, watching && call.ours, made),
         }
