@@ -92,13 +92,14 @@ fn run_inline(body: Body) {
     panic::resume_unwind(payload)
 }
 
-/// Runs a case once, and again for each call that the plan injects, until a run fails.
+/// Runs a case once, and again for each call that the plan injects, until a run fails. It passes only if all runs do.
 fn run_all(case: &str, limits: &Limits, plan: Plan, check: Option<Check>) -> Outcome {
     let first = match plan {
         [] => Run::Plain,
         _ => Run::Count,
     };
-    let first = run(case, limits, first, check);
+    let mut first = run(case, limits, first, check);
+    let mut skipped = None;
     // Without a tracer the check is skipped. That the body copes with failures can still be seen.
     if matches!(first.outcome.verdict, Verdict::Passed) || first.unseen {
         for injection in injection::injections(plan, &first.counts) {
@@ -110,9 +111,18 @@ fn run_all(case: &str, limits: &Limits, plan: Plan, check: Option<Check>) -> Out
                 }
                 // A path that only a failing call takes is still a `todo!()`.
                 Verdict::NotStarted(_) | Verdict::Unchanged(_) => return injected,
-                Verdict::Passed | Verdict::Skipped(_) => {}
+                Verdict::Skipped(reason) => {
+                    let Refusal { call, errno, .. } = injection;
+                    skipped.get_or_insert(format!(
+                        "{call} was made to fail with {errno:?}, and {reason}"
+                    ));
+                }
+                Verdict::Passed => {}
             }
         }
+    }
+    if let (Verdict::Passed, Some(reason)) = (&first.outcome.verdict, skipped) {
+        first.outcome.verdict = Verdict::Skipped(reason);
     }
     first.outcome
 }

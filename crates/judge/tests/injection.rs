@@ -241,6 +241,24 @@ fn memory_whose_munmap_was_refused_is_not_left_by_the_answer() {
 }
 
 #[test]
+fn a_case_whose_run_with_a_refusal_is_skipped_has_not_passed() {
+    let outcome = observe_refusals(
+        &[("mmap", Errno::ENOMEM)],
+        |_| {
+            let Ok(start) = refuse(map) else {
+                judge::skip("nothing can be seen here");
+            };
+            unmap(start).unwrap();
+        },
+        |_| (),
+    );
+    assert_eq!(
+        outcome.sentence().as_deref(),
+        Some("Skipped: mmap was made to fail with ENOMEM, and nothing can be seen here.")
+    );
+}
+
+#[test]
 fn a_refused_call_is_marked_in_the_transcript() {
     let outcome = observe_refusals(
         &[("fork", Errno::EAGAIN), ("mmap", Errno::ENOMEM)],
