@@ -441,8 +441,8 @@ fn code_around_main_that_does_not_end_is_stopped() {
     let before = with_constructor(copy.solution_of("warm-up"), body);
     let after = before.replace(".init_array", ".fini_array");
     let sentences = [
-        "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end.",
-        "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end.",
+        "the test program did not reach main within 20 s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end, or the machine is overloaded.",
+        "the test program, which listed its cases, had not ended after 20 s: code of the answer that runs after main (.fini_array, atexit) does not end, or the machine is overloaded.",
     ];
     for (answer, sentence) in [before, after].iter().zip(sentences) {
         copy.answer_to("warm-up", answer);

@@ -258,7 +258,7 @@ pub fn build(exercise: &Exercise, output: CargoOutput, stop: &Stop) -> Result<Gr
     stop.check()?;
     ensure!(
         !patience.is_exceeded(),
-        "it was still compiling after {} s of processor time, or {} minutes, without a sign of progress, and was stopped: look for a constant, a macro or a type whose evaluation does not end",
+        "it was still compiling after {} s of processor time, or {} minutes, without a sign of progress, and was stopped: look for a constant, a macro or a type whose evaluation does not end, unless the machine is overloaded",
         COMPILER.processor.as_secs(),
         COMPILER.time.as_secs() / 60
     );
@@ -341,11 +341,11 @@ impl Grader {
         let time = TO_MAIN.time.as_secs();
         ensure!(
             listed.end != End::TimeLimit || !listed.stdout.is_empty(),
-            "the test program did not reach main within {time} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end"
+            "the test program did not reach main within {time} s, so no test of the answer began: code of the answer that runs before main (.init_array) does not end, or the machine is overloaded"
         );
         ensure!(
             listed.end != End::TimeLimit,
-            "the test program, which listed its cases, had not ended after {time} s: code of the answer that runs after main (.fini_array, atexit) does not end"
+            "the test program, which listed its cases, had not ended after {time} s: code of the answer that runs after main (.fini_array, atexit) does not end, or the machine is overloaded"
         );
         let ended = || {
             let how = listed.describe();
