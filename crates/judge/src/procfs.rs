@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::libc;
@@ -85,6 +87,27 @@ fn scheduled(tid: i32, field: usize) -> Duration {
     let text = read(format!("/proc/{tid}/schedstat")).unwrap_or_default();
     let nanoseconds = text.split_whitespace().nth(field);
     Duration::from_nanos(nanoseconds.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+}
+
+/// How many processes the kernel has killed because memory ran out, on the machine or in a control group.
+static KILLED_FOR_MEMORY: OnceLock<AtomicU64> = OnceLock::new();
+
+/// Begins to count the processes that the kernel kills because memory has run out.
+pub fn watch_for_kills_for_memory() {
+    KILLED_FOR_MEMORY.get_or_init(|| killed_for_memory().into());
+}
+
+/// Whether the kernel has killed a process because memory ran out, since the last call that returned true.
+pub fn has_killed_for_memory() -> bool {
+    let now = killed_for_memory();
+    let before = KILLED_FOR_MEMORY.get();
+    before.is_some_and(|before| before.swap(now, Ordering::Relaxed) < now)
+}
+
+fn killed_for_memory() -> u64 {
+    let text = read("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// A thread of `pid` that still has the memory of the process. The first thread may have ended before the others.

@@ -74,9 +74,14 @@ impl Finished {
     }
 }
 
+/// Why a case that failed says nothing about the answer, if the kernel has killed a process meanwhile.
+const OUT_OF_MEMORY: &str = "memory ran out while the case was running, and the kernel killed a process (oom_kill in \
+    /proc/vmstat): end other programs, or look for memory that the answer keeps";
+
 /// Runs the test `test` of this binary in a child, as the case `case`.
 pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
     hide_from_child();
+    procfs::watch_for_kills_for_memory();
     let traced = match tracing_forbidden() {
         true => Err(LaunchError::PtraceRefused),
         false => launch(test, case, limits, run, true),
@@ -135,13 +140,17 @@ pub fn run(test: &str, case: &str, limits: &Limits, run: Run) -> Finished {
         Verdict::Failed(failure) if seen.interrupted => Verdict::Failed(failure.interrupted()),
         verdict => verdict,
     };
+    let has_failed = matches!(verdict, Verdict::Failed(_));
+    let out_of_memory = has_failed && procfs::has_killed_for_memory();
     Finished {
         verdict,
         output,
         record: seen.record,
         counts,
         injected,
-        shortage: child.shortage,
+        shortage: child
+            .shortage
+            .or(out_of_memory.then(|| OUT_OF_MEMORY.to_owned())),
     }
 }
 
