@@ -37,15 +37,13 @@ pub fn watch(
         judge,
         judge_waited: procfs::waited_for_a_cpu(judge.as_raw()),
     };
-    let mut looked = Instant::now();
     let mut last = None;
     let mut unchanged = 0;
     let mut last_steps = 0;
     // The last place that the case had reached when its time was up.
     let mut late = None;
-    while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
-        clock.begun += paused(looked.elapsed());
-        looked = Instant::now();
+    while let Some(slept) = sleep(done) {
+        clock.begun += paused(slept);
         census(shared);
         let live = shared.live();
         let waits = match shared.may_have_timer() {
@@ -170,12 +168,19 @@ fn waited_for_others(times: impl Iterator<Item = (Duration, Duration)>) -> Durat
     longest.saturating_sub(all_ran)
 }
 
-/// How much of the time between two polls the judge was stopped: by job control, or with its whole machine. Then it does
-/// not poll for seconds, and cannot see the end of its case.
-fn paused(between_polls: Duration) -> Duration {
+/// Waits for the next poll, and returns for how long. Returns `None` when `done` is closed.
+fn sleep(done: &Receiver<()>) -> Option<Duration> {
+    let begun = Instant::now();
+    let woken = done.recv_timeout(STEP);
+    (woken == Err(RecvTimeoutError::Timeout)).then(|| begun.elapsed())
+}
+
+/// For how much of the time between two polls the judge was stopped: by job control, or with its whole machine. Then it
+/// sleeps for seconds, and cannot see the end of its case.
+fn paused(slept: Duration) -> Duration {
     const LATE: Duration = Duration::from_secs(1);
-    match between_polls > LATE {
-        true => between_polls - STEP,
+    match slept > LATE {
+        true => slept - STEP,
         false => Duration::ZERO,
     }
 }
