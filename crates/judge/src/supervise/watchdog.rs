@@ -37,13 +37,14 @@ pub fn watch(
         judge,
         judge_waited: procfs::waited_for_a_cpu(judge.as_raw()),
     };
+    let mut pauses = Pauses::new();
     let mut last = None;
     let mut unchanged = 0;
     let mut last_steps = 0;
     // The last place that the case had reached when its time was up.
     let mut late = None;
-    while let Some(slept) = sleep(done) {
-        clock.begun += paused(slept);
+    while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+        clock.begun += pauses.since_last_poll();
         census(shared);
         let live = shared.live();
         let waits = match shared.may_have_timer() {
@@ -168,20 +169,35 @@ fn waited_for_others(times: impl Iterator<Item = (Duration, Duration)>) -> Durat
     longest.saturating_sub(all_ran)
 }
 
-/// Waits for the next poll, and returns for how long. Returns `None` when `done` is closed.
-fn sleep(done: &Receiver<()>) -> Option<Duration> {
-    let begun = Instant::now();
-    let woken = done.recv_timeout(STEP);
-    (woken == Err(RecvTimeoutError::Timeout)).then(|| begun.elapsed())
+/// Finds out when the judge was stopped: by job control, or with its whole machine. Then it polls nothing for seconds, and
+/// cannot see the end of its case.
+struct Pauses {
+    polled: Instant,
+    /// How long this thread had run at the end of the last pause. A poll that takes long is no pause.
+    ran: Duration,
 }
 
-/// For how much of the time between two polls the judge was stopped: by job control, or with its whole machine. Then it
-/// sleeps for seconds, and cannot see the end of its case.
-fn paused(slept: Duration) -> Duration {
-    const LATE: Duration = Duration::from_secs(1);
-    match slept > LATE {
-        true => slept - STEP,
-        false => Duration::ZERO,
+impl Pauses {
+    fn new() -> Pauses {
+        Pauses {
+            polled: Instant::now(),
+            ran: Pauses::ran(),
+        }
+    }
+
+    fn since_last_poll(&mut self) -> Duration {
+        const LATE: Duration = Duration::from_secs(1);
+        let elapsed = self.polled.elapsed();
+        self.polled = Instant::now();
+        if elapsed < LATE {
+            return Duration::ZERO;
+        }
+        let before = std::mem::replace(&mut self.ran, Pauses::ran());
+        elapsed.saturating_sub(self.ran.saturating_sub(before) + STEP)
+    }
+
+    fn ran() -> Duration {
+        procfs::ran(nix::unistd::gettid().as_raw())
     }
 }
 
