@@ -225,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn a_long_time_between_two_polls_is_a_pause_unless_the_thread_ran() {
+        let polled = || Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        let mut pauses = Pauses::new();
+        assert_eq!(pauses.since_last_poll(), Duration::ZERO);
+        pauses.polled = polled();
+        assert!(pauses.since_last_poll() > Duration::from_secs(4));
+        pauses.polled = polled();
+        pauses.ran = Duration::ZERO;
+        let all = pauses.since_last_poll();
+        assert!(all < Duration::from_secs(5) - STEP, "{all:?}");
+    }
+
+    #[test]
     fn only_waits_for_others_count() {
         let seconds = |(waited, ran)| (Duration::from_secs(waited), Duration::from_secs(ran));
         let waited =
