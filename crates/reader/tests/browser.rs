@@ -1052,7 +1052,8 @@ fn violations(page: &Page, axe: &str, seen: &mut BTreeSet<String>) -> Vec<String
     found
 }
 
-/// Returns the kinds of visible elements with text in the main part: names, classes and styles, each with those of two ancestors.
+/// Returns the kinds of visible elements with text in the main part: names, classes and styles, each with those of two
+/// ancestors.
 fn kinds_of_elements(page: &Page) -> BTreeSet<String> {
     let kinds = page.js(
         "JSON.stringify([...document.querySelectorAll('main *')]\

@@ -193,12 +193,17 @@ impl Pauses {
             return Duration::ZERO;
         }
         let before = std::mem::replace(&mut self.ran, Pauses::ran());
-        elapsed.saturating_sub(self.ran.saturating_sub(before) + STEP)
+        pause(elapsed, self.ran.saturating_sub(before))
     }
 
     fn ran() -> Duration {
         procfs::ran(nix::unistd::gettid().as_raw())
     }
+}
+
+/// The pause in a time between two polls that is longer than a poll, of which the thread ran for `ran`.
+fn pause(elapsed: Duration, ran: Duration) -> Duration {
+    elapsed.saturating_sub(ran + STEP)
 }
 
 /// Whether a case has used up its time. Time in which it was ready to run while the machine ran others does not count,
@@ -226,15 +231,12 @@ mod tests {
 
     #[test]
     fn a_long_time_between_two_polls_is_a_pause_unless_the_thread_ran() {
-        let polled = || Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        let seconds = Duration::from_secs;
+        assert_eq!(pause(seconds(5), Duration::ZERO), seconds(5) - STEP);
+        assert_eq!(pause(seconds(5), seconds(5)), Duration::ZERO);
         let mut pauses = Pauses::new();
-        assert_eq!(pauses.since_last_poll(), Duration::ZERO);
-        pauses.polled = polled();
-        assert!(pauses.since_last_poll() > Duration::from_secs(4));
-        pauses.polled = polled();
-        pauses.ran = Duration::ZERO;
-        let all = pauses.since_last_poll();
-        assert!(all < Duration::from_secs(5) - STEP, "{all:?}");
+        pauses.polled = Instant::now().checked_sub(seconds(60)).unwrap();
+        assert!(pauses.since_last_poll() > seconds(40));
     }
 
     #[test]
